@@ -1,0 +1,5 @@
+"""``python -m tinylab``."""
+
+from tinylab.cli import main
+
+main()

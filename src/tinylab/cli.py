@@ -1,0 +1,84 @@
+"""The command line: finds the command, runs it, and turns every end into an exit code."""
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+from tinylab import __version__
+from tinylab.config import did_you_mean
+from tinylab.errors import Stopped, UserError
+
+# Command -> what it does, in the order of the help.
+COMMANDS = {
+    "train": "train one config, or with -m a sweep",
+}
+
+EXAMPLES = """\
+  tinylab train                          train on digits: offline, in seconds
+  tinylab train dataset=mnist optim.lr=0.003
+  tinylab train -m seed=0,1,2 model=baseline,mlp
+  tinylab train --help                   all config groups, more examples
+  tensorboard --logdir outputs/runs      look at the curves"""
+
+
+def main() -> None:
+    """Entry point of the console command."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command; returns the exit code.
+
+    0: done. 1: a mistake that the user can mend, said without a traceback. 128 + N: stopped by
+    signal N, with the state on disk.
+    """
+    try:
+        return _dispatch(list(arguments))
+    except UserError as error:
+        print(f"tinylab: {error}", file=sys.stderr)
+        return 1
+    except Stopped as stop:
+        return 128 + stop.signum
+    except KeyboardInterrupt:
+        print("\ntinylab: stopped", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # Who read our output has gone; what is still buffered must not raise at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def _dispatch(arguments: list[str]) -> int:
+    if not arguments or arguments[0] in ("--help", "-h", "help"):
+        print(help_text())
+        return 0
+    if arguments[0] == "--version":
+        print(f"tinylab {__version__}")
+        return 0
+    name = arguments[0]
+    if name not in COMMANDS:
+        raise UserError(_unknown(name, arguments))
+    importlib.import_module(f"tinylab.commands.{name}").main(arguments[1:])
+    return 0
+
+
+def _unknown(name: str, arguments: list[str]) -> str:
+    if "=" in name or name in ("-m", "--multirun"):
+        return f"{name}: expected a command first: tinylab train {' '.join(arguments)}"
+    known = list(COMMANDS)
+    return f"{name}: no such command{did_you_mean(name, known)}; there are {', '.join(known)}"
+
+
+def help_text() -> str:
+    """What ``tinylab`` alone says."""
+    listed = "\n".join(f"  {name:10} {what}" for name, what in COMMANDS.items())
+    return f"""\
+tinylab {__version__}: a laboratory for small-image experiments
+
+usage: tinylab COMMAND ...
+
+{listed}
+
+Examples:
+{EXAMPLES}"""

@@ -1,0 +1,74 @@
+"""``tinylab train``: one run, or with ``-m`` a sweep."""
+
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig
+
+from tinylab import runs
+from tinylab.commands.train_help import help_text
+from tinylab.compose import run_hydra, to_config
+from tinylab.config import Config
+from tinylab.console import say
+from tinylab.errors import Stopped
+
+
+def main(arguments: list[str]) -> None:
+    """Run the command. Raises UserError for what the user can mend."""
+    if "--help" in arguments or "-h" in arguments:
+        print(help_text())
+        return
+    run_hydra(job, arguments)
+
+
+def job(composed: DictConfig) -> float | None:
+    """One job of Hydra's: train the config, or answer from the result that is there.
+
+    In a sweep a failure is recorded in the run's folder, and the next job goes on.
+    """
+    hydra_config = HydraConfig.get()
+    if hydra_config.mode != RunMode.MULTIRUN:
+        return train(to_config(composed))
+    overrides = " ".join(hydra_config.overrides.task)
+    say(f"\njob {hydra_config.job.num + 1}: {overrides}")
+    config = to_config(composed)
+    try:
+        return train(config)
+    except Exception as error:
+        if isinstance(error, Stopped):
+            raise
+        folder = runs.folder_of(config)
+        if runs.read_json(folder / "failure.json") is None:
+            runs.record_failure(folder, error)
+        say(f"failed: {error}")
+        return None
+
+
+def train(config: Config) -> float | None:
+    """Train one config, unless it is finished already; returns the validation accuracy."""
+    folder = runs.folder_of(config)
+    result = finished(config)
+    if result is None:
+        from tinylab import experiment, runtime
+
+        result = experiment.run(config, folder, runtime.command_line())
+    return result["val"]["accuracy"] if result["val"] is not None else None
+
+
+def finished(config: Config) -> dict[str, Any] | None:
+    """The result that is there and still stands. One that does not is set aside."""
+    folder = runs.folder_of(config)
+    result = runs.read_result(folder)
+    if result is None or config.fresh:
+        return None
+    why = runs.outdated(result, config)
+    if why is not None:
+        runs.set_aside(folder, why)
+        return None
+    low, high = result["test"]["accuracy_ci95"]
+    say(
+        f"already finished: test accuracy {result['test']['accuracy']:.2%} (95 % interval "
+        f"{low:.2%} to {high:.2%}), in {folder}; fresh=true runs it again"
+    )
+    return result

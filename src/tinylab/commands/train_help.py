@@ -1,0 +1,37 @@
+"""What ``tinylab train --help`` says."""
+
+from tinylab.compose import choices, groups
+
+EXAMPLES = """\
+  tinylab train                                    digits, in seconds, offline
+  tinylab train dataset=mnist                      MNIST
+  tinylab train dataset=scene15 model=resnet augment=scenes optim=sgd train.epochs=40
+  tinylab train dataset=folder dataset.root=photos dataset.image_size=64
+  tinylab train model.hidden=256 optim.lr=0.003 train.batch_size=64
+  tinylab train experiment=mnist_baseline          a pinned experiment
+  tinylab train -m optim.lr=0.1,0.01,0.001         a sweep: one run for each value
+  tinylab train -m seed=range(5) model=baseline,mlp
+  tinylab train device=cuda train.precision=bfloat16
+  tinylab train --cfg job                          show the config, train nothing"""
+
+
+def help_text() -> str:
+    """Usage, config groups, examples."""
+    listed = "\n".join(f"  {group}={'|'.join(choices(group))}" for group in groups())
+    return f"""\
+tinylab train [key=value ...]       train one config, or go on with it where it stopped
+tinylab train -m key=a,b,c ...      a sweep: every combination, each kept as a run of its own
+
+Config groups (choose one of each):
+{listed}
+
+Often used keys:
+  seed=0 split.seed=0 split.val=0.1 train.epochs=10 train.batch_size=32 optim.lr=0.001
+  device=auto|cpu|cuda|mps outputs=outputs fresh=true
+
+Examples:
+{EXAMPLES}
+
+A run is kept in outputs/runs/<dataset>-<model>-<id>. The id is a hash of the config: the same
+command finds its run again, goes on with it if it was stopped, and answers at once if it is done.
+All of Hydra's flags work too: tinylab train --hydra-help."""

@@ -1,0 +1,211 @@
+"""From command line and YAML to a checked Config: the schema in Hydra, its mistakes in words."""
+
+import dataclasses
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.config_store import ConfigStore
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from tinylab import config as schema
+from tinylab.config import Config, did_you_mean
+from tinylab.errors import UserError
+
+# Group -> its option -> the record that types it. Groups of one record have one schema, "".
+RECORDS: dict[str, dict[str, type]] = {
+    "dataset": {
+        "digits": schema.DigitsConfig,
+        "mnist": schema.MnistConfig,
+        "scene15": schema.Scene15Config,
+        "folder": schema.FolderConfig,
+    },
+    "model": {
+        "baseline": schema.BaselineConfig,
+        "mlp": schema.MlpConfig,
+        "resnet": schema.ResnetConfig,
+        "torchvision": schema.TorchvisionConfig,
+    },
+    "optim": {
+        "adam": schema.AdamConfig,
+        "adamw": schema.AdamwConfig,
+        "sgd": schema.SgdConfig,
+    },
+    "split": {"": schema.SplitConfig},
+    "augment": {"": schema.AugmentConfig},
+    "train": {"": schema.TrainConfig},
+}
+
+
+def conf_folder() -> Path:
+    """The YAML files: inside an installed package, or beside ``src`` in a checkout."""
+    installed = Path(__file__).with_name("conf")
+    return installed if installed.is_dir() else Path(__file__).parents[2] / "conf"
+
+
+def choices(group: str) -> list[str]:
+    """The options of a config group."""
+    return sorted(path.stem for path in (conf_folder() / group).glob("*.yaml"))
+
+
+def groups() -> list[str]:
+    """The config groups, in the order in which an experiment is thought of."""
+    order = ["dataset", "split", "model", "optim", "augment", "train", "experiment"]
+    found = {path.name for path in conf_folder().iterdir() if path.is_dir()}
+    return [group for group in order if group in found] + sorted(found - set(order))
+
+
+def register_schema() -> None:
+    """Tell Hydra the types of all config groups, and which sweeper runs ``-m``."""
+    store = ConfigStore.instance()
+    store.store(group="schema", name="config", node=Config, package="_global_")
+    for group, records in RECORDS.items():
+        for name, record in records.items():
+            if name:
+                store.store(group=f"schema/{group}", name=name, node=record)
+            else:
+                store.store(group="schema", name=group, node=record)
+    sweeper = {"_target_": "hydra_plugins.tinylab_sweeper.TinylabSweeper"}
+    store.store(group="hydra/sweeper", name="tinylab", node=sweeper)
+
+
+def run_hydra(task: Callable[[DictConfig], Any], arguments: Sequence[str]) -> None:
+    """Let Hydra parse ``arguments``, compose the config and call ``task`` for every job.
+
+    Raises UserError for whatever is wrong with them, HydraException for what tinylab did not
+    foresee.
+    """
+    register_schema()
+    _refuse_unknown_flags(arguments)
+    traceback_wanted = "HYDRA_FULL_ERROR" in os.environ
+    saved_argv = sys.argv
+    sys.argv = [saved_argv[0], *arguments]
+    # Hydra prints its exceptions itself, unless it is asked for the whole of them.
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    try:
+        hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name="config")(task)()
+    except (HydraException, OmegaConfBaseException, ValueError) as error:
+        if traceback_wanted:
+            raise
+        raise explain(error) from error
+    finally:
+        sys.argv = saved_argv
+        if not traceback_wanted:
+            del os.environ["HYDRA_FULL_ERROR"]
+
+
+def to_config(composed: DictConfig) -> Config:
+    """The composed config as checked records.
+
+    Raises UserError for values out of range, and for keys added past the schema with ``+``.
+    """
+    _refuse_extra_keys(composed, Config, "")
+    try:
+        config = OmegaConf.to_object(composed)
+    except OmegaConfBaseException as error:
+        raise explain(error) from error
+    assert isinstance(config, Config)
+    return config
+
+
+def keys(record: type, prefix: str = "") -> list[str]:
+    """The dotted keys of a record and of the records in it, with every option of each group."""
+    found: list[str] = []
+    for entry in dataclasses.fields(record):
+        name = prefix + entry.name
+        if prefix == "" and entry.name in RECORDS:
+            for option in RECORDS[entry.name].values():
+                found += keys(option, f"{name}.")
+        else:
+            found.append(name)
+    return list(dict.fromkeys(found))
+
+
+def explain(error: BaseException) -> UserError:
+    """A mistake that Hydra or OmegaConf found, as one or two lines that name the remedy."""
+    chain = [error]
+    while (inner := chain[-1].__cause__) is not None:
+        chain.append(inner)
+    for each in chain:
+        if isinstance(each, UserError):
+            return each
+    message = str(error).strip()
+    lines = [line.strip() for line in message.splitlines() if line.strip()]
+    for each in reversed(chain):
+        key = getattr(each, "full_key", None)
+        if key:
+            return _explain_key(str(key), each)
+    return UserError(_explain_text(lines))
+
+
+def _explain_key(key: str, error: BaseException) -> UserError:
+    record: Any = getattr(error, "object_type", None)
+    if "not in" in str(error) or "Key" in type(error).__name__ or "Attribute" in str(type(error)):
+        known = keys(Config) + groups()
+        section = key.rpartition(".")[0]
+        if dataclasses.is_dataclass(record) and section:
+            siblings = [f"{section}.{entry.name}" for entry in dataclasses.fields(record)]
+            shown = ", ".join(name for name in siblings if not name.endswith(".name"))
+            hint = did_you_mean(key, siblings)
+            return UserError(f"{key}: no such key{hint}; here there is {shown}")
+        return UserError(f"{key}: no such key{did_you_mean(key, known)}; see tinylab train --help")
+    reason = str(error).splitlines()[0]
+    return UserError(f"{key}: {reason}")
+
+
+def _explain_text(lines: list[str]) -> str:
+    first = lines[0] if lines else "the command line cannot be understood"
+    if first.startswith("Could not override"):
+        key = first.split("'")[1]
+        hint = did_you_mean(key, groups() + keys(Config))
+        return f"{key}: no such config group or key{hint}; there are {', '.join(groups())}"
+    if first.startswith("In '") and "Could not find" in first:
+        wanted = first.split("Could not find '")[1].split("'")[0]
+        group, _, option = wanted.rpartition("/")
+        hint = did_you_mean(option, choices(group))
+        return f"{group}={option}: no such option{hint}; there are {', '.join(choices(group))}"
+    if first.startswith("Could not find '"):
+        wanted = first.split("'")[1]
+        group, _, option = wanted.rpartition("/")
+        hint = did_you_mean(option, choices(group))
+        return f"{group}={option}: no such option{hint}; there are {', '.join(choices(group))}"
+    return "\n  ".join(lines[:2]) if lines else first
+
+
+def _refuse_extra_keys(node: DictConfig, record: type, prefix: str) -> None:
+    known = {entry.name for entry in dataclasses.fields(record)}
+    for key in node:
+        name = f"{prefix}{key}"
+        if key not in known:
+            hint = did_you_mean(name, keys(Config))
+            raise UserError(f"{name}: no such key{hint}; a + before it does not make one")
+        child = node._get_node(key)
+        if isinstance(child, DictConfig) and dataclasses.is_dataclass(OmegaConf.get_type(child)):
+            _refuse_extra_keys(child, OmegaConf.get_type(child), f"{name}.")  # type: ignore[arg-type]
+
+
+# Hydra's own flags, long and short, of which those of the second set take a value.
+FLAGS = {
+    "--help", "-h", "--hydra-help", "--version", "--resolve", "--run", "-r", "--multirun", "-m",
+    "--shell-completion", "-sc",
+}  # fmt: skip
+VALUE_FLAGS = {
+    "--cfg", "-c", "--package", "-p", "--config-path", "-cp", "--config-name", "-cn",
+    "--config-dir", "-cd", "--info", "-i", "--experimental-rerun",
+}  # fmt: skip
+
+
+def _refuse_unknown_flags(arguments: Sequence[str]) -> None:
+    known = sorted(FLAGS | VALUE_FLAGS)
+    for argument in arguments:
+        flag = argument.partition("=")[0]
+        if flag.startswith("-") and flag not in known:
+            raise UserError(
+                f"{flag}: no such flag{did_you_mean(flag, known)}; values are given without "
+                "dashes, as in optim.lr=0.01"
+            )

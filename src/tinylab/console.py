@@ -1,0 +1,70 @@
+"""What a person sees: lines on the screen, kept in the run's log too, and progress bars."""
+
+import contextlib
+import logging
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+T = TypeVar("T")
+
+_log = logging.getLogger("tinylab")
+_log.setLevel(logging.INFO)
+_log.propagate = False
+
+
+class _ScreenHandler(logging.Handler):
+    """Writes to whatever sys.stdout is now, so that a live display or a test can replace it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        # A reader that went away (`tinylab train | head`) must not cost the training.
+        with contextlib.suppress(BrokenPipeError):
+            print(self.format(record), flush=True)
+
+
+_log.addHandler(_ScreenHandler())
+
+
+def say(line: str) -> None:
+    """Show one line on the screen, and in the log of the run if one is open."""
+    _log.info("%s", line)
+
+
+@contextlib.contextmanager
+def log_to(path: Path) -> Iterator[Callable[[str], None]]:
+    """Copy what is said into ``path`` for the length of the block.
+
+    Yields a function that writes a text into that log alone.
+    """
+    handler = logging.FileHandler(path, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S"))
+    # A full disk must not stop training for want of a log line.
+    handler.handleError = lambda record: None  # type: ignore[method-assign]
+    _log.addHandler(handler)
+
+    def write(text: str) -> None:
+        handler.emit(logging.LogRecord("tinylab", logging.INFO, "", 0, text, None, None))
+
+    try:
+        yield write
+    finally:
+        _log.removeHandler(handler)
+        with contextlib.suppress(OSError):
+            handler.close()
+
+
+def is_terminal() -> bool:
+    """Whether the screen can show a live display."""
+    return sys.stdout.isatty()
+
+
+def track(items: Iterable[T], what: str, total: int) -> Iterator[T]:
+    """Yield ``items`` under a progress bar; where there is no terminal, say one line instead."""
+    if not is_terminal():
+        say(f"{what}: {total:,} ...")
+        yield from items
+        return
+    from rich.progress import track as rich_track  # 0.3 s, paid only where it is seen
+
+    yield from rich_track(items, description=what, total=total, transient=True)

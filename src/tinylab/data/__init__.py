@@ -1,0 +1,88 @@
+"""Datasets: the table of readers, and loading by config. No torch in here.
+
+A new dataset is one reader module with a ``find(config) -> Source`` (and a ``fetch(config)`` where
+it can be downloaded), one row in READERS, one dataclass in ``config.py``, one YAML in ``conf/dataset/`` and one test.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tinylab.config import DatasetConfig, SplitConfig
+from tinylab.data import cache, digits, folder, mnist, scene15
+from tinylab.data.arrays import DataAbsentError, Images, Source
+from tinylab.data.split import Split, count_shared, split
+
+
+@dataclass(frozen=True)
+class Reader:
+    """How a dataset is found, and fetched if it is absent; each takes its own config record."""
+
+    find: Callable[[Any], Source]
+    fetch: Callable[[Any], None] | None = None
+
+
+READERS = {
+    "digits": Reader(digits.find),
+    "mnist": Reader(mnist.find, mnist.fetch),
+    "scene15": Reader(scene15.find, scene15.fetch),
+    "folder": Reader(folder.find),
+}
+
+
+@dataclass(frozen=True)
+class Splits:
+    """A dataset, decoded and divided."""
+
+    data: Images
+    split: Split
+    fingerprint: str
+    first_twins: NDArray[np.int64]
+
+    def duplicates(self) -> str:
+        """One line on images with equal pixels; empty where there are none."""
+        twins = np.flatnonzero(self.first_twins != np.arange(len(self.first_twins)))
+        if len(twins) == 0:
+            return ""
+        labels = self.data.labels
+        torn = int((labels[twins] != labels[self.first_twins[twins]]).sum())
+        shared = count_shared(self.split, self.first_twins)
+        return (
+            f"{len(twins)} duplicate images, {torn} with another label; in test and train "
+            f"{shared['test_in_train']}, in test and val {shared['test_in_val']}, in val and "
+            f"train {shared['val_in_train']} (split.group_duplicates=true keeps them together)"
+        )
+
+
+def load(dataset: DatasetConfig, split_config: SplitConfig) -> Splits:
+    """Find, fetch if need be, decode (or take from the cache) and divide a dataset.
+
+    Raises UserError where the data is absent or damaged, or the split asked for is impossible.
+    """
+    decoded = cache.load(_find(dataset))
+    data = decoded.images
+    parts = split(data.labels, data.num_official_test, split_config, decoded.first_twins)
+    return Splits(data, parts, decoded.fingerprint, decoded.first_twins)
+
+
+def fingerprint(dataset: DatasetConfig) -> str:
+    """The fingerprint of today's data: from the cache in milliseconds, else by decoding it.
+
+    Raises DataAbsentError where the data is not there; nothing is fetched for this.
+    """
+    source = READERS[dataset.name].find(dataset)
+    return cache.fingerprint(source) or cache.load(source).fingerprint
+
+
+def _find(dataset: DatasetConfig) -> Source:
+    reader = READERS[dataset.name]
+    try:
+        return reader.find(dataset)
+    except DataAbsentError:
+        if reader.fetch is None:
+            raise
+    reader.fetch(dataset)
+    return reader.find(dataset)

@@ -1,0 +1,66 @@
+"""What a reader gives: where the images are, and the images as arrays."""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tinylab.errors import UserError
+
+
+class DataAbsentError(UserError):
+    """A dataset is not where it should be; some can be fetched."""
+
+
+@dataclass(frozen=True)
+class Images:
+    """Decoded images of one dataset.
+
+    images: uint8 (N, C, H, W). labels: int64 (N,), indices into ``classes``. The official test
+    set, where there is one, is the last ``num_official_test`` images.
+    """
+
+    images: NDArray[np.uint8]
+    labels: NDArray[np.int64]
+    classes: tuple[str, ...]
+    num_official_test: int = 0
+
+    def fingerprint(self) -> str:
+        """SHA-256 over pixels, labels, class names and the official split."""
+        digest = hashlib.sha256()
+        shape = (*self.images.shape, self.num_official_test, *self.classes)
+        digest.update(repr(shape).encode())
+        digest.update(np.ascontiguousarray(self.images).data)
+        digest.update(np.ascontiguousarray(self.labels, "<i8").data)
+        return digest.hexdigest()
+
+    def first_twins(self) -> NDArray[np.int64]:
+        """For every image the index of the first image with the same pixels. int64 (N,)."""
+        first: dict[bytes, int] = {}
+        return np.array(
+            [
+                first.setdefault(hashlib.blake2b(image.tobytes(), digest_size=16).digest(), index)
+                for index, image in enumerate(self.images)
+            ],
+            dtype=np.int64,
+        )
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a dataset's images come from, known without decoding one of them."""
+
+    dataset: str
+    files: tuple[Path, ...]
+    preparation: dict[str, object]  # what decides the arrays besides the files
+    read: Callable[[], Images] = field(repr=False)
+
+
+def pad_to(images: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    """Put zeros round square images: uint8 (N, C, S, S) -> (N, C, size, size), size >= S."""
+    before = (size - images.shape[-1]) // 2
+    after = size - images.shape[-1] - before
+    return np.pad(images, ((0, 0), (0, 0), (before, after), (before, after)))

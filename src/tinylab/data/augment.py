@@ -1,0 +1,129 @@
+"""Random changes of a batch of training images, one independent draw for each image.
+
+The draws of a whole epoch are made at once from a generator of their own, before its first step:
+``draw`` is a pure function of seed and epoch, so a resumed epoch sees the same images.
+Shapes: N images, C channels, height H, width W.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from tinylab.config import AugmentConfig
+
+
+@dataclass(frozen=True)
+class Draws:
+    """What happens to each image of an epoch, in the order in which the images come.
+
+    matrix: float32 (N, 2, 3), from output to input coordinates in [-1, 1], or None.
+    gain, shift: float32 (N, 1, 1, 1): pixels become gain * (pixels - mean) + mean + shift.
+    hole: float32 (N, 2), centre (x, y) of the blanked square in [-1, 1], or None.
+    keep: float32 (N, 1), the share of the image itself in mixup, 0.5 to 1, or None.
+    """
+
+    matrix: Tensor | None
+    gain: Tensor | None
+    shift: Tensor | None
+    hole: Tensor | None
+    keep: Tensor | None
+
+
+def draw(config: AugmentConfig, count: int, seed: int, device: torch.device) -> Draws:
+    """Draw for ``count`` images. Everything is drawn on the CPU, so devices agree."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def uniform(bound: float, *shape: int) -> Tensor:
+        return (torch.rand(count, *shape, generator=generator) * 2 - 1) * bound
+
+    # Each kind is always drawn, so that switching one on leaves the others' draws alone.
+    matrix = _matrices(config, uniform)
+    gain, shift = 1 + uniform(config.contrast, 1, 1, 1), uniform(config.brightness * 255, 1, 1, 1)
+    hole = uniform(1.0, 2)
+    keep = _mixup_shares(config.mixup, count, seed)
+    geometric = config.flip or any((config.shift, config.rotate, config.scale, config.shear))
+    photometric = bool(config.contrast or config.brightness)
+    return Draws(
+        matrix=matrix.to(device) if geometric else None,
+        gain=gain.to(device) if photometric else None,
+        shift=shift.to(device) if photometric else None,
+        hole=hole.to(device) if config.cutout else None,
+        keep=keep.to(device) if config.mixup else None,
+    )
+
+
+def _matrices(config: AugmentConfig, uniform: Callable[..., Tensor]) -> Tensor:
+    """Output-to-input affine maps, float32 (N, 2, 3): flip, rotate, shear, zoom, then shift."""
+    angle, shear = uniform(math.radians(config.rotate)), uniform(math.radians(config.shear))
+    zoom = 1 / (1 + uniform(config.scale))
+    mirror = torch.where(uniform(1.0) < 0, -1.0, 1.0) if config.flip else torch.ones_like(zoom)
+    shift_N2 = uniform(2 * config.shift, 2)  # coordinates span 2, from -1 to 1
+    cos, sin, slant = torch.cos(angle) * zoom, torch.sin(angle) * zoom, torch.tan(shear)
+    # rotation(angle) @ [[1, slant], [0, 1]] @ diag(mirror, 1), all times zoom
+    row_x = torch.stack([cos * mirror, cos * slant - sin, shift_N2[:, 0]], dim=1)
+    row_y = torch.stack([sin * mirror, sin * slant + cos, shift_N2[:, 1]], dim=1)
+    return torch.stack([row_x, row_y], dim=1)
+
+
+def _mixup_shares(alpha: float, count: int, seed: int) -> Tensor:
+    """Shares from Beta(alpha, alpha), the larger side kept. float32 (count, 1)."""
+    beta = np.random.Generator(np.random.PCG64(seed)).beta(alpha, alpha, count) if alpha else None
+    shares = torch.ones(count) if beta is None else torch.from_numpy(beta).float()
+    return torch.maximum(shares, 1 - shares).unsqueeze(1)
+
+
+def apply(
+    images: Tensor, draws: Draws, config: AugmentConfig, start: int, end: int
+) -> Tensor:
+    """Change a batch: pixels 0..255, uint8 or float (N, C, H, W) -> float32 (N, C, H, W).
+
+    ``start`` and ``end`` say which of the epoch's draws belong to the batch.
+    """
+    pixels = images.float()
+    if draws.matrix is not None:
+        pixels = _warp(pixels, draws.matrix[start:end], config.fill)
+    if draws.gain is not None and draws.shift is not None:
+        mean = pixels.mean(dim=(1, 2, 3), keepdim=True)
+        pixels = (pixels - mean) * draws.gain[start:end] + (mean + draws.shift[start:end])
+        pixels = pixels.clamp_(0, 255)
+    if draws.hole is not None:
+        pixels = _cut_out(pixels, draws.hole[start:end], config.cutout)
+    return pixels
+
+
+def _warp(pixels: Tensor, matrix: Tensor, fill: str) -> Tensor:
+    """Bilinear sampling at the mapped positions; keeps the memory format."""
+    grid_NHW2 = F.affine_grid(matrix, list(pixels.shape), align_corners=False)
+    return F.grid_sample(pixels, grid_NHW2, mode="bilinear", padding_mode=fill, align_corners=False)
+
+
+def _cut_out(pixels: Tensor, hole: Tensor, side: float) -> Tensor:
+    """Set a square to the image's mean (DeVries and Taylor, 2017); it may stick out."""
+    H, W = pixels.shape[-2:]
+    y = (torch.arange(H, device=pixels.device) + 0.5) * (2 / H) - 1
+    x = (torch.arange(W, device=pixels.device) + 0.5) * (2 / W) - 1
+    inside_x = (x[None] - hole[:, :1]).abs() < side  # (N, W)
+    inside_y = (y[None] - hole[:, 1:]).abs() < side  # (N, H)
+    inside = (inside_y[:, None, :, None] & inside_x[:, None, None, :])  # (N, 1, H, W)
+    mean = pixels.mean(dim=(2, 3), keepdim=True)
+    return torch.where(inside, mean, pixels)
+
+
+def mix(
+    inputs: Tensor, labels: Tensor, num_classes: int, draws: Draws, start: int, end: int
+) -> tuple[Tensor, Tensor]:
+    """Mixup: each image with its mirror place in the batch, whose order is random anyway.
+
+    inputs: float32 (N, C, H, W). labels: int64 (N,). Returns the mixed inputs and the shares of
+    each class, float32 (N, num_classes).
+    """
+    assert draws.keep is not None
+    keep_N1 = draws.keep[start:end]
+    one_hot = F.one_hot(labels, num_classes).to(inputs.dtype)
+    mixed_inputs = torch.lerp(inputs.flip(0), inputs, keep_N1[:, :, None, None])
+    return mixed_inputs, torch.lerp(one_hot.flip(0), one_hot, keep_N1)

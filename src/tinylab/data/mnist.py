@@ -1,0 +1,81 @@
+"""MNIST (LeCun, Cortes, Burges): 60,000 training and 10,000 official test images, 28x28.
+
+The IDX files are found in place or downloaded by torchvision, and checked by their MD5 sums.
+"""
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+
+from tinylab.config import MnistConfig
+from tinylab.console import say
+from tinylab.data.arrays import DataAbsentError, Images, Source, pad_to
+from tinylab.data.places import data_root
+from tinylab.errors import UserError
+from tinylab.pairing import import_torchvision
+
+# File name -> MD5 of the unpacked file: training images and labels, then those of the test set.
+FILES = {
+    "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
+    "train-labels-idx1-ubyte": "a25bea736e30d166cdddb491f175f624",
+    "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
+    "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
+}
+
+
+def find(config: MnistConfig) -> Source:
+    """The four IDX files. Raises DataAbsentError where one is absent."""
+    files = tuple(_root(config) / "MNIST" / "raw" / name for name in FILES)
+    for file in files:
+        if not file.is_file():
+            raise DataAbsentError(f"{file}: absent; MNIST has {', '.join(FILES)} beside each other")
+    preparation: dict[str, object] = {"image_size": config.image_size}
+    return Source("mnist", files, preparation, lambda: read(files, config.image_size))
+
+
+def read(files: tuple[Path, ...], image_size: int) -> Images:
+    """All images as uint8 (70000, 1, image_size, image_size), the official test set last.
+
+    Raises UserError for a file that is not the official one, bit for bit.
+    """
+    for file in files:
+        _check(file)
+    mnist = import_torchvision("torchvision.datasets.mnist")
+    images_NHW = np.concatenate([mnist.read_image_file(str(file)).numpy() for file in files[::2]])
+    labels = [mnist.read_label_file(str(file)).numpy() for file in files[1::2]]
+    return Images(
+        images=pad_to(images_NHW[:, None], image_size),
+        labels=np.concatenate(labels),
+        classes=tuple("0123456789"),
+        num_official_test=len(labels[1]),
+    )
+
+
+def _check(file: Path) -> None:
+    with file.open("rb") as stream:
+        found = hashlib.file_digest(stream, "md5").hexdigest()
+    if found != FILES[file.name]:
+        raise UserError(
+            f"{file}: not the official MNIST file ({file.stat().st_size:,} bytes, MD5 {found})\n"
+            "  delete it and repeat the command, which downloads it again"
+        )
+
+
+def fetch(config: MnistConfig) -> None:
+    """Download the files into their place. Raises UserError where that fails."""
+    root = _root(config)
+    raw = root / "MNIST" / "raw"
+    say(f"MNIST is not in {raw}: downloading it (11 MB)")
+    mnist = import_torchvision("torchvision.datasets.mnist")
+    try:
+        mnist.MNIST(root, download=True)
+    except (OSError, RuntimeError) as error:
+        raise UserError(
+            f"MNIST cannot be downloaded: {error}\n"
+            f"  put {', '.join(FILES)} into {raw}, or set TINYLAB_DATA to where MNIST/raw is"
+        ) from error
+
+
+def _root(config: MnistConfig) -> Path:
+    return data_root() if config.root is None else Path(config.root).expanduser()

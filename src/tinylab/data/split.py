@@ -1,0 +1,192 @@
+"""Who is in train, validation and test: pure functions of labels, options and the split seed.
+
+The random order comes from the raw 64-bit stream of NumPy's PCG64, which NumPy promises never to
+change (NEP 19); ``Generator.permutation`` has no such promise. Same seed, same split, everywhere.
+"""
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tinylab.config import SplitConfig
+from tinylab.errors import UserError
+
+Indices = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Split:
+    """Three disjoint sets of image indices, each sorted. int64 (num_images,)."""
+
+    train: Indices
+    val: Indices
+    test: Indices
+
+    def sha256(self) -> str:
+        """A hash of all three sets, equal on every platform."""
+        digest = hashlib.sha256()
+        for name in ("train", "val", "test"):
+            indices = getattr(self, name)
+            digest.update(f"{name}:{len(indices)}:".encode())
+            digest.update(np.ascontiguousarray(indices, "<i8").data)
+        return digest.hexdigest()
+
+
+def permutation(count: int, seed: int) -> Indices:
+    """A random order of 0 .. count - 1: the argsort of ``count`` raw draws of PCG64(seed)."""
+    draws = np.random.PCG64(seed).random_raw(count)
+    return np.argsort(draws, kind="stable")
+
+
+def split(
+    labels: Indices, num_official_test: int, config: SplitConfig, first_twins: Indices
+) -> Split:
+    """Divide the images by the options of ``config``.
+
+    labels: int64 (N,), of which the last ``num_official_test`` are the official test set.
+    first_twins: int64 (N,), the first image with the same pixels, for ``group_duplicates``.
+
+    Without an official test set, one permutation of all images is made and its first
+    int(N * test) are the test set, as in the source text. Of the rest, in the same order, the
+    first int(rest * val) validate. Raises UserError for options that leave nobody to train.
+    """
+    N = len(labels)
+    order = permutation(N, config.seed)
+    pool = order[order < N - num_official_test]
+    official = np.arange(N - num_official_test, N)
+    held_out, rest = _hold_out(pool, labels, num_official_test > 0, config)
+    if num_official_test > 0 and config.folds is not None:
+        val, train, test = held_out, rest, official
+    else:
+        val, train = _take(rest, labels, config.val, config.stratified)
+        test = official if num_official_test > 0 else held_out
+    if config.group_duplicates:
+        train, val, test = _group(train, val, test, first_twins, num_official_test)
+    result = Split(np.sort(train), np.sort(val), np.sort(test))
+    _refuse_empty(result, labels, config)
+    return result
+
+
+def _hold_out(
+    pool: Indices, labels: Indices, has_official_test: bool, config: SplitConfig
+) -> tuple[Indices, Indices]:
+    """Divide ``pool`` into the held-out part and the rest, by whichever option asks for it."""
+    if config.folds is not None:
+        return _fold(pool, labels, config.folds, config.fold, config.stratified)
+    if config.train_per_class is not None:
+        return _per_class(pool, labels, config.train_per_class)
+    if has_official_test:
+        if config.test is not None:
+            raise UserError(
+                f"split.test={config.test}: this dataset has an official test set, which stays "
+                "what it is; expected split.test=null"
+            )
+        return pool[:0], pool
+    share = 0.1 if config.test is None else config.test
+    return _take(pool, labels, share, config.stratified)
+
+
+def _take(
+    pool: Indices, labels: Indices, share: float, stratified: bool
+) -> tuple[Indices, Indices]:
+    """The first int(len(pool) * share) of ``pool``, and the rest; by class if ``stratified``."""
+    total = int(len(pool) * share)
+    if not stratified:
+        return pool[:total], pool[total:]
+    rank, counts = _rank_in_class(pool, labels)
+    # Largest remainder: each class gets its share rounded down, and the total is exact.
+    exact = counts * (total / max(len(pool), 1))
+    quota = np.floor(exact).astype(np.int64)
+    short = total - int(quota.sum())
+    quota[np.argsort(quota - exact, kind="stable")[:short]] += 1
+    taken = rank < quota[labels[pool]]
+    return pool[taken], pool[~taken]
+
+
+def _fold(
+    pool: Indices, labels: Indices, folds: int, fold: int, stratified: bool
+) -> tuple[Indices, Indices]:
+    """Fold number ``fold`` of ``folds`` nearly equal parts of ``pool``, and the rest."""
+    if len(pool) < folds:
+        raise UserError(f"split.folds={folds}: expected at most {len(pool)}, the number of images")
+    position = np.arange(len(pool))
+    if stratified:
+        # Dealing out the images class by class keeps every fold's size and classes even.
+        position = np.empty_like(position)
+        position[np.argsort(labels[pool], kind="stable")] = np.arange(len(pool))
+    inside = position % folds == fold
+    return pool[inside], pool[~inside]
+
+
+def _per_class(pool: Indices, labels: Indices, count: int) -> tuple[Indices, Indices]:
+    """All but the first ``count`` of each class, and those first ones."""
+    rank, counts = _rank_in_class(pool, labels)
+    smallest = int(counts.min())
+    if smallest < count:
+        raise UserError(
+            f"split.train_per_class={count}: the smallest class has {smallest} images"
+        )
+    chosen = rank < count
+    return pool[~chosen], pool[chosen]
+
+
+def _rank_in_class(pool: Indices, labels: Indices) -> tuple[Indices, Indices]:
+    """For each of ``pool`` how many of its class come before it, and the size of each class."""
+    classes = labels[pool]
+    counts = np.bincount(classes, minlength=int(labels.max()) + 1)
+    starts = np.cumsum(counts) - counts
+    by_class = np.argsort(classes, kind="stable")
+    rank = np.empty_like(classes)
+    rank[by_class] = np.arange(len(pool)) - np.repeat(starts, counts)
+    return rank, counts
+
+
+def _group(
+    train: Indices, val: Indices, test: Indices, first_twins: Indices, num_official_test: int
+) -> tuple[Indices, Indices, Indices]:
+    """Move every image to the side of its first twin.
+
+    An official test set stays whole: its twins in train and validation are left out instead.
+    """
+    side = np.full(len(first_twins), -1)
+    for number, part in enumerate((train, val, test)):
+        side[part] = number
+    used = side >= 0
+    if num_official_test > 0:
+        in_test = np.isin(first_twins, first_twins[test])
+        side[in_test & (side != 2)] = -1
+        # The first twin may itself be left out of the split: the first one that is in decides.
+    for part in (train, val, test):
+        part.sort()
+    kept = np.flatnonzero(used & (side >= 0))
+    twins = first_twins[kept]
+    _, first, inverse = np.unique(twins, return_index=True, return_inverse=True)
+    side[kept] = side[kept[first]][inverse]
+    return tuple(np.flatnonzero(side == number) for number in range(3))  # type: ignore[return-value]
+
+
+def _refuse_empty(result: Split, labels: Indices, config: SplitConfig) -> None:
+    num_classes = int(labels.max()) + 1
+    if len(result.test) == 0:
+        raise UserError(
+            f"split.test={config.test}: of {len(labels)} images none is left to test; "
+            "expected a larger share"
+        )
+    if len(result.train) < num_classes:
+        raise UserError(
+            f"{len(result.train)} training images for {num_classes} classes: expected at least "
+            "one image a class; add images, or lower split.val and split.test"
+        )
+
+
+def count_shared(result: Split, first_twins: Indices) -> dict[str, int]:
+    """How many validation and test images have a twin of equal pixels outside their part."""
+    train = first_twins[result.train]
+    val, test = first_twins[result.val], first_twins[result.test]
+    return {
+        "val_in_train": int(np.isin(val, train).sum()),
+        "test_in_train": int(np.isin(test, train).sum()),
+        "test_in_val": int(np.isin(test, val).sum()),
+    }

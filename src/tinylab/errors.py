@@ -1,0 +1,20 @@
+"""The two ways in which a command ends early on purpose."""
+
+
+class UserError(Exception):
+    """A mistake that the user can mend.
+
+    The message names the key, the value, what was expected and the remedy, on one or two lines.
+    The command line shows it without a traceback and exits with code 1.
+    """
+
+
+class Stopped(Exception):
+    """Training was asked to stop by a signal, and its state is safely on disk.
+
+    ``signum`` is the signal; the process ends with 128 + signum, as shells expect.
+    """
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(f"stopped by signal {signum}")
+        self.signum = signum

@@ -1,0 +1,71 @@
+"""Files that are whole or not there: written aside, flushed to the disk, then renamed."""
+
+import contextlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from tinylab.errors import UserError
+
+
+@contextlib.contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside ``path``; on success it replaces ``path`` durably.
+
+    A crash at any instant leaves the old file or the new one, never a part of it. Raises
+    UserError where the disk is full or the folder cannot be written.
+    """
+    with disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+        os.close(handle)
+    temporary = Path(name)
+    try:
+        with disk_errors(path):
+            yield temporary
+            _flush(temporary)
+            # mkstemp makes private files; these are to be read by whoever may read the folder.
+            temporary.chmod(0o644)
+            temporary.replace(path)
+            _flush(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write ``data`` to ``path`` durably and all at once."""
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write ``text`` to ``path`` as UTF-8, durably and all at once."""
+    write_bytes(path, text.encode())
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write ``value`` as indented JSON, durably and all at once. NaN is refused."""
+    write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+
+
+@contextlib.contextmanager
+def disk_errors(path: Path) -> Iterator[None]:
+    """Turn an operating-system error about ``path`` into a UserError that names the remedy."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"{path}: cannot be written: {error.strerror or error}\n"
+            "  free some space or choose another folder with outputs=FOLDER, then repeat the command"
+        ) from error
+
+
+def _flush(path: Path) -> None:
+    """Ask the operating system to put the file or folder on the disk now."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,50 @@
+"""The source text's CNN.
+
+Convolution without activation, max-pool 2, flatten, dense ReLU, dropout, dense classes.
+"""
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from tinylab.config import BaselineConfig
+from tinylab.errors import UserError
+from tinylab.models.layers import DenseOverMap
+
+
+class Baseline(nn.Module):
+    """Images float32 (N, C, H, W) -> logits (N, num_classes)."""
+
+    def __init__(
+        self, config: BaselineConfig, image_shape: tuple[int, int, int], num_classes: int
+    ) -> None:
+        super().__init__()
+        C, H, W = image_shape
+        height, width = ((side - config.kernel_size + 1) // 2 for side in (H, W))
+        if min(height, width) < 1:
+            raise UserError(
+                f"model.kernel_size={config.kernel_size}: too large for images of {H}x{W} pixels; "
+                f"expected at most {min(H, W) - 1}"
+            )
+        self.conv = nn.Conv2d(C, config.filters, config.kernel_size)
+        self.hidden = DenseOverMap((config.filters, height, width), config.hidden)
+        self.output = nn.Linear(config.hidden, num_classes)
+        self.dropout = config.dropout
+        if config.init == "glorot":
+            _start_as_keras(self)
+
+    def forward(self, images_NCHW: Tensor) -> Tensor:
+        maps = F.max_pool2d(self.conv(images_NCHW), 2)  # (N, filters, height, width)
+        features = F.relu(self.hidden(maps))  # (N, hidden)
+        features = F.dropout(features, self.dropout, self.training)
+        logits: Tensor = self.output(features)
+        return logits
+
+
+def _start_as_keras(network: Baseline) -> None:
+    """Uniform initial weights of Glorot and Bengio (2010) and zero biases, Keras's defaults."""
+    nn.init.xavier_uniform_(network.conv.weight)
+    nn.init.xavier_uniform_(network.hidden.weight.flatten(1))  # a view: fan-in is the whole map
+    nn.init.xavier_uniform_(network.output.weight)
+    for name, parameter in network.named_parameters():
+        if name.endswith("bias"):
+            nn.init.zeros_(parameter)

@@ -1,0 +1,69 @@
+"""A small residual network for images of 8 to 64 pixels (He et al., 2016, on CIFAR's scale)."""
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from tinylab.config import ResnetConfig
+from tinylab.errors import UserError
+
+
+class Block(nn.Module):
+    """Two 3x3 convolutions with batch norm, added to a shortcut; (N, C, H, W) -> (N, C', H', W')."""
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = _conv3x3(in_channels, out_channels, stride)
+        self.bn1 = nn.BatchNorm2d(out_channels)
+        self.conv2 = _conv3x3(out_channels, out_channels, 1)
+        self.bn2 = nn.BatchNorm2d(out_channels)
+        self.shortcut = nn.Sequential()
+        if stride != 1 or in_channels != out_channels:
+            self.shortcut = nn.Sequential(
+                nn.Conv2d(in_channels, out_channels, 1, stride, bias=False),
+                nn.BatchNorm2d(out_channels),
+            )
+
+    def forward(self, maps: Tensor) -> Tensor:
+        out = F.relu(self.bn1(self.conv1(maps)), inplace=True)
+        return F.relu(self.bn2(self.conv2(out)) + self.shortcut(maps), inplace=True)
+
+
+class Resnet(nn.Module):
+    """Images float32 (N, C, H, W) -> logits (N, num_classes)."""
+
+    def __init__(
+        self, config: ResnetConfig, image_shape: tuple[int, int, int], num_classes: int
+    ) -> None:
+        super().__init__()
+        C, H, W = image_shape
+        if min(H, W) < 2 ** (config.stages - 1):
+            raise UserError(
+                f"model.stages={config.stages}: each stage after the first halves the image, and "
+                f"{H}x{W} pixels allow {min(H, W).bit_length()} stages"
+            )
+        channels = config.width
+        self.stem = nn.Sequential(
+            _conv3x3(C, channels, 1), nn.BatchNorm2d(channels), nn.ReLU(inplace=True)
+        )
+        blocks: list[nn.Module] = []
+        for stage in range(config.stages):
+            out_channels = config.width * 2**stage
+            for index in range(config.depth):
+                stride = 2 if stage > 0 and index == 0 else 1
+                blocks.append(Block(channels, out_channels, stride))
+                channels = out_channels
+        self.blocks = nn.Sequential(*blocks)
+        self.output = nn.Linear(channels, num_classes)
+        self.dropout = config.dropout
+
+    def forward(self, images_NCHW: Tensor) -> Tensor:
+        maps = self.blocks(self.stem(images_NCHW))
+        features = maps.mean(dim=(2, 3))  # (N, channels)
+        logits: Tensor = self.output(F.dropout(features, self.dropout, self.training))
+        return logits
+
+
+def _conv3x3(in_channels: int, out_channels: int, stride: int) -> nn.Conv2d:
+    conv = nn.Conv2d(in_channels, out_channels, 3, stride, padding=1, bias=False)
+    nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
+    return conv

@@ -1,0 +1,84 @@
+"""Figures for people: learning curves, confusion matrix, gallery. The only user of matplotlib."""
+
+import io
+from typing import Any
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+TRAIN, VAL = "#4269d0", "#e8743b"  # told apart by people with any colour vision
+
+
+def curves(history: list[dict[str, Any]], title: str) -> Figure:
+    """Loss and accuracy by epoch, for train and validation."""
+    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    figure.suptitle(title, fontsize=10)
+    epochs = [row["epoch"] for row in history]
+    for place, name in enumerate(("loss", "accuracy"), start=1):
+        axes = figure.add_subplot(1, 2, place)
+        for part, color in (("train", TRAIN), ("val", VAL)):
+            values = [row[f"{part}_{name}"] for row in history]
+            if None not in values:
+                label = {"train": "train (while learning)", "val": "validation"}[part]
+                axes.plot(epochs, values, color=color, label=label, marker="o", markersize=3)
+        axes.set_xlabel("epoch")
+        axes.set_ylabel(name)
+        axes.grid(alpha=0.3)
+        axes.legend()
+        axes.xaxis.get_major_locator().set_params(integer=True)
+    return figure
+
+
+def confusion(matrix: NDArray[np.int64], classes: tuple[str, ...], title: str) -> Figure:
+    """Counts by true class (rows) and predicted class (columns), shaded by the row's share."""
+    K = len(classes)
+    side = max(4.0, 0.42 * K + 1.5)
+    figure = Figure(figsize=(side + 0.5, side), layout="constrained")
+    axes = figure.add_subplot()
+    share = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
+    axes.set_title(title, fontsize=10)
+    axes.set_xlabel("predicted")
+    axes.set_ylabel("true")
+    rotation = 0 if max(map(len, classes)) <= 2 else 60
+    axes.set_xticks(range(K), classes, rotation=rotation, ha="center" if not rotation else "right",
+                    rotation_mode="anchor")  # fmt: skip
+    axes.set_yticks(range(K), classes)
+    if K <= 40:
+        for row, column in np.argwhere(matrix > 0):
+            color = "white" if share[row, column] > 0.5 else "black"
+            axes.text(column, row, str(matrix[row, column]), ha="center", va="center",
+                      color=color, fontsize=8)  # fmt: skip
+    return figure
+
+
+def gallery(images: NDArray[np.uint8], captions: list[str], title: str) -> Figure:
+    """Small images in a grid, uint8 (N, C, H, W) with C 1 or 3, each with its caption."""
+    columns = 8
+    rows = max(1, -(-len(images) // columns))
+    figure = Figure(figsize=(1.5 * columns, 1.85 * rows + 0.4), layout="constrained")
+    figure.suptitle(title, fontsize=11)
+    for place in range(rows * columns):
+        axes = figure.add_subplot(rows, columns, place + 1)
+        axes.set_axis_off()
+        if place < len(images):
+            pixels = images[place].transpose(1, 2, 0).squeeze()
+            axes.imshow(pixels, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+            axes.set_title(captions[place], fontsize=8)
+    return figure
+
+
+def to_png(figure: Figure) -> bytes:
+    """The figure as a PNG file."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=100)
+    return buffer.getvalue()
+
+
+def to_pixels(figure: Figure) -> NDArray[np.uint8]:
+    """The figure as uint8 (H, W, 3)."""
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba(), np.uint8)[..., :3].copy()

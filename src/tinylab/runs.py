@@ -1,0 +1,127 @@
+"""A run's folder: where it is, who may write into it, and whether its result still stands.
+
+No torch in here: a finished run is answered in half a second.
+"""
+
+import contextlib
+import hashlib
+import json
+import time
+import traceback
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from tinylab import data
+from tinylab.config import Config, run_id
+from tinylab.console import log_to, say
+from tinylab.data.arrays import DataAbsentError
+from tinylab.errors import UserError
+from tinylab.files import disk_errors, write_json
+
+# What decides a result's bits. The rest of the package shows it, or leads to it.
+RESULT_CODE = (
+    "checkpoint.py", "config.py", "data", "experiment.py", "metrics.py", "models", "optim.py",
+    "runtime.py", "train.py",
+)  # fmt: skip
+
+
+def folder_of(config: Config) -> Path:
+    """``<outputs>/runs/<run id>``."""
+    return Path(config.outputs).expanduser() / "runs" / run_id(config)
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """A JSON object from a file; None where the file is absent or is something else."""
+    with contextlib.suppress(OSError, ValueError):
+        value = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(value, dict):
+            return value
+    return None
+
+
+def read_result(folder: Path) -> dict[str, Any] | None:
+    """A finished run's result; None where there is none."""
+    result = read_json(folder / "result.json")
+    return result if result is not None and result.get("status") == "finished" else None
+
+
+@cache
+def code_sha256() -> str:
+    """A hash of the source files that decide a result."""
+    package = Path(__file__).parent
+    digest = hashlib.sha256()
+    for name in RESULT_CODE:
+        path = package / name
+        for file in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
+            digest.update(f"{file.relative_to(package).as_posix()}\0".encode())
+            digest.update(file.read_bytes())
+    return digest.hexdigest()
+
+
+def outdated(result: dict[str, Any], config: Config) -> str | None:
+    """Why a finished result is not today's any more; None where it still stands."""
+    if result["environment"]["code_sha256"] != code_sha256():
+        return "tinylab's code has changed since"
+    # Data that is not there any more cannot have changed.
+    with contextlib.suppress(DataAbsentError):
+        if result["dataset"]["fingerprint"] != data.fingerprint(config.dataset):
+            return "the data has changed since"
+    return None
+
+
+def set_aside(folder: Path, why: str) -> None:
+    """Keep an old run under a dated name, out of the way of the new one."""
+    stamp = time.strftime("%Y%m%d-%H%M%S")
+    kept = folder.with_name(f"{folder.name}.{stamp}")
+    number = 1
+    while kept.exists():
+        number += 1
+        kept = folder.with_name(f"{folder.name}.{stamp}-{number}")
+    with disk_errors(folder):
+        folder.rename(kept)
+    say(f"{folder.name}: {why}; the old folder is kept as {kept.name}")
+
+
+@contextlib.contextmanager
+def sole_writer(folder: Path) -> Iterator[None]:
+    """Hold the run's lock; waits while another process trains the same run.
+
+    The operating system frees the lock when its owner ends, however it ends.
+    """
+    path = folder.parent / ".locks" / f"{folder.name}.lock"
+    with disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(path)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            say(f"{folder.name} is being trained by another process: waiting for it to end")
+            lock.acquire()
+    try:
+        # What a killed process was writing when it was killed.
+        for rest in folder.glob(".*.tmp"):
+            rest.unlink()
+        yield
+    finally:
+        lock.release()
+
+
+def record_failure(folder: Path, error: BaseException) -> None:
+    """Write ``failure.json``, and the traceback into ``train.log``."""
+    with disk_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    with log_to(folder / "train.log") as write_line:
+        write_line("".join(traceback.format_exception(error)).rstrip())
+    text = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+    failures = [*past_failures(folder), {"time": time.time(), "error": text}]
+    write_json(folder / "failure.json", {"status": "failed", "error": text, "failures": failures})
+
+
+def past_failures(folder: Path) -> list[dict[str, Any]]:
+    """What went wrong in earlier tries at this run."""
+    failure = read_json(folder / "failure.json")
+    return failure.get("failures", []) if failure is not None else []

@@ -1,0 +1,345 @@
+"""The loop: evaluate, train an epoch, fit. No Hydra and no TensorBoard in here.
+
+Every random draw is a function of the seed, the purpose and the epoch; only dropout's stream moves
+within an epoch, and its position travels in the checkpoint. So training that is killed and
+resumed ends with the same bits as training that was not.
+"""
+
+import contextlib
+import copy
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from tinylab import optim
+from tinylab.checkpoint import Checkpoints
+from tinylab.config import AugmentConfig, OptimConfig, TrainConfig
+from tinylab.data import augment
+from tinylab.data.batches import Batches, Normalization, batch_bounds
+from tinylab.data.split import permutation
+from tinylab.display import Display
+from tinylab.errors import Stopped, UserError
+from tinylab.metrics import Score, score
+from tinylab.runtime import derive_seed, synchronize
+from tinylab.tracking import Row, Tracker, now
+
+DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What does not change during training."""
+
+    train: TrainConfig
+    optim: OptimConfig
+    augment: AugmentConfig
+    seed: int
+    num_classes: int
+    normalization: Normalization
+    device: torch.device
+
+    def autocast(self) -> contextlib.AbstractContextManager[Any]:
+        """Mixed precision where it is asked for."""
+        if self.train.precision == "float32":
+            return contextlib.nullcontext()
+        return torch.autocast(self.device.type, DTYPES[self.train.precision])
+
+
+@dataclass
+class Training:
+    """Everything that training is: what changes from step to step, and is checkpointed."""
+
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler
+    averaged: nn.Module | None
+    loss_sum: Tensor
+    num_correct: Tensor
+    epoch: int = 0
+    step_in_epoch: int = 0
+    seconds: float = 0.0  # of training in the current epoch
+    grad_norm: float = math.nan  # at the last step of the current epoch
+    best: dict[str, Any] | None = None  # the best epoch's row, and its weights
+    history: list[Row] = field(default_factory=list)
+    resumed_at: list[dict[str, int]] = field(default_factory=list)
+
+    def tested(self) -> nn.Module:
+        """The network that is evaluated: the averaged one where there is one."""
+        return self.model if self.averaged is None else self.averaged
+
+    def state_dict(self) -> dict[str, Any]:
+        """All of it, as tensors and plain values."""
+        on_cuda = self.loss_sum.is_cuda
+        return {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "averaged": self.averaged.state_dict() if self.averaged is not None else None,
+            "loss_sum": self.loss_sum,
+            "num_correct": self.num_correct,
+            "rng": torch.get_rng_state(),
+            "rng_cuda": torch.cuda.get_rng_state(self.loss_sum.device) if on_cuda else None,
+            "epoch": self.epoch,
+            "step_in_epoch": self.step_in_epoch,
+            "seconds": self.seconds,
+            "grad_norm": self.grad_norm,
+            "best": self.best,
+            "history": self.history,
+            "resumed_at": self.resumed_at,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go back to a saved state. Raises RuntimeError where the network is another one."""
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state["scaler"])
+        if self.averaged is not None:
+            self.averaged.load_state_dict(state["averaged"])
+        self.loss_sum.copy_(state["loss_sum"])
+        self.num_correct.copy_(state["num_correct"])
+        torch.set_rng_state(state["rng"])
+        if self.loss_sum.is_cuda and state["rng_cuda"] is not None:
+            torch.cuda.set_rng_state(state["rng_cuda"], self.loss_sum.device)
+        self.epoch = state["epoch"]
+        self.step_in_epoch = state["step_in_epoch"]
+        self.seconds = state["seconds"]
+        self.grad_norm = state["grad_norm"]
+        self.best = state["best"]
+        self.history = state["history"]
+        self.resumed_at = state["resumed_at"]
+
+
+def start(model: nn.Module, recipe: Recipe) -> Training:
+    """Training before its first step; ``model`` is on the device already."""
+    device = recipe.device
+    # MPS has no float64. An epoch's loss sum in float32 is then only nearly exact.
+    sum_dtype = torch.float32 if device.type == "mps" else torch.float64
+    return Training(
+        model=model,
+        optimizer=optim.build(recipe.optim, model),
+        scaler=torch.amp.GradScaler(device.type, enabled=recipe.train.precision == "float16"),
+        averaged=copy.deepcopy(model).eval() if recipe.train.ema is not None else None,
+        loss_sum=torch.zeros((), dtype=sum_dtype, device=device),
+        num_correct=torch.zeros((), dtype=torch.int64, device=device),
+    )
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Loss and accuracy, and what is behind them.
+
+    predicted: int64 (N,). probabilities: float32 (N, num_classes).
+    """
+
+    score: Score
+    predicted: NDArray[np.int64]
+    probabilities: NDArray[np.float32]
+
+
+@torch.inference_mode()
+def evaluate(model: nn.Module, batches: Batches, recipe: Recipe) -> Evaluation:
+    """Exact figures over every image, in evaluation mode, without label smoothing."""
+    was_training = model.training
+    model.eval()
+    logits_parts: list[Tensor] = []
+    for images, _ in batches.in_order(recipe.train.eval_batch_size):
+        with recipe.autocast():
+            logits_parts.append(model(recipe.normalization(images)).float())
+    model.train(was_training)
+    logits = torch.cat(logits_parts).cpu().double()  # (N, num_classes)
+    labels = batches.labels.cpu()
+    loss_sum = float(F.cross_entropy(logits, labels, reduction="sum"))
+    predicted = logits.argmax(1)
+    num_correct = int((predicted == labels).sum())
+    return Evaluation(
+        score=score(loss_sum, num_correct, len(labels)),
+        predicted=predicted.numpy(),
+        probabilities=logits.softmax(1).float().numpy(),
+    )
+
+
+def fit(
+    training: Training,
+    train: Batches,
+    val: Batches | None,
+    recipe: Recipe,
+    checkpoints: Checkpoints,
+    tracker: Tracker,
+    display: Display,
+    stop_signal: Callable[[], int | None],
+) -> None:
+    """Train to the end, from wherever ``training`` is; then it holds the weights to be tested.
+
+    Each epoch in this order: train, evaluate, record, keep the best, save. ``stop_signal`` is
+    asked after every step; where it names a signal the state is saved and Stopped is raised.
+    Raises UserError where the loss is no longer a finite number.
+    """
+    while training.epoch < recipe.train.epochs and not _out_of_patience(training, recipe.train):
+        train_epoch(training, train, recipe, checkpoints, display, stop_signal)
+        val_score = None if val is None else evaluate(training.tested(), val, recipe).score
+        row = _close_epoch(training, len(train), recipe, val_score)
+        if _is_best(training, row, recipe.train):
+            training.best = {**row, "weights": _snapshot(training.tested())}
+        checkpoints.save_last(training.state_dict())
+        tracker.log(row)
+        display.epoch(row)
+        _stop_if_asked(stop_signal)
+    if training.best is not None:
+        training.tested().load_state_dict(training.best["weights"])
+    checkpoints.save_best(training.tested().state_dict())
+
+
+def train_epoch(
+    training: Training,
+    train: Batches,
+    recipe: Recipe,
+    checkpoints: Checkpoints,
+    display: Display,
+    stop_signal: Callable[[], int | None],
+) -> None:
+    """Train the rest of the current epoch."""
+    config, device, model = recipe.train, recipe.device, training.model
+    bounds = batch_bounds(len(train), config.batch_size)
+    first_step, total_steps = training.epoch * len(bounds), config.epochs * len(bounds)
+    epoch_seed = derive_seed(recipe.seed, "order", training.epoch)
+    order = torch.from_numpy(permutation(len(train), epoch_seed)).to(device)
+    draw_seed = derive_seed(recipe.seed, "augment", training.epoch)
+    draws = augment.draw(recipe.augment, len(train), draw_seed, device)
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    if training.step_in_epoch == 0:
+        torch.manual_seed(derive_seed(recipe.seed, "dropout", training.epoch))
+        training.loss_sum.zero_()
+        training.num_correct.zero_()
+        training.seconds = 0.0
+    model.train()
+    seconds_before, started = training.seconds, time.perf_counter()
+    saved = started
+    for step in range(training.step_in_epoch, len(bounds)):
+        start, end = bounds[step]
+        images, labels = train.take(order[start:end])
+        inputs = recipe.normalization(augment.apply(images, draws, recipe.augment, start, end))
+        targets: Tensor = labels
+        if draws.keep is not None:
+            inputs, targets = augment.mix(
+                inputs, labels, recipe.num_classes, draws, start, end
+            )
+        lr = optim.learning_rate(recipe.optim, first_step + step, total_steps)
+        for group in training.optimizer.param_groups:
+            group["lr"] = lr
+        with recipe.autocast():
+            logits = model(inputs)  # (N, num_classes)
+            loss = F.cross_entropy(logits, targets, label_smoothing=config.label_smoothing)
+        training.optimizer.zero_grad()
+        training.scaler.scale(loss).backward()
+        if config.grad_clip is not None or step == len(bounds) - 1:
+            training.scaler.unscale_(training.optimizer)
+            norm = nn.utils.clip_grad_norm_(parameters, config.grad_clip or math.inf)
+            training.grad_norm = float(norm) if step == len(bounds) - 1 else math.nan
+        training.scaler.step(training.optimizer)
+        training.scaler.update()
+        if training.averaged is not None and config.ema is not None:
+            _average(training.averaged, model, config.ema, first_step + step)
+        training.loss_sum += loss.detach() * (end - start)
+        training.num_correct += (logits.detach().argmax(1) == labels).sum()
+        training.step_in_epoch = step + 1
+
+        clock = time.perf_counter()
+        training.seconds = seconds_before + clock - started
+        display.step(training.epoch, step + 1, len(bounds), end / training.seconds)
+        if clock - saved > config.checkpoint_seconds or stop_signal() is not None:
+            _refuse_non_finite(training, first_step)
+            checkpoints.save_last(training.state_dict())
+            saved = time.perf_counter()
+            _stop_if_asked(stop_signal)
+    synchronize(device)
+    training.seconds = seconds_before + time.perf_counter() - started
+    _refuse_non_finite(training, first_step)
+
+
+def _close_epoch(
+    training: Training, num_images: int, recipe: Recipe, val: Score | None
+) -> Row:
+    """Record the epoch that just ended, and move on to the next."""
+    training.epoch += 1
+    training.step_in_epoch = 0
+    row = {
+        "epoch": training.epoch,
+        "step": training.epoch * len(batch_bounds(num_images, recipe.train.batch_size)),
+        "train_loss": float(training.loss_sum) / num_images,
+        "train_accuracy": int(training.num_correct) / num_images,
+        "val_loss": None if val is None else val.loss,
+        "val_accuracy": None if val is None else val.accuracy,
+        "lr": training.optimizer.param_groups[0]["lr"],
+        "grad_norm": training.grad_norm if math.isfinite(training.grad_norm) else None,
+        "seconds": training.seconds,
+        "images_per_second": num_images / max(training.seconds, 1e-9),
+        "time": now(),
+    }
+    training.history.append(row)
+    return row
+
+
+def _is_best(training: Training, row: Row, config: TrainConfig) -> bool:
+    """Whether this epoch's weights are the ones to be tested, as far as is known."""
+    if config.weights == "last" or row["val_loss"] is None:
+        return False
+    if training.best is None:
+        return True
+    return _goodness(row, config.monitor) > _goodness(training.best, config.monitor)
+
+
+def _goodness(row: Row, monitor: str) -> tuple[float, float]:
+    """Larger is better; the other figure decides between equals."""
+    figures = (row["val_accuracy"], -row["val_loss"])
+    return figures if monitor == "accuracy" else (figures[1], figures[0])
+
+
+def _out_of_patience(training: Training, config: TrainConfig) -> bool:
+    if config.patience is None or not training.history:
+        return False
+    best = max(training.history, key=lambda row: (*_goodness(row, config.monitor), -row["epoch"]))
+    return training.epoch - int(best["epoch"]) >= config.patience
+
+
+def _stop_if_asked(stop_signal: Callable[[], int | None]) -> None:
+    signum = stop_signal()
+    if signum is not None:
+        raise Stopped(signum)
+
+
+def _refuse_non_finite(training: Training, first_step: int) -> None:
+    """Not-a-number sticks to a sum, so looking at it now and then misses no step."""
+    if not math.isfinite(float(training.loss_sum)):
+        raise UserError(
+            f"the loss is not a finite number any more, in epoch {training.epoch + 1} between "
+            f"steps {first_step + 1} and {first_step + training.step_in_epoch}\n"
+            "  lower optim.lr, or limit the gradient with train.grad_clip=1"
+        )
+
+
+def _snapshot(model: nn.Module) -> dict[str, Tensor]:
+    return {name: value.detach().clone() for name, value in model.state_dict().items()}
+
+
+@torch.no_grad()
+def _average(averaged: nn.Module, model: nn.Module, decay: float, step: int) -> None:
+    """Exponential moving average of weights and batch-norm statistics.
+
+    Early on the decay is (1 + step) / (10 + step), so that the initial weights are forgotten
+    (as TensorFlow's ExponentialMovingAverage with ``num_updates`` does).
+    """
+    decay = min(decay, (1 + step) / (10 + step))
+    pairs = list(zip(averaged.state_dict().values(), model.state_dict().values(), strict=True))
+    floats = [(a, b) for a, b in pairs if a.is_floating_point()]
+    torch._foreach_lerp_([a for a, _ in floats], [b for _, b in floats], 1 - decay)
+    for a, b in pairs:
+        if not a.is_floating_point():
+            a.copy_(b)
