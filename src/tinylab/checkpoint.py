@@ -45,7 +45,9 @@ def load(path: Path) -> State:
     except CheckpointError:
         raise
     except Exception as error:  # a damaged archive can fail in any part of the reader
-        raise CheckpointError(f"{type(error).__name__}: {str(error).partition(chr(10))[0]}") from error
+        raise CheckpointError(
+            f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+        ) from error
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise CheckpointError("not a checkpoint of tinylab")
     if state["version"] != VERSION:

@@ -1,13 +1,15 @@
 """From command line and YAML to a checked Config: the schema in Hydra, its mistakes in words."""
 
+import contextlib
 import dataclasses
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import hydra
+from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
@@ -75,28 +77,62 @@ def register_schema() -> None:
 
 
 def run_hydra(task: Callable[[DictConfig], Any], arguments: Sequence[str]) -> None:
-    """Let Hydra parse ``arguments``, compose the config and call ``task`` for every job.
+    """Compose the config from ``arguments`` and call ``task`` for every job.
 
     Raises UserError for whatever is wrong with them, HydraException for what tinylab did not
     foresee.
     """
     register_schema()
     _refuse_unknown_flags(arguments)
-    traceback_wanted = "HYDRA_FULL_ERROR" in os.environ
+    with _explained():
+        if any(argument.startswith(("-", "hydra", "+hydra", "~hydra")) for argument in arguments):
+            _hydra_main(task, arguments)
+            return
+        # A plain run needs no more than this; hydra.main would compose twice, 0.2 s each.
+        with initialize_config_dir(str(conf_folder()), version_base="1.3"):
+            composed = compose("config", list(arguments))
+    task(composed)
+
+
+@contextlib.contextmanager
+def _explained() -> Iterator[None]:
+    """Mistakes that Hydra finds become UserErrors; HYDRA_FULL_ERROR=1 shows them whole."""
+    try:
+        yield
+    except (HydraException, OmegaConfBaseException, ValueError) as error:
+        if "HYDRA_FULL_ERROR" in os.environ:
+            raise
+        raise explain(error) from error
+
+
+def _hydra_main(task: Callable[[DictConfig], Any], arguments: Sequence[str]) -> None:
+    """Hydra's own entry, for its flags and for sweeps."""
+    mistakes: list[UserError] = []
+
+    def guarded(composed: DictConfig) -> Any:
+        # Hydra prints what a job raises, in words of its own.
+        try:
+            return task(composed)
+        except UserError as error:
+            mistakes.append(error)
+            return None
+
+    configured = hydra.main(
+        version_base="1.3", config_path=str(conf_folder()), config_name="config"
+    )
     saved_argv = sys.argv
     sys.argv = [saved_argv[0], *arguments]
     # Hydra prints its exceptions itself, unless it is asked for the whole of them.
+    asked = "HYDRA_FULL_ERROR" in os.environ
     os.environ["HYDRA_FULL_ERROR"] = "1"
     try:
-        hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name="config")(task)()
-    except (HydraException, OmegaConfBaseException, ValueError) as error:
-        if traceback_wanted:
-            raise
-        raise explain(error) from error
+        configured(guarded)()
     finally:
         sys.argv = saved_argv
-        if not traceback_wanted:
+        if not asked:
             del os.environ["HYDRA_FULL_ERROR"]
+    if mistakes:
+        raise mistakes[0]
 
 
 def to_config(composed: DictConfig) -> Config:

@@ -148,7 +148,9 @@ class SplitConfig:
         ok = self.test is None or 0 < self.test < 1
         _require(ok, "split.test", self.test, "null or a share between 0 and 1")
         per_class = self.train_per_class
-        _require(per_class is None or per_class > 0, "split.train_per_class", per_class, "1 or more")
+        _require(
+            per_class is None or per_class > 0, "split.train_per_class", per_class, "1 or more"
+        )
         _require(self.folds is None or self.folds >= 2, "split.folds", self.folds, "2 or more")
         last = 0 if self.folds is None else self.folds - 1
         _require(0 <= self.fold <= last, "split.fold", self.fold, f"0 to {last} (split.folds - 1)")
@@ -246,7 +248,7 @@ class OptimConfig:
 
     def __post_init__(self) -> None:
         _require(0 < self.lr < float("inf"), "optim.lr", self.lr, "a number above 0")
-        _require(0 <= self.weight_decay, "optim.weight_decay", self.weight_decay, "0 or more")
+        _require(self.weight_decay >= 0, "optim.weight_decay", self.weight_decay, "0 or more")
         _require_one_of("optim.schedule", self.schedule, ("constant", "cosine", "onecycle"))
         ok = self.warmup is None or 0 <= self.warmup < 1
         _require(ok, "optim.warmup", self.warmup, "null or a share, 0 to below 1")
@@ -290,7 +292,9 @@ class SgdConfig(OptimConfig):
         super().__post_init__()
         _require(0 <= self.momentum < 1, "optim.momentum", self.momentum, "0 to below 1")
         if self.nesterov and self.momentum == 0:
-            raise UserError("optim.nesterov=true: expected optim.momentum above 0, or nesterov=false")
+            raise UserError(
+                "optim.nesterov=true: expected optim.momentum above 0, or nesterov=false"
+            )
 
 
 # ---------------------------------------------------------------- augment
@@ -400,7 +404,9 @@ class Config:
         ok = self.name is None or re.fullmatch(r"[\w.+-][\w .+-]*", self.name) is not None
         _require(ok, "name", self.name, "letters, digits, spaces and . + - _")
         if self.split.val == 0 and self.train.patience is not None:
-            raise UserError("train.patience with split.val=0: early stopping needs a validation set")
+            raise UserError(
+                "train.patience with split.val=0: early stopping needs a validation set"
+            )
 
 
 # ---------------------------------------------------------------- identity

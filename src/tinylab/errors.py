@@ -9,8 +9,10 @@ class UserError(Exception):
     """
 
 
-class Stopped(Exception):
+class Stopped(BaseException):
     """Training was asked to stop by a signal, and its state is safely on disk.
+
+    Like KeyboardInterrupt it is no Exception, so that it ends a sweep and not only one job.
 
     ``signum`` is the signal; the process ends with 128 + signum, as shells expect.
     """

@@ -65,6 +65,7 @@ def run(config: Config, folder: Path, command: str) -> Result:
 
 def prepare(config: Config) -> Prepared:
     """Set the machine up, load the data, build the network. Raises UserError."""
+    runtime.keep_freed_memory()
     device = runtime.choose_device(config.device)
     runtime.set_threads(config.threads)
     runtime.set_determinism(config.deterministic)
@@ -219,7 +220,7 @@ def _show_start(prepared: Prepared, tracker: RunTracker) -> None:
     shown = pixels.round().clamp(0, 255).to(torch.uint8).cpu().numpy()
     names = [prepared.splits.data.classes[label] for label in batch.labels[:count].tolist()]
     figure = plots.gallery(shown, names, "training images as the network sees them")
-    tracker.picture("images/augmented", plots.to_pixels(figure))
+    tracker.picture("images/augmented", plots.draw(figure))
 
 
 def _evaluate(
@@ -313,12 +314,12 @@ def _write_end(
             probabilities=test.probabilities.astype(np.float16),
         )  # fmt: skip
     accuracy = f"{test.score.accuracy:.2%} (95 % interval {low:.2%} to {high:.2%})"
-    curves = plots.curves(training.history, result["run_id"])
-    confusion = plots.confusion(matrix, classes, f"test accuracy {accuracy}")
+    curves = plots.draw(plots.curves(training.history, result["run_id"]))
+    confusion = plots.draw(plots.confusion(matrix, classes, f"test accuracy {accuracy}"))
     write_bytes(folder / "curves.png", plots.to_png(curves))
     write_bytes(folder / "confusion.png", plots.to_png(confusion))
-    tracker.picture("test/confusion", plots.to_pixels(confusion))
-    tracker.picture("test/worst_mistakes", plots.to_pixels(_worst_mistakes(splits, test)))
+    tracker.picture("test/confusion", confusion)
+    tracker.picture("test/worst_mistakes", plots.draw(_worst_mistakes(splits, test)))
     figures = {f"{part}_{name}": result[part][name] if result[part] is not None else None
                for part in ("val", "test") for name in ("accuracy", "loss")}  # fmt: skip
     tracker.finish(figures, training.history[-1]["step"])

@@ -1,19 +1,136 @@
-"""Optimiser, parameter groups, and the learning rate as a pure function of the step."""
+"""Optimisers, parameter groups, and the learning rate as a pure function of the step.
+
+The updates are torch's own fused kernels, called directly. ``torch.optim``'s classes around them
+import torch's whole compiler (2 to 4 s at every start) and spend 0.25 ms of Python on each step,
+where the kernel of the baseline CNN takes 0.2 ms. The bits are those of ``torch.optim`` with
+``fused=True``; a test compares them.
+"""
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from tinylab.config import AdamConfig, OptimConfig, SgdConfig
+from tinylab.config import AdamConfig, AdamwConfig, OptimConfig, SgdConfig
 
 
-def build(config: OptimConfig, model: nn.Module) -> torch.optim.Optimizer:
-    """The optimiser over all trained parameters of ``model``, in one fused kernel a step.
+class Optimizer(Protocol):
+    """Updates parameters in place from their gradients."""
 
-    The learning rate is set before each step by the loop (``learning_rate``).
+    # As torch's GradScaler wants it: the parameters, by group.
+    param_groups: list[dict[str, Any]]
+
+    def step(self) -> None:
+        """Update every parameter that has a gradient, by the rate in ``lr``."""
+
+    lr: float
+
+    def state_dict(self) -> dict[str, Any]:
+        """What the next update depends on besides parameters, gradients and ``lr``."""
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go back to a saved state."""
+
+
+class Adam:
+    """Adam (Kingma and Ba, 2015) and AdamW (Loshchilov and Hutter, 2019), fused."""
+
+    def __init__(self, config: AdamConfig, groups: list[dict[str, Any]]) -> None:
+        self.lr = config.lr
+        self.param_groups = groups
+        self._config = config
+        self._kernel = (
+            torch._fused_adamw_ if isinstance(config, AdamwConfig) else torch._fused_adam_
+        )
+        self._means = [[torch.zeros_like(p) for p in group["params"]] for group in groups]
+        self._squares = [[torch.zeros_like(p) for p in group["params"]] for group in groups]
+        self._step = torch.zeros((), device=groups[0]["params"][0].device)
+
+    def step(self) -> None:
+        """One update of all parameters."""
+        self._step += 1
+        for group, means, squares in zip(
+            self.param_groups, self._means, self._squares, strict=True
+        ):
+            parameters = group["params"]
+            self._kernel(
+                parameters,
+                [parameter.grad for parameter in parameters],
+                means,
+                squares,
+                [],
+                [self._step] * len(parameters),
+                lr=self.lr,
+                beta1=self._config.beta1,
+                beta2=self._config.beta2,
+                weight_decay=group["weight_decay"],
+                eps=self._config.eps,
+                amsgrad=False,
+                maximize=False,
+            )
+
+    def state_dict(self) -> dict[str, Any]:
+        """Running means, and the number of updates."""
+        return {"means": self._means, "squares": self._squares, "step": self._step}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Copy a saved state into this one."""
+        _copy(state["means"], self._means)
+        _copy(state["squares"], self._squares)
+        self._step.copy_(state["step"])
+
+
+class Sgd:
+    """Stochastic gradient descent with momentum, fused."""
+
+    def __init__(self, config: SgdConfig, groups: list[dict[str, Any]]) -> None:
+        self.lr = config.lr
+        self.param_groups = groups
+        self._config = config
+        self._momenta = [[torch.zeros_like(p) for p in group["params"]] for group in groups]
+        self._started = False
+
+    def step(self) -> None:
+        """One update of all parameters."""
+        for group, momenta in zip(self.param_groups, self._momenta, strict=True):
+            parameters = group["params"]
+            torch._fused_sgd_(
+                parameters,
+                [parameter.grad for parameter in parameters],
+                momenta if self._config.momentum else [],
+                lr=self.lr,
+                momentum=self._config.momentum,
+                weight_decay=group["weight_decay"],
+                dampening=0.0,
+                nesterov=self._config.nesterov,
+                maximize=False,
+                is_first_step=not self._started,
+            )
+        self._started = True
+
+    def state_dict(self) -> dict[str, Any]:
+        """The momenta."""
+        return {"momenta": self._momenta, "started": self._started}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Copy a saved state into this one."""
+        _copy(state["momenta"], self._momenta)
+        self._started = state["started"]
+
+
+OPTIMIZERS: dict[str, Callable[[Any, list[dict[str, Any]]], Optimizer]] = {
+    "adam": Adam,
+    "adamw": Adam,
+    "sgd": Sgd,
+}
+
+
+def build(config: OptimConfig, model: nn.Module) -> Optimizer:
+    """The optimiser over all trained parameters of ``model``.
+
+    The loop sets its ``lr`` before each step (``learning_rate``).
     """
     return OPTIMIZERS[config.name](config, parameter_groups(model, config.weight_decay))
 
@@ -32,27 +149,10 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, An
     return [group for group in groups if group["params"]]
 
 
-def _adam(config: AdamConfig, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
-    betas = (config.beta1, config.beta2)
-    return torch.optim.Adam(groups, lr=config.lr, betas=betas, eps=config.eps, fused=True)
+def _copy(saved: list[list[Tensor]], into: list[list[Tensor]]) -> None:
+    for saved_group, group in zip(saved, into, strict=True):
+        torch._foreach_copy_(group, saved_group)
 
-
-def _adamw(config: AdamConfig, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
-    betas = (config.beta1, config.beta2)
-    return torch.optim.AdamW(groups, lr=config.lr, betas=betas, eps=config.eps, fused=True)
-
-
-def _sgd(config: SgdConfig, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
-    return torch.optim.SGD(
-        groups, lr=config.lr, momentum=config.momentum, nesterov=config.nesterov, fused=True
-    )
-
-
-OPTIMIZERS: dict[str, Callable[[Any, list[dict[str, Any]]], torch.optim.Optimizer]] = {
-    "adam": _adam,
-    "adamw": _adamw,
-    "sgd": _sgd,
-}
 
 ONECYCLE_START = 1 / 25  # lr of the first step, as a share of the peak
 ONECYCLE_WARMUP = 0.3  # share of all steps until the peak (both as in torch's OneCycleLR)

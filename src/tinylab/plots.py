@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.image import imsave
 from numpy.typing import NDArray
 
 TRAIN, VAL = "#4269d0", "#e8743b"  # told apart by people with any colour vision
@@ -55,30 +56,41 @@ def confusion(matrix: NDArray[np.int64], classes: tuple[str, ...], title: str) -
 
 
 def gallery(images: NDArray[np.uint8], captions: list[str], title: str) -> Figure:
-    """Small images in a grid, uint8 (N, C, H, W) with C 1 or 3, each with its caption."""
-    columns = 8
+    """Small images in a grid, uint8 (N, C, H, W) with C 1 or 3, each with its caption.
+
+    One picture and one set of axes for all: axes of their own cost 30 ms an image.
+    """
+    columns, gap = 8, 0.5  # the gap holds the caption, in heights of an image
     rows = max(1, -(-len(images) // columns))
-    figure = Figure(figsize=(1.5 * columns, 1.85 * rows + 0.4), layout="constrained")
+    figure = Figure(figsize=(1.4 * columns, (1 + gap) * 1.4 * rows + 0.4))
+    axes = figure.add_axes((0.01, 0.01, 0.98, 0.95 - 0.25 / (rows + 1)))
     figure.suptitle(title, fontsize=11)
-    for place in range(rows * columns):
-        axes = figure.add_subplot(rows, columns, place + 1)
-        axes.set_axis_off()
-        if place < len(images):
-            pixels = images[place].transpose(1, 2, 0).squeeze()
-            axes.imshow(pixels, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
-            axes.set_title(captions[place], fontsize=8)
+    axes.set_axis_off()
+    axes.set_xlim(-0.05, columns)
+    axes.set_ylim(rows * (1 + gap), 0)
+    for place, (image, caption) in enumerate(zip(images, captions, strict=True)):
+        row, column = divmod(place, columns)
+        left, top = float(column), row * (1 + gap) + gap
+        pixels = image.transpose(1, 2, 0).squeeze()
+        axes.imshow(
+            pixels, cmap="gray", vmin=0, vmax=255, interpolation="nearest", aspect="auto",
+            extent=(left, left + 0.9, top + 0.95, top),
+        )  # fmt: skip
+        axes.text(left, top - 0.04, caption, fontsize=8, va="bottom")
+    axes.set_xlim(-0.05, columns)
+    axes.set_ylim(rows * (1 + gap), 0)
     return figure
 
 
-def to_png(figure: Figure) -> bytes:
-    """The figure as a PNG file."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=100)
-    return buffer.getvalue()
-
-
-def to_pixels(figure: Figure) -> NDArray[np.uint8]:
+def draw(figure: Figure) -> NDArray[np.uint8]:
     """The figure as uint8 (H, W, 3)."""
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba(), np.uint8)[..., :3].copy()
+
+
+def to_png(pixels_HWC: NDArray[np.uint8]) -> bytes:
+    """Drawn pixels as a PNG file."""
+    buffer = io.BytesIO()
+    imsave(buffer, pixels_HWC, format="png")
+    return buffer.getvalue()

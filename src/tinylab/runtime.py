@@ -65,7 +65,9 @@ def set_determinism(deterministic: bool) -> None:
     if deterministic:
         # cuBLAS is deterministic only with a fixed workspace (CUDA's cuBLAS reference, 2.1.4).
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(deterministic)
+    # The same switch as use_deterministic_algorithms, which imports all of torch's compiler for
+    # it: 4 to 8 s at every start.
+    torch.set_deterministic_debug_mode("error" if deterministic else "default")
     torch.backends.cudnn.benchmark = not deterministic
     # Filling new memory costs a pass over it, and no kernel of ours reads what it did not write.
     torch.utils.deterministic.fill_uninitialized_memory = False

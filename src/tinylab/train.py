@@ -58,7 +58,7 @@ class Training:
     """Everything that training is: what changes from step to step, and is checkpointed."""
 
     model: nn.Module
-    optimizer: torch.optim.Optimizer
+    optimizer: optim.Optimizer
     scaler: torch.amp.GradScaler
     averaged: nn.Module | None
     loss_sum: Tensor
@@ -228,22 +228,19 @@ def train_epoch(
         inputs = recipe.normalization(augment.apply(images, draws, recipe.augment, start, end))
         targets: Tensor = labels
         if draws.keep is not None:
-            inputs, targets = augment.mix(
-                inputs, labels, recipe.num_classes, draws, start, end
-            )
-        lr = optim.learning_rate(recipe.optim, first_step + step, total_steps)
-        for group in training.optimizer.param_groups:
-            group["lr"] = lr
+            inputs, targets = augment.mix(inputs, labels, recipe.num_classes, draws, start, end)
+        training.optimizer.lr = optim.learning_rate(recipe.optim, first_step + step, total_steps)
         with recipe.autocast():
             logits = model(inputs)  # (N, num_classes)
             loss = F.cross_entropy(logits, targets, label_smoothing=config.label_smoothing)
-        training.optimizer.zero_grad()
+        for parameter in parameters:
+            parameter.grad = None
         training.scaler.scale(loss).backward()
         if config.grad_clip is not None or step == len(bounds) - 1:
-            training.scaler.unscale_(training.optimizer)
+            training.scaler.unscale_(training.optimizer)  # type: ignore[arg-type]
             norm = nn.utils.clip_grad_norm_(parameters, config.grad_clip or math.inf)
             training.grad_norm = float(norm) if step == len(bounds) - 1 else math.nan
-        training.scaler.step(training.optimizer)
+        training.scaler.step(training.optimizer)  # type: ignore[arg-type]
         training.scaler.update()
         if training.averaged is not None and config.ema is not None:
             _average(training.averaged, model, config.ema, first_step + step)
@@ -264,9 +261,7 @@ def train_epoch(
     _refuse_non_finite(training, first_step)
 
 
-def _close_epoch(
-    training: Training, num_images: int, recipe: Recipe, val: Score | None
-) -> Row:
+def _close_epoch(training: Training, num_images: int, recipe: Recipe, val: Score | None) -> Row:
     """Record the epoch that just ended, and move on to the next."""
     training.epoch += 1
     training.step_in_epoch = 0
@@ -277,7 +272,7 @@ def _close_epoch(
         "train_accuracy": int(training.num_correct) / num_images,
         "val_loss": None if val is None else val.loss,
         "val_accuracy": None if val is None else val.accuracy,
-        "lr": training.optimizer.param_groups[0]["lr"],
+        "lr": training.optimizer.lr,
         "grad_norm": training.grad_norm if math.isfinite(training.grad_norm) else None,
         "seconds": training.seconds,
         "images_per_second": num_images / max(training.seconds, 1e-9),

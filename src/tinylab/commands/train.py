@@ -11,7 +11,6 @@ from tinylab.commands.train_help import help_text
 from tinylab.compose import run_hydra, to_config
 from tinylab.config import Config
 from tinylab.console import say
-from tinylab.errors import Stopped
 
 
 def main(arguments: list[str]) -> None:
@@ -27,8 +26,8 @@ def job(composed: DictConfig) -> float | None:
 
     In a sweep a failure is recorded in the run's folder, and the next job goes on.
     """
-    hydra_config = HydraConfig.get()
-    if hydra_config.mode != RunMode.MULTIRUN:
+    hydra_config = HydraConfig.get() if HydraConfig.initialized() else None
+    if hydra_config is None or hydra_config.mode != RunMode.MULTIRUN:
         return train(to_config(composed))
     overrides = " ".join(hydra_config.overrides.task)
     say(f"\njob {hydra_config.job.num + 1}: {overrides}")
@@ -36,8 +35,6 @@ def job(composed: DictConfig) -> float | None:
     try:
         return train(config)
     except Exception as error:
-        if isinstance(error, Stopped):
-            raise
         folder = runs.folder_of(config)
         if runs.read_json(folder / "failure.json") is None:
             runs.record_failure(folder, error)

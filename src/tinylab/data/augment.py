@@ -77,9 +77,7 @@ def _mixup_shares(alpha: float, count: int, seed: int) -> Tensor:
     return torch.maximum(shares, 1 - shares).unsqueeze(1)
 
 
-def apply(
-    images: Tensor, draws: Draws, config: AugmentConfig, start: int, end: int
-) -> Tensor:
+def apply(images: Tensor, draws: Draws, config: AugmentConfig, start: int, end: int) -> Tensor:
     """Change a batch: pixels 0..255, uint8 or float (N, C, H, W) -> float32 (N, C, H, W).
 
     ``start`` and ``end`` say which of the epoch's draws belong to the batch.
@@ -109,7 +107,7 @@ def _cut_out(pixels: Tensor, hole: Tensor, side: float) -> Tensor:
     x = (torch.arange(W, device=pixels.device) + 0.5) * (2 / W) - 1
     inside_x = (x[None] - hole[:, :1]).abs() < side  # (N, W)
     inside_y = (y[None] - hole[:, 1:]).abs() < side  # (N, H)
-    inside = (inside_y[:, None, :, None] & inside_x[:, None, None, :])  # (N, 1, H, W)
+    inside = inside_y[:, None, :, None] & inside_x[:, None, None, :]  # (N, 1, H, W)
     mean = pixels.mean(dim=(2, 3), keepdim=True)
     return torch.where(inside, mean, pixels)
 

@@ -5,9 +5,7 @@ from torch import nn
 from tinylab.config import MlpConfig
 
 
-def build(
-    config: MlpConfig, image_shape: tuple[int, int, int], num_classes: int
-) -> nn.Sequential:
+def build(config: MlpConfig, image_shape: tuple[int, int, int], num_classes: int) -> nn.Sequential:
     """Images float32 (N, C, H, W) -> logits (N, num_classes)."""
     C, H, W = image_shape
     layers: list[nn.Module] = [nn.Flatten()]

@@ -9,7 +9,7 @@ from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobReturn
 from hydra.plugins.launcher import Launcher
-from omegaconf import DictConfig
+from omegaconf import DictConfig, open_dict
 
 from tinylab import runs
 from tinylab.compose import to_config
@@ -59,7 +59,8 @@ def expand(arguments: list[str], loader: ConfigLoader, master: DictConfig) -> li
     jobs: list[Job] = []
     for number, (overrides, varied) in enumerate(combinations, start=1):
         composed = loader.load_sweep_config(master, overrides)
-        del composed["hydra"]
+        with open_dict(composed):
+            del composed["hydra"]
         try:
             jobs.append(Job(overrides, varied, to_config(composed)))
         except UserError as error:
