@@ -16,9 +16,9 @@ class TinylabSweeper(Sweeper):
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
     ) -> None:
         """Make the launcher that the config names."""
-        self.hydra_context = hydra_context
-        self.config = config
-        self.launcher: Launcher = Plugins.instance().instantiate_launcher(
+        self._loader = hydra_context.config_loader
+        self._master = config
+        self._launcher: Launcher = Plugins.instance().instantiate_launcher(
             hydra_context=hydra_context, task_function=task_function, config=config
         )
 
@@ -26,4 +26,4 @@ class TinylabSweeper(Sweeper):
         """Check every job, run what is missing, show the table."""
         from tinylab.sweep import run
 
-        return run(arguments, self.hydra_context.config_loader, self.config, self.launcher)
+        return run(arguments, self._loader, self._master, self._launcher)

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import json
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -9,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import hydra
+import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -129,6 +132,7 @@ def _hydra_main(task: Callable[[DictConfig], Any], arguments: Sequence[str]) -> 
         configured(guarded)()
     finally:
         sys.argv = saved_argv
+        HydraConfig.instance().cfg = None  # a plain run after this one is no job of a sweep
         if not asked:
             del os.environ["HYDRA_FULL_ERROR"]
     if mistakes:
@@ -147,6 +151,38 @@ def to_config(composed: DictConfig) -> Config:
         raise explain(error) from error
     assert isinstance(config, Config)
     return config
+
+
+def replay(folder: Path, overrides: Sequence[str]) -> list[str]:
+    """The command line that repeats the run in ``folder``, with ``overrides`` on top.
+
+    A group that is chosen anew in ``overrides`` starts from its own defaults. Raises UserError
+    where the folder holds no run.
+    """
+    try:
+        saved = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError) as error:
+        raise UserError(f"--from {folder}: expected the folder of a run ({error})") from error
+    chosen = {override.partition("=")[0] for override in overrides if "." not in override}
+    if "experiment" in chosen:
+        raise UserError("--from with experiment=: both say what to run; keep one of them")
+    repeated: list[str] = []
+    for entry in dataclasses.fields(Config):
+        section = saved.get(entry.name)
+        if entry.name in RECORDS and entry.name not in chosen:
+            if "name" in section:
+                repeated.append(f"{entry.name}={section.pop('name')}")
+            repeated += [f"{entry.name}.{key}={_typed(value)}" for key, value in section.items()]
+        elif entry.name not in RECORDS and entry.metadata["identity"]:
+            repeated.append(f"{entry.name}={_typed(section)}")
+    return [*repeated, *overrides]
+
+
+def _typed(value: object) -> str:
+    """A value as Hydra's override grammar reads it back."""
+    if isinstance(value, str):
+        return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
+    return json.dumps(value)
 
 
 def keys(record: type, prefix: str = "") -> list[str]:
@@ -200,13 +236,8 @@ def _explain_text(lines: list[str]) -> str:
         key = first.split("'")[1]
         hint = did_you_mean(key, groups() + keys(Config))
         return f"{key}: no such config group or key{hint}; there are {', '.join(groups())}"
-    if first.startswith("In '") and "Could not find" in first:
+    if "Could not find '" in first:
         wanted = first.split("Could not find '")[1].split("'")[0]
-        group, _, option = wanted.rpartition("/")
-        hint = did_you_mean(option, choices(group))
-        return f"{group}={option}: no such option{hint}; there are {', '.join(choices(group))}"
-    if first.startswith("Could not find '"):
-        wanted = first.split("'")[1]
         group, _, option = wanted.rpartition("/")
         hint = did_you_mean(option, choices(group))
         return f"{group}={option}: no such option{hint}; there are {', '.join(choices(group))}"
@@ -215,7 +246,7 @@ def _explain_text(lines: list[str]) -> str:
 
 def _refuse_extra_keys(node: DictConfig, record: type, prefix: str) -> None:
     known = {entry.name for entry in dataclasses.fields(record)}
-    for key in node:
+    for key in map(str, node):
         name = f"{prefix}{key}"
         if key not in known:
             hint = did_you_mean(name, keys(Config))

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 import yaml
+from matplotlib.figure import Figure
 from torch import nn
 
 from tinylab import data, metrics, models, plots, runs, runtime, signals, train
@@ -83,7 +84,7 @@ def prepare(config: Config) -> Prepared:
     _, C, H, W = splits.data.images.shape
     model = models.build(config.model, (C, H, W), num_classes).to(device)
     if channels_last:
-        model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        model = model.to(memory_format=torch.channels_last)
     if config.train.compile:
         model.compile()
     recipe = Recipe(
@@ -324,13 +325,15 @@ def _write_end(
                for part in ("val", "test") for name in ("accuracy", "loss")}  # fmt: skip
     tracker.finish(figures, training.history[-1]["step"])
     took = duration(sum(row["seconds"] for row in training.history))
-    say(f"test    accuracy {accuracy}, loss {test.score.loss:.4f}, "
-        f"on {test.score.num:,} images; epoch {result['best_epoch']}, trained in {took}")  # fmt: skip
+    say(
+        f"test    accuracy {accuracy}, loss {test.score.loss:.4f}, on {test.score.num:,} images; "
+        f"epoch {result['best_epoch']}, trained in {took}"
+    )
     say(f"files   {folder}")
     say(f"curves  tensorboard --logdir {folder.parent}")
 
 
-def _worst_mistakes(splits: data.Splits, test: Evaluation) -> plots.Figure:
+def _worst_mistakes(splits: data.Splits, test: Evaluation) -> Figure:
     """The wrong predictions in which the network believed most."""
     labels = splits.data.labels[splits.split.test]
     wrong = np.flatnonzero(test.predicted != labels)

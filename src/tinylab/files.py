@@ -58,7 +58,7 @@ def disk_errors(path: Path) -> Iterator[None]:
     except OSError as error:
         raise UserError(
             f"{path}: cannot be written: {error.strerror or error}\n"
-            "  free some space or choose another folder with outputs=FOLDER, then repeat the command"
+            "  free some space or choose another folder (outputs=FOLDER), then repeat the command"
         ) from error
 
 

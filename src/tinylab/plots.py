@@ -7,6 +7,7 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.image import imsave
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 TRAIN, VAL = "#4269d0", "#e8743b"  # told apart by people with any colour vision
@@ -28,7 +29,7 @@ def curves(history: list[dict[str, Any]], title: str) -> Figure:
         axes.set_ylabel(name)
         axes.grid(alpha=0.3)
         axes.legend()
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     return figure
 
 
@@ -85,8 +86,9 @@ def gallery(images: NDArray[np.uint8], captions: list[str], title: str) -> Figur
 def draw(figure: Figure) -> NDArray[np.uint8]:
     """The figure as uint8 (H, W, 3)."""
     canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    return np.asarray(canvas.buffer_rgba(), np.uint8)[..., :3].copy()
+    canvas.draw()  # type: ignore[no-untyped-call]
+    pixels_HW4 = np.asarray(canvas.buffer_rgba(), np.uint8)  # type: ignore[no-untyped-call]
+    return pixels_HW4[..., :3].copy()
 
 
 def to_png(pixels_HWC: NDArray[np.uint8]) -> bytes:

@@ -70,7 +70,7 @@ def set_determinism(deterministic: bool) -> None:
     torch.set_deterministic_debug_mode("error" if deterministic else "default")
     torch.backends.cudnn.benchmark = not deterministic
     # Filling new memory costs a pass over it, and no kernel of ours reads what it did not write.
-    torch.utils.deterministic.fill_uninitialized_memory = False
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 
 def derive_seed(seed: int, stream: str, number: int = 0) -> int:

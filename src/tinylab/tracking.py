@@ -109,13 +109,15 @@ class RunTracker:
         from torch.utils.tensorboard.summary import hparams
 
         metrics = dict.fromkeys(METRICS.values(), 0.0)
-        experiment, start, self._end = hparams(self._hparams, metrics)
-        writer = self._writer._get_file_writer()
+        parts = hparams(self._hparams, metrics)  # type: ignore[no-untyped-call]
+        experiment, start, self._end = parts
+        writer = self._writer._get_file_writer()  # type: ignore[no-untyped-call]
         writer.add_summary(experiment)
         writer.add_summary(start)
 
     def _end_hparams(self) -> None:
-        self._writer._get_file_writer().add_summary(self._end)
+        writer = self._writer._get_file_writer()  # type: ignore[no-untyped-call]
+        writer.add_summary(self._end)
 
 
 def now() -> float:

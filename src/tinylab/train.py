@@ -235,7 +235,7 @@ def train_epoch(
             loss = F.cross_entropy(logits, targets, label_smoothing=config.label_smoothing)
         for parameter in parameters:
             parameter.grad = None
-        training.scaler.scale(loss).backward()
+        training.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         if config.grad_clip is not None or step == len(bounds) - 1:
             training.scaler.unscale_(training.optimizer)  # type: ignore[arg-type]
             norm = nn.utils.clip_grad_norm_(parameters, config.grad_clip or math.inf)

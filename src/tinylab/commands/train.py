@@ -1,5 +1,6 @@
 """``tinylab train``: one run, or with ``-m`` a sweep."""
 
+from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
@@ -8,9 +9,10 @@ from omegaconf import DictConfig
 
 from tinylab import runs
 from tinylab.commands.train_help import help_text
-from tinylab.compose import run_hydra, to_config
+from tinylab.compose import replay, run_hydra, to_config
 from tinylab.config import Config
 from tinylab.console import say
+from tinylab.errors import UserError
 
 
 def main(arguments: list[str]) -> None:
@@ -18,6 +20,12 @@ def main(arguments: list[str]) -> None:
     if "--help" in arguments or "-h" in arguments:
         print(help_text())
         return
+    if "--from" in arguments:
+        place = arguments.index("--from")
+        if place + 1 == len(arguments):
+            raise UserError("--from: expected the folder of a run after it")
+        folder = Path(arguments[place + 1])
+        arguments = replay(folder, arguments[:place] + arguments[place + 2 :])
     run_hydra(job, arguments)
 
 

@@ -1,0 +1,94 @@
+"""The architecture: a module imports only from lower layers."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "src" / "tinylab"
+
+# Layer by layer, lowest first; a folder stands for all its modules.
+LAYERS = [
+    ["__init__", "errors"],
+    ["files", "console", "config", "pairing", "runtime", "signals"],
+    ["data", "models", "optim", "metrics", "plots", "display", "tracking", "checkpoint"],
+    ["train", "runs"],
+    ["experiment"],
+    ["compose"],
+    ["sweep"],
+    ["commands"],
+    ["cli"],
+    ["__main__"],
+]
+# Library -> the only modules that may know it.
+ONLY = {
+    "hydra": {"compose", "sweep", "commands"},
+    "matplotlib": {"plots", "experiment"},
+    "tensorboard": {"tracking"},
+    "cv2": {"data"},
+    "torchvision": {"pairing"},
+    "sklearn": {"data"},
+    "rich": {"console", "display"},
+    "filelock": {"runs"},
+}
+WITHOUT_TORCH = ["cli", "compose", "config", "console", "errors", "files", "runs", "sweep", "data"]
+
+
+def part_of(path: Path) -> str:
+    """The module or folder of the package that a file belongs to."""
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imports(path: Path) -> set[str]:
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+FILES = sorted(PACKAGE.rglob("*.py"))
+RANK = {name: number for number, layer in enumerate(LAYERS) for name in layer}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_a_module_imports_only_from_lower_layers(path: Path) -> None:
+    here = part_of(path)
+    assert here in RANK, f"{here} has no layer yet: give it one"
+    for name in imports(path):
+        if name.startswith("tinylab."):
+            there = name.split(".")[1]
+            if there in RANK and there != here:
+                assert RANK[there] < RANK[here], f"{path.name} imports {name}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_a_library_is_known_only_to_its_own_module(path: Path) -> None:
+    for name in imports(path):
+        library = name.split(".")[0]
+        if library in ONLY:
+            assert part_of(path) in ONLY[library], f"{path.name} imports {library}"
+
+
+@pytest.mark.parametrize("part", WITHOUT_TORCH)
+def test_what_must_start_quickly_does_not_import_torch(part: str) -> None:
+    may = {"data/batches.py", "data/augment.py"}
+    for path in FILES:
+        if part_of(path) == part and str(path.relative_to(PACKAGE)) not in may:
+            top_level = ast.Module(
+                [node for node in ast.parse(path.read_text()).body], type_ignores=[]
+            )
+            names = {
+                alias.name if isinstance(node, ast.Import) else node.module or ""
+                for node in top_level.body
+                if isinstance(node, ast.Import | ast.ImportFrom)
+                for alias in node.names
+            }
+            assert not any(name.split(".")[0] == "torch" for name in names), path
+
+
+def test_there_is_no_bag_of_utilities() -> None:
+    names = {path.stem for path in FILES}
+    assert not names & {"utils", "util", "helpers", "common", "misc"}
