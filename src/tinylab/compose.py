@@ -44,6 +44,7 @@ RECORDS: dict[str, dict[str, type]] = {
     "split": {"": schema.SplitConfig},
     "augment": {"": schema.AugmentConfig},
     "train": {"": schema.TrainConfig},
+    "sweep": {"": schema.SweepConfig},
 }
 
 

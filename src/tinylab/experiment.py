@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -214,12 +215,14 @@ def _show_start(prepared: Prepared, tracker: RunTracker) -> None:
     config, recipe, batch = prepared.config, prepared.recipe, prepared.parts["train"]
     dumped = yaml.safe_dump(dataclasses.asdict(config), sort_keys=False)
     tracker.text("config", f"```yaml\n{dumped}```")
-    count = min(GALLERY, len(batch))
+    # Evenly over the training set, whose images are sorted by class in most datasets.
+    chosen = torch.linspace(0, len(batch) - 1, min(GALLERY, len(batch)), device=recipe.device)
+    images, labels = batch.take(chosen.long())
     seed = runtime.derive_seed(config.seed, "sample")
-    draws = augment.draw(config.augment, count, seed, recipe.device)
-    pixels = augment.apply(batch.images[:count], draws, config.augment, 0, count)
+    draws = augment.draw(config.augment, len(images), seed, recipe.device)
+    pixels = augment.apply(images, draws, config.augment, 0, len(images))
     shown = pixels.round().clamp(0, 255).to(torch.uint8).cpu().numpy()
-    names = [prepared.splits.data.classes[label] for label in batch.labels[:count].tolist()]
+    names = [prepared.splits.data.classes[label] for label in labels.tolist()]
     figure = plots.gallery(shown, names, "training images as the network sees them")
     tracker.picture("images/augmented", plots.draw(figure))
 
@@ -356,5 +359,6 @@ def _flat(nested: dict[str, Any], prefix: str = "") -> dict[str, Any]:
         if isinstance(value, dict):
             flat |= _flat(value, f"{prefix}{key}.")
         else:
-            flat[prefix + key] = "null" if value is None else value
+            is_word = value is None or isinstance(value, bool)
+            flat[prefix + key] = json.dumps(value) if is_word else value
     return flat

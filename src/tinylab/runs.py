@@ -62,14 +62,23 @@ def code_sha256() -> str:
     return digest.hexdigest()
 
 
-def outdated(result: dict[str, Any], config: Config) -> str | None:
-    """Why a finished result is not today's any more; None where it still stands."""
+def outdated(
+    result: dict[str, Any], config: Config, fingerprints: dict[str, str | None] | None = None
+) -> str | None:
+    """Why a finished result is not today's any more; None where it still stands.
+
+    ``fingerprints`` keeps what is known of datasets between the calls of one sweep.
+    """
     if result["environment"]["code_sha256"] != code_sha256():
         return "tinylab's code has changed since"
-    # Data that is not there any more cannot have changed.
-    with contextlib.suppress(DataAbsentError):
-        if result["dataset"]["fingerprint"] != data.fingerprint(config.dataset):
-            return "the data has changed since"
+    known = {} if fingerprints is None else fingerprints
+    key = repr(config.dataset)
+    if key not in known:
+        known[key] = None  # data that is not there any more cannot have changed
+        with contextlib.suppress(DataAbsentError):
+            known[key] = data.fingerprint(config.dataset)
+    if known[key] not in (None, result["dataset"]["fingerprint"]):
+        return "the data has changed since"
     return None
 
 

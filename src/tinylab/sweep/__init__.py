@@ -1,5 +1,93 @@
-"""Sweeps: many configs from one command, checked before the first job starts."""
+"""Sweeps: many configs from one command, checked before the first job starts.
 
-from tinylab.sweep.grid import run
+The state of a sweep is the state of its runs: the same command runs what is missing, and nothing
+else. ``sweep.json`` says which runs belong to it, ``leaderboard.csv`` what they found.
+"""
 
-__all__ = ["run"]
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra.core.config_loader import ConfigLoader
+from hydra.plugins.launcher import Launcher
+from omegaconf import DictConfig
+
+from tinylab import runs
+from tinylab.config import run_id
+from tinylab.console import say
+from tinylab.errors import UserError
+from tinylab.files import write_json
+from tinylab.sweep import leaderboard
+from tinylab.sweep.grid import Job, expand
+
+
+def run(
+    arguments: list[str], loader: ConfigLoader, master: DictConfig, launcher: Launcher
+) -> list[Any]:
+    """Run what is missing of every combination of ``arguments``; a failed job stops no other.
+
+    Raises UserError before the first job where any of them is wrong, and after the last one
+    where any has failed.
+    """
+    jobs = expand(arguments, loader, master)
+    folder = _folder(jobs)
+    missing = _missing(jobs)
+    varied = ", ".join(jobs[0].varied) or "nothing"
+    say(f"sweep of {len(jobs)} jobs over {varied}; {len(jobs) - len(missing)} finished already")
+    _write_state(folder, jobs, arguments)
+    launched = [job for job in missing if job.config.sweep.retry_failed or not _has_failed(job)]
+    returns: Sequence[Any] = []
+    if launched:
+        returns = launcher.launch([job.overrides for job in launched], initial_job_idx=0)
+    _write_state(folder, jobs, arguments)
+    table = leaderboard.rows(jobs)
+    leaderboard.write(folder / "leaderboard.csv", table)
+    leaderboard.show(table, list(jobs[0].varied))
+    say(f"\nfiles   {folder}")
+    say(f"curves  tensorboard --logdir {jobs[0].folder.parent}")
+    failed = sum(row["state"] != "finished" for row in table)
+    if failed:
+        raise UserError(
+            f"{failed} of {len(jobs)} jobs failed; each one's train.log says why\n"
+            "  mend the cause and repeat the command: what is finished is not run again"
+        )
+    return [returns]
+
+
+def _folder(jobs: list[Job]) -> Path:
+    """``outputs/sweeps/<name>``, or named by the runs in it: the same sweep, the same folder."""
+    config = jobs[0].config
+    digest = hashlib.sha256(" ".join(sorted(run_id(job.config) for job in jobs)).encode())
+    name = config.name or f"{config.dataset.name}-{digest.hexdigest()[:10]}"
+    return Path(config.outputs).expanduser() / "sweeps" / name
+
+
+def _missing(jobs: list[Job]) -> list[Job]:
+    """The jobs whose result is not there or does not stand any more."""
+    fingerprints: dict[str, str | None] = {}
+    missing = []
+    for job in jobs:
+        result = runs.read_result(job.folder)
+        stands = result is not None and runs.outdated(result, job.config, fingerprints) is None
+        if job.config.fresh or not stands:
+            missing.append(job)
+    return missing
+
+
+def _has_failed(job: Job) -> bool:
+    return (job.folder / "failure.json").is_file()
+
+
+def _state(job: Job) -> str:
+    if runs.read_result(job.folder) is not None:
+        return "finished"
+    return "failed" if _has_failed(job) else "missing"
+
+
+def _write_state(folder: Path, jobs: list[Job], arguments: list[str]) -> None:
+    listed = [
+        {"run_id": run_id(job.config), "overrides": job.varied, "state": _state(job)}
+        for job in jobs
+    ]
+    write_json(folder / "sweep.json", {"arguments": arguments, "jobs": listed})
