@@ -10,7 +10,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from tinylab import cli, compose, experiment
 from tinylab.sweep.grid import Composer
 
@@ -144,4 +144,4 @@ def test_the_lean_composition_equals_hydras_own(overrides: dict[str, object]) ->
         assert hydra is not None
         master = hydra.compose_config("config", [], run_mode=RunMode.MULTIRUN)
         lean = Composer(hydra.config_loader, master).compose(arguments)
-    assert compose.to_config(lean) == compose.to_config(composed[0])
+    assert OmegaConf.to_container(lean) == OmegaConf.to_container(composed[0])

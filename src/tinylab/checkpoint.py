@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from tinylab.console import say
-from tinylab.files import write_bytes
+from tinylab.files import disk_errors, write_bytes
 
 FORMAT = "tinylab checkpoint"
 VERSION = 1
@@ -50,8 +50,9 @@ def load(path: Path) -> State:
         ) from error
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise CheckpointError("not a checkpoint of tinylab")
-    if state["version"] != VERSION:
-        raise CheckpointError(f"written in format {state['version']}; this tinylab reads {VERSION}")
+    version = state.get("version")
+    if version != VERSION:
+        raise CheckpointError(f"written in format {version}; this tinylab reads {VERSION}")
     return state
 
 
@@ -69,9 +70,10 @@ class Checkpoints:
         """Keep the resume point; at every instant this one or the one before is whole."""
         fresh = self.last.with_name("next.ckpt")
         save(fresh, {"run_id": self.run_id, **self.stamp, **state})
-        if self.last.exists():
-            self.last.replace(self.previous)
-        fresh.replace(self.last)
+        with disk_errors(self.last):
+            if self.last.exists():
+                self.last.replace(self.previous)
+            fresh.replace(self.last)
 
     def save_best(self, weights: State) -> None:
         """Keep the weights that are tested, when training is over."""

@@ -12,6 +12,7 @@ from tinylab.errors import Stopped, UserError
 # Command -> what it does, in the order of the help.
 COMMANDS = {
     "train": "train one config, or with -m a sweep",
+    "verify": "prove that a run, killed and resumed here, ends with the same bits",
 }
 
 EXAMPLES = """\

@@ -167,16 +167,20 @@ def replay(folder: Path, overrides: Sequence[str]) -> list[str]:
     chosen = {override.partition("=")[0] for override in overrides if "." not in override}
     if "experiment" in chosen:
         raise UserError("--from with experiment=: both say what to run; keep one of them")
+    here = {entry.name for entry in dataclasses.fields(Config) if not _counts(entry)}
     repeated: list[str] = []
-    for entry in dataclasses.fields(Config):
-        section = saved.get(entry.name)
-        if entry.name in RECORDS and entry.name not in chosen:
-            if "name" in section:
-                repeated.append(f"{entry.name}={section.pop('name')}")
-            repeated += [f"{entry.name}.{key}={_typed(value)}" for key, value in section.items()]
-        elif entry.name not in RECORDS and entry.metadata["identity"]:
-            repeated.append(f"{entry.name}={_typed(section)}")
+    for name, value in saved.items():
+        if isinstance(value, dict) and name not in chosen:
+            if "name" in value:
+                repeated.append(f"{name}={value.pop('name')}")
+            repeated += [f"{name}.{key}={_typed(inner)}" for key, inner in value.items()]
+        elif not isinstance(value, dict) and name not in here:
+            repeated.append(f"{name}={_typed(value)}")
     return [*repeated, *overrides]
+
+
+def _counts(entry: dataclasses.Field[Any]) -> bool:
+    return bool(entry.metadata.get("identity", True))
 
 
 def _typed(value: object) -> str:

@@ -51,6 +51,10 @@ def run(config: Config, folder: Path, command: str) -> Result:
     started = time.perf_counter()
     prepared = prepare(config)
     with runs.sole_writer(folder):
+        # Another process may have finished this run while this one waited for it.
+        finished = runs.standing_result(config)
+        if finished is not None:
+            return finished
         checkpoints = Checkpoints(folder, run_id(config))
         state = _resume_state(prepared, folder, checkpoints)
         with disk_errors(folder):
@@ -58,7 +62,10 @@ def run(config: Config, folder: Path, command: str) -> Result:
         with log_to(folder / "train.log"):
             try:
                 return _run(prepared, folder, checkpoints, state, command, started)
-            except (Stopped, KeyboardInterrupt):
+            except Stopped:
+                say("stopped; the state is on disk, and the same command goes on from there")
+                raise
+            except KeyboardInterrupt:
                 raise
             except BaseException as error:
                 runs.record_failure(folder, error)
@@ -294,7 +301,7 @@ def weights_sha256(model: nn.Module) -> str:
     digest = hashlib.sha256()
     for name, value in sorted(model.state_dict().items()):
         digest.update(f"{name}\0".encode())
-        digest.update(value.detach().cpu().contiguous().view(torch.uint8).numpy().data)
+        digest.update(value.detach().cpu().flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 

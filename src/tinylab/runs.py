@@ -82,6 +82,27 @@ def outdated(
     return None
 
 
+def standing_result(config: Config) -> dict[str, Any] | None:
+    """The result of a finished run, said in one line, if it still stands and is wanted.
+
+    One that does not stand any more is set aside.
+    """
+    folder = folder_of(config)
+    result = read_result(folder)
+    if result is None or config.fresh:
+        return None
+    why = outdated(result, config)
+    if why is not None:
+        set_aside(folder, why)
+        return None
+    low, high = result["test"]["accuracy_ci95"]
+    say(
+        f"already finished: test accuracy {result['test']['accuracy']:.2%} (95 % interval "
+        f"{low:.2%} to {high:.2%}), in {folder}; fresh=true runs it again"
+    )
+    return result
+
+
 def set_aside(folder: Path, why: str) -> None:
     """Keep an old run under a dated name, out of the way of the new one."""
     stamp = time.strftime("%Y%m%d-%H%M%S")

@@ -77,7 +77,7 @@ class Training:
 
     def state_dict(self) -> dict[str, Any]:
         """All of it, as tensors and plain values."""
-        on_cuda = self.loss_sum.is_cuda
+        device = self.loss_sum.device
         return {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -86,7 +86,8 @@ class Training:
             "loss_sum": self.loss_sum,
             "num_correct": self.num_correct,
             "rng": torch.get_rng_state(),
-            "rng_cuda": torch.cuda.get_rng_state(self.loss_sum.device) if on_cuda else None,
+            "rng_cuda": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
+            "rng_mps": torch.mps.get_rng_state() if device.type == "mps" else None,
             "epoch": self.epoch,
             "step_in_epoch": self.step_in_epoch,
             "seconds": self.seconds,
@@ -106,8 +107,11 @@ class Training:
         self.loss_sum.copy_(state["loss_sum"])
         self.num_correct.copy_(state["num_correct"])
         torch.set_rng_state(state["rng"])
-        if self.loss_sum.is_cuda and state["rng_cuda"] is not None:
-            torch.cuda.set_rng_state(state["rng_cuda"], self.loss_sum.device)
+        device = self.loss_sum.device
+        if device.type == "cuda" and state["rng_cuda"] is not None:
+            torch.cuda.set_rng_state(state["rng_cuda"], device)
+        if device.type == "mps" and state["rng_mps"] is not None:
+            torch.mps.set_rng_state(state["rng_mps"])
         self.epoch = state["epoch"]
         self.step_in_epoch = state["step_in_epoch"]
         self.seconds = state["seconds"]
@@ -146,7 +150,10 @@ class Evaluation:
 
 @torch.inference_mode()
 def evaluate(model: nn.Module, batches: Batches, recipe: Recipe) -> Evaluation:
-    """Exact figures over every image, in evaluation mode, without label smoothing."""
+    """Exact figures over every image, in evaluation mode, without label smoothing.
+
+    Raises UserError where the network's outputs are not finite numbers.
+    """
     was_training = model.training
     model.eval()
     logits_parts: list[Tensor] = []
@@ -155,6 +162,11 @@ def evaluate(model: nn.Module, batches: Batches, recipe: Recipe) -> Evaluation:
             logits_parts.append(model(recipe.normalization(images)).float())
     model.train(was_training)
     logits = torch.cat(logits_parts).cpu().double()  # (N, num_classes)
+    if not logits.isfinite().all():
+        raise UserError(
+            "the network's outputs are not finite numbers\n"
+            "  lower optim.lr, or limit the gradient with train.grad_clip=1"
+        )
     labels = batches.labels.cpu()
     loss_sum = float(F.cross_entropy(logits, labels, reduction="sum"))
     predicted = logits.argmax(1)
@@ -182,6 +194,11 @@ def fit(
     asked after every step; where it names a signal the state is saved and Stopped is raised.
     Raises UserError where the loss is no longer a finite number.
     """
+    if val is None and recipe.train.patience is not None:
+        raise UserError(
+            f"train.patience={recipe.train.patience}: early stopping needs validation images; "
+            "expected split.val above 0, or train.patience=null"
+        )
     while training.epoch < recipe.train.epochs and not _out_of_patience(training, recipe.train):
         train_epoch(training, train, recipe, checkpoints, display, stop_signal)
         val_score = None if val is None else evaluate(training.tested(), val, recipe).score
@@ -244,7 +261,7 @@ def train_epoch(
         training.scaler.update()
         if training.averaged is not None and config.ema is not None:
             _average(training.averaged, model, config.ema, first_step + step)
-        training.loss_sum += loss.detach() * (end - start)
+        training.loss_sum.add_(loss.detach(), alpha=end - start)
         training.num_correct += (logits.detach().argmax(1) == labels).sum()
         training.step_in_epoch = step + 1
 
@@ -254,8 +271,9 @@ def train_epoch(
         if clock - saved > config.checkpoint_seconds or stop_signal() is not None:
             _refuse_non_finite(training, first_step)
             checkpoints.save_last(training.state_dict())
-            saved = time.perf_counter()
             _stop_if_asked(stop_signal)
+            saved = time.perf_counter()
+            started += saved - clock  # writing is no training
     synchronize(device)
     training.seconds = seconds_before + time.perf_counter() - started
     _refuse_non_finite(training, first_step)
@@ -265,14 +283,16 @@ def _close_epoch(training: Training, num_images: int, recipe: Recipe, val: Score
     """Record the epoch that just ended, and move on to the next."""
     training.epoch += 1
     training.step_in_epoch = 0
+    steps_in_epoch = len(batch_bounds(num_images, recipe.train.batch_size))
+    steps = training.epoch * steps_in_epoch
     row = {
         "epoch": training.epoch,
-        "step": training.epoch * len(batch_bounds(num_images, recipe.train.batch_size)),
+        "step": steps,
         "train_loss": float(training.loss_sum) / num_images,
         "train_accuracy": int(training.num_correct) / num_images,
         "val_loss": None if val is None else val.loss,
         "val_accuracy": None if val is None else val.accuracy,
-        "lr": training.optimizer.lr,
+        "lr": optim.learning_rate(recipe.optim, steps - 1, recipe.train.epochs * steps_in_epoch),
         "grad_norm": training.grad_norm if math.isfinite(training.grad_norm) else None,
         "seconds": training.seconds,
         "images_per_second": num_images / max(training.seconds, 1e-9),
@@ -311,11 +331,15 @@ def _stop_if_asked(stop_signal: Callable[[], int | None]) -> None:
 
 
 def _refuse_non_finite(training: Training, first_step: int) -> None:
-    """Not-a-number sticks to a sum, so looking at it now and then misses no step."""
-    if not math.isfinite(float(training.loss_sum)):
+    """Not-a-number sticks to sums and weights, so looking now and then misses no step.
+
+    The weights are looked at too: the last update is in no loss yet.
+    """
+    values = [training.loss_sum, *training.model.state_dict().values()]
+    if not torch.stack([value.isfinite().all() for value in values]).all():
         raise UserError(
-            f"the loss is not a finite number any more, in epoch {training.epoch + 1} between "
-            f"steps {first_step + 1} and {first_step + training.step_in_epoch}\n"
+            f"the loss or a weight is not a finite number any more, in epoch {training.epoch + 1} "
+            f"between steps {first_step + 1} and {first_step + training.step_in_epoch}\n"
             "  lower optim.lr, or limit the gradient with train.grad_clip=1"
         )
 

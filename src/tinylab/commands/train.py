@@ -1,7 +1,6 @@
 """``tinylab train``: one run, or with ``-m`` a sweep."""
 
 from pathlib import Path
-from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
@@ -52,28 +51,9 @@ def job(composed: DictConfig) -> float | None:
 
 def train(config: Config) -> float | None:
     """Train one config, unless it is finished already; returns the validation accuracy."""
-    folder = runs.folder_of(config)
-    result = finished(config)
+    result = runs.standing_result(config)
     if result is None:
         from tinylab import experiment, runtime
 
-        result = experiment.run(config, folder, runtime.command_line())
+        result = experiment.run(config, runs.folder_of(config), runtime.command_line())
     return result["val"]["accuracy"] if result["val"] is not None else None
-
-
-def finished(config: Config) -> dict[str, Any] | None:
-    """The result that is there and still stands. One that does not is set aside."""
-    folder = runs.folder_of(config)
-    result = runs.read_result(folder)
-    if result is None or config.fresh:
-        return None
-    why = runs.outdated(result, config)
-    if why is not None:
-        runs.set_aside(folder, why)
-        return None
-    low, high = result["test"]["accuracy_ci95"]
-    say(
-        f"already finished: test accuracy {result['test']['accuracy']:.2%} (95 % interval "
-        f"{low:.2%} to {high:.2%}), in {folder}; fresh=true runs it again"
-    )
-    return result

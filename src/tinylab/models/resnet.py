@@ -8,7 +8,10 @@ from tinylab.errors import UserError
 
 
 class Block(nn.Module):
-    """Two 3x3 convolutions with batch norm, added to a shortcut; (N, C, H, W) -> (N, C', H', W')."""
+    """Two 3x3 convolutions with batch norm, added to a shortcut.
+
+    Maps (N, C, H, W) -> (N, C', H', W').
+    """
 
     def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
         super().__init__()
@@ -18,8 +21,12 @@ class Block(nn.Module):
         self.bn2 = nn.BatchNorm2d(out_channels)
         self.shortcut = nn.Sequential()
         if stride != 1 or in_channels != out_channels:
+            # Taking every second pixel is left to the pooling: given a 1x1 convolution with a stride
+            # in channels_last and fewer than 8 channels, oneDNN (torch 2.15, AVX2) writes outside
+            # its memory.
             self.shortcut = nn.Sequential(
-                nn.Conv2d(in_channels, out_channels, 1, stride, bias=False),
+                nn.AvgPool2d(1, stride),
+                nn.Conv2d(in_channels, out_channels, 1, bias=False),
                 nn.BatchNorm2d(out_channels),
             )
 

@@ -1,0 +1,43 @@
+"""A process with tinylab and torch imported, that forks a child for every command line it is sent.
+
+So a test can start, kill and restart the real command dozens of times without paying seconds of
+imports for each. The parent runs no torch kernel, so the children start as a fresh process would.
+
+Reads one JSON request a line: {"arguments": [...], "cwd": ..., "max_file_bytes": null}. Answers
+"started PID" and, when the child has ended, "ended STATUS" (negative: killed by that signal).
+"""
+
+import json
+import os
+import resource
+import sys
+
+from tinylab import cli, experiment, train  # noqa: F401 (imported before the forks)
+
+
+def serve() -> None:
+    for line in sys.stdin:
+        request = json.loads(line)
+        pid = os.fork()
+        if pid == 0:
+            run(request)
+        print(f"started {pid}", flush=True)
+        _, status = os.waitpid(pid, 0)
+        print(f"ended {os.waitstatus_to_exitcode(status)}", flush=True)
+
+
+def run(request: dict) -> None:
+    """The child: becomes a process group of its own, with its output in screen.log."""
+    os.setsid()
+    os.chdir(request["cwd"])
+    screen = os.open("screen.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(screen, 1)
+    os.dup2(screen, 2)
+    if request["max_file_bytes"] is not None:
+        limit = request["max_file_bytes"]
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+    os._exit(cli.run(request["arguments"]))
+
+
+if __name__ == "__main__":
+    serve()
