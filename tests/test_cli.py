@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+
 from tinylab import cli, compose
 
 TINY = ["train.epochs=2", "train.batch_size=128"]
@@ -247,14 +248,14 @@ def test_all_of_hydras_flags_work(capsys: pytest.CaptureFixture[str]) -> None:
     assert yaml.safe_load(capsys.readouterr().out)["model"]["name"] == "mlp"
 
 
-EVERY_YAML = [
-    (group, choice) for group in compose.groups() for choice in compose.choices(group)
-]
+EVERY_YAML = [(group, choice) for group in compose.groups() for choice in compose.choices(group)]
 
 
 @pytest.mark.parametrize(("group", "choice"), EVERY_YAML)
 def test_every_yaml_composes_to_a_checked_config(group: str, choice: str) -> None:
     configs = []
     root = ["dataset.root=somewhere"] if choice == "folder" else []
-    compose.run_hydra(lambda cfg: configs.append(compose.to_config(cfg)), [f"{group}={choice}", *root])
+    compose.run_hydra(
+        lambda cfg: configs.append(compose.to_config(cfg)), [f"{group}={choice}", *root]
+    )
     assert len(configs) == 1

@@ -60,9 +60,7 @@ class Server:
         self.start(cwd, arguments, max_file_bytes)
         return self.wait()
 
-    def stop_after(
-        self, cwd: Path, arguments: list[str], seconds: float, signum: int
-    ) -> int:
+    def stop_after(self, cwd: Path, arguments: list[str], seconds: float, signum: int) -> int:
         """Start, wait, send a signal to the whole group; returns how it ended."""
         assert self.process.stdout is not None
         pid = self.start(cwd, arguments)

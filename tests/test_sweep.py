@@ -11,6 +11,7 @@ from hydra.types import RunMode
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import DictConfig, OmegaConf
+
 from tinylab import cli, compose, experiment
 from tinylab.sweep.grid import Composer
 

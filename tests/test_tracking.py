@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from tinylab import cli
 from tinylab.tracking import METRICS, TAGS, RunTracker
 
@@ -155,7 +156,5 @@ def test_the_hparams_tab_has_one_row_a_run_with_real_figures(
         figures = {value["name"]["tag"]: value["value"] for value in row["metricValues"]}
         assert set(figures) == set(METRICS.values())
         results = [json.loads(p.read_text()) for p in runs_folder.glob("*/result.json")]
-        [result] = [
-            r for r in results if r["config"]["optim"]["lr"] == row["hparams"]["optim.lr"]
-        ]
+        [result] = [r for r in results if r["config"]["optim"]["lr"] == row["hparams"]["optim.lr"]]
         assert figures["final/test_accuracy"] == pytest.approx(result["test"]["accuracy"])

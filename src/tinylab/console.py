@@ -20,7 +20,10 @@ class _ScreenHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         # A reader that went away (`tinylab train | head`) must not cost the training.
         with contextlib.suppress(BrokenPipeError):
-            print(self.format(record), flush=True)
+            # A file name need not be text in the terminal's encoding.
+            encoding = sys.stdout.encoding or "utf-8"
+            line = self.format(record).encode(encoding, "backslashreplace").decode(encoding)
+            print(line, flush=True)
 
 
 _log.addHandler(_ScreenHandler())
@@ -37,7 +40,7 @@ def log_to(path: Path) -> Iterator[Callable[[str], None]]:
 
     Yields a function that writes a text into that log alone.
     """
-    handler = logging.FileHandler(path, encoding="utf-8")
+    handler = logging.FileHandler(path, encoding="utf-8", errors="backslashreplace")
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S"))
     # A full disk must not stop training for want of a log line.
     handler.handleError = lambda record: None  # type: ignore[method-assign]

@@ -1,12 +1,14 @@
 """How training looks on the screen while it goes on."""
 
 import time
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
 
 from tinylab.console import is_terminal, say
 
 REFRESH_SECONDS = 0.2
+Progress = Callable[[], str]  # tells the figures so far; asked only when they are shown
 
 
 class Display:
@@ -19,7 +21,7 @@ class Display:
         self._bar = _live_bar() if is_terminal() else None
         self._refreshed = 0.0
 
-    def step(self, epoch: int, done: int, steps: int, images_per_second: float) -> None:
+    def step(self, epoch: int, done: int, steps: int, progress: Progress) -> None:
         """After ``done`` of ``steps`` in epoch number ``epoch`` (from 0): move the bar."""
         if self._bar is None or time.monotonic() - self._refreshed < REFRESH_SECONDS:
             return
@@ -29,7 +31,7 @@ class Display:
             completed=epoch * steps + done,
             total=self._epochs * steps,
             epoch=f"{epoch + 1}/{self._epochs}",
-            speed=images_per_second,
+            figures=progress(),
         )
 
     def epoch(self, row: dict[str, Any]) -> None:
@@ -56,18 +58,19 @@ class Display:
 
 
 def _live_bar() -> Any:
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich import progress
+    from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 
-    bar = Progress(
+    bar = progress.Progress(
         TextColumn("epoch {task.fields[epoch]}"),
         BarColumn(),
         TextColumn("{task.percentage:3.0f} %"),
-        TextColumn("{task.fields[speed]:,.0f} images/s"),
+        TextColumn("{task.fields[figures]}"),
         TimeRemainingColumn(),
         transient=True,
         refresh_per_second=1 / REFRESH_SECONDS,
     )
-    bar.add_task("", total=None, epoch="1", speed=0.0)
+    bar.add_task("", total=None, epoch="1", figures="")
     return bar
 
 

@@ -3,7 +3,7 @@
 import contextlib
 import json
 import os
-import tempfile
+import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,15 +19,12 @@ def atomic_path(path: Path) -> Iterator[Path]:
     """
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-        os.close(handle)
-    temporary = Path(name)
+        temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+        temporary.touch(exist_ok=False)  # unlike mkstemp's, readable by whom the umask allows
     try:
         with disk_errors(path):
             yield temporary
             _flush(temporary)
-            # mkstemp makes private files; these are to be read by whoever may read the folder.
-            temporary.chmod(0o644)
             temporary.replace(path)
             _flush(path.parent)
     finally:

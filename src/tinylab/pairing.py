@@ -18,8 +18,9 @@ def import_torchvision(module: str) -> Any:
         return importlib.import_module(module)
     except (ImportError, RuntimeError, OSError, AttributeError) as error:
         torch, torchvision = _version("torch"), _version("torchvision")
+        reason = str(error).partition("\n")[0]  # some loaders add pages
         raise UserError(
-            f"torch {torch} and torchvision {torchvision} are not a matching pair ({error})\n"
+            f"torch {torch} and torchvision {torchvision} are not a matching pair ({reason})\n"
             "  install both together: pip install --force-reinstall torch torchvision"
         ) from error
 

@@ -66,7 +66,7 @@ def gallery(images: NDArray[np.uint8], captions: list[str], title: str) -> Figur
 
     All are pasted into one picture: matplotlib takes 10 to 30 ms for each one of its own.
     """
-    N, C, H, W = images.shape
+    N, _, H, W = images.shape
     columns, rows = 8, max(1, -(-N // 8))
     cell_height, cell_width = H + 0.4 * H, W + 0.1 * W  # with room for the caption above
     sheet = np.full((round(rows * cell_height), round(columns * cell_width), 3), 255, np.uint8)

@@ -267,7 +267,7 @@ def train_epoch(
 
         clock = time.perf_counter()
         training.seconds = seconds_before + clock - started
-        display.step(training.epoch, step + 1, len(bounds), end / training.seconds)
+        display.step(training.epoch, step + 1, len(bounds), lambda: _so_far(training, bounds))
         if clock - saved > config.checkpoint_seconds or stop_signal() is not None:
             _refuse_non_finite(training, first_step)
             checkpoints.save_last(training.state_dict())
@@ -277,6 +277,14 @@ def train_epoch(
     synchronize(device)
     training.seconds = seconds_before + time.perf_counter() - started
     _refuse_non_finite(training, first_step)
+
+
+def _so_far(training: Training, bounds: list[tuple[int, int]]) -> str:
+    """The current epoch's figures up to now, for the live display. Waits for the device."""
+    seen = bounds[training.step_in_epoch - 1][1]
+    loss, accuracy = float(training.loss_sum) / seen, int(training.num_correct) / seen
+    speed = seen / max(training.seconds, 1e-9)
+    return f"loss {loss:.4f}  accuracy {accuracy:.2%}  {speed:,.0f} images/s"
 
 
 def _close_epoch(training: Training, num_images: int, recipe: Recipe, val: Score | None) -> Row:

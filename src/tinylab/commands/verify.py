@@ -27,7 +27,7 @@ from tinylab.errors import UserError
 
 TIMINGS = ("seconds", "images_per_second", "time")  # columns of metrics.jsonl that may differ
 PROGRAM = (sys.executable, "-m", "tinylab")
-CHECKPOINT_SECONDS = 0.2  # so often that most kills fall between two of them, inside an epoch
+CHECKPOINT_SECONDS = 0.02  # so often that most kills fall between two of them, inside an epoch
 
 
 class _Parser(argparse.ArgumentParser):
@@ -74,7 +74,7 @@ def verify(
         folder = Path(name)
         command = [
             *program, "train", "--from", str(run.resolve()), f"train.epochs={epochs}",
-            f"train.checkpoint_seconds={CHECKPOINT_SECONDS}",
+            f"train.checkpoint_seconds={CHECKPOINT_SECONDS}", *_same_machine(run),
         ]  # fmt: skip
         say(f"1 of 3  {epochs} epochs, undisturbed")
         plain = _finish([*command, f"outputs={folder / 'plain'}"], folder / "plain")
@@ -89,6 +89,15 @@ def verify(
         if not compare(plain, control):
             raise UserError("another seed gave the same bits: this comparison proves nothing")
         return compare(plain, killed)
+
+
+def _same_machine(run: Path) -> list[str]:
+    """Overrides for the device and thread count of a finished run."""
+    result = runs.read_result(run)
+    if result is None:
+        return []
+    environment = result["environment"]
+    return [f"device={environment['device']}", f"threads={environment['threads']}"]
 
 
 def compare(plain: dict[str, Any], other: dict[str, Any]) -> list[str]:

@@ -1,10 +1,12 @@
 """Datasets: the table of readers, and loading by config. No torch in here.
 
 A new dataset is one reader module with a ``find(config) -> Source`` (and a ``fetch(config)`` where
-it can be downloaded), one row in READERS, one dataclass in ``config.py``, one YAML in ``conf/dataset/`` and one test.
+it can be downloaded), one row in READERS, one dataclass in ``config.py``, one YAML in
+``conf/dataset/`` and one test.
 """
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +17,7 @@ from tinylab.config import DatasetConfig, SplitConfig
 from tinylab.data import cache, digits, folder, mnist, scene15
 from tinylab.data.arrays import DataAbsentError, Images, Source
 from tinylab.data.split import Split, count_shared, split
+from tinylab.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,8 @@ def load(dataset: DatasetConfig, split_config: SplitConfig) -> Splits:
 
     Raises UserError where the data is absent or damaged, or the split asked for is impossible.
     """
-    decoded = cache.load(_find(dataset))
+    with _reading():
+        decoded = cache.load(_find(dataset))
     data = decoded.images
     parts = split(data.labels, data.num_official_test, split_config, decoded.first_twins)
     return Splits(data, parts, decoded.fingerprint, decoded.first_twins)
@@ -73,8 +77,21 @@ def fingerprint(dataset: DatasetConfig) -> str:
 
     Raises DataAbsentError where the data is not there; nothing is fetched for this.
     """
-    source = READERS[dataset.name].find(dataset)
-    return cache.fingerprint(source) or cache.load(source).fingerprint
+    with _reading():
+        source = READERS[dataset.name].find(dataset)
+        return cache.fingerprint(source) or cache.load(source).fingerprint
+
+
+@contextlib.contextmanager
+def _reading() -> Iterator[None]:
+    """Turn an operating-system error in reading the data into a UserError that names the file."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"{error.filename or 'the data'}: cannot be read: {error.strerror or error}\n"
+            "  see that it is still there and that you may read it, then repeat the command"
+        ) from error
 
 
 def _find(dataset: DatasetConfig) -> Source:

@@ -1,17 +1,29 @@
 """Fetching an archive: with progress, checked for size, unpacked without escaping its folder."""
 
+import http.client
+import lzma
 import shutil
 import tempfile
+import urllib.error
 import urllib.request
 import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
-from tinylab.console import say, track
+from tinylab.console import is_terminal, say, track
 from tinylab.errors import UserError
 
 CHUNK = 1 << 20  # bytes
+TIMEOUT = 30  # seconds without an answer
+
+# What goes wrong with hosts and archives. zipfile's RuntimeError is an encrypted entry, and
+# NotImplementedError, which is one too, an unknown compression.
+FAULTS = (
+    OSError, http.client.HTTPException, ValueError, EOFError,
+    zipfile.BadZipFile, zlib.error, lzma.LZMAError, RuntimeError,
+)  # fmt: skip
 
 
 def fetch_zip(url: str, folder: Path) -> None:
@@ -21,32 +33,43 @@ def fetch_zip(url: str, folder: Path) -> None:
     UserError, with the remedy, where the host is out of reach, the transfer ends early, or an
     entry of the archive would land outside the folder.
     """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".download-", dir=folder.parent) as name:
-        archive, unpacked = Path(name) / "archive.zip", Path(name) / "unpacked"
-        try:
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".download-", dir=folder.parent) as name:
+            archive, unpacked = Path(name) / "archive.zip", Path(name) / "unpacked"
             _download(url, archive)
             _unpack(archive, unpacked)
-        except (OSError, zipfile.BadZipFile, EOFError, ValueError) as error:
-            raise UserError(
-                f"{url}: cannot be fetched: {error}\n"
-                f"  fill {folder} by hand with a folder a class, or set dataset.root"
-            ) from error
-        inside = [path for path in unpacked.iterdir() if path.name != "__MACOSX"]
-        top = inside[0] if len(inside) == 1 and inside[0].is_dir() else unpacked
-        top.rename(folder)
+            inside = list(unpacked.iterdir())
+            top = inside[0] if len(inside) == 1 and inside[0].is_dir() else unpacked
+            _move(top, folder)
+    except FAULTS as error:
+        raise UserError(
+            f"{url}: cannot be fetched: {error}\n"
+            f"  fill {folder} by hand with a folder a class, or set dataset.root"
+        ) from error
 
 
 def _download(url: str, archive: Path) -> None:
-    with urllib.request.urlopen(url, timeout=30) as response, archive.open("wb") as file:
+    with _open(url) as response, archive.open("wb") as file:
         expected = int(response.headers.get("Content-Length") or 0)
         megabytes = f" ({expected / 1e6:.1f} MB)" if expected else ""
         say(f"downloading {url}{megabytes}")
-        for chunk in track(_chunks(response), "downloading, MB", -(-expected // CHUNK)):
+        chunks = _chunks(response)
+        if expected and is_terminal():
+            chunks = track(chunks, "downloading", -(-expected // CHUNK))
+        for chunk in chunks:
             file.write(chunk)
     found = archive.stat().st_size
     if expected and found != expected:
         raise OSError(f"got {found:,} of {expected:,} bytes")
+
+
+def _open(url: str) -> Any:
+    try:
+        return urllib.request.urlopen(url, timeout=TIMEOUT)
+    except urllib.error.HTTPError as error:
+        error.close()  # it holds the connection
+        raise
 
 
 def _chunks(stream: IO[bytes]) -> Iterator[bytes]:
@@ -57,14 +80,18 @@ def _chunks(stream: IO[bytes]) -> Iterator[bytes]:
 def _unpack(archive: Path, folder: Path) -> None:
     """Unpack after a look at every name; zipfile itself checks each entry's CRC."""
     with zipfile.ZipFile(archive) as opened:
+        # macOS adds a second top folder with what Finder knows about the files.
+        entries = [e for e in opened.infolist() if not e.filename.startswith("__MACOSX/")]
+        if not entries:
+            raise ValueError("the archive is empty")
         root = folder.resolve()
-        for entry in opened.infolist():
+        for entry in entries:
             target = (folder / entry.filename).resolve()
             is_link = (entry.external_attr >> 28) == 0xA
             if is_link or not target.is_relative_to(root) or "\\" in entry.filename:
                 raise ValueError(f"entry {entry.filename!r} would leave the folder")
         folder.mkdir()
-        for entry in opened.infolist():
+        for entry in entries:
             target = folder / entry.filename
             if entry.is_dir():
                 target.mkdir(parents=True, exist_ok=True)
@@ -72,3 +99,11 @@ def _unpack(archive: Path, folder: Path) -> None:
             target.parent.mkdir(parents=True, exist_ok=True)
             with opened.open(entry) as source, target.open("wb") as copy:
                 shutil.copyfileobj(source, copy)
+
+
+def _move(unpacked: Path, folder: Path) -> None:
+    try:
+        unpacked.rename(folder)
+    except OSError:
+        if not folder.is_dir():  # else another process has fetched the same in the meantime
+            raise

@@ -1,9 +1,17 @@
 """MNIST (LeCun, Cortes, Burges): 60,000 training and 10,000 official test images, 28x28.
 
 The IDX files are found in place or downloaded by torchvision, and checked by their MD5 sums.
+torchvision is not asked to read them: its import takes seconds, and an IDX file is a header of
+known length before the bytes.
 """
 
+import contextlib
 import hashlib
+import http.client
+import io
+import socket
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +19,7 @@ import numpy as np
 from tinylab.config import MnistConfig
 from tinylab.console import say
 from tinylab.data.arrays import DataAbsentError, Images, Source, pad_to
-from tinylab.data.places import data_root
+from tinylab.data.places import data_root, user_path
 from tinylab.errors import UserError
 from tinylab.pairing import import_torchvision
 
@@ -22,6 +30,8 @@ FILES = {
     "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
     "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
 }
+IMAGE_HEADER, LABEL_HEADER = 16, 8  # bytes
+TIMEOUT = 30.0  # seconds without an answer
 
 
 def find(config: MnistConfig) -> Source:
@@ -41,12 +51,11 @@ def read(files: tuple[Path, ...], image_size: int) -> Images:
     """
     for file in files:
         _check(file)
-    mnist = import_torchvision("torchvision.datasets.mnist")
-    images_NHW = np.concatenate([mnist.read_image_file(str(file)).numpy() for file in files[::2]])
-    labels = [mnist.read_label_file(str(file)).numpy() for file in files[1::2]]
+    pixels = np.concatenate([np.fromfile(f, np.uint8, offset=IMAGE_HEADER) for f in files[::2]])
+    labels = [np.fromfile(f, np.uint8, offset=LABEL_HEADER) for f in files[1::2]]
     return Images(
-        images=pad_to(images_NHW[:, None], image_size),
-        labels=np.concatenate(labels),
+        images=pad_to(pixels.reshape(-1, 1, 28, 28), image_size),
+        labels=np.concatenate(labels).astype(np.int64),
         classes=tuple("0123456789"),
         num_official_test=len(labels[1]),
     )
@@ -69,13 +78,32 @@ def fetch(config: MnistConfig) -> None:
     say(f"MNIST is not in {raw}: downloading it (11 MB)")
     mnist = import_torchvision("torchvision.datasets.mnist")
     try:
-        mnist.MNIST(root, download=True)
-    except (OSError, RuntimeError) as error:
+        with _patient(), _no_bar_in_a_file():
+            mnist.MNIST(root, download=True)
+    except (OSError, RuntimeError, http.client.HTTPException) as error:
         raise UserError(
-            f"MNIST cannot be downloaded: {error}\n"
+            f"MNIST cannot be downloaded: {' '.join(str(error).split())}\n"
             f"  put {', '.join(FILES)} into {raw}, or set TINYLAB_DATA to where MNIST/raw is"
         ) from error
 
 
+@contextlib.contextmanager
+def _patient() -> Iterator[None]:
+    """Give up on a silent host after TIMEOUT; torchvision itself would wait for ever."""
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(TIMEOUT)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(before)
+
+
+def _no_bar_in_a_file() -> contextlib.AbstractContextManager[object]:
+    """Drop torchvision's progress bar where standard error is no terminal."""
+    if sys.stderr.isatty():
+        return contextlib.nullcontext()
+    return contextlib.redirect_stderr(io.StringIO())
+
+
 def _root(config: MnistConfig) -> Path:
-    return data_root() if config.root is None else Path(config.root).expanduser()
+    return data_root() if config.root is None else user_path(config.root)

@@ -3,14 +3,25 @@
 import os
 from pathlib import Path
 
+from tinylab.errors import UserError
+
 
 def data_root() -> Path:
     """``$TINYLAB_DATA``, else ``data`` in the user's cache folder."""
     given = os.environ.get("TINYLAB_DATA")
-    return Path(given).expanduser() if given else cache_root() / "data"
+    return user_path(given) if given else cache_root() / "data"
 
 
 def cache_root() -> Path:
     """``$XDG_CACHE_HOME/tinylab``, else ``~/.cache/tinylab``."""
-    given = os.environ.get("XDG_CACHE_HOME")
-    return (Path(given) if given else Path.home() / ".cache") / "tinylab"
+    return user_path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "tinylab"
+
+
+def user_path(typed: str) -> Path:
+    """A path as a person types it, ``~`` allowed. Raises UserError where there is no such home."""
+    try:
+        return Path(typed).expanduser()
+    except RuntimeError as error:
+        raise UserError(
+            f"{typed}: {error}\n  set HOME, or TINYLAB_DATA and XDG_CACHE_HOME to folders of yours"
+        ) from error

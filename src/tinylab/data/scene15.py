@@ -10,7 +10,7 @@ from tinylab.console import say
 from tinylab.data import folder
 from tinylab.data.arrays import DataAbsentError, Source
 from tinylab.data.download import fetch_zip
-from tinylab.data.places import data_root
+from tinylab.data.places import data_root, user_path
 from tinylab.errors import UserError
 
 NUM_CLASSES = 15
@@ -22,7 +22,7 @@ def find(config: Scene15Config) -> Source:
     if not root.is_dir():
         raise DataAbsentError(f"{root}: absent; expected 15-Scene's 15 class folders in it")
     source = folder.find_in(root, config)
-    num_classes = len({file.parent for file in source.files})
+    num_classes = len({file.parent.name for file in source.files})  # train/ and test/ have the same
     if num_classes != NUM_CLASSES:
         raise UserError(f"{root}: found {num_classes} class folders; expected 15-Scene's 15")
     return source
@@ -36,4 +36,4 @@ def fetch(config: Scene15Config) -> None:
 
 
 def _root(config: Scene15Config) -> Path:
-    return data_root() / "15-Scene" if config.root is None else Path(config.root).expanduser()
+    return data_root() / "15-Scene" if config.root is None else user_path(config.root)

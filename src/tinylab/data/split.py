@@ -14,6 +14,7 @@ from tinylab.config import SplitConfig
 from tinylab.errors import UserError
 
 Indices = NDArray[np.int64]
+DEFAULT_TEST = 0.1  # share of all images, where there is no official test set
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,8 @@ def split(
 
     Without an official test set, one permutation of all images is made and its first
     int(N * test) are the test set, as in the source text. Of the rest, in the same order, the
-    first int(rest * val) validate. Raises UserError for options that leave nobody to train.
+    first int(rest * val) validate; so ``train_per_class`` counts the validation images too.
+    Raises UserError for options that the data cannot fulfil, or that leave a part empty.
     """
     N = len(labels)
     order = permutation(N, config.seed)
@@ -84,7 +86,7 @@ def _hold_out(
                 "what it is; expected split.test=null"
             )
         return pool[:0], pool
-    share = 0.1 if config.test is None else config.test
+    share = DEFAULT_TEST if config.test is None else config.test
     return _take(pool, labels, share, config.stratified)
 
 
@@ -151,16 +153,12 @@ def _group(
     side = np.full(len(first_twins), -1)
     for number, part in enumerate((train, val, test)):
         side[part] = number
-    used = side >= 0
     if num_official_test > 0:
         in_test = np.isin(first_twins, first_twins[test])
         side[in_test & (side != 2)] = -1
-        # The first twin may itself be left out of the split: the first one that is in decides.
-    for part in (train, val, test):
-        part.sort()
-    kept = np.flatnonzero(used & (side >= 0))
-    twins = first_twins[kept]
-    _, first, inverse = np.unique(twins, return_index=True, return_inverse=True)
+    kept = np.flatnonzero(side >= 0)
+    # The first twin may itself be left out of the split: the first one that is in decides.
+    _, first, inverse = np.unique(first_twins[kept], return_index=True, return_inverse=True)
     side[kept] = side[kept[first]][inverse]
     return tuple(np.flatnonzero(side == number) for number in range(3))  # type: ignore[return-value]
 
@@ -168,9 +166,16 @@ def _group(
 def _refuse_empty(result: Split, labels: Indices, config: SplitConfig) -> None:
     num_classes = int(labels.max()) + 1
     if len(result.test) == 0:
+        asked = f"split.test={config.test or DEFAULT_TEST}", "a larger share"
+        if config.train_per_class is not None:
+            asked = f"split.train_per_class={config.train_per_class}", "fewer"
         raise UserError(
-            f"split.test={config.test}: of {len(labels)} images none is left to test; "
-            "expected a larger share"
+            f"{asked[0]}: of {len(labels)} images none is left to test; expected {asked[1]}"
+        )
+    if len(result.val) == 0 and config.val > 0:
+        raise UserError(
+            f"split.val={config.val}: of {len(result.train)} images none is left to validate; "
+            "expected a larger share, or 0"
         )
     if len(result.train) < num_classes:
         raise UserError(

@@ -1,0 +1,86 @@
+"""What tests share: a cache folder that is not the user's, the real data, a local web server."""
+
+import contextlib
+import os
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+settings.register_profile("tinylab", deadline=None, max_examples=50)
+settings.load_profile("tinylab")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _cache_of_the_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Decoded data is shared by the tests of a session; TINYLAB_DATA holds in any folder."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        if "TINYLAB_DATA" in os.environ:
+            patch.setenv("TINYLAB_DATA", os.path.abspath(os.environ["TINYLAB_DATA"]))
+        yield
+
+
+@pytest.fixture
+def real_data() -> Path:
+    """The folder with MNIST and 15-Scene; without it the test is skipped."""
+    if "TINYLAB_DATA" not in os.environ:
+        pytest.skip("TINYLAB_DATA is not set: it names the folder with MNIST/ and 15-Scene/")
+    folder = Path(os.environ["TINYLAB_DATA"])
+    if not folder.is_dir():
+        pytest.skip(f"TINYLAB_DATA={folder}: no such folder")
+    return folder
+
+
+@pytest.fixture
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache folder for one test: where the decoded arrays will be."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "tinylab" / "decoded"
+
+
+@pytest.fixture
+def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., str]]:
+    """``serve({"a.zip": b"..."})`` starts a web server on 127.0.0.1 and returns its address.
+
+    ``length`` is what Content-Length says if it is to be wrong, or None for no such header.
+    """
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    with contextlib.ExitStack() as stack:
+
+        def start(pages: dict[str, bytes], **lie: int | None) -> str:
+            server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(pages, lie))
+            thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+            thread.start()
+            for undo in (server.server_close, thread.join, server.shutdown):
+                stack.callback(undo)
+            return f"http://127.0.0.1:{server.server_port}/"
+
+        yield start
+
+
+def _handler(pages: dict[str, bytes], lie: dict[str, int | None]) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        def do_HEAD(self) -> None:
+            page = pages.get(self.path[1:])
+            if page is None:
+                self.send_error(404)
+                return
+            self.send_response(200)
+            length = lie.get("length", len(page))
+            if length is not None:
+                self.send_header("Content-Length", str(length))
+            self.end_headers()
+
+        def do_GET(self) -> None:
+            self.do_HEAD()
+            with contextlib.suppress(OSError):  # a client may hang up
+                self.wfile.write(pages.get(self.path[1:], b""))
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    return Handler
