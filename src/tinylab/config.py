@@ -24,7 +24,7 @@ def option(default: Any, help: str, *, identity: bool = True) -> Any:
 
 def _require(ok: bool, key: str, value: object, expected: str) -> None:
     if not ok:
-        raise UserError(f"{key}={_shown(value)}: expected {expected}")
+        raise UserError(f"{key}={shown(value)}: expected {expected}")
 
 
 def _require_one_of(key: str, value: str, choices: Sequence[str]) -> None:
@@ -32,11 +32,9 @@ def _require_one_of(key: str, value: str, choices: Sequence[str]) -> None:
     _require(value in choices, key, value, f"one of {', '.join(choices)}{hint}")
 
 
-def _shown(value: object) -> str:
+def shown(value: object) -> str:
     """A value as it is typed on the command line."""
-    if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
-    return str(value)
+    return json.dumps(value) if value is None or isinstance(value, bool) else str(value)
 
 
 def did_you_mean(typed: str, known: Sequence[str]) -> str:
@@ -133,7 +131,7 @@ class SplitConfig:
         None, "share of all images that tests; null: the official test set, or 0.1 without one"
     )
     train_per_class: int | None = option(
-        None, "this many images a class for training, the rest tests (Lazebnik's protocol: 100)"
+        None, "this many images a class for train and val together, the rest tests (Lazebnik: 100)"
     )
     stratified: bool = option(False, "true: every part has each class in the same share")
     folds: int | None = option(
@@ -248,7 +246,8 @@ class OptimConfig:
 
     def __post_init__(self) -> None:
         _require(0 < self.lr < float("inf"), "optim.lr", self.lr, "a number above 0")
-        _require(self.weight_decay >= 0, "optim.weight_decay", self.weight_decay, "0 or more")
+        decay = self.weight_decay
+        _require(0 <= decay < float("inf"), "optim.weight_decay", decay, "0 or more")
         _require_one_of("optim.schedule", self.schedule, ("constant", "cosine", "onecycle"))
         ok = self.warmup is None or 0 <= self.warmup < 1
         _require(ok, "optim.warmup", self.warmup, "null or a share, 0 to below 1")
@@ -268,7 +267,7 @@ class AdamConfig(OptimConfig):
         super().__post_init__()
         _require(0 <= self.beta1 < 1, "optim.beta1", self.beta1, "0 to below 1")
         _require(0 <= self.beta2 < 1, "optim.beta2", self.beta2, "0 to below 1")
-        _require(self.eps > 0, "optim.eps", self.eps, "a number above 0")
+        _require(0 < self.eps < float("inf"), "optim.eps", self.eps, "a number above 0")
 
 
 @dataclass
@@ -277,14 +276,20 @@ class AdamwConfig(AdamConfig):
 
     name: str = "adamw"
     weight_decay: float = option(0.01, "decay of the weights that multiply inputs")
+    schedule: str = option("cosine", "constant, cosine, or onecycle")
+    warmup: float | None = option(
+        0.05, "share of all steps in which lr rises; null: 0, and 0.3 for onecycle"
+    )
 
 
 @dataclass
 class SgdConfig(OptimConfig):
-    """Stochastic gradient descent with momentum."""
+    """Stochastic gradient descent with momentum, by default over one cycle of the rate."""
 
     name: str = "sgd"
     lr: float = option(0.1, "peak learning rate")
+    weight_decay: float = option(0.0005, "decay of the weights that multiply inputs")
+    schedule: str = option("onecycle", "constant, cosine, or onecycle")
     momentum: float = option(0.9, "share of the last update that is kept")
     nesterov: bool = option(True, "true: Nesterov's momentum")
 
@@ -337,7 +342,7 @@ class TrainConfig:
 
     epochs: int = option(10, "passes over the training images")
     batch_size: int = option(32, "images a step; the last, shorter batch is used too")
-    eval_batch_size: int = option(1000, "images a step in evaluation", identity=False)
+    eval_batch_size: int = option(1000, "images a step in evaluation")
     label_smoothing: float = option(0.0, "share of the target spread over all classes")
     ema: float | None = option(None, "decay of the averaged weights that are tested; null: none")
     grad_clip: float | None = option(None, "largest norm of the gradient; null: no limit")
@@ -360,7 +365,7 @@ class TrainConfig:
         _require(0 <= smoothing < 1, "train.label_smoothing", smoothing, "a share, 0 to below 1")
         ok = self.ema is None or 0 < self.ema < 1
         _require(ok, "train.ema", self.ema, "null or a number between 0 and 1, such as 0.999")
-        ok = self.grad_clip is None or self.grad_clip > 0
+        ok = self.grad_clip is None or 0 < self.grad_clip < float("inf")
         _require(ok, "train.grad_clip", self.grad_clip, "null or a number above 0")
         ok = self.patience is None or self.patience >= 1
         _require(ok, "train.patience", self.patience, "null or 1 or more")
@@ -369,6 +374,15 @@ class TrainConfig:
         _require_one_of("train.precision", self.precision, ("float32", "bfloat16", "float16"))
         seconds = self.checkpoint_seconds
         _require(seconds > 0, "train.checkpoint_seconds", seconds, "a number above 0")
+
+
+@dataclass
+class SweepConfig:
+    """What ``tinylab train -m`` does with many jobs."""
+
+    retry_failed: bool = option(
+        True, "false: jobs that have failed are not run again", identity=False
+    )
 
 
 # ---------------------------------------------------------------- the whole
@@ -384,6 +398,7 @@ class Config:
     optim: OptimConfig = field(default="???", metadata={"help": "adam, adamw, sgd"})  # type: ignore[assignment]
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
+    sweep: SweepConfig = field(default_factory=SweepConfig)
     seed: int = option(0, "initial weights, batch order, augmentation and dropout derive from it")
     deterministic: bool = option(True, "true: the same bits again on the same machine")
     device: str = option("auto", "auto, cpu, cuda, cuda:N, mps", identity=False)
@@ -403,7 +418,12 @@ class Config:
         _require(self.threads is None or self.threads >= 1, "threads", self.threads, "1 or more")
         ok = self.name is None or re.fullmatch(r"[\w.+-][\w .+-]*", self.name) is not None
         _require(ok, "name", self.name, "letters, digits, spaces and . + - _")
-        if self.split.val == 0 and self.train.patience is not None:
+        for group in ("dataset", "model", "optim"):
+            record = getattr(self, group)
+            own = type(record).name
+            expected = f"{own}; another one is chosen by {group}=NAME"
+            _require(record.name == own, f"{group}.name", record.name, expected)
+        if self.split.val == 0 and self.split.folds is None and self.train.patience is not None:
             raise UserError(
                 "train.patience with split.val=0: early stopping needs a validation set"
             )
@@ -418,10 +438,17 @@ def identity(record: Any) -> dict[str, Any]:
     for entry in dataclasses.fields(record):
         value = getattr(record, entry.name)
         if dataclasses.is_dataclass(value):
-            values[entry.name] = identity(value)
+            if inner := identity(value):
+                values[entry.name] = inner
         elif entry.metadata.get("identity", True):
-            values[entry.name] = value
+            values[entry.name] = _canonical(value, entry.type)
     return values
+
+
+def _canonical(value: Any, declared: Any) -> Any:
+    """1 and -0.0 as 1.0 and 0.0 where a real number is declared: equal values, equal texts."""
+    is_number = isinstance(value, int | float)
+    return value + 0.0 if is_number and declared in (float, float | None) else value
 
 
 def run_id(config: Config) -> str:

@@ -8,6 +8,7 @@ where the kernel of the baseline CNN takes 0.2 ms. The bits are those of ``torch
 
 import math
 from collections.abc import Callable
+from itertools import compress
 from typing import Any, Protocol
 
 import torch
@@ -44,24 +45,27 @@ class Adam:
         self._kernel = (
             torch._fused_adamw_ if isinstance(config, AdamwConfig) else torch._fused_adam_
         )
-        self._means = [[torch.zeros_like(p) for p in group["params"]] for group in groups]
-        self._squares = [[torch.zeros_like(p) for p in group["params"]] for group in groups]
-        self._step = torch.zeros((), device=groups[0]["params"][0].device)
+        self._means = _zeros_like(groups)
+        self._squares = _zeros_like(groups)
+        self._steps = [[torch.zeros((), device=p.device) for p in g["params"]] for g in groups]
 
+    @torch.no_grad()
     def step(self) -> None:
-        """One update of all parameters."""
-        self._step += 1
-        for group, means, squares in zip(
-            self.param_groups, self._means, self._squares, strict=True
+        """One update of all parameters that have a gradient."""
+        for group, *state in zip(
+            self.param_groups, self._means, self._squares, self._steps, strict=True
         ):
-            parameters = group["params"]
+            parameters, grads, means, squares, steps = _with_gradient(group["params"], *state)
+            if not parameters:
+                continue
+            torch._foreach_add_(steps, 1)
             self._kernel(
                 parameters,
-                [parameter.grad for parameter in parameters],
+                grads,
                 means,
                 squares,
                 [],
-                [self._step] * len(parameters),
+                steps,
                 lr=self.lr,
                 beta1=self._config.beta1,
                 beta2=self._config.beta2,
@@ -72,14 +76,14 @@ class Adam:
             )
 
     def state_dict(self) -> dict[str, Any]:
-        """Running means, and the number of updates."""
-        return {"means": self._means, "squares": self._squares, "step": self._step}
+        """Running means, and the number of updates of each parameter."""
+        return {"means": self._means, "squares": self._squares, "steps": self._steps}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Copy a saved state into this one."""
         _copy(state["means"], self._means)
         _copy(state["squares"], self._squares)
-        self._step.copy_(state["step"])
+        _copy(state["steps"], self._steps)
 
 
 class Sgd:
@@ -89,16 +93,18 @@ class Sgd:
         self.lr = config.lr
         self.param_groups = groups
         self._config = config
-        self._momenta = [[torch.zeros_like(p) for p in group["params"]] for group in groups]
-        self._started = False
+        self._momenta = _zeros_like(groups)
 
+    @torch.no_grad()
     def step(self) -> None:
-        """One update of all parameters."""
-        for group, momenta in zip(self.param_groups, self._momenta, strict=True):
-            parameters = group["params"]
+        """One update of all parameters that have a gradient."""
+        for group, state in zip(self.param_groups, self._momenta, strict=True):
+            parameters, grads, momenta = _with_gradient(group["params"], state)
+            if not parameters:
+                continue
             torch._fused_sgd_(
                 parameters,
-                [parameter.grad for parameter in parameters],
+                grads,
                 momenta if self._config.momentum else [],
                 lr=self.lr,
                 momentum=self._config.momentum,
@@ -106,18 +112,16 @@ class Sgd:
                 dampening=0.0,
                 nesterov=self._config.nesterov,
                 maximize=False,
-                is_first_step=not self._started,
+                is_first_step=False,  # momenta of zero give what the first step would set
             )
-        self._started = True
 
     def state_dict(self) -> dict[str, Any]:
         """The momenta."""
-        return {"momenta": self._momenta, "started": self._started}
+        return {"momenta": self._momenta}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Copy a saved state into this one."""
         _copy(state["momenta"], self._momenta)
-        self._started = state["started"]
 
 
 OPTIMIZERS: dict[str, Callable[[Any, list[dict[str, Any]]], Optimizer]] = {
@@ -147,6 +151,37 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, An
         {"params": spared, "weight_decay": 0.0},
     ]
     return [group for group in groups if group["params"]]
+
+
+def _zeros_like(groups: list[dict[str, Any]]) -> list[list[Tensor]]:
+    return [[torch.zeros_like(parameter) for parameter in group["params"]] for group in groups]
+
+
+def _with_gradient(parameters: list[Tensor], *states: list[Tensor]) -> list[list[Any]]:
+    """Parameters, gradients and states, without those of an unused branch: it has no gradient."""
+    used = [parameter.grad is not None for parameter in parameters]
+    columns = [list(compress(column, used)) for column in (parameters, *states)]
+    columns.insert(1, [_gradient(parameter) for parameter in columns[0]])
+    return [[_as_stored(tensor) for tensor in column] for column in columns]
+
+
+def _gradient(parameter: Tensor) -> Tensor:
+    """The gradient, with the strides of its parameter, which autograd gives it in most cases."""
+    grad = parameter.grad
+    assert grad is not None
+    if grad.stride() == parameter.stride():
+        return grad
+    return torch.empty_like(parameter).copy_(grad)
+
+
+def _as_stored(tensor: Tensor) -> Tensor:
+    """The same memory as a contiguous tensor: (N, C, H, W) in channels_last -> (N, H, W, C).
+
+    The kernels copy what is not contiguous, 0.3 ms a step for the baseline CNN's dense layer.
+    """
+    if tensor.dim() == 4 and not tensor.is_contiguous():
+        return tensor.permute(0, 2, 3, 1)
+    return tensor
 
 
 def _copy(saved: list[list[Tensor]], into: list[list[Tensor]]) -> None:

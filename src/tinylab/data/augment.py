@@ -21,13 +21,16 @@ from tinylab.config import AugmentConfig
 class Draws:
     """What happens to each image of an epoch, in the order in which the images come.
 
-    matrix: float32 (N, 2, 3), from output to input coordinates in [-1, 1], or None.
+    matrix: float32 (N, 2, 3), from output to input coordinates, in half sides from the centre.
+    mirror: bool (N, 1, 1, 1), whether left and right change places, after ``matrix``.
     gain, shift: float32 (N, 1, 1, 1): pixels become gain * (pixels - mean) + mean + shift.
-    hole: float32 (N, 2), centre (x, y) of the blanked square in [-1, 1], or None.
-    keep: float32 (N, 1), the share of the image itself in mixup, 0.5 to 1, or None.
+    hole: float32 (N, 2), centre (x, y) of the blanked square in [-1, 1].
+    keep: float32 (N, 1), the share of the image itself in mixup, 0.5 to 1.
+    What is switched off is None.
     """
 
     matrix: Tensor | None
+    mirror: Tensor | None
     gain: Tensor | None
     shift: Tensor | None
     hole: Tensor | None
@@ -43,13 +46,15 @@ def draw(config: AugmentConfig, count: int, seed: int, device: torch.device) -> 
 
     # Each kind is always drawn, so that switching one on leaves the others' draws alone.
     matrix = _matrices(config, uniform)
+    mirror = uniform(1.0, 1, 1, 1) < 0
     gain, shift = 1 + uniform(config.contrast, 1, 1, 1), uniform(config.brightness * 255, 1, 1, 1)
     hole = uniform(1.0, 2)
     keep = _mixup_shares(config.mixup, count, seed)
-    geometric = config.flip or any((config.shift, config.rotate, config.scale, config.shear))
+    geometric = any((config.shift, config.rotate, config.scale, config.shear))
     photometric = bool(config.contrast or config.brightness)
     return Draws(
         matrix=matrix.to(device) if geometric else None,
+        mirror=mirror.to(device) if config.flip else None,
         gain=gain.to(device) if photometric else None,
         shift=shift.to(device) if photometric else None,
         hole=hole.to(device) if config.cutout else None,
@@ -58,15 +63,14 @@ def draw(config: AugmentConfig, count: int, seed: int, device: torch.device) -> 
 
 
 def _matrices(config: AugmentConfig, uniform: Callable[..., Tensor]) -> Tensor:
-    """Output-to-input affine maps, float32 (N, 2, 3): flip, rotate, shear, zoom, then shift."""
+    """Output-to-input affine maps, float32 (N, 2, 3): rotation, shear and zoom, then shift."""
     angle, shear = uniform(math.radians(config.rotate)), uniform(math.radians(config.shear))
     zoom = 1 / (1 + uniform(config.scale))
-    mirror = torch.where(uniform(1.0) < 0, -1.0, 1.0) if config.flip else torch.ones_like(zoom)
-    shift_N2 = uniform(2 * config.shift, 2)  # coordinates span 2, from -1 to 1
+    shift_N2 = uniform(2 * config.shift, 2)  # a side is two half sides
     cos, sin, slant = torch.cos(angle) * zoom, torch.sin(angle) * zoom, torch.tan(shear)
-    # rotation(angle) @ [[1, slant], [0, 1]] @ diag(mirror, 1), all times zoom
-    row_x = torch.stack([cos * mirror, cos * slant - sin, shift_N2[:, 0]], dim=1)
-    row_y = torch.stack([sin * mirror, sin * slant + cos, shift_N2[:, 1]], dim=1)
+    # rotation(angle) @ [[1, slant], [0, 1]], all times zoom
+    row_x = torch.stack([cos, cos * slant - sin, shift_N2[:, 0]], dim=1)
+    row_y = torch.stack([sin, sin * slant + cos, shift_N2[:, 1]], dim=1)
     return torch.stack([row_x, row_y], dim=1)
 
 
@@ -85,6 +89,8 @@ def apply(images: Tensor, draws: Draws, config: AugmentConfig, start: int, end: 
     pixels = images.float()
     if draws.matrix is not None:
         pixels = _warp(pixels, draws.matrix[start:end], config.fill)
+    if draws.mirror is not None:
+        pixels = torch.where(draws.mirror[start:end], pixels.flip(3), pixels)
     if draws.gain is not None and draws.shift is not None:
         mean = pixels.mean(dim=(1, 2, 3), keepdim=True)
         pixels = (pixels - mean) * draws.gain[start:end] + (mean + draws.shift[start:end])
@@ -96,8 +102,17 @@ def apply(images: Tensor, draws: Draws, config: AugmentConfig, start: int, end: 
 
 def _warp(pixels: Tensor, matrix: Tensor, fill: str) -> Tensor:
     """Bilinear sampling at the mapped positions; keeps the memory format."""
+    H, W = pixels.shape[-2:]
+    if H != W:  # a rotation in pixels is none in half sides
+        matrix = matrix * matrix.new_tensor([[1, H / W, 1], [W / H, 1, 1]])
     grid_NHW2 = F.affine_grid(matrix, list(pixels.shape), align_corners=False)
-    return F.grid_sample(pixels, grid_NHW2, mode="bilinear", padding_mode=fill, align_corners=False)
+    warped = F.grid_sample(
+        pixels, grid_NHW2, mode="bilinear", padding_mode=fill, align_corners=False
+    )
+    is_nchw = pixels.is_contiguous()
+    return warped.contiguous(
+        memory_format=torch.contiguous_format if is_nchw else torch.channels_last
+    )
 
 
 def _cut_out(pixels: Tensor, hole: Tensor, side: float) -> Tensor:

@@ -40,7 +40,8 @@ def fit_normalization(images_NCHW: Tensor, kind: str) -> Normalization:
         total = counts.sum(1)
         mean = (counts * levels).sum(1) / total
         variance = (counts * levels.square()).sum(1) / total - mean.square()
-        deviation = variance.clamp(min=1e-6).sqrt()
+        # A channel that never changes is only centred.
+        deviation = torch.where(variance > 1e-6, variance, 1.0).sqrt()
         scale, offset = 1 / deviation, -mean / deviation
     shape = (1, C, 1, 1)
     return Normalization(
@@ -70,16 +71,16 @@ class Batches:
 
     def in_order(self, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Every image once, in order, the last short batch included."""
-        yield from zip(self.images.split(batch_size), self.labels.split(batch_size), strict=True)
+        images, labels = torch.split(self.images, batch_size), torch.split(self.labels, batch_size)
+        yield from zip(images, labels, strict=True)
 
 
 def to_device(data: Images, indices: Indices, device: torch.device, channels_last: bool) -> Batches:
     """Copy the chosen images onto the device, in the memory format the network wants."""
     images = torch.from_numpy(data.images[indices]).to(device)
     if channels_last:
-        # Permuted by hand: ``contiguous(memory_format=...)`` leaves the strides of one-channel
-        # images as they are, and the convolution then takes its slower path.
-        images = images.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
+        # One channel is the same memory in both formats, and is left as it is.
+        images = images.contiguous(memory_format=torch.channels_last)
     labels = torch.from_numpy(data.labels[indices]).to(device)
     return Batches(images, labels)
 
@@ -91,6 +92,6 @@ def batch_bounds(num_images: int, batch_size: int) -> list[tuple[int, int]]:
     of one value.
     """
     starts = list(range(0, num_images, batch_size))
-    if len(starts) > 1 and num_images - starts[-1] == 1:
+    if batch_size > 1 and len(starts) > 1 and num_images - starts[-1] == 1:
         starts.pop()
     return list(zip(starts, [*starts[1:], num_images], strict=True))

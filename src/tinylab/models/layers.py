@@ -24,7 +24,7 @@ class DenseOverMap(nn.Module):
         nn.init.uniform_(self.bias, -bound, bound)
 
     def forward(self, map_NCHW: Tensor) -> Tensor:
-        weight = self.weight
+        weight: Tensor = self.weight
         if map_NCHW.is_contiguous(memory_format=torch.channels_last):
             map_NCHW, weight = map_NCHW.permute(0, 2, 3, 1), weight.permute(0, 2, 3, 1)
         return F.linear(map_NCHW.flatten(1), weight.flatten(1), self.bias)  # (N, out)

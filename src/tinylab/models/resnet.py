@@ -21,9 +21,9 @@ class Block(nn.Module):
         self.bn2 = nn.BatchNorm2d(out_channels)
         self.shortcut = nn.Sequential()
         if stride != 1 or in_channels != out_channels:
-            # Taking every second pixel is left to the pooling: given a 1x1 convolution with a stride
-            # in channels_last and fewer than 8 channels, oneDNN (torch 2.15, AVX2) writes outside
-            # its memory.
+            # The pooling takes every second pixel, and the convolution has no stride: given a 1x1
+            # convolution with a stride, channels_last and fewer than 8 channels, oneDNN (torch
+            # 2.15, AVX2) writes outside its memory.
             self.shortcut = nn.Sequential(
                 nn.AvgPool2d(1, stride),
                 nn.Conv2d(in_channels, out_channels, 1, bias=False),

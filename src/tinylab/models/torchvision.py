@@ -46,12 +46,22 @@ def _construct(models: object, config: TorchvisionConfig, num_classes: int) -> n
             f"model.weights={config.weights}: cannot be had for {config.arch}: {error}\n"
             "  expected null, DEFAULT, or a name that torchvision lists for this network"
         ) from error
-    if hasattr(network, "aux_logits"):
-        network.aux_logits = False
-    name, last = [(n, m) for n, m in network.named_modules() if isinstance(m, nn.Linear)][-1]
-    parent = network.get_submodule(name.rpartition(".")[0])
-    setattr(parent, name.rpartition(".")[2], nn.Linear(last.in_features, num_classes))
+    if hasattr(network, "AuxLogits"):  # Inception's second output
+        network.aux_logits = False  # type: ignore[assignment]
+        network.AuxLogits = None  # type: ignore[assignment]
+    _fit_output(network, num_classes)
     return network
+
+
+def _fit_output(network: nn.Module, num_classes: int) -> None:
+    """Replace the last layer, which is dense, or a 1x1 convolution in SqueezeNet."""
+    dense = [(n, m) for n, m in network.named_modules() if isinstance(m, nn.Linear)]
+    if dense:
+        name, last = dense[-1]
+        _replace(network, name, nn.Linear(last.in_features, num_classes))
+        return
+    name, conv = [(n, m) for n, m in network.named_modules() if isinstance(m, nn.Conv2d)][-1]
+    _replace(network, name, nn.Conv2d(conv.in_channels, num_classes, 1))
 
 
 def _fit_input(network: nn.Module, channels: int) -> None:
@@ -69,8 +79,14 @@ def _fit_input(network: nn.Module, channels: int) -> None:
         new.weight.copy_(mean.expand_as(new.weight))
         if old.bias is not None and new.bias is not None:
             new.bias.copy_(old.bias)
-    parent = network.get_submodule(name.rpartition(".")[0])
-    setattr(parent, name.rpartition(".")[2], new)
+    _replace(network, name, new)
+    if hasattr(network, "transform_input"):  # it shifts red, green and blue of ImageNet
+        network.transform_input = False  # type: ignore[assignment]
+
+
+def _replace(network: nn.Module, name: str, layer: nn.Module) -> None:
+    parent, _, child = name.rpartition(".")
+    setattr(network.get_submodule(parent), child, layer)
 
 
 def _try(

@@ -1,0 +1,164 @@
+"""What the tests of training share: tiny data, a recipe, and runs that stop when they are told."""
+
+import dataclasses
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from tinylab import models, train
+from tinylab.checkpoint import Checkpoints
+from tinylab.config import (
+    AdamConfig,
+    AugmentConfig,
+    BaselineConfig,
+    ModelConfig,
+    OptimConfig,
+    TrainConfig,
+)
+from tinylab.data.arrays import Images
+from tinylab.data.batches import Batches, fit_normalization, to_device
+from tinylab.display import Display
+from tinylab.tracking import NullTracker
+from tinylab.train import Recipe, Training
+
+CPU = torch.device("cpu")
+NUM_CLASSES = 3
+RUN_ID = "tiny-run-0123456789"
+SIGTERM = 15
+# What a clock or an interruption decides, and nothing else may.
+BY_THE_CLOCK = {"seconds", "images_per_second", "time", "resumed_at"}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """One thread for a module that imports this: two wait for each other on a busy machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def tiny_batches(
+    N: int, C: int = 1, seed: int = 0, channels_last: bool = True, device: torch.device = CPU
+) -> Batches:
+    """Noise of 8x8 pixels on which each class has a bright row of its own."""
+    generator = np.random.default_rng(seed)
+    labels = generator.integers(0, NUM_CLASSES, N)
+    images = generator.integers(0, 200, (N, C, 8, 8), dtype=np.uint8)
+    images[np.arange(N), :, labels * 2] += 55
+    data = Images(images, labels, tuple("abc"))
+    return to_device(data, np.arange(N), device, channels_last)
+
+
+class Watch(Display):
+    """A display that counts, and a stop signal that comes after so many steps or epochs."""
+
+    def __init__(self, steps: float = math.inf, epochs: float = math.inf) -> None:
+        self.steps_left, self.epochs_left = steps, epochs
+        self.rows: list[dict[str, Any]] = []
+
+    def step(self, epoch: int, done: int, steps: int, images_per_second: float) -> None:
+        self.steps_left -= 1
+
+    def epoch(self, row: dict[str, Any]) -> None:
+        self.rows.append(row)
+        self.epochs_left -= 1
+
+    def signal(self) -> int | None:
+        return SIGTERM if min(self.steps_left, self.epochs_left) <= 0 else None
+
+
+@dataclass(frozen=True)
+class Lab:
+    """A config in small, and runs of it. Every start is in fresh objects."""
+
+    train: dict[str, Any] = field(default_factory=dict)
+    optim: OptimConfig = field(default_factory=lambda: AdamConfig(lr=0.01))
+    augment: dict[str, Any] = field(default_factory=dict)
+    model: ModelConfig = field(default_factory=lambda: BaselineConfig(filters=4, hidden=8))
+    seed: int = 0
+    num_train: int = 50  # with a batch size of 16 the last of four batches is short
+    num_val: int = 20
+    channels: int = 1
+    device: torch.device = CPU
+
+    def recipe(self) -> Recipe:
+        return Recipe(
+            train=TrainConfig(**{"epochs": 3, "batch_size": 16, **self.train}),
+            optim=self.optim,
+            augment=AugmentConfig(**self.augment),
+            seed=self.seed,
+            num_classes=NUM_CLASSES,
+            normalization=fit_normalization(self.batches(self.num_train).images, "standard"),
+            device=self.device,
+        )
+
+    def batches(self, N: int, seed: int = 0) -> Batches:
+        channels_last = TrainConfig(**self.train).channels_last
+        return tiny_batches(N, self.channels, seed, channels_last, self.device)
+
+    def build(self, seed: int = 0) -> nn.Module:
+        """The network with the initial weights of ``seed``."""
+        torch.manual_seed(seed)
+        model = models.build(self.model, (self.channels, 8, 8), NUM_CLASSES).to(self.device)
+        if TrainConfig(**self.train).channels_last:
+            model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return model
+
+    def start(self, seed: int = 0) -> Training:
+        return train.start(self.build(seed), self.recipe())
+
+    def fit(self, training: Training, checkpoints: Checkpoints, watch: Watch | None = None) -> None:
+        watch = watch or Watch()
+        val = self.batches(self.num_val, seed=1) if self.num_val else None
+        train.fit(
+            training, self.batches(self.num_train), val, self.recipe(), checkpoints, NullTracker(),
+            watch, watch.signal,
+        )  # fmt: skip
+
+    def run(self, folder: Path, watch: Watch | None = None, spoil: str | None = None) -> Training:
+        """Begin or go on in ``folder``, as the experiment does; ``spoil`` is lost.
+
+        Only the checkpoint can bring back what a resumed run needs: its objects start
+        from other weights, and the global random stream is somewhere else.
+        """
+        checkpoints = Checkpoints(folder, RUN_ID)
+        state = checkpoints.load_last()
+        training = self.start(seed=0 if state is None else 999)
+        if state is not None:
+            state = {**state, **({spoil: training.state_dict()[spoil]} if spoil else {})}
+            training.load_state_dict(state)
+        self.fit(training, checkpoints, watch)
+        return training
+
+
+def differences(one: Any, other: Any, path: str = "") -> list[str]:
+    """Where two states differ by a single bit, apart from what the clock decides."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        keys = (one.keys() | other.keys()) - BY_THE_CLOCK
+        pairs = [(f"{path}.{key}", one.get(key), other.get(key)) for key in sorted(keys)]
+    elif isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
+        pairs = [(f"{path}[{i}]", *pair) for i, pair in enumerate(zip(one, other, strict=True))]
+    else:
+        return [] if _are_equal(one, other) else [path]
+    return [where for name, a, b in pairs for where in differences(a, b, name)]
+
+
+def _are_equal(one: Any, other: Any) -> bool:
+    if isinstance(one, Tensor) and isinstance(other, Tensor):
+        return one.dtype == other.dtype and torch.equal(one.cpu(), other.cpu())
+    if isinstance(one, float) and isinstance(other, float) and math.isnan(one):
+        return math.isnan(other)
+    return type(one) is type(other) and bool(one == other)
+
+
+def changed(lab: Lab, **values: Any) -> Lab:
+    """The same lab but for some values."""
+    return dataclasses.replace(lab, **values)
