@@ -71,7 +71,8 @@ COUNTS: dict[type, dict[str, Any]] = {
         "brightness": 0.1, "contrast": 0.1, "cutout": 0.1, "mixup": 0.1,
     },
     TrainConfig: {
-        "epochs": 5, "batch_size": 5, "eval_batch_size": 5, "label_smoothing": 0.1, "ema": 0.9, "grad_clip": 1.0,
+        "epochs": 5, "batch_size": 5, "eval_batch_size": 5, "label_smoothing": 0.1, "ema": 0.9,
+        "grad_clip": 1.0,
         "patience": 5, "monitor": "loss", "weights": "last", "precision": "bfloat16",
         "channels_last": False, "compile": True,
     },

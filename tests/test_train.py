@@ -162,7 +162,7 @@ def follow(averaged: nn.Module, model: nn.Module, decay: float) -> None:
 
 LOOPS = {
     "plain": LAB,
-    "sgd": changed(LAB, optim=SgdConfig(lr=0.1, schedule="onecycle")),
+    "sgd": changed(LAB, optim=SgdConfig(lr=0.1, weight_decay=0.0)),
     "cosine": changed(LAB, optim=AdamConfig(lr=0.01, schedule="cosine", warmup=0.3)),
     "smoothed": changed(LAB, train={"label_smoothing": 0.2}),
     "clipped": changed(LAB, train={"grad_clip": 0.05}),
