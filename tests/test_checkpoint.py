@@ -186,8 +186,9 @@ def test_a_flipped_bit_is_noticed_or_harmless(data: st.DataObject) -> None:
         assert differences(state, checkpoint.load(whole)) == []
 
 
-@given(st.integers(0, len(whole_file()) - 1))
-def test_a_file_cut_anywhere_is_noticed(length: int) -> None:
+@given(st.data())
+def test_a_file_cut_anywhere_is_noticed(data: st.DataObject) -> None:
+    length = data.draw(st.integers(0, len(whole_file()) - 1))
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "last.ckpt"
         path.write_bytes(whole_file()[:length])

@@ -85,7 +85,10 @@ SPARED: dict[type, dict[str, Any]] = {
     SweepConfig: {"retry_failed": False},
     Config: {"outputs": "/o", "name": "mine", "device": "cpu", "threads": 1, "fresh": True},
 }
-NEEDED = {(SplitConfig, "fold"): {"folds": 3}, (FolderConfig, None): {"root": "/data/photos"}}
+NEEDED: dict[tuple[type, str | None], dict[str, Any]] = {
+    (SplitConfig, "fold"): {"folds": 3},
+    (FolderConfig, None): {"root": "/data/photos"},
+}
 
 GOLDEN_IDS = {
     (DigitsConfig, BaselineConfig): "digits-baseline-75424362d6",
@@ -103,7 +106,8 @@ GOLDEN_IDS = {
 
 def records() -> list[type]:
     """Every record of the schema."""
-    return [record for _, record in inspect.getmembers(schema, dataclasses.is_dataclass)]
+    classes = [found for _, found in inspect.getmembers(schema, inspect.isclass)]
+    return [found for found in classes if dataclasses.is_dataclass(found)]
 
 
 def make(record: type, field: str | None = None, **values: Any) -> Any:
@@ -125,7 +129,7 @@ def section_of(record: type) -> str:
     return record.__name__.removesuffix("Config").lower()
 
 
-def whole(record: type, value: Any) -> Config:
+def whole(record: type, value: Any) -> Any:
     """A whole config that has ``value``, a record, in its place."""
     return value if record is Config else make(Config, **{section_of(record): value})
 

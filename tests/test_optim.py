@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from tinylab import optim
 from tinylab.config import AdamConfig, AdamwConfig, OptimConfig, SgdConfig
+from training_kit import one_thread  # noqa: F401 (a fixture)
 
 CONFIGS: list[OptimConfig] = [
     AdamConfig(lr=0.01),
@@ -44,7 +45,7 @@ class Branches(nn.Module):
 
 def network(memory_format: torch.memory_format = torch.contiguous_format) -> Branches:
     torch.manual_seed(0)
-    return Branches().to(memory_format=memory_format)  # type: ignore[call-overload,no-any-return]
+    return Branches().to(memory_format=memory_format)
 
 
 def backward(model: Branches, step: int, use_branch: bool = True) -> None:
@@ -211,7 +212,7 @@ def rates(config: OptimConfig, total: int) -> list[float]:
     return [optim.learning_rate(config, step, total) for step in range(total)]
 
 
-def rates_of(scheduler: torch.optim.lr_scheduler.LRScheduler, count: int) -> Iterator[float]:
+def rates_of(scheduler: torch.optim.lr_scheduler.LRScheduler, count: int) -> Iterator[Any]:
     for _ in range(count):
         yield scheduler.get_last_lr()[0]
         scheduler.optimizer.step()

@@ -23,6 +23,7 @@ from tinylab.config import (
     ResnetConfig,
     SgdConfig,
 )
+from tinylab.display import Progress
 from tinylab.errors import Stopped
 from tinylab.train import Training
 from training_kit import Lab, Watch, changed, differences, one_thread  # noqa: F401 (a fixture)
@@ -82,8 +83,8 @@ class Killed(BaseException):
 class Killer(Watch):
     """Dies after so many steps, as if by SIGKILL."""
 
-    def step(self, epoch: int, done: int, steps: int, images_per_second: float) -> None:
-        super().step(epoch, done, steps, images_per_second)
+    def step(self, epoch: int, done: int, steps: int, progress: Progress) -> None:
+        super().step(epoch, done, steps, progress)
         if self.steps_left <= 0:
             raise Killed
 

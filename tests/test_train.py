@@ -103,7 +103,7 @@ def test_evaluation_has_no_label_smoothing_and_no_augmentation() -> None:
 
 
 def test_outputs_that_are_not_finite_are_refused() -> None:
-    model = LAB.build()
+    model: Any = LAB.build()
     nn.init.constant_(model.output.weight, math.inf)
     with pytest.raises(UserError, match="outputs are not finite"):
         evaluate(model, LAB.batches(20), LAB.recipe())
@@ -112,8 +112,8 @@ def test_outputs_that_are_not_finite_are_refused() -> None:
 # ---------------------------------------------------------------- the loop
 
 
-def plain_loop(lab: Lab, model: nn.Module) -> tuple[list[float], nn.Module]:
-    """The same training in plain PyTorch: mean training losses, and the averaged network."""
+def plain_loop(lab: Lab, model: nn.Module) -> tuple[list[tuple[float, float]], nn.Module]:
+    """The same training in plain PyTorch: losses and accuracies, and the averaged network."""
     recipe, train_set = lab.recipe(), lab.batches(lab.num_train)
     config = recipe.train
     total = config.epochs * len(BATCHES)
@@ -123,31 +123,33 @@ def plain_loop(lab: Lab, model: nn.Module) -> tuple[list[float], nn.Module]:
         )
     else:
         optimizer = torch.optim.Adam(model.parameters(), fused=True)
-    averaged, losses, step = copy.deepcopy(model), [], 0
+    averaged, curve, step = copy.deepcopy(model), [], 0
     for epoch in range(config.epochs):
         order = permutation(lab.num_train, derive_seed(lab.seed, "order", epoch))
         seed = derive_seed(lab.seed, "augment", epoch)
         draws = augment.draw(recipe.augment, lab.num_train, seed, lab.device)
         torch.manual_seed(derive_seed(lab.seed, "dropout", epoch))
-        loss_sum = 0.0
+        loss_sum, correct = 0.0, 0
         for start, end in BATCHES:
             chosen = torch.from_numpy(order[start:end])
             inputs = recipe.normalization(train_set.images[chosen])
-            targets = train_set.labels[chosen]
+            targets = labels = train_set.labels[chosen]
             if draws.keep is not None:
                 inputs, targets = augment.mix(inputs, targets, NUM_CLASSES, draws, start, end)
             optimizer.param_groups[0]["lr"] = learning_rate(lab.optim, step, total)
             optimizer.zero_grad()
-            loss = F.cross_entropy(model(inputs), targets, label_smoothing=config.label_smoothing)
-            loss.backward()
+            logits = model(inputs)
+            loss = F.cross_entropy(logits, targets, label_smoothing=config.label_smoothing)
+            correct += int((logits.argmax(1) == labels).sum())
+            loss.backward()  # type: ignore[no-untyped-call]
             if config.grad_clip is not None:
                 nn.utils.clip_grad_norm_(model.parameters(), config.grad_clip)
             optimizer.step()
             follow(averaged, model, min(config.ema or 0, (1 + step) / (10 + step)))
             loss_sum += loss.item() * (end - start)
             step += 1
-        losses.append(loss_sum / lab.num_train)
-    return losses, averaged
+        curve.append((loss_sum / lab.num_train, correct / lab.num_train))
+    return curve, averaged
 
 
 def follow(averaged: nn.Module, model: nn.Module, decay: float) -> None:
@@ -176,9 +178,9 @@ LOOPS = {
 def test_training_is_a_plain_loop_to_the_last_bit(lab: Lab, fit: Callable[..., Training]) -> None:
     lab = changed(lab, train={**lab.train, "epochs": 2, "weights": "last"})
     training, model = fit(lab), lab.build()
-    losses, _ = plain_loop(lab, model)
+    curve, _ = plain_loop(lab, model)
     assert differences(dict(training.model.state_dict()), dict(model.state_dict())) == []
-    assert [row["train_loss"] for row in training.history] == losses
+    assert [(row["train_loss"], row["train_accuracy"]) for row in training.history] == curve
     assert differences(dict(lab.build().state_dict()), dict(model.state_dict())) != []
 
 
@@ -270,7 +272,8 @@ def test_training_accuracy_counts_every_image_once(fit: Callable[..., Training])
 def test_the_gradient_norm_is_that_of_the_last_step(fit: Callable[..., Training]) -> None:
     lab = changed(LAB, model=MlpConfig(layers=0), train={"epochs": 1, "batch_size": 50})
     model, batches = lab.build(), lab.batches(50)
-    F.cross_entropy(model(lab.recipe().normalization(batches.images)), batches.labels).backward()
+    loss = F.cross_entropy(model(lab.recipe().normalization(batches.images)), batches.labels)
+    loss.backward()  # type: ignore[no-untyped-call]
     norm = torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None]).norm()
     assert fit(lab).history[0]["grad_norm"] == pytest.approx(float(norm), rel=1e-4)
 
@@ -408,6 +411,17 @@ def test_checkpoints_are_made_in_time(
     monkeypatch.setattr(Checkpoints, "save_last", lambda self, state: states.append(state))
     changed(LAB, train={"checkpoint_seconds": seconds}).run(tmp_path)
     assert len(states) == saves
+
+
+def test_the_seconds_of_an_interrupted_epoch_add_up(tmp_path: Path) -> None:
+    with pytest.raises(Stopped):
+        LAB.run(tmp_path, Watch(steps=2))
+    checkpoints = Checkpoints(tmp_path, RUN_ID)
+    checkpoints.save_last({**(checkpoints.load_last() or {}), "seconds": 1000.0})
+    with pytest.raises(Stopped):
+        LAB.run(tmp_path, Watch(steps=1))
+    first, second, _ = LAB.run(tmp_path).history
+    assert first["seconds"] > 1000 > second["seconds"]
 
 
 def test_a_finished_training_is_not_trained_again(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from tinylab.config import (
 )
 from tinylab.data.arrays import Images
 from tinylab.data.batches import Batches, fit_normalization, to_device
-from tinylab.display import Display
+from tinylab.display import Display, Progress
 from tinylab.tracking import NullTracker
 from tinylab.train import Recipe, Training
 
@@ -64,7 +64,7 @@ class Watch(Display):
         self.steps_left, self.epochs_left = steps, epochs
         self.rows: list[dict[str, Any]] = []
 
-    def step(self, epoch: int, done: int, steps: int, images_per_second: float) -> None:
+    def step(self, epoch: int, done: int, steps: int, progress: Progress) -> None:
         self.steps_left -= 1
 
     def epoch(self, row: dict[str, Any]) -> None:
@@ -109,7 +109,7 @@ class Lab:
         torch.manual_seed(seed)
         model = models.build(self.model, (self.channels, 8, 8), NUM_CLASSES).to(self.device)
         if TrainConfig(**self.train).channels_last:
-            model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            model = model.to(memory_format=torch.channels_last)
         return model
 
     def start(self, seed: int = 0) -> Training:

@@ -206,14 +206,13 @@ def learning_rate(config: OptimConfig, step: int, total_steps: int) -> float:
         warmup = ONECYCLE_WARMUP if onecycle else 0.0
     rising_steps = warmup * total_steps
     if step < rising_steps:
-        progress = (step + (0 if onecycle else 1)) / max(rising_steps, 1)
+        progress = (step + (0 if onecycle else 1)) / rising_steps
         if onecycle:
             progress = ONECYCLE_START + (1 - ONECYCLE_START) * _half_cosine(progress)
         return config.lr * min(progress, 1.0)
     if config.schedule == "constant":
         return config.lr
-    falling_steps = max(total_steps - rising_steps, 1)
-    progress = min((step - rising_steps) / falling_steps, 1.0)
+    progress = (step - rising_steps) / (total_steps - rising_steps)
     return config.lr * (1 - (1 - config.final) * _half_cosine(progress))
 
 

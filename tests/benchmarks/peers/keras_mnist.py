@@ -26,7 +26,7 @@ model = keras.Sequential([
     layers.Dropout(0.2),
     layers.Dense(10, activation="softmax"),
 ])  # fmt: skip
-model.compile("adam", "sparse_categorical_crossentropy", ["accuracy"])
+model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
 
 
 class Clock(keras.callbacks.Callback):
