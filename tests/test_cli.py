@@ -228,6 +228,16 @@ def test_a_loss_that_is_no_number_fails_with_the_remedy(
     assert not (folder / "result.json").exists()
 
 
+def test_an_error_of_torch_that_the_user_can_mend_comes_with_the_remedy(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    wrong = ["model=resnet", "model.stages=4", "train.batch_size=1", "train.epochs=1"]
+    assert cli.run(["train", *wrong]) == 1
+    error = capsys.readouterr().err
+    assert "train.batch_size of 2 or more" in error
+    assert "Traceback" not in error
+
+
 def test_a_refused_override_and_a_finished_run_import_no_torch() -> None:
     program = """
 import sys

@@ -69,7 +69,10 @@ def run(config: Config, folder: Path, command: str) -> Result:
                 raise
             except BaseException as error:
                 runs.record_failure(folder, error)
-                raise
+                remedy = _remedy(error)
+                if remedy is None:
+                    raise
+                raise UserError(f"{str(error).partition(chr(10))[0]}\n  {remedy}") from error
 
 
 def prepare(config: Config) -> Prepared:
@@ -113,6 +116,18 @@ def _refuse_large_batch(config: Config, num_train: int) -> None:
         raise UserError(
             f"train.batch_size={size}: expected at most {num_train}, the number of training images"
         )
+
+
+def _remedy(error: BaseException) -> str | None:
+    """What helps against an error of torch's that a choice of the user's leads to."""
+    text = str(error)
+    if isinstance(error, torch.OutOfMemoryError):
+        return "lower train.batch_size or train.eval_batch_size, or choose a smaller model"
+    if "does not have a deterministic implementation" in text:
+        return "choose another model, or deterministic=false, which gives up bit-equal repetition"
+    if "Expected more than 1 value per channel when training" in text:
+        return "batch normalisation needs train.batch_size of 2 or more, or fewer model.stages"
+    return None
 
 
 def _resume_state(prepared: Prepared, folder: Path, checkpoints: Checkpoints) -> State | None:
