@@ -5,7 +5,6 @@ random moments and resumed; and with another seed, which must be found different
 comparison itself would be worthless.
 """
 
-import argparse
 import hashlib
 import json
 import random
@@ -16,12 +15,13 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 import yaml
 
 from tinylab import runs
+from tinylab.commands.parser import Parser
 from tinylab.console import say
 from tinylab.errors import UserError
 
@@ -30,16 +30,9 @@ PROGRAM = (sys.executable, "-m", "tinylab")
 CHECKPOINT_SECONDS = 0.02  # so often that most kills fall between two of them, inside an epoch
 
 
-class _Parser(argparse.ArgumentParser):
-    """Errors as everywhere in tinylab: one line, exit code 1."""
-
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"{self.prog}: {message}")
-
-
 def main(arguments: list[str]) -> None:
     """Run the command. Raises UserError where the resumed run differs."""
-    parser = _Parser(
+    parser = Parser(
         prog="tinylab verify",
         description="Train a run's config undisturbed, and again with kills; compare the bits.",
         epilog="example: tinylab verify outputs/runs/digits-baseline-75424362d6 --kills 5",

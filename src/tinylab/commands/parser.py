@@ -1,0 +1,13 @@
+"""How commands read their arguments."""
+
+import argparse
+from typing import NoReturn
+
+from tinylab.errors import UserError
+
+
+class Parser(argparse.ArgumentParser):
+    """Errors as everywhere in tinylab: one line, exit code 1."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{self.prog}: {message}")
