@@ -83,8 +83,10 @@ SPARED: dict[type, dict[str, Any]] = {
     Scene15Config: {"url": "https://example.org/other.zip"},
     TrainConfig: {"checkpoint_seconds": 5.0},
     SweepConfig: {"retry_failed": False},
-    Config: {"outputs": "/o", "name": "mine", "device": "cpu", "threads": 1, "fresh": True},
-}
+    Config: {
+        "outputs": "/o", "name": "mine", "device": "cpu", "threads": 1, "fresh": True, "jobs": 2,
+    },
+}  # fmt: skip
 NEEDED: dict[tuple[type, str | None], dict[str, Any]] = {
     (SplitConfig, "fold"): {"folds": 3},
     (FolderConfig, None): {"root": "/data/photos"},
@@ -245,7 +247,7 @@ OUT_OF_RANGE: dict[type, dict[str, list[Any]]] = {
     },
     Config: {
         "seed": [-1, 2**63], "device": ["gpu", "cuda:", "CPU", "cpu "], "threads": [0],
-        "name": ["", "../x", "a/b", "\n"],
+        "jobs": [0, -1], "name": ["", "../x", "a/b", "\n"],
     },
 }  # fmt: skip
 ALLOWED_EDGES: dict[type, dict[str, list[Any]]] = {

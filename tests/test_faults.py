@@ -202,7 +202,7 @@ def test_a_sweep_killed_five_times_has_the_leaderboard_of_one_in_peace(
     moments = random.Random(5)
     killed = 0
     while killed < 5:
-        moment = moments.uniform(0.05, 0.3) * seconds
+        moment = moments.uniform(0.2, 0.6) * seconds
         ended = server.stop_after(storm, sweep, moment, signal.SIGKILL)
         assert ended in (-9, 0)
         killed += ended == -9
@@ -212,6 +212,39 @@ def test_a_sweep_killed_five_times_has_the_leaderboard_of_one_in_peace(
     assert server.run(storm, sweep) == 0, (storm / "screen.log").read_text()
     assert leaderboard(storm) == leaderboard(peace)
     assert len(leaderboard(storm)) == 12
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGKILL])
+def test_a_sweep_whose_parent_alone_is_stopped_leaves_no_orphan(
+    signum: int, server: Server, tmp_path: Path
+) -> None:
+    """SIGTERM saves and says how to go on; after SIGKILL the workers notice, and save."""
+    sweep = ["train", "-m", "seed=0,1", "train.epochs=2000", "jobs=2", "name=s"]
+    pid = server.start(tmp_path, sweep)
+    for _ in range(3000):
+        if len(list(tmp_path.glob("outputs/runs/*/last.ckpt"))) == 2:
+            break
+        time.sleep(0.01)
+    workers = children(pid)
+    assert len(workers) >= 2
+    os.kill(pid, signum)
+    assert server.wait() == (143 if signum == signal.SIGTERM else -9)
+    deadline = time.monotonic() + 20
+    while any(Path(f"/proc/{worker}").exists() for worker in workers):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    screen = (tmp_path / "screen.log").read_text()
+    assert ("the same command goes on" in screen) == (signum == signal.SIGTERM)
+    assert "Traceback" not in screen
+    for log in tmp_path.glob("outputs/runs/*/train.log"):
+        assert "stopped; the state is on disk" in log.read_text()
+
+
+def children(pid: int) -> list[int]:
+    """The processes that ``pid`` has started and that still run (Linux)."""
+    if not sys.platform.startswith("linux"):
+        pytest.skip("reads /proc")
+    return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 def leaderboard(cwd: Path) -> list[dict[str, str]]:

@@ -9,7 +9,7 @@ PACKAGE = Path(__file__).parents[1] / "src" / "tinylab"
 
 # Layer by layer, lowest first; a folder stands for all its modules.
 LAYERS = [
-    ["__init__", "errors"],
+    ["__init__", "errors", "machine"],
     ["files", "console", "config", "pairing", "runtime", "signals"],
     ["data", "models", "optim", "metrics", "plots", "display", "tracking", "checkpoint"],
     ["train", "runs"],
@@ -31,7 +31,18 @@ ONLY = {
     "rich": {"console", "display"},
     "filelock": {"runs"},
 }
-WITHOUT_TORCH = ["cli", "compose", "config", "console", "errors", "files", "runs", "sweep", "data"]
+WITHOUT_TORCH = [
+    "cli",
+    "compose",
+    "config",
+    "console",
+    "errors",
+    "files",
+    "runs",
+    "sweep",
+    "data",
+    "machine",
+]
 
 
 def part_of(path: Path) -> str:

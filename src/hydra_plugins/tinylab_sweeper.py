@@ -10,17 +10,20 @@ from omegaconf import DictConfig
 
 
 class TinylabSweeper(Sweeper):
-    """Hands the jobs of ``tinylab train -m`` to Hydra's launcher."""
+    """What runs ``tinylab train -m``."""
 
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
     ) -> None:
-        """Make the launcher that the config names."""
+        """Make the launcher that the config names, if it names one."""
         self._loader = hydra_context.config_loader
         self._master = config
-        self._launcher: Launcher = Plugins.instance().instantiate_launcher(
-            hydra_context=hydra_context, task_function=task_function, config=config
-        )
+        self._launcher: Launcher | None = None
+        # Hydra's own runs one job after another; tinylab's runs them in parallel.
+        if config.hydra.runtime.choices["hydra/launcher"] != "basic":
+            self._launcher = Plugins.instance().instantiate_launcher(
+                hydra_context=hydra_context, task_function=task_function, config=config
+            )
 
     def sweep(self, arguments: list[str]) -> Any:
         """Check every job, run what is missing, show the table."""

@@ -403,6 +403,9 @@ class Config:
     deterministic: bool = option(True, "true: the same bits again on the same machine")
     device: str = option("auto", "auto, cpu, cuda, cuda:N, mps", identity=False)
     threads: int | None = option(None, "CPU threads; null: one a core", identity=False)
+    jobs: int | None = option(
+        None, "jobs of a sweep that run at once; null: one a core, or one a GPU", identity=False
+    )
     outputs: str = option("outputs", "folder in which runs and sweeps are kept", identity=False)
     name: str | None = option(None, "a label of yours for the run or sweep", identity=False)
     fresh: bool = option(False, "true: run again though a result is there", identity=False)
@@ -416,6 +419,7 @@ class Config:
             "auto, cpu, cuda, cuda:N or mps",
         )
         _require(self.threads is None or self.threads >= 1, "threads", self.threads, "1 or more")
+        _require(self.jobs is None or self.jobs >= 1, "jobs", self.jobs, "null or 1 or more")
         ok = self.name is None or re.fullmatch(r"[\w.+-][\w .+-]*", self.name) is not None
         _require(ok, "name", self.name, "letters, digits, spaces and . + - _")
         for group in ("dataset", "model", "optim"):

@@ -20,3 +20,10 @@ class Stopped(BaseException):
     def __init__(self, signum: int) -> None:
         super().__init__(f"stopped by signal {signum}")
         self.signum = signum
+
+
+class Pruned(Stopped):
+    """A search gave this training up: others are more promising. Its state is on disk."""
+
+    def __init__(self) -> None:
+        super().__init__(0)

@@ -1,5 +1,6 @@
 """One run from config to result: load, prepare, define, train, evaluate, present."""
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -20,7 +21,7 @@ from tinylab.config import Config, identity, run_id
 from tinylab.console import log_to, say
 from tinylab.data import augment
 from tinylab.data.batches import Batches, fit_normalization, to_device
-from tinylab.display import Display, duration
+from tinylab.display import Display, RunDisplay, duration
 from tinylab.errors import Stopped, UserError
 from tinylab.files import atomic_path, disk_errors, write_bytes, write_json, write_text
 from tinylab.tracking import RunTracker
@@ -42,12 +43,14 @@ class Prepared:
     data_seconds: float
 
 
-def run(config: Config, folder: Path, command: str) -> Result:
-    """Train, or go on training, one config in ``folder``, and return what ``result.json`` holds.
+def run(config: Config, command: str, display: Display | None = None) -> Result:
+    """Train, or go on training, one config, and return what ``result.json`` holds.
 
-    Nothing is written before data and network are known to be good. Raises UserError for what
-    the user can mend, Stopped when a signal asked for it; the state is then on disk.
+    ``display`` is told how it goes; None: the screen. Nothing is written before data and network
+    are known to be good. Raises UserError for what the user can mend, Stopped when a signal or
+    ``display`` asked for it; the state is then on disk.
     """
+    folder = runs.folder_of(config)
     started = time.perf_counter()
     prepared = prepare(config)
     with runs.sole_writer(folder):
@@ -55,13 +58,14 @@ def run(config: Config, folder: Path, command: str) -> Result:
         finished = runs.standing_result(config)
         if finished is not None:
             return finished
+        runs.make_room(config)
         checkpoints = Checkpoints(folder, run_id(config))
         state = _resume_state(prepared, folder, checkpoints)
         with disk_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
         with log_to(folder / "train.log"):
             try:
-                return _run(prepared, folder, checkpoints, state, command, started)
+                return _run(prepared, checkpoints, state, command, display, started)
             except Stopped:
                 say("stopped; the state is on disk, and the same command goes on from there")
                 raise
@@ -133,8 +137,6 @@ def _remedy(error: BaseException) -> str | None:
 def _resume_state(prepared: Prepared, folder: Path, checkpoints: Checkpoints) -> State | None:
     """Where an earlier try at this run got to, if it can be gone on from."""
     config = prepared.config
-    if config.fresh and folder.exists():
-        runs.set_aside(folder, "fresh=true")
     state = checkpoints.load_last()
     if state is None:
         return None
@@ -151,13 +153,13 @@ def _resume_state(prepared: Prepared, folder: Path, checkpoints: Checkpoints) ->
 
 def _run(
     prepared: Prepared,
-    folder: Path,
     checkpoints: Checkpoints,
     state: State | None,
     command: str,
+    display: Display | None,
     started: float,
 ) -> Result:
-    config, recipe = prepared.config, prepared.recipe
+    config, recipe, folder = prepared.config, prepared.recipe, runs.folder_of(prepared.config)
     _write_start(prepared, folder)
     _introduce(prepared, folder)
     training = train.start(prepared.model, recipe)
@@ -177,7 +179,9 @@ def _run(
     try:
         _show_start(prepared, tracker)
         val = prepared.parts["val"] if len(prepared.parts["val"]) else None
-        with signals.watch() as stop_signal, Display(config.train.epochs) as display:
+        with signals.watch() as stop_signal, contextlib.ExitStack() as stack:
+            if display is None:
+                display = stack.enter_context(RunDisplay(config.train.epochs))
             train.fit(
                 training, prepared.parts["train"], val, recipe, checkpoints, tracker, display,
                 stop_signal,

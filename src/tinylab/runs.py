@@ -83,17 +83,10 @@ def outdated(
 
 
 def standing_result(config: Config) -> dict[str, Any] | None:
-    """The result of a finished run, said in one line, if it still stands and is wanted.
-
-    One that does not stand any more is set aside.
-    """
+    """The result of a finished run, said in one line, if it still stands and is wanted."""
     folder = folder_of(config)
     result = read_result(folder)
-    if result is None or config.fresh:
-        return None
-    why = outdated(result, config)
-    if why is not None:
-        set_aside(folder, why)
+    if result is None or config.fresh or outdated(result, config) is not None:
         return None
     low, high = result["test"]["accuracy_ci95"]
     say(
@@ -101,6 +94,19 @@ def standing_result(config: Config) -> dict[str, Any] | None:
         f"{low:.2%} to {high:.2%}), in {folder}; fresh=true runs it again"
     )
     return result
+
+
+def make_room(config: Config) -> None:
+    """Set aside what lies in the run's folder and is not to be gone on from.
+
+    Only the holder of the run's lock may do so.
+    """
+    folder = folder_of(config)
+    result = read_result(folder)
+    if config.fresh and folder.exists():
+        set_aside(folder, "fresh=true")
+    elif result is not None and (why := outdated(result, config)) is not None:
+        set_aside(folder, why)
 
 
 def set_aside(folder: Path, why: str) -> None:
@@ -155,3 +161,17 @@ def past_failures(folder: Path) -> list[dict[str, Any]]:
     """What went wrong in earlier tries at this run."""
     failure = read_json(folder / "failure.json")
     return failure.get("failures", []) if failure is not None else []
+
+
+@contextlib.contextmanager
+def failure_recorded(config: Config) -> Iterator[None]:
+    """Swallow and say what fails in the block, recorded in the run's folder, as a sweep must."""
+    folder = folder_of(config)
+    before = past_failures(folder)
+    try:
+        yield
+    except Exception as error:
+        # Training records its own failures; this is for what goes wrong before its folder is open.
+        if past_failures(folder) == before:
+            record_failure(folder, error)
+        say(f"failed: {error}")

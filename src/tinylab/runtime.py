@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from tinylab.errors import UserError
+from tinylab.machine import cores
 
 
 def keep_freed_memory() -> None:
@@ -49,15 +50,9 @@ def choose_device(wanted: str) -> torch.device:
 
 def set_threads(count: int | None) -> int:
     """Use ``count`` CPU threads, by default one for each core this process may use."""
-    threads = count or len(_cores())
+    threads = count or cores()
     torch.set_num_threads(threads)
     return threads
-
-
-def _cores() -> set[int]:
-    if hasattr(os, "sched_getaffinity"):
-        return os.sched_getaffinity(0)
-    return set(range(os.cpu_count() or 1))
 
 
 def set_determinism(deterministic: bool) -> None:

@@ -31,22 +31,16 @@ def main(arguments: list[str]) -> None:
 def job(composed: DictConfig) -> float | None:
     """One job of Hydra's: train the config, or answer from the result that is there.
 
-    In a sweep a failure is recorded in the run's folder, and the next job goes on.
+    In a sweep that another launcher runs, a failure is recorded, and the next job goes on.
     """
     hydra_config = HydraConfig.get() if HydraConfig.initialized() else None
-    if hydra_config is None or hydra_config.mode != RunMode.MULTIRUN:
-        return train(to_config(composed))
-    overrides = " ".join(hydra_config.overrides.task)
-    say(f"\njob {hydra_config.job.num + 1}: {overrides}")
     config = to_config(composed)
-    try:
+    if hydra_config is None or hydra_config.mode != RunMode.MULTIRUN:
         return train(config)
-    except Exception as error:
-        folder = runs.folder_of(config)
-        if runs.read_json(folder / "failure.json") is None:
-            runs.record_failure(folder, error)
-        say(f"failed: {error}")
-        return None
+    say(f"\njob {hydra_config.job.num + 1}: {' '.join(hydra_config.overrides.task)}")
+    with runs.failure_recorded(config):
+        return train(config)
+    return None
 
 
 def train(config: Config) -> float | None:
@@ -55,5 +49,5 @@ def train(config: Config) -> float | None:
     if result is None:
         from tinylab import experiment, runtime
 
-        result = experiment.run(config, runs.folder_of(config), runtime.command_line())
+        result = experiment.run(config, runtime.command_line())
     return result["val"]["accuracy"] if result["val"] is not None else None

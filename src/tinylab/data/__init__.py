@@ -72,6 +72,17 @@ def load(dataset: DatasetConfig, split_config: SplitConfig) -> Splits:
     return Splits(data, parts, decoded.fingerprint, decoded.first_twins)
 
 
+def make_ready(dataset: DatasetConfig) -> None:
+    """Fetch and decode what is not there yet, before several processes want it at once.
+
+    Raises UserError as ``load`` does.
+    """
+    with _reading():
+        source = _find(dataset)
+        if cache.fingerprint(source) is None:
+            cache.load(source)
+
+
 def fingerprint(dataset: DatasetConfig) -> str:
     """The fingerprint of today's data: from the cache in milliseconds, else by decoding it.
 

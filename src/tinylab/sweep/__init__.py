@@ -4,6 +4,7 @@ The state of a sweep is the state of its runs: the same command runs what is mis
 else. ``sweep.json`` says which runs belong to it, ``leaderboard.csv`` what they found.
 """
 
+import contextlib
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,19 +14,22 @@ from hydra.core.config_loader import ConfigLoader
 from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig
 
-from tinylab import runs
+from tinylab import data, runs
 from tinylab.config import run_id
 from tinylab.console import say
 from tinylab.errors import UserError
 from tinylab.files import write_json
 from tinylab.sweep import leaderboard
-from tinylab.sweep.grid import Job, expand
+from tinylab.sweep.grid import Grid, Job, expand
+from tinylab.sweep.launch import launch, parallel_jobs
 
 
 def run(
-    arguments: list[str], loader: ConfigLoader, master: DictConfig, launcher: Launcher
+    arguments: list[str], loader: ConfigLoader, master: DictConfig, launcher: Launcher | None
 ) -> list[Any]:
     """Run what is missing of every combination of ``arguments``; a failed job stops no other.
+
+    ``launcher`` is one of Hydra's plugins (SLURM, Ray, ...); None: our own, on this machine.
 
     Raises UserError before the first job where any of them is wrong, and after the last one
     where any has failed.
@@ -38,8 +42,12 @@ def run(
     _write_state(folder, jobs, arguments)
     launched = [job for job in missing if job.config.sweep.retry_failed or not _has_failed(job)]
     returns: Sequence[Any] = []
-    if launched:
+    if launched and launcher is not None:
         returns = launcher.launch([job.overrides for job in launched], initial_job_idx=0)
+    elif launched:
+        _make_data_ready(launched)
+        size = parallel_jobs(jobs[0].config, len(launched))
+        launch(Grid(launched), size, len(jobs), len(jobs) - len(launched))
     _write_state(folder, jobs, arguments)
     table = leaderboard.rows(jobs)
     leaderboard.write(folder / "leaderboard.csv", table)
@@ -53,6 +61,13 @@ def run(
             "  mend the cause and repeat the command: what is finished is not run again"
         )
     return [returns]
+
+
+def _make_data_ready(jobs: list[Job]) -> None:
+    """Once for all jobs; what cannot be had fails the jobs that need it."""
+    for dataset in {repr(job.config.dataset): job.config.dataset for job in jobs}.values():
+        with contextlib.suppress(UserError):
+            data.make_ready(dataset)
 
 
 def _folder(jobs: list[Job]) -> Path:

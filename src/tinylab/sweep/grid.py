@@ -31,6 +31,12 @@ class Job:
         """Where its run is kept."""
         return runs.folder_of(self.config)
 
+    @property
+    def label(self) -> str:
+        """What tells it from the others, as it is typed."""
+        varied = " ".join(f"{key}={value}" for key, value in self.varied.items())
+        return varied or self.folder.name
+
 
 class Composer:
     """Composes jobs; those that differ in values alone share one composition of their groups.
@@ -111,8 +117,25 @@ def _refuse_twins(jobs: list[Job]) -> None:
     for number, job in enumerate(jobs, start=1):
         first = seen.setdefault(run_id(job.config), number)
         if first != number:
-            values = " ".join(f"{key}={value}" for key, value in job.varied.items())
             raise UserError(
-                f"jobs {first} and {number} of {len(jobs)} are the same run ({values}); "
+                f"jobs {first} and {number} of {len(jobs)} are the same run ({job.label}); "
                 "remove the repeated value"
             )
+
+
+class Grid:
+    """The plan of a sweep without a search: every job, in its order, to its end."""
+
+    def __init__(self, jobs: list[Job]) -> None:
+        self._waiting = list(reversed(jobs))
+
+    def next_job(self) -> Job | None:
+        """The next one."""
+        return self._waiting.pop() if self._waiting else None
+
+    def goes_on(self, job: Job, row: dict[str, float | None]) -> bool:
+        """Always."""
+        return True
+
+    def ended(self, job: Job, state: str) -> None:
+        """What the others do does not depend on it."""

@@ -1,0 +1,21 @@
+"""How much of the machine this process may use. No torch in here."""
+
+import os
+import re
+from pathlib import Path
+
+
+def cores() -> int:
+    """The CPU cores that this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def gpus() -> int:
+    """The NVIDIA GPUs that CUDA may show to this process, by their device files."""
+    present = [path for path in Path("/dev").glob("nvidia*") if re.fullmatch(r"\D+\d+", path.name)]
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is None:
+        return len(present)
+    return min(len(present), len([name for name in visible.split(",") if name.strip()]))
