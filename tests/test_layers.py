@@ -13,7 +13,7 @@ LAYERS = [
     ["files", "console", "config", "pairing", "runtime", "signals"],
     ["data", "models", "optim", "metrics", "plots", "display", "tracking", "checkpoint"],
     ["train", "runs"],
-    ["experiment"],
+    ["experiment", "compare"],
     ["compose"],
     ["sweep"],
     ["commands"],
@@ -28,21 +28,14 @@ ONLY = {
     "cv2": {"data"},
     "torchvision": {"pairing"},
     "sklearn": {"data"},
+    "scipy": {"compare"},
+    "statsmodels": {"compare"},
     "rich": {"console", "display"},
     "filelock": {"runs"},
 }
 WITHOUT_TORCH = [
-    "cli",
-    "compose",
-    "config",
-    "console",
-    "errors",
-    "files",
-    "runs",
-    "sweep",
-    "data",
-    "machine",
-]
+    "cli", "compare", "compose", "config", "console", "data", "errors", "files", "runs", "sweep",
+]  # fmt: skip
 
 
 def part_of(path: Path) -> str:

@@ -1,0 +1,183 @@
+"""The statistics: a few lines each round SciPy or statsmodels, imported where they are called.
+
+Both take most of a second to import, and a list of runs needs neither.
+"""
+
+import bisect
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from statistics import fmean, stdev
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+LEVEL = 0.95  # of every interval
+ALPHA = 0.05  # of every test
+POWER = 0.8
+MOST = 1024  # repetitions that are thought of when asking how many would be enough
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A figure over ``num`` repetitions: mean, standard deviation, 95 % interval of the mean.
+
+    With one repetition there is no spread: ``std``, ``low`` and ``high`` are None.
+    """
+
+    num: int
+    mean: float
+    std: float | None
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A mean difference with its 95 % interval, and the two-sided p-value."""
+
+    difference: float
+    low: float
+    high: float
+    p: float
+
+
+def summarize(values: Sequence[float]) -> Summary:
+    """Mean, standard deviation (of n - 1) and Student's t interval of one or more values."""
+    if len(values) < 2:
+        return Summary(len(values), fmean(values), None, None, None)
+    from scipy import stats
+
+    mean, std = fmean(values), stdev(values)
+    half = float(stats.t.ppf((1 + LEVEL) / 2, len(values) - 1)) * std / math.sqrt(len(values))
+    return Summary(len(values), mean, std, mean - half, mean + half)
+
+
+def wilson(num_correct: float, num: float) -> tuple[float, float]:
+    """The 95 % interval of a share (Wilson, 1927); ``num_correct`` may be a mean over runs."""
+    from statsmodels.stats.proportion import proportion_confint
+
+    low, high = proportion_confint(num_correct, num, alpha=1 - LEVEL, method="wilson")
+    return float(low), float(high)
+
+
+def have_spread(differences: Sequence[float]) -> bool:
+    """Whether differences of shares differ by more than rounding: without it no t test exists."""
+    return float(np.ptp(differences)) > 1e-12
+
+
+def paired_t(differences: Sequence[float]) -> Outcome:
+    """Student's t test of two or more differences of pairs, which have spread."""
+    from scipy import stats
+
+    result = stats.ttest_1samp(differences, 0.0)
+    interval = result.confidence_interval(LEVEL)
+    return Outcome(
+        fmean(differences), float(interval.low), float(interval.high), float(result.pvalue)
+    )
+
+
+def corrected_t(differences: Sequence[float], test_train_ratio: float) -> Outcome:
+    """The corrected resampled t test (Nadeau and Bengio, Machine Learning 52, 2003, section 3).
+
+    ``differences``: one for each of n random splits of one dataset, whose training sets overlap,
+    so that they are not independent: the variance of their mean is taken as
+    (1/n + num_test/num_train) s^2 in place of s^2/n.
+    """
+    from scipy import stats
+
+    n, mean = len(differences), fmean(differences)
+    scale = stdev(differences) * math.sqrt(1 / n + test_train_ratio)
+    low, high = stats.t.interval(LEVEL, n - 1, loc=mean, scale=scale)
+    p = 2 * stats.t.sf(abs(mean) / scale, n - 1)
+    return Outcome(mean, float(low), float(high), float(p))
+
+
+def welch(first: Sequence[float], second: Sequence[float]) -> Outcome:
+    """Welch's t test (1947) of two independent groups of two or more, not both without spread."""
+    from scipy import stats
+
+    result = stats.ttest_ind(first, second, equal_var=False)
+    low, high = result.confidence_interval(LEVEL)
+    return Outcome(fmean(first) - fmean(second), float(low), float(high), float(result.pvalue))
+
+
+def wilcoxon(differences: Sequence[float]) -> float:
+    """The p-value of Wilcoxon's signed-rank test (1945), exact for few pairs without ties."""
+    from scipy import stats
+
+    # Equal differences of shares may differ in their last bits, which would hide ties.
+    return float(stats.wilcoxon(np.round(differences, 12)).pvalue)
+
+
+def mann_whitney(first: Sequence[float], second: Sequence[float]) -> float:
+    """The p-value of the rank-sum test (Mann and Whitney, 1947) of two independent groups."""
+    from scipy import stats
+
+    return float(stats.mannwhitneyu(np.round(first, 12), np.round(second, 12)).pvalue)
+
+
+def mcnemar(first_right: NDArray[np.bool_], second_right: NDArray[np.bool_]) -> Outcome:
+    """The exact test of McNemar (1947) on which items two classifiers have right, each bool (N,).
+
+    The interval is of the same conditional test: Clopper and Pearson's, of the share of the first
+    among the items that only one of them has right, as a difference of accuracies.
+    """
+    from statsmodels.stats.contingency_tables import mcnemar as exact_mcnemar
+    from statsmodels.stats.proportion import proportion_confint
+
+    N = len(first_right)
+    only_first = int((first_right & ~second_right).sum())
+    only_second = int((second_right & ~first_right).sum())
+    discordant = only_first + only_second
+    if discordant == 0:
+        return Outcome(0.0, 0.0, 0.0, 1.0)
+    table = [[0, only_first], [only_second, 0]]  # the concordant items do not enter
+    p = float(exact_mcnemar(table, exact=True).pvalue)
+    share = proportion_confint(only_first, discordant, alpha=1 - LEVEL, method="beta")
+    low, high = (discordant / N * (2 * float(bound) - 1) for bound in share)
+    return Outcome((only_first - only_second) / N, low, high, p)
+
+
+def holm(p_values: ArrayLike) -> list[float]:
+    """The p-values of one family, adjusted for their number (Holm, 1979)."""
+    if np.size(p_values) == 0:
+        return []
+    from statsmodels.stats.multitest import multipletests
+
+    return [float(p) for p in multipletests(p_values, ALPHA, method="holm")[1]]
+
+
+def pairs_needed(std: float, detect: float, test_train_ratio: float = 0.0) -> int | None:
+    """How many pairs show a mean difference of ``detect`` with 80 % power, by a t test at 5 %.
+
+    ``std``: of the pairs' differences, above 0. With ``test_train_ratio`` the corrected resampled
+    t test is meant, which learns less and less from each further split. None: more than MOST.
+    """
+    from statsmodels.stats.power import TTestPower
+
+    def power(n: int) -> float:
+        effect = detect / std / math.sqrt(1 + n * test_train_ratio)
+        return float(TTestPower().power(effect, n, ALPHA))
+
+    return _least_with_power(power)
+
+
+def group_size_needed(std: float, detect: float) -> int | None:
+    """The same for the size of each of two independent groups of this standard deviation."""
+    from statsmodels.stats.power import TTestIndPower
+
+    return _least_with_power(lambda n: float(TTestIndPower().power(detect / std, n, ALPHA)))
+
+
+def _least_with_power(power: Callable[[int], float]) -> int | None:
+    def is_enough(n: int) -> bool:
+        return not power(n) < POWER  # SciPy's noncentral t is NaN far out, where the power is 1
+
+    size = 2
+    while not is_enough(size):
+        if size >= MOST:
+            return None
+        size *= 2
+    sizes = range(2, size)
+    return sizes.start + bisect.bisect_left(sizes, True, key=is_enough)
