@@ -34,7 +34,8 @@ ONLY = {
     "filelock": {"runs"},
 }
 WITHOUT_TORCH = [
-    "cli", "compare", "compose", "config", "console", "data", "errors", "files", "runs", "sweep",
+    "cli", "compare", "compose", "config", "console", "data", "errors", "files", "machine", "runs",
+    "sweep",
 ]  # fmt: skip
 
 

@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from tinylab import cli, compose
 from tinylab.sweep.grid import Composer
 
-TINY = ["train.epochs=1", "train.batch_size=256"]
+TINY = ["train.epochs=1", "train.batch_size=256", "jobs=1"]
 
 
 @pytest.fixture(autouse=True)

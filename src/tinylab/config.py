@@ -10,7 +10,7 @@ import difflib
 import hashlib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -447,6 +447,17 @@ def identity(record: Any) -> dict[str, Any]:
         elif entry.metadata.get("identity", True):
             values[entry.name] = _canonical(value, entry.type)
     return values
+
+
+def flatten(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A nested config as ``{"model": "mlp", "model.layers": 2}``: keys as they are typed."""
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        if isinstance(value, dict):
+            flat |= {key if k == "name" else f"{key}.{k}": inner for k, inner in value.items()}
+        else:
+            flat[key] = value
+    return flat
 
 
 def _canonical(value: Any, declared: Any) -> Any:

@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import hashlib
-import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ from torch import nn
 
 from tinylab import data, metrics, models, plots, runs, runtime, signals, train
 from tinylab.checkpoint import Checkpoints, State
-from tinylab.config import Config, identity, run_id
+from tinylab.config import Config, flatten, identity, run_id
 from tinylab.console import log_to, say
 from tinylab.data import augment
 from tinylab.data.batches import Batches, fit_normalization, to_device
@@ -175,7 +174,7 @@ def _run(
             f"{_other_machine(state, recipe.device)}"
         )
     checkpoints.stamp |= {"device": recipe.device.type, "threads": torch.get_num_threads()}
-    tracker = RunTracker(folder, training.history, _flat(identity(config)))
+    tracker = RunTracker(folder, training.history, flatten(identity(config)))
     try:
         _show_start(prepared, tracker)
         val = prepared.parts["val"] if len(prepared.parts["val"]) else None
@@ -376,15 +375,3 @@ def _worst_mistakes(splits: data.Splits, test: Evaluation) -> Figure:
     ]
     images = splits.data.images[splits.split.test[worst]]
     return plots.gallery(images, captions, f"worst of {len(wrong)} mistakes on the test set")
-
-
-def _flat(nested: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested values as ``a.b: value``, with texts for what TensorBoard cannot hold."""
-    flat: dict[str, Any] = {}
-    for key, value in nested.items():
-        if isinstance(value, dict):
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            is_word = value is None or isinstance(value, bool)
-            flat[prefix + key] = json.dumps(value) if is_word else value
-    return flat

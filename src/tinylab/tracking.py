@@ -6,6 +6,8 @@ resumed: no gap, no doubled and no stale point, and a lost file is rebuilt.
 
 import json
 import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -41,6 +43,17 @@ METRICS = {
 }
 
 
+@dataclass(frozen=True)
+class Point:
+    """A mean over runs, and the band round it."""
+
+    step: int
+    time: float
+    mean: float
+    low: float
+    high: float
+
+
 class Tracker(Protocol):
     """Where the loop sends what it measured."""
 
@@ -67,7 +80,7 @@ class RunTracker:
         self._metrics = folder / "metrics.jsonl"
         with disk_errors(folder):
             self._writer = SummaryWriter(str(folder), flush_secs=10)
-        self._hparams = hparams
+        self._hparams = {key: _worded(value) for key, value in hparams.items()}
         self._writer.add_custom_scalars(CHARTS)
         self._start_hparams()
         write_text(self._metrics, "".join(_line(row) for row in history))
@@ -105,19 +118,87 @@ class RunTracker:
                 self._writer.add_scalar(tag, row[name], row["step"], row["time"])
 
     def _start_hparams(self) -> None:
-        # SummaryWriter.add_hparams would open a second run folder; its parts go into this one.
+        # SummaryWriter.add_hparams would open a second run folder; its parts go into this one. All
+        # but the first: that names the columns, and TensorBoard would take those of one run for
+        # all. Without it, it shows the columns of every run.
         from torch.utils.tensorboard.summary import hparams
 
         metrics = dict.fromkeys(METRICS.values(), 0.0)
-        parts = hparams(self._hparams, metrics)  # type: ignore[no-untyped-call]
-        experiment, start, self._end = parts
+        _, start, self._end = hparams(self._hparams, metrics)  # type: ignore[no-untyped-call]
         writer = self._writer._get_file_writer()  # type: ignore[no-untyped-call]
-        writer.add_summary(experiment)
         writer.add_summary(start)
 
     def _end_hparams(self) -> None:
         writer = self._writer._get_file_writer()  # type: ignore[no-untyped-call]
         writer.add_summary(self._end)
+
+
+def write_columns(folder: Path, values: Mapping[str, Sequence[Any]]) -> None:
+    """Say in ``folder``, above those of its runs, which columns the HParams tab has.
+
+    ``values`` has for each hyperparameter those that it takes in the runs.
+    """
+    from tensorboard.plugins.hparams import summary_v2 as hp
+
+    def column(key: str, taken: Sequence[Any]) -> Any:
+        values = [_worded(value) for value in taken]
+        if len({isinstance(value, str) for value in values}) > 1:
+            return hp.HParam(key)
+        # Of one type: TensorBoard offers a tick for each.
+        is_word = isinstance(values[0], str)
+        return hp.HParam(key, hp.Discrete(sorted(set(values if is_word else map(float, values)))))
+
+    columns = [column(key, taken) for key, taken in values.items()]
+    metrics = [hp.Metric(tag) for tag in METRICS.values()]
+    _write_events(folder, [(0, now(), hp.hparams_config_pb(columns, metrics))])
+
+
+def write_band(folder: Path, bands: Mapping[str, list[Point]]) -> None:
+    """Write one run that is the mean of others: for each column of the history its points.
+
+    The scalars page shows the mean as a curve; the custom scalars page shows the band, too.
+    """
+    from tensorboard.compat.proto.summary_pb2 import Summary
+    from tensorboard.compat.proto.tensor_pb2 import TensorProto
+    from tensorboard.plugins.custom_scalar import layout_pb2, metadata
+
+    events: list[tuple[int, float, Any]] = []
+    charts = []
+    for column, points in bands.items():
+        tags = TAGS[column], f"band_low/{TAGS[column]}", f"band_high/{TAGS[column]}"
+        series = layout_pb2.MarginChartContent.Series(value=tags[0], lower=tags[1], upper=tags[2])
+        margin = layout_pb2.MarginChartContent(series=[series])
+        charts.append(layout_pb2.Chart(title=TAGS[column], margin=margin))
+        for point in points:
+            figures = zip(tags, (point.mean, point.low, point.high), strict=True)
+            values = [Summary.Value(tag=tag, simple_value=value) for tag, value in figures]
+            events.append((point.step, point.time, Summary(value=values)))
+    category = layout_pb2.Category(title="mean and band over seeds", chart=charts)
+    layout = layout_pb2.Layout(category=[category]).SerializeToString()
+    shown = Summary.Value(
+        tag=metadata.CONFIG_SUMMARY_TAG,
+        metadata=metadata.create_summary_metadata(),
+        tensor=TensorProto(dtype="DT_STRING", string_val=[layout]),
+    )
+    _write_events(folder, [(0, now(), Summary(value=[shown])), *events])
+
+
+def _write_events(folder: Path, events: list[tuple[int, float, Any]]) -> None:
+    """Step, time and summary of each, without torch: this is for the end of a sweep."""
+    from tensorboard.compat.proto.event_pb2 import Event
+    from tensorboard.summary.writer.event_file_writer import EventFileWriter
+
+    with disk_errors(folder):
+        writer = EventFileWriter(str(folder))
+        for step, moment, summary in events:
+            writer.add_event(Event(step=step, wall_time=moment, summary=summary))
+        writer.close()
+
+
+def _worded(value: Any) -> Any:
+    """Texts for what TensorBoard cannot hold: null, true, false, lists."""
+    is_plain = isinstance(value, int | float | str) and not isinstance(value, bool)
+    return value if is_plain else json.dumps(value)
 
 
 def now() -> float:

@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinylab import runs
-from tinylab.compare.schema import flatten, without_effect
+from tinylab.compare.schema import without_effect
+from tinylab.config import flatten
 
 # Figure of a run -> where it stands in ``result.json``. Accuracies are shares, losses nats, times
 # seconds.

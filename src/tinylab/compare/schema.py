@@ -10,17 +10,6 @@ from tinylab.config import Config
 SEEDS = ("split.seed", "split.fold", "seed")  # what is repeated, and no setting
 
 
-def flatten(config: dict[str, Any]) -> dict[str, Any]:
-    """A nested config as ``{"model": "mlp", "model.layers": 2}``: keys as they are typed."""
-    flat: dict[str, Any] = {}
-    for key, value in config.items():
-        if isinstance(value, dict):
-            flat |= {key if k == "name" else f"{key}.{k}": inner for k, inner in value.items()}
-        else:
-            flat[key] = value
-    return flat
-
-
 @cache
 def without_effect() -> frozenset[str]:
     """The keys that cannot change a result, such as ``outputs``."""

@@ -1,7 +1,8 @@
 """Sweeps: many configs from one command, checked before the first job starts.
 
 The state of a sweep is the state of its runs: the same command runs what is missing, and nothing
-else. ``sweep.json`` says which runs belong to it, ``leaderboard.csv`` what they found.
+else. ``sweep.json`` says which runs belong to it, ``leaderboard.csv`` and ``.md`` what they found,
+``tensorboard/`` shows them.
 """
 
 import contextlib
@@ -15,11 +16,13 @@ from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig
 
 from tinylab import data, runs
+from tinylab.compare.collect import collect
+from tinylab.compare.settings import group
 from tinylab.config import run_id
 from tinylab.console import say
 from tinylab.errors import UserError
 from tinylab.files import write_json
-from tinylab.sweep import leaderboard
+from tinylab.sweep import board, leaderboard
 from tinylab.sweep.grid import Grid, Job, expand
 from tinylab.sweep.launch import launch, parallel_jobs
 
@@ -50,10 +53,11 @@ def run(
         launch(Grid(launched), size, len(jobs), len(jobs) - len(launched))
     _write_state(folder, jobs, arguments)
     table = leaderboard.rows(jobs)
-    leaderboard.write(folder / "leaderboard.csv", table)
     leaderboard.show(table, list(jobs[0].varied))
+    if launched or not (folder / "leaderboard.md").exists():
+        _present(folder, jobs, table)
     say(f"\nfiles   {folder}")
-    say(f"curves  tensorboard --logdir {jobs[0].folder.parent}")
+    say(f"curves  tensorboard --logdir {folder / 'tensorboard'}")
     failed = sum(row["state"] != "finished" for row in table)
     if failed:
         raise UserError(
@@ -61,6 +65,14 @@ def run(
             "  mend the cause and repeat the command: what is finished is not run again"
         )
     return [returns]
+
+
+def _present(folder: Path, jobs: list[Job], table: list[leaderboard.Row]) -> None:
+    """Write what there is to look at."""
+    leaderboard.write(folder, table)
+    found, _ = collect([folder])
+    labels = {run_id(job.config): job.label for job in jobs}
+    board.write(folder / "tensorboard", labels, group(found))
 
 
 def _make_data_ready(jobs: list[Job]) -> None:

@@ -1,4 +1,4 @@
-"""What a sweep found: one row a job, best validation first, on the screen and as a file."""
+"""What a sweep found: one row a job, best validation first, on the screen and as files."""
 
 import csv
 import io
@@ -50,14 +50,22 @@ def _rank(row: Row) -> tuple[bool, float, float]:
     return row["state"] != "finished", -(accuracy or 0.0), loss or 0.0
 
 
-def write(path: Path, table: list[Row]) -> None:
-    """Write the rows as CSV, with every column that any of them has."""
+def write(folder: Path, table: list[Row]) -> None:
+    """Write ``leaderboard.csv`` and ``.md``, with every column that any of the rows has."""
     columns = list(dict.fromkeys(key for row in table for key in row))
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, lineterminator="\n")
     writer.writeheader()
     writer.writerows(table)
-    write_text(path, text.getvalue())
+    write_text(folder / "leaderboard.csv", text.getvalue())
+    lines = [columns, ["---"] * len(columns)]
+    lines += [[_markdown(row.get(key)) for key in columns] for row in table]
+    write_text(folder / "leaderboard.md", "".join(f"| {' | '.join(line)} |\n" for line in lines))
+
+
+def _markdown(value: Any) -> str:
+    text = f"{value:.4f}" if isinstance(value, float) else "" if value is None else str(value)
+    return text.replace("|", "\\|").replace("\n", " ")
 
 
 def show(table: list[Row], varied: Sequence[str]) -> None:
