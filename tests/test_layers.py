@@ -13,7 +13,7 @@ LAYERS = [
     ["files", "console", "config", "pairing", "runtime", "signals"],
     ["data", "models", "optim", "metrics", "plots", "display", "tracking", "checkpoint"],
     ["train", "runs"],
-    ["experiment", "compare"],
+    ["experiment", "compare", "shelf"],
     ["compose"],
     ["sweep"],
     ["commands"],
@@ -34,9 +34,19 @@ ONLY = {
     "filelock": {"runs"},
 }
 WITHOUT_TORCH = [
-    "cli", "compare", "compose", "config", "console", "data", "errors", "files", "machine", "runs",
+    "cli",
+    "compare",
+    "compose",
+    "config",
+    "console",
+    "data",
+    "errors",
+    "files",
+    "machine",
+    "runs",
+    "shelf",
     "sweep",
-]  # fmt: skip
+]
 
 
 def part_of(path: Path) -> str:

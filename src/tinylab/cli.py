@@ -13,6 +13,7 @@ from tinylab.errors import Stopped, UserError
 COMMANDS = {
     "train": "train one config, or with -m a sweep",
     "verify": "prove that a run, killed and resumed here, ends with the same bits",
+    "list": "show what runs there are, by config and figures",
 }
 
 EXAMPLES = """\

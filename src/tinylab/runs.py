@@ -123,18 +123,21 @@ def set_aside(folder: Path, why: str) -> None:
 
 
 @contextlib.contextmanager
-def sole_writer(folder: Path) -> Iterator[None]:
+def sole_writer(folder: Path, wait: bool = True) -> Iterator[None]:
     """Hold the run's lock; waits while another process trains the same run.
 
-    The operating system frees the lock when its owner ends, however it ends.
+    The operating system frees the lock when its owner ends, however it ends. Raises UserError at
+    once where another process has it and ``wait`` is false.
     """
-    path = folder.parent / ".locks" / f"{folder.name}.lock"
+    path = _lock_path(folder)
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(path)
         try:
             lock.acquire(timeout=0)
-        except Timeout:
+        except Timeout as error:
+            if not wait:
+                raise UserError(f"{folder.name} is being trained by another process") from error
             say(f"{folder.name} is being trained by another process: waiting for it to end")
             lock.acquire()
     try:
@@ -144,6 +147,24 @@ def sole_writer(folder: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def is_being_written(folder: Path) -> bool:
+    """Whether another process holds the run's lock. It is left in peace."""
+    path = _lock_path(folder)
+    if not path.exists():
+        return False
+    try:
+        with FileLock(path).acquire(timeout=0):
+            return False
+    except Timeout:
+        return True
+    except OSError:
+        return False  # in a folder where we may not write, nobody else can be asked
+
+
+def _lock_path(folder: Path) -> Path:
+    return folder.parent / ".locks" / f"{folder.name}.lock"
 
 
 def record_failure(folder: Path, error: BaseException) -> None:

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tinylab import runs
+from tinylab import console, runs
 from tinylab.console import say
 from tinylab.files import write_text
+from tinylab.shelf import figures
 from tinylab.sweep.grid import Job
 
 Row = dict[str, Any]
@@ -27,22 +28,7 @@ def _row(job: Job) -> Row:
         failure = runs.read_json(job.folder / "failure.json")
         error = failure["error"].splitlines()[0] if failure is not None else ""
         return {**row, "state": "failed" if failure is not None else "not run", "error": error}
-    low, high = result["test"]["accuracy_ci95"]
-    val = result["val"] or {"accuracy": None, "loss": None}
-    return {
-        **row,
-        "state": "finished",
-        "val_accuracy": val["accuracy"],
-        "val_loss": val["loss"],
-        "test_accuracy": result["test"]["accuracy"],
-        "test_low": low,
-        "test_high": high,
-        "test_loss": result["test"]["loss"],
-        "best_epoch": result["best_epoch"],
-        "epochs": result["epochs"],
-        "parameters": result["num_parameters"],
-        "train_seconds": round(result["seconds"]["train"], 1),
-    }
+    return {**row, "state": "finished", **figures(result)}
 
 
 def _rank(row: Row) -> tuple[bool, float, float]:
@@ -71,11 +57,8 @@ def _markdown(value: Any) -> str:
 def show(table: list[Row], varied: Sequence[str]) -> None:
     """Show the rows on the screen."""
     head = [*varied, "state", "val acc", "test acc", "95 % interval", "seconds", "run"]
-    cells = [head, *([row[key] for key in varied] + _cells(row) for row in table)]
-    widths = [max(len(row[column]) for row in cells) for column in range(len(head))]
     say("")
-    for row in cells:
-        say("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    console.table([head, *([row[key] for key in varied] + _cells(row) for row in table)])
     finished = [row for row in table if row["state"] == "finished"]
     if finished and all(row["val_accuracy"] is None for row in finished):
         say("no validation set (split.val=0): do not choose a setting by its test accuracy")

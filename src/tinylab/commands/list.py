@@ -1,0 +1,96 @@
+"""``tinylab list``: the runs in an outputs folder, found by config keys and figures."""
+
+import argparse
+import csv
+import io
+import json
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from tinylab.commands.parser import Parser
+from tinylab.config import shown
+from tinylab.console import in_bytes, say, table
+from tinylab.shelf import Run, conditions, in_order, select
+
+FILTERS = """\
+A filter is a condition on a config key or a figure, or a run's name or folder, where * stands for
+anything. Conditions must all hold. Quote < and >, which mean something else to a shell.
+
+  tinylab list                                           all runs, the newest last
+  tinylab list dataset=mnist 'optim.lr<0.01' state=failed
+  tinylab list 'test_accuracy>0.9' --sort -val_accuracy
+  tinylab list 'digits-*' --format csv > runs.csv        every config key and figure"""
+HEAD = ("run", "state", "when", "epochs", "val acc", "test acc (95 % interval)", "seconds", "size")
+IN_HEAD = {"run", "state", "when", "epochs", "val_accuracy", "test_accuracy", "train_seconds",
+           "size", "error"}  # fmt: skip
+
+
+def main(arguments: list[str]) -> None:
+    """Run the command. Raises UserError for a filter or a key that is not understood."""
+    options = _parse(arguments)
+    found = in_order(select(options.filters, options.outputs, options.all), options.sort)
+    if options.format == "json":
+        say(json.dumps([{**run.row, "folder": str(run.folder)} for run in found], indent=2))
+    elif options.format == "csv":
+        say(_csv(found))
+    elif found:
+        asked = [*(each.key for each in conditions(options.filters)), options.sort.lstrip("-")]
+        columns = [key for key in dict.fromkeys(asked) if key not in IN_HEAD]
+        table([[*HEAD, *columns, ""], *(_cells(run, columns) for run in found)])
+        say(_summary(found))
+    else:
+        say(f"no {'such ' if options.filters else ''}run in {options.outputs / 'runs'}")
+
+
+def _parse(arguments: list[str]) -> argparse.Namespace:
+    parser = Parser(
+        prog="tinylab list",
+        description="Show the runs in an outputs folder, finished, running, stopped and failed.",
+        epilog=FILTERS,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("filters", nargs="*", metavar="FILTER", help="which runs; default: all")
+    parser.add_argument("--sort", default="when", metavar="KEY", help="-KEY sorts downwards")
+    parser.add_argument("--format", choices=("table", "csv", "json"), default="table")
+    parser.add_argument("--all", action="store_true", help="old runs that were set aside too")
+    parser.add_argument(
+        "--outputs", type=Path, default="outputs", metavar="FOLDER", help="default: outputs"
+    )
+    if "--sort" in arguments[:-1]:  # argparse would take -KEY for a flag
+        place = arguments.index("--sort")
+        arguments[place : place + 2] = [f"--sort={arguments[place + 1]}"]
+    return parser.parse_args(arguments)
+
+
+def _cells(run: Run, columns: Sequence[str]) -> list[str]:
+    row = run.row
+    test, error = row["test_accuracy"], row["error"]
+    return [
+        row["run"],
+        row["state"],
+        row["when"][:16],  # to the minute
+        f"{row['epochs'] or 0}/{row.get('train.epochs', '?')}",
+        "-" if row["val_accuracy"] is None else f"{row['val_accuracy']:.2%}",
+        "-" if test is None else f"{test:.2%} ({row['test_low']:.2%} to {row['test_high']:.2%})",
+        "-" if row["train_seconds"] is None else f"{row['train_seconds']:.1f}",
+        in_bytes(row["size"]),
+        *(shown(row.get(key)) for key in columns),
+        error.partition("\n")[0] if error else "",
+    ]
+
+
+def _summary(found: Sequence[Run]) -> str:
+    counts = Counter(run.row["state"] for run in found)
+    states = ", ".join(f"{count} {state}" for state, count in counts.most_common())
+    return f"{states}; {in_bytes(sum(run.row['size'] for run in found))}"
+
+
+def _csv(found: Sequence[Run]) -> str:
+    """The rows as CSV, with every column that any of them has."""
+    text = io.StringIO()
+    columns = list(dict.fromkeys(key for run in found for key in run.row))
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(run.row for run in found)
+    return text.getvalue().rstrip("\n")
