@@ -6,10 +6,17 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from sklearn.utils.class_weight import compute_class_weight
 from torch import Tensor
 
 from tinylab.data.arrays import Images
-from tinylab.data.batches import Batches, batch_bounds, fit_normalization, to_device
+from tinylab.data.batches import (
+    Batches,
+    batch_bounds,
+    fit_class_weights,
+    fit_normalization,
+    to_device,
+)
 
 CPU = torch.device("cpu")
 channels = pytest.mark.parametrize("C", [1, 3])
@@ -51,6 +58,17 @@ def test_standard_only_centres_a_channel_that_never_changes() -> None:
     normalization = fit_normalization(images, "standard")
     torch.testing.assert_close(normalization(images), torch.zeros(4, 1, 3, 3))
     torch.testing.assert_close(normalization(images + 1), torch.ones(4, 1, 3, 3))
+
+
+@given(st.lists(st.integers(0, 4), max_size=60))
+def test_balanced_weights_are_those_of_scikit_learn(drawn: list[int]) -> None:
+    labels = np.array([*range(5), *drawn])
+    weights = fit_class_weights(torch.from_numpy(labels), 5, "balanced")
+    assert weights is not None
+    expected = compute_class_weight("balanced", classes=np.arange(5), y=labels)
+    np.testing.assert_allclose(weights.numpy(), expected, rtol=1e-6)
+    assert weights[labels].double().mean() == pytest.approx(1, rel=1e-6)
+    assert fit_class_weights(torch.from_numpy(labels), 5, "none") is None
 
 
 def test_statistics_do_not_depend_on_the_order_of_the_images() -> None:

@@ -72,6 +72,7 @@ COUNTS: dict[type, dict[str, Any]] = {
     },
     TrainConfig: {
         "epochs": 5, "batch_size": 5, "eval_batch_size": 5, "label_smoothing": 0.1, "ema": 0.9,
+        "class_weights": "balanced",
         "grad_clip": 1.0,
         "patience": 5, "monitor": "loss", "weights": "last", "precision": "bfloat16",
         "channels_last": False, "compile": True,
@@ -93,16 +94,16 @@ NEEDED: dict[tuple[type, str | None], dict[str, Any]] = {
 }
 
 GOLDEN_IDS = {
-    (DigitsConfig, BaselineConfig): "digits-baseline-75424362d6",
-    (DigitsConfig, MlpConfig): "digits-mlp-50c8b14197",
-    (DigitsConfig, ResnetConfig): "digits-resnet-b0ff1552a1",
-    (DigitsConfig, TorchvisionConfig): "digits-torchvision-5e6b515657",
-    (MnistConfig, BaselineConfig): "mnist-baseline-9eac7f36b9",
-    (MnistConfig, ResnetConfig): "mnist-resnet-e2b1eab277",
-    (Scene15Config, BaselineConfig): "scene15-baseline-24bcf4c39b",
-    (Scene15Config, ResnetConfig): "scene15-resnet-ac6d478cb8",
-    (FolderConfig, BaselineConfig): "folder-baseline-c42a7050e4",
-    (FolderConfig, MlpConfig): "folder-mlp-9143cd89bb",
+    (DigitsConfig, BaselineConfig): "digits-baseline-dfe2163e07",
+    (DigitsConfig, MlpConfig): "digits-mlp-3cb5a45529",
+    (DigitsConfig, ResnetConfig): "digits-resnet-dc43577c6b",
+    (DigitsConfig, TorchvisionConfig): "digits-torchvision-04c98771e9",
+    (MnistConfig, BaselineConfig): "mnist-baseline-a7d55c1aa2",
+    (MnistConfig, ResnetConfig): "mnist-resnet-91f093d8b5",
+    (Scene15Config, BaselineConfig): "scene15-baseline-99f6b71cf1",
+    (Scene15Config, ResnetConfig): "scene15-resnet-f5e712e6af",
+    (FolderConfig, BaselineConfig): "folder-baseline-a6378fb5ed",
+    (FolderConfig, MlpConfig): "folder-mlp-96ad94b281",
 }
 
 
@@ -243,6 +244,7 @@ OUT_OF_RANGE: dict[type, dict[str, list[Any]]] = {
         "epochs": [0], "batch_size": [0], "eval_batch_size": [0], "label_smoothing": SHARE,
         "ema": [0.0, 1.0], "grad_clip": [0.0, -1.0, math.inf], "patience": [0],
         "monitor": ["f1"], "weights": ["first"], "precision": ["float64"],
+        "class_weights": ["balance", "None"],
         "checkpoint_seconds": [0.0, -1.0],
     },
     Config: {

@@ -60,6 +60,7 @@ LABS = {
     "moving average": changed(LAB, train={"ema": 0.9}),
     "gradient clipping": changed(LAB, train={"grad_clip": 0.05}),
     "label smoothing": changed(LAB, train={"label_smoothing": 0.2}),
+    "class weights": changed(LAB, train={"class_weights": "balanced"}),
     "bfloat16": changed(LAB, train={"precision": "bfloat16"}),
     "float16": changed(LAB, train={"precision": "float16"}),
     "float16, clipped": changed(LAB, train={"precision": "float16", "grad_clip": 0.05}),

@@ -139,7 +139,13 @@ def plain_loop(lab: Lab, model: nn.Module) -> tuple[list[tuple[float, float]], n
             optimizer.param_groups[0]["lr"] = learning_rate(lab.optim, step, total)
             optimizer.zero_grad()
             logits = model(inputs)
-            loss = F.cross_entropy(logits, targets, label_smoothing=config.label_smoothing)
+            smoothing, weights = config.label_smoothing, recipe.class_weights
+            if weights is None:
+                loss = F.cross_entropy(logits, targets, label_smoothing=smoothing)
+            else:
+                loss = F.cross_entropy(
+                    logits, targets, weights, label_smoothing=smoothing, reduction="sum"
+                ) / len(labels)
             correct += int((logits.argmax(1) == labels).sum())
             loss.backward()  # type: ignore[no-untyped-call]
             if config.grad_clip is not None:
@@ -150,6 +156,42 @@ def plain_loop(lab: Lab, model: nn.Module) -> tuple[list[tuple[float, float]], n
             step += 1
         curve.append((loss_sum / lab.num_train, correct / lab.num_train))
     return curve, averaged
+
+
+@given(
+    seed=st.integers(0, 99),
+    N=st.integers(1, 40),
+    smoothing=st.sampled_from([0.0, 0.1, 0.9]),
+    is_mixed=st.booleans(),
+)
+def test_the_weighted_loss_is_that_of_torch_but_for_its_denominator(
+    seed: int, N: int, smoothing: float, is_mixed: bool
+) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    logits = torch.randn(N, NUM_CLASSES, generator=generator, dtype=torch.float64)
+    labels = torch.randint(NUM_CLASSES, (N,), generator=generator)
+    weights = torch.rand(NUM_CLASSES, generator=generator, dtype=torch.float64) + 0.1
+    one_hot = F.one_hot(labels, NUM_CLASSES).double()
+    shares = torch.lerp(one_hot, one_hot.flip(0), 0.3) if is_mixed else None
+    recipe = dataclasses.replace(
+        changed(LAB, train={"label_smoothing": smoothing}).recipe(), class_weights=weights
+    )
+    found = train.training_loss(logits, labels if shares is None else shares, recipe)
+    by_hand = one_hot if shares is None else shares
+    by_hand = by_hand * (1 - smoothing) + smoothing / NUM_CLASSES
+    expected = -(by_hand * weights * logits.log_softmax(1)).sum(1).mean()
+    torch.testing.assert_close(found, expected)
+    if shares is None:
+        torchs = F.cross_entropy(logits, labels, weights, label_smoothing=smoothing)
+        torch.testing.assert_close(found, torchs * weights[labels].mean())
+
+
+def test_class_weights_are_in_no_figure_but_the_training_loss(fit: Callable[..., Training]) -> None:
+    lab = changed(LAB, train={"class_weights": "balanced", "weights": "last"})
+    training = fit(lab)
+    plain = evaluate(training.model, lab.batches(20, seed=1), LAB.recipe()).score
+    assert training.history[-1]["val_loss"] == plain.loss
+    assert evaluate(training.model, lab.batches(20, seed=1), lab.recipe()).score == plain
 
 
 def follow(averaged: nn.Module, model: nn.Module, decay: float) -> None:
@@ -169,6 +211,10 @@ LOOPS = {
     "smoothed": changed(LAB, train={"label_smoothing": 0.2}),
     "clipped": changed(LAB, train={"grad_clip": 0.05}),
     "mixed": changed(LAB, augment={"mixup": 0.5}),
+    "weighted": changed(LAB, train={"class_weights": "balanced"}),
+    "weighted, smoothed, mixed": changed(
+        LAB, train={"class_weights": "balanced", "label_smoothing": 0.1}, augment={"mixup": 0.5}
+    ),
     "batch norm": changed(LAB, model=ResnetConfig(width=4, stages=2)),
     "colour": changed(LAB, channels=3, train={"channels_last": False}),
 }

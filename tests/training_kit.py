@@ -23,7 +23,7 @@ from tinylab.config import (
     TrainConfig,
 )
 from tinylab.data.arrays import Images
-from tinylab.data.batches import Batches, fit_normalization, to_device
+from tinylab.data.batches import Batches, fit_class_weights, fit_normalization, to_device
 from tinylab.display import Display, Progress
 from tinylab.tracking import NullTracker
 from tinylab.train import Recipe, Training
@@ -98,6 +98,11 @@ class Lab:
             num_classes=NUM_CLASSES,
             normalization=fit_normalization(self.batches(self.num_train).images, "standard"),
             device=self.device,
+            class_weights=fit_class_weights(
+                self.batches(self.num_train).labels,
+                NUM_CLASSES,
+                TrainConfig(**self.train).class_weights,
+            ),
         )
 
     def batches(self, N: int, seed: int = 0) -> Batches:

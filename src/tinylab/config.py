@@ -344,6 +344,9 @@ class TrainConfig:
     batch_size: int = option(32, "images a step; the last, shorter batch is used too")
     eval_batch_size: int = option(1000, "images a step in evaluation")
     label_smoothing: float = option(0.0, "share of the target spread over all classes")
+    class_weights: str = option(
+        "none", "weight of each class in the training loss: none, or balanced by its images"
+    )
     ema: float | None = option(None, "decay of the averaged weights that are tested; null: none")
     grad_clip: float | None = option(None, "largest norm of the gradient; null: no limit")
     patience: int | None = option(None, "epochs without a better validation until the stop")
@@ -363,6 +366,7 @@ class TrainConfig:
         _require(size >= 1, "train.eval_batch_size", size, "1 or more")
         smoothing = self.label_smoothing
         _require(0 <= smoothing < 1, "train.label_smoothing", smoothing, "a share, 0 to below 1")
+        _require_one_of("train.class_weights", self.class_weights, ("none", "balanced"))
         ok = self.ema is None or 0 < self.ema < 1
         _require(ok, "train.ema", self.ema, "null or a number between 0 and 1, such as 0.999")
         ok = self.grad_clip is None or 0 < self.grad_clip < float("inf")

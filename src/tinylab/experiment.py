@@ -19,7 +19,7 @@ from tinylab.checkpoint import Checkpoints, State
 from tinylab.config import Config, flatten, identity, run_id
 from tinylab.console import log_to, say
 from tinylab.data import augment
-from tinylab.data.batches import Batches, fit_normalization, to_device
+from tinylab.data.batches import Batches, fit_class_weights, fit_normalization, to_device
 from tinylab.display import Display, RunDisplay, duration
 from tinylab.errors import Stopped, UserError
 from tinylab.files import atomic_path, disk_errors, write_bytes, write_json, write_text
@@ -109,6 +109,9 @@ def prepare(config: Config) -> Prepared:
         num_classes=num_classes,
         normalization=fit_normalization(parts["train"].images, config.dataset.normalize),
         device=device,
+        class_weights=fit_class_weights(
+            parts["train"].labels, num_classes, config.train.class_weights
+        ),
     )
     return Prepared(config, splits, parts, model, recipe, data_seconds)
 

@@ -45,6 +45,7 @@ class Recipe:
     num_classes: int
     normalization: Normalization
     device: torch.device
+    class_weights: Tensor | None = None  # float32 (num_classes,), on the device
 
     def autocast(self) -> contextlib.AbstractContextManager[Any]:
         """Mixed precision where it is asked for."""
@@ -249,7 +250,7 @@ def train_epoch(
         training.optimizer.lr = optim.learning_rate(recipe.optim, first_step + step, total_steps)
         with recipe.autocast():
             logits = model(inputs)  # (N, num_classes)
-            loss = F.cross_entropy(logits, targets, label_smoothing=config.label_smoothing)
+            loss = training_loss(logits, targets, recipe)
         for parameter in parameters:
             parameter.grad = None
         training.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
@@ -277,6 +278,22 @@ def train_epoch(
     synchronize(device)
     training.seconds = seconds_before + time.perf_counter() - started
     _refuse_non_finite(training, first_step)
+
+
+def training_loss(logits: Tensor, targets: Tensor, recipe: Recipe) -> Tensor:
+    """Cross-entropy in nats, smoothed and weighted as the recipe says; a mean over the batch.
+
+    logits: (N, num_classes). targets: int64 (N,), or the shares of each class (N, num_classes).
+    With class weights the sum is divided by N as it is without, and not by the sum of the labels'
+    weights, torch's own mean: that would take a class's weight away in a batch of that class.
+    """
+    smoothing = recipe.train.label_smoothing
+    if recipe.class_weights is None:
+        return F.cross_entropy(logits, targets, label_smoothing=smoothing)
+    weighted_sum = F.cross_entropy(
+        logits, targets, recipe.class_weights, reduction="sum", label_smoothing=smoothing
+    )
+    return weighted_sum / len(logits)
 
 
 def _so_far(training: Training, bounds: list[tuple[int, int]]) -> str:

@@ -49,6 +49,19 @@ def fit_normalization(images_NCHW: Tensor, kind: str) -> Normalization:
     )
 
 
+def fit_class_weights(labels: Tensor, num_classes: int, kind: str) -> Tensor | None:
+    """``none``, or ``balanced``: N / (num_classes * images of the class), so all count the same.
+
+    labels: int64 (N,), of the training images only, with every class among them. float32
+    (num_classes,), on the device of the labels, with mean 1 over the images. As scikit-learn's
+    ``compute_class_weight`` (King and Zeng, 2001).
+    """
+    if kind == "none":
+        return None
+    counts = torch.bincount(labels.cpu(), minlength=num_classes).double()
+    return (len(labels) / (num_classes * counts)).to(labels.device, torch.float32)
+
+
 @dataclass(frozen=True)
 class Batches:
     """One part of a dataset on the device.
