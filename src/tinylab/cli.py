@@ -14,6 +14,7 @@ COMMANDS = {
     "train": "train one config, or with -m a sweep",
     "verify": "prove that a run, killed and resumed here, ends with the same bits",
     "list": "show what runs there are, by config and figures",
+    "remove": "delete runs, or decoded images, after asking",
 }
 
 EXAMPLES = """\

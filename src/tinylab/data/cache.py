@@ -50,6 +50,13 @@ def fingerprint(source: Source) -> str | None:
     return None
 
 
+def kept() -> list[Path]:
+    """The files of all decoded images, oldest first, and what a killed process left of one."""
+    folder = cache_root() / "decoded"
+    files = [*folder.glob("*.npz"), *folder.glob(".*.tmp")]
+    return sorted(files, key=lambda file: file.stat().st_mtime)
+
+
 def _path(source: Source) -> Path:
     files = [(str(file.absolute()), *_size_and_time(file)) for file in source.files]
     code = [hashlib.sha256(file.read_bytes()).hexdigest() for file in _reading_code()]
