@@ -19,6 +19,7 @@ from typing import Any
 import yaml
 
 from tinylab import runs
+from tinylab.compare.schema import flatten
 from tinylab.config import did_you_mean, shown
 from tinylab.errors import UserError
 
@@ -93,10 +94,10 @@ def _state(folder: Path) -> tuple[str, Row]:
     result = runs.read_result(folder)
     if result is not None:
         try:
-            return "finished", {**figures(result), **_flat(result["config"])}
+            return "finished", {**figures(result), **flatten(result["config"])}
         except (KeyError, TypeError, AttributeError):
             return "damaged", {}
-    details = {"epochs": _epochs_done(folder), **_flat(_saved_config(folder))}
+    details = {"epochs": _epochs_done(folder), **flatten(_saved_config(folder))}
     if runs.is_being_written(folder):
         return "running", details
     failure = runs.read_json(folder / "failure.json")
@@ -137,18 +138,6 @@ def _saved_config(folder: Path) -> Row:
         if isinstance(config, dict):
             return config
     return {}
-
-
-def _flat(config: Row) -> Row:
-    """``{"optim": {"name": "adam", "lr": 1}}`` -> ``{"optim": "adam", "optim.lr": 1}``."""
-    row: Row = {}
-    for section, value in config.items():
-        if isinstance(value, dict):
-            names = {key: section if key == "name" else f"{section}.{key}" for key in value}
-            row |= {names[key]: inner for key, inner in value.items()}
-        else:
-            row[section] = value
-    return row
 
 
 def _size(folder: Path) -> int:
