@@ -19,8 +19,7 @@ from typing import Any
 import yaml
 
 from tinylab import runs
-from tinylab.compare.schema import flatten
-from tinylab.config import did_you_mean, shown
+from tinylab.config import did_you_mean, flatten, shown
 from tinylab.errors import UserError
 
 Row = dict[str, Any]
