@@ -244,6 +244,11 @@ def _explain_text(lines: list[str]) -> str:
     if "Could not find '" in first:
         wanted = first.split("Could not find '")[1].split("'")[0]
         group, _, option = wanted.rpartition("/")
+        if group == "hydra/launcher":
+            return (
+                f"hydra/launcher={option}: not installed; jobs=N runs N jobs at once on this "
+                "machine\n  for a cluster: pip install 'tinylab[slurm]' or 'tinylab[ray]'"
+            )
         hint = did_you_mean(option, choices(group))
         return f"{group}={option}: no such option{hint}; there are {', '.join(choices(group))}"
     return "\n  ".join(lines[:2]) if lines else first
