@@ -210,12 +210,17 @@ class ResnetConfig(ModelConfig):
     width: int = option(32, "channels of the first stage; each further stage doubles them")
     depth: int = option(1, "residual blocks a stage")
     stages: int = option(4, "number of stages; each after the first halves the image")
+    squeeze: int | None = option(
+        None, "squeeze-and-excitation: channels a hidden unit stands for; null: none"
+    )
     dropout: float = option(0.0, "share of the pooled features that training drops")
 
     def __post_init__(self) -> None:
         _require(self.width >= 1, "model.width", self.width, "1 or more")
         _require(self.depth >= 1, "model.depth", self.depth, "1 or more")
         _require(1 <= self.stages <= 8, "model.stages", self.stages, "1 to 8")
+        ok = self.squeeze is None or self.squeeze >= 1
+        _require(ok, "model.squeeze", self.squeeze, "null or 1 or more")
         _require(0 <= self.dropout < 1, "model.dropout", self.dropout, "a share, 0 to below 1")
 
 
@@ -314,14 +319,18 @@ class AugmentConfig:
     rotate: float = option(0.0, "largest rotation, in degrees")
     scale: float = option(0.0, "largest zoom: factors from 1 - scale to 1 + scale")
     shear: float = option(0.0, "largest shear, in degrees")
+    elastic: float = option(0.0, "largest bend, as a share of the side, at 4x4 points")
     fill: str = option("zeros", "what lies outside the image: zeros, border, reflection")
     brightness: float = option(0.0, "largest change of brightness, as a share of white")
     contrast: float = option(0.0, "largest change of contrast, as a share")
     cutout: float = option(0.0, "side of a square that is blanked, as a share of the image's")
     mixup: float = option(0.0, "alpha of mixup (Zhang et al., 2018); 0: none")
+    cutmix: float = option(
+        0.0, "alpha of CutMix (Yun et al., 2019); 0: none; with mixup, every second image has it"
+    )
 
     def __post_init__(self) -> None:
-        for key in ("shift", "brightness", "cutout"):
+        for key in ("shift", "elastic", "brightness", "cutout"):
             value = getattr(self, key)
             _require(0 <= value <= 1, f"augment.{key}", value, "a share, 0 to 1")
         for key in ("scale", "contrast"):
@@ -330,7 +339,9 @@ class AugmentConfig:
         _require(0 <= self.rotate <= 180, "augment.rotate", self.rotate, "0 to 180 degrees")
         _require(0 <= self.shear < 80, "augment.shear", self.shear, "0 to below 80 degrees")
         _require_one_of("augment.fill", self.fill, ("zeros", "border", "reflection"))
-        _require(0 <= self.mixup < float("inf"), "augment.mixup", self.mixup, "0 or more")
+        for key in ("mixup", "cutmix"):
+            value = getattr(self, key)
+            _require(0 <= value < float("inf"), f"augment.{key}", value, "0 or more")
 
 
 # ---------------------------------------------------------------- train
@@ -352,6 +363,7 @@ class TrainConfig:
     patience: int | None = option(None, "epochs without a better validation until the stop")
     monitor: str = option("accuracy", "what makes an epoch the best: validation accuracy or loss")
     weights: str = option("best", "which epoch is tested: best by validation, or last")
+    tta: str = option("none", "test-time augmentation: none, flip, shift (by a pixel), flip_shift")
     precision: str = option("float32", "float32, or mixed: bfloat16, float16")
     channels_last: bool = option(True, "true: channels innermost in memory, which is faster")
     compile: bool = option(False, "true: torch.compile the model")
@@ -375,6 +387,7 @@ class TrainConfig:
         _require(ok, "train.patience", self.patience, "null or 1 or more")
         _require_one_of("train.monitor", self.monitor, ("accuracy", "loss"))
         _require_one_of("train.weights", self.weights, ("best", "last"))
+        _require_one_of("train.tta", self.tta, ("none", "flip", "shift", "flip_shift"))
         _require_one_of("train.precision", self.precision, ("float32", "bfloat16", "float16"))
         seconds = self.checkpoint_seconds
         _require(seconds > 0, "train.checkpoint_seconds", seconds, "a number above 0")

@@ -26,6 +26,7 @@ from tinylab.files import atomic_path, disk_errors, write_bytes, write_json, wri
 from tinylab.tracking import RunTracker
 from tinylab.train import Evaluation, Recipe, Training
 
+PARTS = ("train", "val", "test")
 GALLERY = 32  # images in each gallery
 Result = dict[str, Any]
 
@@ -90,7 +91,7 @@ def prepare(config: Config) -> Prepared:
     channels_last = config.train.channels_last
     parts = {
         name: to_device(splits.data, getattr(splits.split, name), device, channels_last)
-        for name in ("train", "val", "test")
+        for name in PARTS
     }
     data_seconds = time.perf_counter() - started
     torch.manual_seed(runtime.derive_seed(config.seed, "weights"))
@@ -262,12 +263,13 @@ def _evaluate(
     config, splits, recipe = prepared.config, prepared.splits, prepared.recipe
     started = time.perf_counter()
     model = training.tested()
-    evaluations = {
-        name: train.evaluate(model, part, recipe) if len(part) else None
-        for name, part in prepared.parts.items()
-    }
-    test = evaluations["test"]
-    assert test is not None
+    parts = {name: part for name, part in prepared.parts.items() if len(part)}
+    tta = config.train.tta
+    tested = {name: train.evaluate(model, part, recipe, tta) for name, part in parts.items()}
+    plain = {}
+    if tta != "none":
+        plain = {name: train.evaluate(model, part, recipe) for name, part in parts.items()}
+    test = tested["test"]
     labels = splits.data.labels[splits.split.test]
     matrix = metrics.confusion_matrix(labels, test.predicted, recipe.num_classes)
     train_seconds = sum(row["seconds"] for row in training.history)
@@ -288,10 +290,7 @@ def _evaluate(
             "image_shape": [C, H, W],
         },
         "split_sha256": splits.split.sha256(),
-        **{
-            name: evaluation.score.as_dict() if evaluation is not None else None
-            for name, evaluation in evaluations.items()
-        },
+        **{part: tested[part].score.as_dict() if part in tested else None for part in PARTS},
         "confusion": matrix.tolist(),
         "best_epoch": training.best["epoch"] if training.best is not None else training.epoch,
         "epochs": training.epoch,
@@ -310,6 +309,7 @@ def _evaluate(
         "failures": failures,
         "resumed_at": training.resumed_at,
     }
+    result |= {f"{name}_plain": evaluation.score.as_dict() for name, evaluation in plain.items()}
     result["test"] |= {
         "accuracy_ci95": metrics.wilson_interval(int(matrix.trace()), int(matrix.sum())),
         "per_class_recall": metrics.per_class_recall(matrix),
@@ -360,6 +360,11 @@ def _write_end(
         f"test    accuracy {accuracy}, loss {test.score.loss:.4f}, on {test.score.num:,} images; "
         f"epoch {result['best_epoch']}, trained in {took}"
     )
+    if "test_plain" in result:
+        say(
+            f"        with train.tta={prepared.config.train.tta}; without it "
+            f"{result['test_plain']['accuracy']:.2%}"
+        )
     say(f"files   {folder}")
     say(f"curves  tensorboard --logdir {folder.parent}")
 

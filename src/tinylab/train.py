@@ -150,17 +150,19 @@ class Evaluation:
 
 
 @torch.inference_mode()
-def evaluate(model: nn.Module, batches: Batches, recipe: Recipe) -> Evaluation:
+def evaluate(model: nn.Module, batches: Batches, recipe: Recipe, tta: str = "none") -> Evaluation:
     """Exact figures over every image, in evaluation mode, without label smoothing.
 
-    Raises UserError where the network's outputs are not finite numbers.
+    With ``tta`` the logits are the mean over ``augment.views`` of each image. Raises UserError
+    where the network's outputs are not finite numbers.
     """
     was_training = model.training
     model.eval()
     logits_parts: list[Tensor] = []
     for images, _ in batches.in_order(recipe.train.eval_batch_size):
         with recipe.autocast():
-            logits_parts.append(model(recipe.normalization(images)).float())
+            views = [recipe.normalization(view) for view in augment.views(images, tta)]
+            logits_parts.append(torch.stack([model(view).float() for view in views]).mean(0))
     model.train(was_training)
     logits = torch.cat(logits_parts).cpu().double()  # (N, num_classes)
     if not logits.isfinite().all():
@@ -245,7 +247,7 @@ def train_epoch(
         images, labels = train.take(order[start:end])
         inputs = recipe.normalization(augment.apply(images, draws, recipe.augment, start, end))
         targets: Tensor = labels
-        if draws.keep is not None:
+        if draws.keep is not None or draws.patch is not None:
             inputs, targets = augment.mix(inputs, labels, recipe.num_classes, draws, start, end)
         training.optimizer.lr = optim.learning_rate(recipe.optim, first_step + step, total_steps)
         with recipe.autocast():

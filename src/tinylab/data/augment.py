@@ -22,19 +22,23 @@ class Draws:
     """What happens to each image of an epoch, in the order in which the images come.
 
     matrix: float32 (N, 2, 3), from output to input coordinates, in half sides from the centre.
+    bend: float32 (N, 2, 4, 4), added to the input coordinates (x, y) at 4x4 points of the output.
     mirror: bool (N, 1, 1, 1), whether left and right change places, after ``matrix``.
     gain, shift: float32 (N, 1, 1, 1): pixels become gain * (pixels - mean) + mean + shift.
     hole: float32 (N, 2), centre (x, y) of the blanked square in [-1, 1].
     keep: float32 (N, 1), the share of the image itself in mixup, 0.5 to 1.
+    patch: float32 (N, 3), centre (x, y) in [-1, 1] and half the side of CutMix's square.
     What is switched off is None.
     """
 
     matrix: Tensor | None
+    bend: Tensor | None
     mirror: Tensor | None
     gain: Tensor | None
     shift: Tensor | None
     hole: Tensor | None
     keep: Tensor | None
+    patch: Tensor | None
 
 
 def draw(config: AugmentConfig, count: int, seed: int, device: torch.device) -> Draws:
@@ -50,15 +54,23 @@ def draw(config: AugmentConfig, count: int, seed: int, device: torch.device) -> 
     gain, shift = 1 + uniform(config.contrast, 1, 1, 1), uniform(config.brightness * 255, 1, 1, 1)
     hole = uniform(1.0, 2)
     keep = _mixup_shares(config.mixup, count, seed)
-    geometric = any((config.shift, config.rotate, config.scale, config.shear))
+    bend = uniform(2 * config.elastic, 2, 4, 4)  # a side is two half sides
+    patch = torch.cat([uniform(1.0, 2), _patch_sides(config.cutmix, count, seed)], dim=1)
+    if config.mixup and config.cutmix:
+        pasted = uniform(1.0, 1) < 0
+        keep = torch.where(pasted, 1.0, keep)
+        patch[:, 2:] = torch.where(pasted, patch[:, 2:], 0.0)
+    geometric = any((config.shift, config.rotate, config.scale, config.shear, config.elastic))
     photometric = bool(config.contrast or config.brightness)
     return Draws(
         matrix=matrix.to(device) if geometric else None,
+        bend=bend.to(device) if config.elastic else None,
         mirror=mirror.to(device) if config.flip else None,
         gain=gain.to(device) if photometric else None,
         shift=shift.to(device) if photometric else None,
         hole=hole.to(device) if config.cutout else None,
         keep=keep.to(device) if config.mixup else None,
+        patch=patch.to(device) if config.cutmix else None,
     )
 
 
@@ -81,6 +93,13 @@ def _mixup_shares(alpha: float, count: int, seed: int) -> Tensor:
     return torch.maximum(shares, 1 - shares).unsqueeze(1)
 
 
+def _patch_sides(alpha: float, count: int, seed: int) -> Tensor:
+    """Sides of squares whose area is Beta(alpha, alpha) of the image's. float32 (count, 1)."""
+    stream = np.random.Generator(np.random.PCG64(seed).jumped())  # mixup's shares are elsewhere
+    areas = stream.beta(alpha, alpha, count) if alpha else np.zeros(count)
+    return torch.from_numpy(areas).sqrt().float().unsqueeze(1)
+
+
 def apply(images: Tensor, draws: Draws, config: AugmentConfig, start: int, end: int) -> Tensor:
     """Change a batch: pixels 0..255, uint8 or float (N, C, H, W) -> float32 (N, C, H, W).
 
@@ -88,7 +107,8 @@ def apply(images: Tensor, draws: Draws, config: AugmentConfig, start: int, end: 
     """
     pixels = images.float()
     if draws.matrix is not None:
-        pixels = _warp(pixels, draws.matrix[start:end], config.fill)
+        bend = None if draws.bend is None else draws.bend[start:end]
+        pixels = _warp(pixels, draws.matrix[start:end], bend, config.fill)
     if draws.mirror is not None:
         pixels = torch.where(draws.mirror[start:end], pixels.flip(3), pixels)
     if draws.gain is not None and draws.shift is not None:
@@ -100,12 +120,18 @@ def apply(images: Tensor, draws: Draws, config: AugmentConfig, start: int, end: 
     return pixels
 
 
-def _warp(pixels: Tensor, matrix: Tensor, fill: str) -> Tensor:
-    """Bilinear sampling at the mapped positions; keeps the memory format."""
+def _warp(pixels: Tensor, matrix: Tensor, bend: Tensor | None, fill: str) -> Tensor:
+    """Bilinear sampling at the mapped positions; keeps the memory format.
+
+    Between its points a bend is bicubic (Ronneberger et al., 2015, section 3.1).
+    """
     H, W = pixels.shape[-2:]
     if H != W:  # a rotation in pixels is none in half sides
         matrix = matrix * matrix.new_tensor([[1, H / W, 1], [W / H, 1, 1]])
     grid_NHW2 = F.affine_grid(matrix, list(pixels.shape), align_corners=False)
+    if bend is not None:
+        field_N2HW = F.interpolate(bend, (H, W), mode="bicubic", align_corners=True)
+        grid_NHW2 = grid_NHW2 + field_N2HW.permute(0, 2, 3, 1)
     warped = F.grid_sample(
         pixels, grid_NHW2, mode="bilinear", padding_mode=fill, align_corners=False
     )
@@ -117,26 +143,58 @@ def _warp(pixels: Tensor, matrix: Tensor, fill: str) -> Tensor:
 
 def _cut_out(pixels: Tensor, hole: Tensor, side: float) -> Tensor:
     """Set a square to the image's mean (DeVries and Taylor, 2017); it may stick out."""
+    mean = pixels.mean(dim=(2, 3), keepdim=True)
+    return torch.where(_square(pixels, hole, side), mean, pixels)
+
+
+def _square(pixels: Tensor, centre: Tensor, half_side: Tensor | float) -> Tensor:
+    """Which pixels have their middle in the square: bool (N, 1, H, W).
+
+    centre: float32 (N, 2), x and y. half_side: one, or (N, 1). All in half sides of the image.
+    """
     H, W = pixels.shape[-2:]
     y = (torch.arange(H, device=pixels.device) + 0.5) * (2 / H) - 1
     x = (torch.arange(W, device=pixels.device) + 0.5) * (2 / W) - 1
-    inside_x = (x[None] - hole[:, :1]).abs() < side  # (N, W)
-    inside_y = (y[None] - hole[:, 1:]).abs() < side  # (N, H)
-    inside = inside_y[:, None, :, None] & inside_x[:, None, None, :]  # (N, 1, H, W)
-    mean = pixels.mean(dim=(2, 3), keepdim=True)
-    return torch.where(inside, mean, pixels)
+    inside_x = (x[None] - centre[:, :1]).abs() < half_side  # (N, W)
+    inside_y = (y[None] - centre[:, 1:]).abs() < half_side  # (N, H)
+    return inside_y[:, None, :, None] & inside_x[:, None, None, :]
 
 
 def mix(
     inputs: Tensor, labels: Tensor, num_classes: int, draws: Draws, start: int, end: int
 ) -> tuple[Tensor, Tensor]:
-    """Mixup: each image with its mirror place in the batch, whose order is random anyway.
+    """Mixup and CutMix of each image with its mirror place in the batch, whose order is random.
 
     inputs: float32 (N, C, H, W). labels: int64 (N,). Returns the mixed inputs and the shares of
-    each class, float32 (N, num_classes).
+    each class, float32 (N, num_classes); a patch counts by its pixels that are in the image.
     """
-    assert draws.keep is not None
-    keep_N1 = draws.keep[start:end]
+    partner = inputs.flip(0)
+    share_N1 = inputs.new_ones(len(inputs), 1)
+    if draws.keep is not None:
+        share_N1 = draws.keep[start:end]
+        inputs = torch.lerp(partner, inputs, share_N1[:, :, None, None])
+    if draws.patch is not None:
+        patch = draws.patch[start:end]
+        inside = _square(inputs, patch[:, :2], patch[:, 2:])
+        inputs = torch.where(inside, partner, inputs)
+        share_N1 = share_N1 * (1 - inside.to(inputs.dtype).mean(dim=(2, 3)))
     one_hot = F.one_hot(labels, num_classes).to(inputs.dtype)
-    mixed_inputs = torch.lerp(inputs.flip(0), inputs, keep_N1[:, :, None, None])
-    return mixed_inputs, torch.lerp(one_hot.flip(0), one_hot, keep_N1)
+    return inputs, torch.lerp(one_hot.flip(0), one_hot, share_N1)
+
+
+def views(images: Tensor, kind: str) -> list[Tensor]:
+    """What a network looks at in test-time augmentation, the images themselves first.
+
+    none: only them. flip: mirrored too. shift: moved by one pixel to each side too, the border
+    repeated. flip_shift: those of ``shift``, and each of them mirrored. Shapes and dtype stay.
+    """
+    found = [images]
+    if "shift" in kind:
+        H, W = images.shape[-2:]
+        padded = torch.cat([images[:, :, :1], images, images[:, :, -1:]], dim=2)
+        padded = torch.cat([padded[..., :1], padded, padded[..., -1:]], dim=3)
+        corners = ((0, 1), (2, 1), (1, 0), (1, 2))
+        found += [padded[:, :, top : top + H, left : left + W] for top, left in corners]
+    if "flip" in kind:
+        found += [view.flip(3) for view in found]
+    return found

@@ -7,18 +7,38 @@ from tinylab.config import ResnetConfig
 from tinylab.errors import UserError
 
 
+class Squeeze(nn.Module):
+    """Squeeze-and-excitation (Hu et al., 2018): each channel times a share made from all means.
+
+    Maps (N, C, H, W) -> the same shape.
+    """
+
+    def __init__(self, channels: int, reduction: int) -> None:
+        super().__init__()
+        hidden = max(channels // reduction, 1)
+        self.down, self.up = nn.Linear(channels, hidden), nn.Linear(hidden, channels)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        means = maps.mean(dim=(2, 3))  # (N, C)
+        share: Tensor = self.up(F.relu(self.down(means))).sigmoid()
+        return maps * share[:, :, None, None]
+
+
 class Block(nn.Module):
     """Two 3x3 convolutions with batch norm, added to a shortcut.
 
     Maps (N, C, H, W) -> (N, C', H', W').
     """
 
-    def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
+    def __init__(
+        self, in_channels: int, out_channels: int, stride: int, squeeze: int | None = None
+    ) -> None:
         super().__init__()
         self.conv1 = _conv3x3(in_channels, out_channels, stride)
         self.bn1 = nn.BatchNorm2d(out_channels)
         self.conv2 = _conv3x3(out_channels, out_channels, 1)
         self.bn2 = nn.BatchNorm2d(out_channels)
+        self.squeeze = nn.Identity() if squeeze is None else Squeeze(out_channels, squeeze)
         self.shortcut = nn.Sequential()
         if stride != 1 or in_channels != out_channels:
             # The pooling takes every second pixel, and the convolution has no stride: given a 1x1
@@ -32,7 +52,8 @@ class Block(nn.Module):
 
     def forward(self, maps: Tensor) -> Tensor:
         out = F.relu(self.bn1(self.conv1(maps)), inplace=True)
-        return F.relu(self.bn2(self.conv2(out)) + self.shortcut(maps), inplace=True)
+        out = self.squeeze(self.bn2(self.conv2(out)))
+        return F.relu(out + self.shortcut(maps), inplace=True)
 
 
 class Resnet(nn.Module):
@@ -57,7 +78,7 @@ class Resnet(nn.Module):
             out_channels = config.width * 2**stage
             for index in range(config.depth):
                 stride = 2 if stage > 0 and index == 0 else 1
-                blocks.append(Block(channels, out_channels, stride))
+                blocks.append(Block(channels, out_channels, stride, config.squeeze))
                 channels = out_channels
         self.blocks = nn.Sequential(*blocks)
         self.output = nn.Linear(channels, num_classes)
