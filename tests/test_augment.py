@@ -22,7 +22,7 @@ CPU = torch.device("cpu")
 OFF: dict[str, Any] = {field.name: None for field in dataclasses.fields(Draws)}
 EVERYTHING: dict[str, Any] = {
     "flip": True, "shift": 0.2, "rotate": 30.0, "scale": 0.3, "shear": 20.0, "brightness": 0.3,
-    "contrast": 0.4, "cutout": 0.5, "mixup": 0.7,
+    "contrast": 0.4, "cutout": 0.5, "mixup": 0.7, "elastic": 0.1,
 }  # fmt: skip
 SCIPY_MODE = {"zeros": "grid-constant", "border": "nearest", "reflection": "reflect"}
 every_kind = pytest.mark.parametrize("kind", EVERYTHING)
@@ -49,6 +49,7 @@ def parameters(draws: Draws) -> dict[str, NDArray[Any]]:
     assert draws.matrix is not None and draws.mirror is not None  # noqa: PT018
     assert draws.gain is not None and draws.shift is not None  # noqa: PT018
     assert draws.hole is not None and draws.keep is not None  # noqa: PT018
+    assert draws.bend is not None
     a, b, c, d = (draws.matrix[:, i, j].double().numpy() for i in (0, 1) for j in (0, 1))
     angle, zoom = np.arctan2(c, a), np.hypot(a, c)
     return {
@@ -61,13 +62,16 @@ def parameters(draws: Draws) -> dict[str, NDArray[Any]]:
         "contrast": draws.gain.flatten().numpy() - 1,
         "cutout": draws.hole.numpy(),
         "mixup": draws.keep.flatten().numpy(),
+        "elastic": draws.bend.numpy() / 2,
     }
 
 
 # ---------------------------------------------------------------- draws
 
 
-@pytest.mark.parametrize("kind", ["shift", "rotate", "scale", "shear", "brightness", "contrast"])
+@pytest.mark.parametrize(
+    "kind", ["shift", "rotate", "scale", "shear", "brightness", "contrast", "elastic"]
+)
 def test_draws_fill_their_bounds_evenly(kind: str) -> None:
     bound = EVERYTHING[kind]
     values = parameters(draw(AugmentConfig(**EVERYTHING)))[kind].flatten()
@@ -135,10 +139,13 @@ def test_switching_a_kind_off_leaves_the_draws_of_the_others_alone(kind: str) ->
 
 def test_nothing_is_drawn_for_what_is_off() -> None:
     assert dataclasses.asdict(draw(AugmentConfig(), 5)) == OFF
-    forms = {"flip": "mirror", "rotate": "matrix", "cutout": "hole", "mixup": "keep"}
+    forms = {
+        "flip": ["mirror"], "rotate": ["matrix"], "cutout": ["hole"], "mixup": ["keep"],
+        "cutmix": ["patch"], "elastic": ["matrix", "bend"],
+    }  # fmt: skip
     for kind, form in forms.items():
-        draws = draw(AugmentConfig(**{kind: EVERYTHING[kind]}), 5)
-        assert [name for name in OFF if getattr(draws, name) is not None] == [form]
+        draws = draw(AugmentConfig(**{kind: {**EVERYTHING, "cutmix": 1.0}[kind]}), 5)
+        assert [name for name in OFF if getattr(draws, name) is not None] == form
 
 
 # ---------------------------------------------------------------- off
@@ -246,6 +253,38 @@ def test_a_zoom_of_two_shows_the_middle_half() -> None:
     torch.testing.assert_close(zoomed[0, 0], middle[:, None] + 10 * middle[None, :])
 
 
+def cubic(points: NDArray[np.float64], at: float) -> NDArray[np.float64]:
+    """Cubic convolution (Keys, 1981, with a = -0.75) along the last axis, its ends repeated."""
+    left, total = math.floor(at), np.zeros(points.shape[:-1])
+    for near in range(left - 1, left + 3):
+        d = abs(at - near)
+        inner = 1.25 * d**3 - 2.25 * d**2 + 1
+        weight = inner if d < 1 else -0.75 * (d**3 - 5 * d**2 + 8 * d - 4)
+        total += weight * points[..., min(max(near, 0), points.shape[-1] - 1)]
+    return total
+
+
+@given(some_shapes, st.sampled_from(sorted(SCIPY_MODE)), st.integers(0, 99))
+def test_bends_move_pixels_by_a_cubic_field(
+    shape: tuple[int, int, int, int], fill: str, seed: int
+) -> None:
+    images, draws = some_images(shape, seed), draw(AugmentConfig(elastic=0.2), shape[0], seed)
+    assert draws.bend is not None
+    result = apply(images, draws, fill=fill, elastic=0.2)
+    _, _, H, W = shape
+    for image, bend, found in zip(images, draws.bend.double().numpy(), result, strict=True):
+        across = np.stack([cubic(bend, 3 * x / (W - 1) if W > 1 else 0) for x in range(W)], -1)
+        columns = np.moveaxis(across, 1, -1)  # (2, W, 4)
+        field = np.stack(
+            [cubic(columns, 3 * y / (H - 1) if H > 1 else 0) for y in range(H)], axis=1
+        )  # (2, H, W)
+        rows, cols = np.mgrid[:H, :W]
+        at = [rows + field[1] * H / 2, cols + field[0] * W / 2]
+        for plane, moved in zip(image.double().numpy(), found.numpy(), strict=True):
+            expected = ndimage.map_coordinates(plane, at, order=1, mode=SCIPY_MODE[fill])
+            np.testing.assert_allclose(moved, expected, atol=0.05)
+
+
 @given(some_shapes, st.integers(0, 99))
 def test_flip_is_exactly_that_of_torch(shape: tuple[int, int, int, int], seed: int) -> None:
     images, draws = some_images(shape, seed), draw(AugmentConfig(flip=True), shape[0], seed)
@@ -347,13 +386,91 @@ def test_extreme_alphas_give_shares(alpha: float) -> None:
     assert math.isclose(keep.mean().item(), 1.0 if alpha < 1 else 0.5, abs_tol=1e-3)
 
 
+# ---------------------------------------------------------------- cutmix
+
+
+@given(some_shapes, st.floats(0.1, 4), st.integers(0, 99))
+def test_cutmix_pastes_a_square_of_the_mirror_place(
+    shape: tuple[int, int, int, int], alpha: float, seed: int
+) -> None:
+    N, _, H, W = shape
+    images, labels = some_images(shape, seed).float(), torch.arange(N) % 3
+    draws = draw(AugmentConfig(cutmix=alpha), N, seed)
+    assert draws.patch is not None
+    inputs, targets = augment.mix(images, labels, 3, draws, 0, N)
+    for i, (x, y, half) in enumerate(draws.patch.tolist()):
+        expected, pasted = images[i].clone(), 0
+        for row in range(H):
+            for column in range(W):
+                away_x, away_y = (2 * column + 1) / W - 1 - x, (2 * row + 1) / H - 1 - y
+                if max(abs(away_x), abs(away_y)) < half:
+                    expected[:, row, column] = images[N - 1 - i, :, row, column]
+                    pasted += 1
+        assert torch.equal(inputs[i], expected)
+        shares = torch.zeros(3)
+        shares[labels[i]] += 1 - pasted / (H * W)
+        shares[labels[N - 1 - i]] += pasted / (H * W)
+        torch.testing.assert_close(targets[i], shares)
+
+
+@pytest.mark.parametrize("alpha", [0.5, 1.0, 4.0])
+def test_areas_of_patches_are_beta_draws_anywhere_in_the_image(alpha: float) -> None:
+    patch = draw(AugmentConfig(cutmix=alpha), seed=1).patch
+    assert patch is not None
+    x, y, half = patch.double().numpy().T
+    assert stats.kstest(half**2, stats.beta(alpha, alpha).cdf).pvalue > 0.001
+    for coordinate in (x, y):
+        assert stats.kstest(coordinate, stats.uniform(-1, 2).cdf).pvalue > 0.001
+    assert np.abs(np.corrcoef([x, y, half]) - np.eye(3)).max() < 0.07
+
+
+def test_with_mixup_every_second_image_has_a_patch_instead() -> None:
+    both = draw(AugmentConfig(mixup=0.7, cutmix=1.0))
+    alone = draw(AugmentConfig(mixup=0.7)), draw(AugmentConfig(cutmix=1.0))
+    assert both.keep is not None and both.patch is not None  # noqa: PT018
+    assert alone[0].keep is not None and alone[1].patch is not None  # noqa: PT018
+    pasted = both.patch[:, 2:] > 0
+    assert stats.binomtest(int(pasted.sum()), len(pasted)).pvalue > 0.001
+    assert torch.equal(both.keep, torch.where(pasted, 1.0, alone[0].keep))
+    assert torch.equal(both.patch[:, 2:], torch.where(pasted, alone[1].patch[:, 2:], 0.0))
+    shares = np.stack([alone[0].keep.flatten().numpy(), alone[1].patch[:, 2].numpy()])
+    assert abs(np.corrcoef(shares)[0, 1]) < 0.07
+
+
+# ---------------------------------------------------------------- test-time views
+
+
+@pytest.mark.parametrize(("kind", "count"), [("none", 1), ("flip", 2), ("shift", 5)])
+def test_the_first_view_is_the_images_themselves(kind: str, count: int) -> None:
+    images = some_images((3, 1, 5, 6))
+    views = augment.views(images, kind)
+    assert torch.equal(views[0], images)
+    assert len(views) == count
+    assert all(view.shape == images.shape and view.dtype == images.dtype for view in views)
+
+
+def test_views_are_mirrored_and_moved_by_a_pixel() -> None:
+    images = some_images((2, 3, 4, 5))
+    assert torch.equal(augment.views(images, "flip")[1], images.flip(3))
+    padded = torch.from_numpy(np.pad(images, ((0, 0), (0, 0), (1, 1), (1, 1)), mode="edge"))
+    down, up, right, left = augment.views(images, "shift")[1:]
+    assert torch.equal(down, padded[:, :, :4, 1:-1])
+    assert torch.equal(up, padded[:, :, 2:, 1:-1])
+    assert torch.equal(right, padded[:, :, 1:-1, :5])
+    assert torch.equal(left, padded[:, :, 1:-1, 2:])
+    shifts = augment.views(images, "shift")
+    both = augment.views(images, "flip_shift")
+    for found, expected in zip(both, shifts + [view.flip(3) for view in shifts], strict=True):
+        assert torch.equal(found, expected)
+
+
 # ---------------------------------------------------------------- on a GPU
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("channels_last", [False, True])
 def test_cuda_gives_the_pixels_of_the_cpu_deterministically(channels_last: bool) -> None:
-    config, device = AugmentConfig(**EVERYTHING), torch.device("cuda")
+    config, device = AugmentConfig(**EVERYTHING, cutmix=1.0), torch.device("cuda")
     wanted = torch.channels_last if channels_last else torch.contiguous_format
     images = some_images((8, 3, 16, 16)).contiguous(memory_format=wanted)
     torch.set_deterministic_debug_mode("error")

@@ -61,21 +61,22 @@ COUNTS: dict[type, dict[str, Any]] = {
         "filters": 5, "kernel_size": 5, "hidden": 5, "dropout": 0.5, "init": "glorot",
     },
     MlpConfig: {"hidden": 5, "layers": 1, "dropout": 0.5},
-    ResnetConfig: {"width": 5, "depth": 2, "stages": 2, "dropout": 0.5},
+    ResnetConfig: {"width": 5, "depth": 2, "stages": 2, "squeeze": 2, "dropout": 0.5},
     TorchvisionConfig: {"arch": "vgg11", "weights": "DEFAULT"},
     AdamConfig: ADAM,
     AdamwConfig: {**ADAM, "schedule": "onecycle"},
     SgdConfig: {**OPTIM, "momentum": 0.5, "nesterov": False},
     AugmentConfig: {
         "flip": True, "shift": 0.1, "rotate": 10.0, "scale": 0.1, "shear": 10.0, "fill": "border",
-        "brightness": 0.1, "contrast": 0.1, "cutout": 0.1, "mixup": 0.1,
+        "brightness": 0.1, "contrast": 0.1, "cutout": 0.1, "mixup": 0.1, "cutmix": 0.1,
+        "elastic": 0.1,
     },
     TrainConfig: {
         "epochs": 5, "batch_size": 5, "eval_batch_size": 5, "label_smoothing": 0.1, "ema": 0.9,
         "class_weights": "balanced",
         "grad_clip": 1.0,
         "patience": 5, "monitor": "loss", "weights": "last", "precision": "bfloat16",
-        "channels_last": False, "compile": True,
+        "channels_last": False, "compile": True, "tta": "flip",
     },
     SweepConfig: {},
     Config: {"seed": 1, "deterministic": False},
@@ -227,7 +228,9 @@ OUT_OF_RANGE: dict[type, dict[str, list[Any]]] = {
         "filters": [0], "kernel_size": [0], "hidden": [0], "dropout": SHARE, "init": ["keras"],
     },
     MlpConfig: {"hidden": [0], "layers": [-1], "dropout": SHARE},
-    ResnetConfig: {"width": [0], "depth": [0], "stages": [0, 9], "dropout": SHARE},
+    ResnetConfig: {
+        "width": [0], "depth": [0], "stages": [0, 9], "squeeze": [0], "dropout": SHARE,
+    },
     AdamConfig: {
         "lr": [0.0, -1.0, math.inf], "weight_decay": [-0.1, math.inf], "schedule": ["linear"],
         "warmup": SHARE, "final": [-0.1, 1.1], "beta1": SHARE, "beta2": SHARE,
@@ -238,14 +241,14 @@ OUT_OF_RANGE: dict[type, dict[str, list[Any]]] = {
     AugmentConfig: {
         "shift": [-0.1, 1.1], "brightness": [-0.1, 1.1], "cutout": [-0.1, 1.1], "scale": SHARE,
         "contrast": SHARE, "rotate": [-1.0, 181.0], "shear": [-1.0, 80.0], "fill": ["wrap"],
-        "mixup": [-0.1, math.inf],
+        "mixup": [-0.1, math.inf], "cutmix": [-0.1, math.inf], "elastic": [-0.1, 1.1],
     },
     TrainConfig: {
         "epochs": [0], "batch_size": [0], "eval_batch_size": [0], "label_smoothing": SHARE,
         "ema": [0.0, 1.0], "grad_clip": [0.0, -1.0, math.inf], "patience": [0],
         "monitor": ["f1"], "weights": ["first"], "precision": ["float64"],
         "class_weights": ["balance", "None"],
-        "checkpoint_seconds": [0.0, -1.0],
+        "checkpoint_seconds": [0.0, -1.0], "tta": ["mirror"],
     },
     Config: {
         "seed": [-1, 2**63], "device": ["gpu", "cuda:", "CPU", "cpu "], "threads": [0],

@@ -37,14 +37,14 @@ OPTIMIZERS: dict[str, type[OptimConfig]] = {
 SCHEDULES = ["constant", "cosine", "onecycle"]
 AUGMENTS: dict[str, Any] = {
     "flip": True, "shift": 0.2, "rotate": 30.0, "scale": 0.3, "shear": 20.0, "brightness": 0.3,
-    "contrast": 0.4, "cutout": 0.5, "mixup": 0.7,
+    "contrast": 0.4, "cutout": 0.5, "mixup": 0.7, "cutmix": 1.0, "elastic": 0.1,
 }  # fmt: skip
 EVERYTHING = changed(
     LAB,
     train={"ema": 0.9, "grad_clip": 1.0, "label_smoothing": 0.1, "patience": 3},
     optim=SgdConfig(lr=0.05, schedule="onecycle", weight_decay=0.01),
     augment=AUGMENTS,
-    model=ResnetConfig(width=4, stages=2, dropout=0.3),
+    model=ResnetConfig(width=4, stages=2, squeeze=2, dropout=0.3),
 )
 LABS = {
     **{

@@ -210,6 +210,7 @@ class ResnetConfig(ModelConfig):
     width: int = option(32, "channels of the first stage; each further stage doubles them")
     depth: int = option(1, "residual blocks a stage")
     stages: int = option(4, "number of stages; each after the first halves the image")
+    stem_stride: int = option(1, "2: the first convolution halves the image too, which is faster")
     squeeze: int | None = option(
         None, "squeeze-and-excitation: channels a hidden unit stands for; null: none"
     )
@@ -219,6 +220,7 @@ class ResnetConfig(ModelConfig):
         _require(self.width >= 1, "model.width", self.width, "1 or more")
         _require(self.depth >= 1, "model.depth", self.depth, "1 or more")
         _require(1 <= self.stages <= 8, "model.stages", self.stages, "1 to 8")
+        _require(self.stem_stride in (1, 2), "model.stem_stride", self.stem_stride, "1 or 2")
         ok = self.squeeze is None or self.squeeze >= 1
         _require(ok, "model.squeeze", self.squeeze, "null or 1 or more")
         _require(0 <= self.dropout < 1, "model.dropout", self.dropout, "a share, 0 to below 1")

@@ -64,14 +64,17 @@ class Resnet(nn.Module):
     ) -> None:
         super().__init__()
         C, H, W = image_shape
-        if min(H, W) < 2 ** (config.stages - 1):
+        most = (min(H, W) // config.stem_stride).bit_length()
+        if config.stages > most:
             raise UserError(
                 f"model.stages={config.stages}: each stage after the first halves the image, and "
-                f"{H}x{W} pixels allow {min(H, W).bit_length()} stages"
+                f"{H}x{W} pixels with model.stem_stride={config.stem_stride} allow {most} stages"
             )
         channels = config.width
         self.stem = nn.Sequential(
-            _conv3x3(C, channels, 1), nn.BatchNorm2d(channels), nn.ReLU(inplace=True)
+            _conv3x3(C, channels, config.stem_stride),
+            nn.BatchNorm2d(channels),
+            nn.ReLU(inplace=True),
         )
         blocks: list[nn.Module] = []
         for stage in range(config.stages):
