@@ -61,7 +61,9 @@ COUNTS: dict[type, dict[str, Any]] = {
         "filters": 5, "kernel_size": 5, "hidden": 5, "dropout": 0.5, "init": "glorot",
     },
     MlpConfig: {"hidden": 5, "layers": 1, "dropout": 0.5},
-    ResnetConfig: {"width": 5, "depth": 2, "stages": 2, "squeeze": 2, "dropout": 0.5},
+    ResnetConfig: {
+        "width": 5, "depth": 2, "stages": 2, "stem_stride": 2, "squeeze": 2, "dropout": 0.5,
+    },
     TorchvisionConfig: {"arch": "vgg11", "weights": "DEFAULT"},
     AdamConfig: ADAM,
     AdamwConfig: {**ADAM, "schedule": "onecycle"},
@@ -229,7 +231,8 @@ OUT_OF_RANGE: dict[type, dict[str, list[Any]]] = {
     },
     MlpConfig: {"hidden": [0], "layers": [-1], "dropout": SHARE},
     ResnetConfig: {
-        "width": [0], "depth": [0], "stages": [0, 9], "squeeze": [0], "dropout": SHARE,
+        "width": [0], "depth": [0], "stages": [0, 9], "stem_stride": [0, 3], "squeeze": [0],
+        "dropout": SHARE,
     },
     AdamConfig: {
         "lr": [0.0, -1.0, math.inf], "weight_decay": [-0.1, math.inf], "schedule": ["linear"],

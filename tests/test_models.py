@@ -52,6 +52,7 @@ SMALL: list[ModelConfig] = [
     MlpConfig(layers=0),
     ResnetConfig(width=4),
     ResnetConfig(width=4, depth=2, stages=1, dropout=0.5),
+    ResnetConfig(width=4, stages=2, stem_stride=2, squeeze=3),
 ]
 small_models = pytest.mark.parametrize("config", SMALL)
 
@@ -242,12 +243,46 @@ def test_each_stage_doubles_the_channels_and_halves_the_image(stages: int) -> No
 
 
 @pytest.mark.parametrize(("side", "most"), [(8, 4), (7, 3), (1, 1)])
-def test_more_stages_than_the_image_can_be_halved_are_refused(side: int, most: int) -> None:
+@pytest.mark.parametrize("stem_stride", [1, 2])
+def test_more_stages_than_the_image_can_be_halved_are_refused(
+    side: int, most: int, stem_stride: int
+) -> None:
+    most -= stem_stride - 1
     with pytest.raises(UserError) as refusal:
-        build(ResnetConfig(stages=most + 1), (1, side, 20))
+        build(ResnetConfig(stages=most + 1, stem_stride=stem_stride), (1, side, 20))
     assert str(refusal.value).startswith(f"model.stages={most + 1}: ")
-    assert f"{side}x20 pixels allow {most} stages" in str(refusal.value)
-    build(ResnetConfig(width=2, stages=most), (1, side, 20))(images_of((1, side, 20)))
+    assert f"{side}x20 pixels with model.stem_stride={stem_stride} allow {most} st" in str(
+        refusal.value
+    )
+    if most > 0:
+        fitting = ResnetConfig(width=2, stages=most, stem_stride=stem_stride)
+        build(fitting, (1, side, 20))(images_of((1, side, 20)))
+
+
+def test_a_stem_with_a_stride_halves_the_image_at_once() -> None:
+    model = build(ResnetConfig(width=4, stages=2, stem_stride=2), (3, 32, 32))
+    maps = model.stem(images_of((3, 32, 32)))
+    assert maps.shape == (3, 4, 16, 16)
+    assert model.blocks(maps).shape == (3, 8, 8, 8)
+
+
+def test_squeeze_and_excitation_scales_each_channel_by_a_share_of_the_means() -> None:
+    model = build(ResnetConfig(width=12, stages=1, squeeze=4), (1, 8, 8))
+    squeeze = model.blocks[0].squeeze
+    assert squeeze.down.weight.shape == (3, 12)
+    maps = images_of((12, 8, 8))
+    hidden = (maps.mean((2, 3)) @ squeeze.down.weight.T + squeeze.down.bias).clamp(min=0)
+    share = 1 / (1 + (-(hidden @ squeeze.up.weight.T + squeeze.up.bias)).exp())
+    torch.testing.assert_close(squeeze(maps), torch.einsum("nchw,nc->nchw", maps, share))
+    out = model.blocks[0](maps)
+    nn.init.constant_(squeeze.up.bias, -1e9)  # a share of nothing leaves the shortcut
+    torch.testing.assert_close(model.blocks[0](maps), maps.clamp(min=0))
+    assert not torch.equal(out, maps.clamp(min=0))
+
+
+def test_squeezing_more_than_there_are_channels_keeps_one_hidden_unit() -> None:
+    model = build(ResnetConfig(width=4, stages=1, squeeze=100), (1, 8, 8))
+    assert model.blocks[0].squeeze.down.weight.shape == (1, 4)
 
 
 def test_a_block_without_its_convolutions_is_its_shortcut() -> None:

@@ -102,6 +102,17 @@ def test_evaluation_has_no_label_smoothing_and_no_augmentation() -> None:
     assert plain.score == other.score
 
 
+@pytest.mark.parametrize("tta", ["flip", "shift", "flip_shift"])
+def test_test_time_augmentation_is_the_mean_of_the_views(tta: str) -> None:
+    model, batches = LAB.build(), LAB.batches(30)
+    views = [Batches(view, batches.labels) for view in augment.views(batches.images, tta)]
+    mean = torch.stack([logits_of(model, view, LAB) for view in views]).mean(0)
+    found = evaluate(model, batches, LAB.recipe(), tta)
+    np.testing.assert_allclose(found.probabilities, mean.softmax(1).numpy(), atol=1e-5)
+    assert found.score.loss == pytest.approx(float(F.cross_entropy(mean, batches.labels)), rel=1e-5)
+    assert found.score.loss != evaluate(model, batches, LAB.recipe()).score.loss
+
+
 def test_outputs_that_are_not_finite_are_refused() -> None:
     model: Any = LAB.build()
     nn.init.constant_(model.output.weight, math.inf)

@@ -264,11 +264,12 @@ def _evaluate(
     started = time.perf_counter()
     model = training.tested()
     parts = {name: part for name, part in prepared.parts.items() if len(part)}
-    tta = config.train.tta
-    tested = {name: train.evaluate(model, part, recipe, tta) for name, part in parts.items()}
-    plain = {}
-    if tta != "none":
-        plain = {name: train.evaluate(model, part, recipe) for name, part in parts.items()}
+    tested = {name: train.evaluate(model, part, recipe) for name, part in parts.items()}
+    plain: dict[str, Evaluation] = {}
+    if config.train.tta != "none":
+        plain = {name: tested[name] for name in ("val", "test") if name in tested}
+        for name in plain:
+            tested[name] = train.evaluate(model, parts[name], recipe, config.train.tta)
     test = tested["test"]
     labels = splits.data.labels[splits.split.test]
     matrix = metrics.confusion_matrix(labels, test.predicted, recipe.num_classes)
