@@ -97,16 +97,16 @@ NEEDED: dict[tuple[type, str | None], dict[str, Any]] = {
 }
 
 GOLDEN_IDS = {
-    (DigitsConfig, BaselineConfig): "digits-baseline-dfe2163e07",
-    (DigitsConfig, MlpConfig): "digits-mlp-3cb5a45529",
-    (DigitsConfig, ResnetConfig): "digits-resnet-dc43577c6b",
+    (DigitsConfig, BaselineConfig): "digits-baseline-5085f55a03",
+    (DigitsConfig, MlpConfig): "digits-mlp-9ce4092694",
+    (DigitsConfig, ResnetConfig): "digits-resnet-3f430c4d44",
     (DigitsConfig, TorchvisionConfig): "digits-torchvision-04c98771e9",
-    (MnistConfig, BaselineConfig): "mnist-baseline-a7d55c1aa2",
-    (MnistConfig, ResnetConfig): "mnist-resnet-91f093d8b5",
-    (Scene15Config, BaselineConfig): "scene15-baseline-99f6b71cf1",
-    (Scene15Config, ResnetConfig): "scene15-resnet-f5e712e6af",
-    (FolderConfig, BaselineConfig): "folder-baseline-a6378fb5ed",
-    (FolderConfig, MlpConfig): "folder-mlp-96ad94b281",
+    (MnistConfig, BaselineConfig): "mnist-baseline-c6f072b0a6",
+    (MnistConfig, ResnetConfig): "mnist-resnet-18046cb9d1",
+    (Scene15Config, BaselineConfig): "scene15-baseline-08ad470cbc",
+    (Scene15Config, ResnetConfig): "scene15-resnet-85c790767a",
+    (FolderConfig, BaselineConfig): "folder-baseline-2fb11cab1d",
+    (FolderConfig, MlpConfig): "folder-mlp-be036da075",
 }
 
 
