@@ -100,7 +100,7 @@ GOLDEN_IDS = {
     (DigitsConfig, BaselineConfig): "digits-baseline-5085f55a03",
     (DigitsConfig, MlpConfig): "digits-mlp-9ce4092694",
     (DigitsConfig, ResnetConfig): "digits-resnet-3f430c4d44",
-    (DigitsConfig, TorchvisionConfig): "digits-torchvision-04c98771e9",
+    (DigitsConfig, TorchvisionConfig): "digits-torchvision-07a35350e0",
     (MnistConfig, BaselineConfig): "mnist-baseline-c6f072b0a6",
     (MnistConfig, ResnetConfig): "mnist-resnet-18046cb9d1",
     (Scene15Config, BaselineConfig): "scene15-baseline-08ad470cbc",
