@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from tinylab import __version__
 from tinylab.config import did_you_mean
 from tinylab.errors import Stopped, UserError
+from tinylab.machine import collect_garbage_seldom
 
 # Command -> what it does, in the order of the help.
 COMMANDS = {
@@ -40,6 +41,7 @@ def run(arguments: Sequence[str]) -> int:
     # imported. With the default, one busy neighbour made the baseline CNN's step of 5.6 ms take 60
     # to 100 ms on two cores; with this it takes 7 ms, alone or not (medians of six and three runs).
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+    collect_garbage_seldom()
     try:
         return _dispatch(list(arguments))
     except UserError as error:

@@ -14,6 +14,7 @@ from tinylab import runs
 from tinylab.config import Config
 from tinylab.display import Progress
 from tinylab.errors import Pruned, Stopped
+from tinylab.machine import collect_garbage_seldom
 
 NEWS_SECONDS = 0.5  # between two words on how far a job is
 
@@ -72,6 +73,7 @@ class Link:
 def main(connection: Connection, slot: int) -> None:
     """Train the configs that come through ``connection`` until it closes or a signal comes."""
     sys.stdout = open(os.devnull, "w")  # noqa: SIM115 (the parent says how it goes)
+    collect_garbage_seldom()
     # Ctrl-C reaches the whole group; the parent tells its workers. While training, it is noted.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     with contextlib.suppress(EOFError, OSError, Stopped):
