@@ -16,6 +16,7 @@ COMMANDS = {
     "verify": "prove that a run, killed and resumed here, ends with the same bits",
     "list": "show what runs there are, by config and figures",
     "remove": "delete runs, or decoded images, after asking",
+    "doctor": "look at libraries, device, data and disks; say what to mend",
 }
 
 EXAMPLES = """\

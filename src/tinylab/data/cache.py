@@ -50,10 +50,14 @@ def fingerprint(source: Source) -> str | None:
     return None
 
 
+def folder() -> Path:
+    """Where decoded images are kept."""
+    return cache_root() / "decoded"
+
+
 def kept() -> list[Path]:
     """The files of all decoded images, oldest first, and what a killed process left of one."""
-    folder = cache_root() / "decoded"
-    files = [*folder.glob("*.npz"), *folder.glob(".*.tmp")]
+    files = [*folder().glob("*.npz"), *folder().glob(".*.tmp")]
     return sorted(files, key=lambda file: file.stat().st_mtime)
 
 
@@ -62,7 +66,7 @@ def _path(source: Source) -> Path:
     code = [hashlib.sha256(file.read_bytes()).hexdigest() for file in _reading_code()]
     key = json.dumps([source.dataset, source.preparation, files, code], sort_keys=True)
     digest = hashlib.sha256(key.encode()).hexdigest()
-    return cache_root() / "decoded" / f"{source.dataset}-{digest[:16]}.npz"
+    return folder() / f"{source.dataset}-{digest[:16]}.npz"
 
 
 def _size_and_time(file: Path) -> tuple[int, int]:
