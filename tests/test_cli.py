@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from tinylab import cli, compose
+from tinylab.groups import choices, groups
 
 TINY = ["train.epochs=2", "train.batch_size=128"]
 
@@ -37,8 +38,8 @@ def test_the_help_of_train_shows_every_group_and_ten_examples(
 ) -> None:
     assert cli.run(["train", "--help"]) == 0
     out = capsys.readouterr().out
-    for group in compose.groups():
-        assert f"{group}={'|'.join(compose.choices(group))}" in out
+    for group in groups():
+        assert f"{group}={'|'.join(choices(group))}" in out
     assert out.count("\n  tinylab train") >= 10
 
 
@@ -258,7 +259,7 @@ def test_all_of_hydras_flags_work(capsys: pytest.CaptureFixture[str]) -> None:
     assert yaml.safe_load(capsys.readouterr().out)["model"]["name"] == "mlp"
 
 
-EVERY_YAML = [(group, choice) for group in compose.groups() for choice in compose.choices(group)]
+EVERY_YAML = [(group, choice) for group in groups() for choice in choices(group)]
 
 
 @pytest.mark.parametrize(("group", "choice"), EVERY_YAML)

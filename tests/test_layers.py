@@ -10,7 +10,7 @@ PACKAGE = Path(__file__).parents[1] / "src" / "tinylab"
 # Layer by layer, lowest first; a folder stands for all its modules.
 LAYERS = [
     ["__init__", "errors", "machine"],
-    ["files", "console", "config", "pairing", "runtime", "signals"],
+    ["files", "console", "config", "groups", "pairing", "runtime", "signals"],
     ["data", "models", "optim", "metrics", "plots", "display", "tracking", "checkpoint"],
     ["train", "runs"],
     ["experiment", "compare"],

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from omegaconf import DictConfig, OmegaConf
 
 from tinylab import cli, compose
+from tinylab.groups import conf_folder
 from tinylab.sweep.grid import Composer
 
 TINY = ["train.epochs=1", "train.batch_size=256", "jobs=1"]
@@ -122,7 +123,7 @@ def test_the_lean_composition_equals_hydras_own(overrides: dict[str, object]) ->
     arguments = [f"{key}={value}" for key, value in overrides.items()]
     composed: list[DictConfig] = []
     compose.run_hydra(composed.append, arguments)
-    with initialize_config_dir(str(compose.conf_folder()), version_base="1.3"):
+    with initialize_config_dir(str(conf_folder()), version_base="1.3"):
         hydra = GlobalHydra.instance().hydra
         assert hydra is not None
         master = hydra.compose_config("config", [], run_mode=RunMode.MULTIRUN)

@@ -6,18 +6,10 @@ import sys
 from collections.abc import Sequence
 
 from tinylab import __version__
+from tinylab.commands import COMMANDS
 from tinylab.config import did_you_mean
 from tinylab.errors import Stopped, UserError
 from tinylab.machine import collect_garbage_seldom
-
-# Command -> what it does, in the order of the help.
-COMMANDS = {
-    "train": "train one config, or with -m a sweep",
-    "verify": "prove that a run, killed and resumed here, ends with the same bits",
-    "list": "show what runs there are, by config and figures",
-    "remove": "delete runs, or decoded images, after asking",
-    "doctor": "look at libraries, device, data and disks; say what to mend",
-}
 
 EXAMPLES = """\
   tinylab train                          train on digits: offline, in seconds

@@ -21,6 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 from tinylab import config as schema
 from tinylab.config import Config, did_you_mean
 from tinylab.errors import UserError
+from tinylab.groups import choices, conf_folder, groups
 
 # Group -> its option -> the record that types it. Groups of one record have one schema, "".
 RECORDS: dict[str, dict[str, type]] = {
@@ -46,24 +47,6 @@ RECORDS: dict[str, dict[str, type]] = {
     "train": {"": schema.TrainConfig},
     "sweep": {"": schema.SweepConfig},
 }
-
-
-def conf_folder() -> Path:
-    """The YAML files: inside an installed package, or beside ``src`` in a checkout."""
-    installed = Path(__file__).with_name("conf")
-    return installed if installed.is_dir() else Path(__file__).parents[2] / "conf"
-
-
-def choices(group: str) -> list[str]:
-    """The options of a config group."""
-    return sorted(path.stem for path in (conf_folder() / group).glob("*.yaml"))
-
-
-def groups() -> list[str]:
-    """The config groups, in the order in which an experiment is thought of."""
-    order = ["dataset", "split", "model", "optim", "augment", "train", "experiment"]
-    found = {path.name for path in conf_folder().iterdir() if path.is_dir()}
-    return [group for group in order if group in found] + sorted(found - set(order))
 
 
 def register_schema() -> None:
@@ -269,7 +252,6 @@ def _refuse_extra_keys(node: DictConfig, record: type, prefix: str) -> None:
 # Hydra's own flags, long and short, of which those of the second set take a value.
 FLAGS = {
     "--help", "-h", "--hydra-help", "--version", "--resolve", "--run", "-r", "--multirun", "-m",
-    "--shell-completion", "-sc",
 }  # fmt: skip
 VALUE_FLAGS = {
     "--cfg", "-c", "--package", "-p", "--config-path", "-cp", "--config-name", "-cn",
@@ -281,6 +263,8 @@ def _refuse_unknown_flags(arguments: Sequence[str]) -> None:
     known = sorted(FLAGS | VALUE_FLAGS)
     for argument in arguments:
         flag = argument.partition("=")[0]
+        if flag in ("--shell-completion", "-sc"):
+            raise UserError(f"{flag}: Hydra's completion knows no commands; see tinylab completion")
         if flag.startswith("-") and flag not in known:
             raise UserError(
                 f"{flag}: no such flag{did_you_mean(flag, known)}; values are given without "

@@ -1,1 +1,11 @@
 """One small module a command; each has a ``main(arguments)``."""
+
+# Command -> what it does, in the order of the help.
+COMMANDS = {
+    "train": "train one config, or with -m a sweep",
+    "verify": "prove that a run, killed and resumed here, ends with the same bits",
+    "list": "show what runs there are, by config and figures",
+    "remove": "delete runs, or decoded images, after asking",
+    "doctor": "look at libraries, device, data and disks; say what to mend",
+    "completion": "print what makes the TAB key complete all this",
+}

@@ -146,10 +146,10 @@ def library(requirement: str) -> Findings:
 
 def config() -> Findings:
     """The YAML files and the schema."""
-    from tinylab import compose
+    from tinylab import compose, groups
 
     compose.run_hydra(lambda composed: compose.to_config(composed), [])
-    yield Finding(f"{len(compose.groups())} groups in {compose.conf_folder()}")
+    yield Finding(f"{len(groups.groups())} groups in {groups.conf_folder()}")
 
 
 def device() -> Findings:

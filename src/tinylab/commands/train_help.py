@@ -1,6 +1,6 @@
 """What ``tinylab train --help`` says."""
 
-from tinylab.compose import choices, groups
+from tinylab.groups import choices, groups
 
 EXAMPLES = """\
   tinylab train                                    digits, in seconds, offline

@@ -13,9 +13,10 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from tinylab import runs
-from tinylab.compose import explain, groups, to_config
+from tinylab.compose import explain, to_config
 from tinylab.config import Config, run_id
 from tinylab.errors import UserError
+from tinylab.groups import groups
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,141 @@
+"""``tinylab completion``: what the TAB key offers in bash, zsh and fish.
+
+The shell's part is small: it asks ``tinylab completion answer`` with the line up to the cursor,
+and where nothing is answered it offers files. Hydra's own completion knows no commands. Without
+Hydra and torch an answer takes a tenth of a second.
+"""
+
+import contextlib
+import importlib
+import io
+import math
+from collections.abc import Iterable, Iterator, Sequence
+
+from tinylab.commands import COMMANDS
+from tinylab.commands.parser import Parser
+from tinylab.compare.schema import defaults
+from tinylab.config import shown
+from tinylab.console import say
+from tinylab.groups import choices, groups
+
+BASH = """\
+_tinylab() {
+    local line="${COMP_LINE:0:COMP_POINT}"
+    local word="${line##*[[:space:]]}"
+    mapfile -t COMPREPLY < <("$1" completion answer "$line" 2>/dev/null)
+    # Where = breaks words, bash wants only what comes after it.
+    if [[ $COMP_WORDBREAKS == *=* && $word == *=* ]]; then
+        COMPREPLY=("${COMPREPLY[@]#"${word%=*}="}")
+    fi
+    if [[ ${#COMPREPLY[@]} == 1 && ${COMPREPLY[0]} == *[=.] ]]; then
+        compopt -o nospace
+    fi
+}
+complete -o default -F _tinylab tinylab"""
+ZSH = """\
+#compdef tinylab
+_tinylab() {
+    local line="${(j: :)words[1,CURRENT-1]} $PREFIX"
+    local -a answers=(${(f)"$($words[1] completion answer "$line" 2>/dev/null)"})
+    if (( ! $#answers )); then
+        compset -P '*='
+        _files
+        return
+    fi
+    compadd -S '' -- ${(M)answers:#*[=.]}
+    compadd -- ${answers:#*[=.]}
+}
+(( $+functions[compdef] )) || { autoload -U compinit && compinit }
+compdef _tinylab tinylab"""
+FISH = """\
+function __tinylab
+    set -l answers (tinylab completion answer (commandline -cp | string collect) 2>/dev/null)
+    if test (count $answers) -gt 0
+        printf '%s\\n' $answers
+    else
+        set -l key (string match -r '.*=' -- (commandline -ct))
+        set -l path (string replace -r '.*=' '' -- (commandline -ct))
+        printf '%s\\n' "$key"(__fish_complete_path $path)
+    end
+end
+complete -c tinylab -f -a '(__tinylab)'"""
+# Shell -> its part, and how it is made to last.
+SCRIPTS = {
+    "bash": (BASH, "tinylab completion bash >> ~/.bashrc"),
+    "zsh": (ZSH, "tinylab completion zsh >> ~/.zshrc"),
+    "fish": (FISH, "tinylab completion fish > ~/.config/fish/completions/tinylab.fish"),
+}
+TRAIN_FLAGS = ("--help", "--from", "--multirun", "--cfg", "--info", "--resolve", "--hydra-help")
+# Command -> how many words stand before its first config key.
+WITH_KEYS = {"train": 1, "evaluate": 2, "list": 1, "remove": 1}
+
+
+def main(arguments: list[str]) -> None:
+    """Run the command: print a shell's part, or answer it."""
+    if arguments[:1] == ["answer"]:
+        for answer in answers(" ".join(arguments[1:])):
+            say(answer)
+        return
+    parser = Parser(
+        prog="tinylab completion",
+        description="Print what makes the TAB key complete commands, config keys and options.",
+        epilog="to make it last: " + "; ".join(lasting for _, lasting in SCRIPTS.values()),
+    )
+    parser.add_argument("shell", choices=SCRIPTS)
+    say(SCRIPTS[parser.parse_args(arguments).shell][0])
+
+
+def answers(line: str) -> list[str]:
+    """What the last word of a command line, as far as it is typed, may become."""
+    words = line.split()
+    word = "" if line[-1:].isspace() else words.pop()
+    return sorted({found for found in _candidates(words[1:], word) if found.startswith(word)})
+
+
+def _candidates(words: Sequence[str], word: str) -> Iterable[str]:
+    """What may follow ``words``; ``word`` is the beginning of it."""
+    if not words:
+        return [*COMMANDS, "--help", "--version"]
+    if words[0] not in COMMANDS:
+        return []
+    if word.startswith("-"):
+        return TRAIN_FLAGS if words[0] == "train" else _flags(words[0])
+    if words[0] == "completion":
+        return SCRIPTS
+    if len(words) < WITH_KEYS.get(words[0], math.inf) or words[-1] == "--from":
+        return []
+    return _values(word) if "=" in word else _keys(words, word)
+
+
+def _flags(command: str) -> list[str]:
+    """The flags of a command that reads its arguments with Parser."""
+    text = io.StringIO()
+    with contextlib.redirect_stdout(text), contextlib.suppress(SystemExit):
+        importlib.import_module(f"tinylab.commands.{command}").main(["--flags"])
+    return text.getvalue().split()
+
+
+def _keys(words: Sequence[str], word: str) -> Iterator[str]:
+    """Groups, sections and keys; those of a section once its name and a dot are typed."""
+    section, dot, _ = word.partition(".")
+    chosen = [name for name in choices(section) if f"{section}={name}" in words] if dot else []
+    if not dot:
+        yield from (f"{group}=" for group in groups())
+    for key, choice in defaults():
+        if not dot:
+            yield f"{key.partition('.')[0]}." if "." in key else f"{key}="
+        elif key.startswith(f"{section}.") and (not chosen or choice in ("", *chosen)):
+            yield f"{key}="
+
+
+def _values(word: str) -> list[str]:
+    """The options of a group, or the defaults of a key; in a sweep after a comma too."""
+    key, _, value = word.partition("=")
+    if key in groups():
+        known = choices(key)
+    else:
+        values = [default for (name, _), default in defaults().items() if name == key]
+        known = [shown(value) for value in values if value is not None]
+        known += ["true", "false"] if any(isinstance(value, bool) for value in values) else []
+    before = value[: value.rfind(",") + 1]
+    return [f"{key}={before}{option}" for option in known]
