@@ -109,3 +109,18 @@ def test_a_recipe_says_its_command_and_composes(name: str) -> None:
     assert config.dataset.name == name.partition("_")[0]
     if name.endswith("_best"):
         assert config.train.weights == "last"  # nothing is left to choose once it runs
+
+
+def test_digits_best_in_short_reaches_its_floor(tmp_path: Path) -> None:
+    """6 of 60 epochs; the whole recipe has 99.8 %."""
+    result = result_of(tmp_path, "experiment=digits_best", "train.epochs=6", "threads=1")
+    assert result["test"]["accuracy"] > 0.95
+
+
+def test_mnist_fast_in_short_reaches_its_floor(tmp_path: Path, real_data: Path) -> None:
+    """3 of 10 epochs on 600 images a class; a linear model has 92 % with all 60,000."""
+    short = ["split.train_per_class=600", "train.epochs=3", "train.tta=none", "threads=1"]
+    result = result_of(tmp_path, "experiment=mnist_fast", *short)
+    assert result["dataset"]["num_train"] == 6000
+    assert result["test"]["num"] == 10_000
+    assert result["test"]["accuracy"] > 0.95

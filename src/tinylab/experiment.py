@@ -264,13 +264,10 @@ def _evaluate(
     started = time.perf_counter()
     model = training.tested()
     parts = {name: part for name, part in prepared.parts.items() if len(part)}
-    tested = {name: train.evaluate(model, part, recipe) for name, part in parts.items()}
-    plain: dict[str, Evaluation] = {}
-    if config.train.tta != "none":
-        plain = {name: tested[name] for name in ("val", "test") if name in tested}
-        for name in plain:
-            tested[name] = train.evaluate(model, parts[name], recipe, config.train.tta)
-    test = tested["test"]
+    plain = {name: train.evaluate(model, part, recipe) for name, part in parts.items()}
+    augmented = _with_views(parts, model, recipe)
+    evaluations = {**plain, **augmented}
+    test = evaluations["test"]
     labels = splits.data.labels[splits.split.test]
     matrix = metrics.confusion_matrix(labels, test.predicted, recipe.num_classes)
     train_seconds = sum(row["seconds"] for row in training.history)
@@ -291,7 +288,10 @@ def _evaluate(
             "image_shape": [C, H, W],
         },
         "split_sha256": splits.split.sha256(),
-        **{part: tested[part].score.as_dict() if part in tested else None for part in PARTS},
+        **{
+            name: evaluations[name].score.as_dict() if name in evaluations else None
+            for name in PARTS
+        },
         "confusion": matrix.tolist(),
         "best_epoch": training.best["epoch"] if training.best is not None else training.epoch,
         "epochs": training.epoch,
@@ -310,12 +310,21 @@ def _evaluate(
         "failures": failures,
         "resumed_at": training.resumed_at,
     }
-    result |= {f"{name}_plain": evaluation.score.as_dict() for name, evaluation in plain.items()}
+    result |= {f"{name}_plain": plain[name].score.as_dict() for name in augmented}
     result["test"] |= {
         "accuracy_ci95": metrics.wilson_interval(int(matrix.trace()), int(matrix.sum())),
         "per_class_recall": metrics.per_class_recall(matrix),
     }
     return result, test
+
+
+def _with_views(
+    parts: dict[str, Batches], model: nn.Module, recipe: Recipe
+) -> dict[str, Evaluation]:
+    """Validation and test with the test-time augmentation that is asked for; else nothing."""
+    tta = recipe.train.tta
+    asked = [name for name in ("val", "test") if name in parts and tta != "none"]
+    return {name: train.evaluate(model, parts[name], recipe, tta) for name in asked}
 
 
 def weights_sha256(model: nn.Module) -> str:
