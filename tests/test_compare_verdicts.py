@@ -37,7 +37,7 @@ def test_two_single_runs_are_judged_image_by_image(tmp_path: Path) -> None:
     write_run(tmp_path, range(2, 62), model__filters=4)
     write_run(tmp_path, range(12, 94), model__filters=8)
     trial = tried(tmp_path)
-    assert trial.method == "exact McNemar on 100 test images (32 to 10)"
+    assert trial.method == "exact McNemar on 100 test images"
     assert trial.outcome is not None
     assert trial.outcome.p == pytest.approx(stats.binomtest(10, 42).pvalue)
     assert trial.difference == pytest.approx(0.22)
@@ -55,7 +55,7 @@ def test_equal_predictions_show_no_difference(tmp_path: Path) -> None:
 def test_equal_seeds_on_one_test_set_are_paired(tmp_path: Path) -> None:
     write_pairs(tmp_path, [90, 80, 85], [92, 83, 86], "seed")
     trial = tried(tmp_path)
-    assert trial.method == "paired t over 3 seeds"
+    assert trial.method == "paired t over 3 seeds, on one test set"
     assert trial.outcome is not None
     assert trial.outcome.p == pytest.approx(stats.ttest_rel([92, 83, 86], [90, 80, 85]).pvalue)
     assert trial.difference == pytest.approx(0.02)
@@ -64,7 +64,7 @@ def test_equal_seeds_on_one_test_set_are_paired(tmp_path: Path) -> None:
 
 def test_an_official_test_set_pairs_over_split_seeds_without_correction(tmp_path: Path) -> None:
     write_pairs(tmp_path, [90, 80, 85], [92, 83, 86], "split__seed", official_test=True)
-    assert tried(tmp_path).method == "paired t over 3 seeds"
+    assert tried(tmp_path).method == "paired t over 3 seeds, on one test set"
 
 
 def test_random_test_splits_are_paired_with_the_correction(tmp_path: Path) -> None:
@@ -79,15 +79,59 @@ def test_folds_are_splits(tmp_path: Path) -> None:
     assert "over 3 splits" in tried(tmp_path).method
 
 
-def test_the_seeds_of_one_split_are_one_observation(tmp_path: Path) -> None:
-    for split in range(3):
-        rights = [[90, 82, 85][split] + extra for extra in (-2, 2)]
-        write_pairs(tmp_path, rights, [92 + 2 * split] * 2, "seed", split__seed=split)
+def test_splits_crossed_with_seeds_share_their_luck(tmp_path: Path) -> None:
+    gains = [[2, 3, 4], [5, 6, 4]]
+    for split, row in enumerate(gains):
+        write_pairs(tmp_path, [80] * 3, [80 + gain for gain in row], "seed", split__seed=split)
     trial = tried(tmp_path)
-    assert trial.method.endswith("over 3 splits, each the mean of its seeds")
-    expected = statistics.corrected_t([0.92 - 0.9, 0.94 - 0.82, 0.96 - 0.85], 1 / 9)
+    assert trial.method == (
+        "min F' (Clark 1973) over 2 splits and 3 seeds, "
+        "corrected for resampling (Nadeau and Bengio 2003)"
+    )
+    shares = {(str(i), str(j)): g / 100 for i, row in enumerate(gains) for j, g in enumerate(row)}
+    expected = statistics.crossed_t(shares, 1 / 9)
     assert trial.outcome is not None
-    assert trial.outcome.p == pytest.approx(expected.p)
+    assert (trial.outcome.p, trial.outcome.low) == pytest.approx((expected.p, expected.low))
+    assert "more splits and as many more seeds" in trial.otherwise or "would not" in trial.otherwise
+
+
+def test_an_official_test_set_crosses_without_correction(tmp_path: Path) -> None:
+    for split, row in enumerate([[2, 3, 4], [5, 6, 4]]):
+        rights = [80 + gain for gain in row]
+        more = {"split__seed": split, "official_test": True}
+        write_pairs(tmp_path, [80] * 3, rights, "seed", **more)
+    assert tried(tmp_path).method == "min F' (Clark 1973) over 2 splits and 3 seeds"
+
+
+def test_only_the_seeds_that_both_have_count_in_each_split(tmp_path: Path) -> None:
+    for split in range(3):
+        write_pairs(tmp_path, [80, 90, 70], [82 + split], "seed", split__seed=split)
+    trial = tried(tmp_path)
+    assert trial.difference == pytest.approx(0.03)
+    assert trial.method.endswith("over 3 splits")
+
+
+def test_splits_without_a_common_seed_are_refused(tmp_path: Path) -> None:
+    for split in range(3):
+        write_run(tmp_path, model__filters=4, split__seed=split, seed=0)
+        write_run(tmp_path, model__filters=8, split__seed=split, seed=1)
+    assert "have a training seed in common" in tried(tmp_path).otherwise
+
+
+def test_unpaired_factorials_are_refused(tmp_path: Path) -> None:
+    for split in range(2):
+        for seed in range(2):
+            more = {"split__seed": split, "official_test": True}
+            write_run(tmp_path, 80 + seed, model__filters=4, seed=seed, **more)
+            write_run(tmp_path, 80 + split, model__filters=8, seed=seed + 2, **more)
+    assert "splits crossed with seeds" in tried(tmp_path).otherwise
+
+
+def test_ranks_are_refused_where_pairs_are_not_independent(tmp_path: Path) -> None:
+    write_pairs(tmp_path, [90, 80, 85], [92, 83, 86], "split__seed")
+    assert tried(tmp_path, "wilcoxon").otherwise == (
+        "not tested: Wilcoxon's test needs independent pairs, and these share splits or images"
+    )
 
 
 def test_only_the_splits_that_both_have_count(tmp_path: Path) -> None:
@@ -104,7 +148,7 @@ def test_one_common_split_leaves_two_single_runs(tmp_path: Path) -> None:
 def test_unequal_seeds_on_one_test_set_are_welchs(tmp_path: Path) -> None:
     write_pairs(tmp_path, [90, 80, 85, 88], [95, 93, 96], "seed")
     trial = tried(tmp_path)
-    assert trial.method == "Welch's t over 3 and 4 unpaired seeds"
+    assert trial.method == "Welch's t over 3 and 4 unpaired seeds, on one test set"
     expected = stats.ttest_ind([95, 93, 96], [90, 80, 85, 88], equal_var=False)
     assert trial.outcome is not None
     assert trial.outcome.p == pytest.approx(expected.pvalue)
@@ -117,7 +161,10 @@ def test_unequal_seeds_on_one_test_set_are_welchs(tmp_path: Path) -> None:
 def test_wilcoxon_on_request(tmp_path: Path) -> None:
     write_pairs(tmp_path, [80, 80, 80, 80, 80, 80], [81, 82, 83, 84, 85, 86], "seed")
     trial = tried(tmp_path, "wilcoxon")
-    assert trial.method == "Wilcoxon signed-rank over 6 seeds"
+    assert (
+        trial.method
+        == "Wilcoxon signed-rank over 6 seeds (the interval is Student's), on one test set"
+    )
     assert trial.outcome is not None
     assert trial.outcome.p == pytest.approx(2 / 2**6)
 
@@ -132,8 +179,8 @@ def test_too_few_pairs_for_wilcoxon_are_said(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("eights", "words"),
     [
-        ([80, 70], "not tested: equal accuracy on each of 2 seeds"),
-        ([83, 73], "not tested: the same +3.00 points on each of 2 seeds"),
+        ([80, 70], "not tested: equal accuracy in each of 2 pairs"),
+        ([83, 73], "not tested: the same +3.00 points in each of 2 pairs"),
     ],
 )
 def test_differences_without_spread_are_not_tested(
@@ -204,7 +251,7 @@ def test_pooled_settings_are_paired_by_all_that_varies_in_them(tmp_path: Path) -
                 )
     made = settings_of(tmp_path, "model.filters")
     trial = try_out(made[8], made[4])
-    assert trial.method == "paired t over 4 seeds"
+    assert trial.method == "paired t over 4 seeds, on one test set"
     assert trial.outcome is not None
     assert trial.outcome.p == pytest.approx(stats.ttest_1samp([5, 10, 5, 10], 0).pvalue)
 

@@ -3,6 +3,7 @@
 # Command -> what it does, in the order of the help.
 COMMANDS = {
     "train": "train one config, or with -m a sweep",
+    "compare": "settings with intervals over their seeds, and which beats which",
     "verify": "prove that a run, killed and resumed here, ends with the same bits",
     "list": "show what runs there are, by config and figures",
     "remove": "delete runs, or decoded images, after asking",

@@ -7,7 +7,8 @@ from typing import Any
 
 from tinylab.config import Config
 
-SEEDS = ("split.seed", "split.fold", "seed")  # what is repeated, and no setting
+SPLIT_SEEDS = ("split.seed", "split.fold")
+SEEDS = (*SPLIT_SEEDS, "seed")  # what is repeated, and no setting
 
 
 @cache

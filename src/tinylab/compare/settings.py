@@ -8,7 +8,8 @@ from statistics import fmean
 from typing import Any
 
 from tinylab.compare.collect import Run
-from tinylab.compare.schema import SEEDS, defaults
+from tinylab.compare.schema import SEEDS, SPLIT_SEEDS, defaults
+from tinylab.compare.statistics import Cell
 from tinylab.config import did_you_mean, shown
 from tinylab.errors import UserError
 
@@ -36,11 +37,6 @@ class Setting:
             return f"{values['dataset']} {values['model']}"
         return " ".join(f"{key}={shown(value)}" for key, value in self.values.items())
 
-    def figures(self, name: str) -> list[float] | None:
-        """A figure of every run, in the runs' order; None where a run has none."""
-        found = [value for run in self.runs if (value := run.figure(name)) is not None]
-        return found if len(found) == len(self.runs) else None
-
     @cached_property
     def by_test_set(self) -> dict[str, tuple[Run, ...]]:
         """The runs by the images that they were tested on."""
@@ -48,6 +44,33 @@ class Setting:
         for run in self.runs:
             found.setdefault(run.test_set, []).append(run)
         return {test_set: tuple(inner) for test_set, inner in found.items()}
+
+    @cached_property
+    def pooled(self) -> list[str]:
+        """The keys beside the seeds in which the runs differ: what ``--group-by`` left out."""
+        return [key for key in varied([run.values for run in self.runs]) if key not in SEEDS]
+
+    @cached_property
+    def cells(self) -> dict[Cell, Run]:
+        """The runs by what is repeated."""
+        return cells(self.runs, self.pooled)
+
+    def figures(self, name: str) -> dict[Cell, float] | None:
+        """A figure of every run, by what is repeated; None where a run does not have it."""
+        found = {cell: run.figure(name) for cell, run in self.cells.items()}
+        known = {cell: value for cell, value in found.items() if value is not None}
+        return known if len(known) == len(found) else None
+
+
+def cells(runs: Iterable[Run], pooled: Sequence[str] = ()) -> dict[Cell, Run]:
+    """Runs of one setting by what is repeated: the split, and the seed with what was pooled."""
+    return {
+        (
+            _text([run.values.get(key) for key in SPLIT_SEEDS]),
+            _text([run.values.get(key) for key in ("seed", *pooled)]),
+        ): run
+        for run in runs
+    }
 
 
 def families(runs: Iterable[Run]) -> list[list[Run]]:
@@ -140,7 +163,7 @@ def _rank(setting: Setting, metric: str) -> tuple[bool, float, float]:
     accuracies, losses = setting.figures("val_accuracy"), setting.figures("val_loss")
     if accuracies is None or losses is None:
         return True, 0.0, 0.0
-    accuracy, loss = -fmean(accuracies), fmean(losses)
+    accuracy, loss = -fmean(accuracies.values()), fmean(losses.values())
     return (False, loss, accuracy) if metric == "val_loss" else (False, accuracy, loss)
 
 

@@ -5,9 +5,9 @@ Both take most of a second to import, and a list of runs needs neither.
 
 import bisect
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import fmean, stdev
+from statistics import fmean, stdev, variance
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -15,14 +15,16 @@ from numpy.typing import ArrayLike, NDArray
 LEVEL = 0.95  # of every interval
 ALPHA = 0.05  # of every test
 POWER = 0.8
+Cell = tuple[str, str]  # the split and the training seed of a run, as texts
+Cells = Mapping[Cell, float]  # a figure of each run
 MOST = 1024  # repetitions that are thought of when asking how many would be enough
 
 
 @dataclass(frozen=True)
 class Summary:
-    """A figure over ``num`` repetitions: mean, standard deviation, 95 % interval of the mean.
+    """A figure over ``num`` runs: mean, standard deviation (n - 1), 95 % interval of the mean.
 
-    With one repetition there is no spread: ``std``, ``low`` and ``high`` are None.
+    With one run there is no spread: ``std``, ``low`` and ``high`` are None.
     """
 
     num: int
@@ -42,15 +44,61 @@ class Outcome:
     p: float
 
 
-def summarize(values: Sequence[float]) -> Summary:
-    """Mean, standard deviation (of n - 1) and Student's t interval of one or more values."""
+def design(cells: Collection[Cell]) -> tuple[int, int]:
+    """The number of splits and of seeds."""
+    return len({split for split, _ in cells}), len({seed for _, seed in cells})
+
+
+def is_crossed(cells: Collection[Cell]) -> bool:
+    """Whether some splits, or seeds, come more than once, and neither is one alone."""
+    return len(cells) > min(design(cells)) > 1
+
+
+def summarize(cells: Cells) -> Summary:
+    """A figure of one or more runs, by their split and seed: mean, sd, interval of the mean.
+
+    The interval is Student's t over the runs, or over splits and seeds where these are crossed.
+    """
+    values = list(cells.values())
+    mean = fmean(values)
     if len(values) < 2:
-        return Summary(len(values), fmean(values), None, None, None)
+        return Summary(1, mean, None, None, None)
     from scipy import stats
 
-    mean, std = fmean(values), stdev(values)
-    half = float(stats.t.ppf((1 + LEVEL) / 2, len(values) - 1)) * std / math.sqrt(len(values))
+    std = stdev(values)
+    error, freedom = std / math.sqrt(len(values)), len(values) - 1.0
+    if is_crossed(cells):
+        error, freedom = crossed_error(cells)
+    half = float(stats.t.ppf((1 + LEVEL) / 2, freedom)) * error
     return Summary(len(values), mean, std, mean - half, mean + half)
+
+
+def crossed_error(cells: Cells, test_train_ratio: float = 0.0) -> tuple[float, float]:
+    """The standard error of the mean over crossed splits and seeds, and its degrees of freedom.
+
+    Runs of one split share its luck, and runs of one seed that of the seed, so they are not
+    independent. The variances of the mean over splits and over seeds are added, with the degrees
+    of freedom of such a sum, as in the quasi-F ratio min F' (Clark, Journal of Verbal Learning
+    and Verbal Behavior 12, 1973); ``test_train_ratio`` as in ``corrected_t``. With no difference
+    at all, a test at 5 % by this error rejects 0.4 to 6.5 % of simulated factorials of 2 x 2 to
+    10 x 10, the plain t test over all runs up to 57 %.
+    """
+    by_split, by_seed = _margin(cells, 0), _margin(cells, 1)
+    a, b = len(by_split), len(by_seed)
+    of_split, of_seed = variance(by_split) * (1 / a + test_train_ratio), variance(by_seed) / b
+    total = of_split + of_seed
+    least = variance(cells.values()) / len(cells)  # where all is interaction of split and seed
+    if total <= least:
+        return math.sqrt(least), min(a, b) - 1.0
+    return math.sqrt(total), total**2 / (of_split**2 / (a - 1) + of_seed**2 / (b - 1))
+
+
+def _margin(cells: Cells, axis: int) -> list[float]:
+    """The means of the cells of each split (axis 0) or of each seed (axis 1)."""
+    levels: dict[str, list[float]] = {}
+    for cell, value in cells.items():
+        levels.setdefault(cell[axis], []).append(value)
+    return [fmean(values) for values in levels.values()]
 
 
 def wilson(num_correct: float, num: float) -> tuple[float, float]:
@@ -71,10 +119,8 @@ def paired_t(differences: Sequence[float]) -> Outcome:
     from scipy import stats
 
     result = stats.ttest_1samp(differences, 0.0)
-    interval = result.confidence_interval(LEVEL)
-    return Outcome(
-        fmean(differences), float(interval.low), float(interval.high), float(result.pvalue)
-    )
+    low, high = result.confidence_interval(LEVEL)
+    return Outcome(fmean(differences), float(low), float(high), float(result.pvalue))
 
 
 def corrected_t(differences: Sequence[float], test_train_ratio: float) -> Outcome:
@@ -84,13 +130,22 @@ def corrected_t(differences: Sequence[float], test_train_ratio: float) -> Outcom
     so that they are not independent: the variance of their mean is taken as
     (1/n + num_test/num_train) s^2 in place of s^2/n.
     """
+    n = len(differences)
+    error = stdev(differences) * math.sqrt(1 / n + test_train_ratio)
+    return _t_test(fmean(differences), error, n - 1)
+
+
+def crossed_t(differences: Cells, test_train_ratio: float) -> Outcome:
+    """The t test of differences over crossed splits and seeds, by ``crossed_error``."""
+    error, freedom = crossed_error(differences, test_train_ratio)
+    return _t_test(fmean(differences.values()), error, freedom)
+
+
+def _t_test(mean: float, error: float, freedom: float) -> Outcome:
     from scipy import stats
 
-    n, mean = len(differences), fmean(differences)
-    scale = stdev(differences) * math.sqrt(1 / n + test_train_ratio)
-    low, high = stats.t.interval(LEVEL, n - 1, loc=mean, scale=scale)
-    p = 2 * stats.t.sf(abs(mean) / scale, n - 1)
-    return Outcome(mean, float(low), float(high), float(p))
+    low, high = stats.t.interval(LEVEL, freedom, loc=mean, scale=error)
+    return Outcome(mean, float(low), float(high), float(2 * stats.t.sf(abs(mean) / error, freedom)))
 
 
 def welch(first: Sequence[float], second: Sequence[float]) -> Outcome:

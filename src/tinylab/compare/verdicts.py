@@ -1,20 +1,19 @@
 """Which of two settings is better on the test set, and how sure that is.
 
 Single runs are judged by the images they have right, settings with repetitions by the accuracies
-of their runs: paired by seed where all were tested on the same images, and by split where the
-split decides the test images, for then a difference on one split is one observation.
+of their runs, paired by split and seed. Pairs that are tested on other images each time, or that
+share a split or a seed, are not independent, and the test that is chosen knows it.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean, stdev, variance
 
 from tinylab.compare import statistics
 from tinylab.compare.collect import Run
-from tinylab.compare.schema import SEEDS
-from tinylab.compare.settings import Setting, varied
-from tinylab.compare.statistics import Outcome
+from tinylab.compare.settings import Setting, cells
+from tinylab.compare.statistics import Cell, Cells, Outcome
 
 DETECT = 0.01  # one point of accuracy: what a verdict without difference speaks of
 TESTS = ("t", "wilcoxon")
@@ -82,33 +81,38 @@ def judge(pairs: Pairs, test: str = "t") -> list[Verdict]:
 
 def try_out(first: Setting, second: Setting, test: str = "t") -> Trial:
     """The test that the design of two settings allows, on the test sets that both have."""
-    common = [test_set for test_set in first.by_test_set if test_set in second.by_test_set]
+    common = first.by_test_set.keys() & second.by_test_set.keys()
     if not common:
         return _refused("they have no test split in common")
-    if len(common) > 1:
-        return _by_split(first, second, common, test)
-    a, b = first.by_test_set[common[0]], second.by_test_set[common[0]]
+    a, b = ([run for run in each.runs if run.test_set in common] for each in (first, second))
     if len(a) == len(b) == 1:
         return _single(a[0], b[0])
-    if min(len(a), len(b)) == 1:
-        return _refused("one of them has a single run, whose spread over seeds is not known")
-    keys = [*SEEDS, *varied([run.values for run in a]), *varied([run.values for run in b])]
-    by_seed, other_by_seed = _by_values(a, keys), _by_values(b, keys)
-    if by_seed.keys() == other_by_seed.keys():
-        return _paired([(by_seed[key], other_by_seed[key]) for key in by_seed], test)
-    return _unpaired(a, b, test)
+    pooled = list(dict.fromkeys(first.pooled + second.pooled))
+    by_cell, other_by_cell = cells(a, pooled), cells(b, pooled)
+    both = [cell for cell in by_cell if cell in other_by_cell]
+    differences = {cell: _accuracy(by_cell[cell]) - _accuracy(other_by_cell[cell]) for cell in both}
+    if len(common) > 1:
+        if len({split for split, _ in both}) < 2:
+            return _refused("fewer than two of their test splits have a training seed in common")
+        return _of_differences(differences, _test_train_ratio([*a, *b]), test)
+    if len(both) == len(a) == len(b):
+        return _of_differences(differences, 0.0, test)
+    return _unpaired(by_cell, other_by_cell, test)
 
 
 def _refused(reason: str) -> Trial:
     return Trial("", None, None, f"not compared: {reason}")
 
 
-def _accuracy(runs: Sequence[Run]) -> float:
-    return fmean(run.result["test"]["accuracy"] for run in runs)
+def _accuracy(run: Run) -> float:
+    return float(run.result["test"]["accuracy"])
 
 
-def _by_values(runs: Sequence[Run], keys: Sequence[str]) -> dict[tuple[str, ...], Run]:
-    return {tuple(repr(run.values.get(key)) for key in keys): run for run in runs}
+def _test_train_ratio(runs: Sequence[Run]) -> float:
+    datasets = [run.result["dataset"] for run in runs]
+    return fmean(each["num_test"] for each in datasets) / fmean(
+        each["num_train"] for each in datasets
+    )
 
 
 def _single(a: Run, b: Run) -> Trial:
@@ -119,54 +123,63 @@ def _single(a: Run, b: Run) -> Trial:
     right = first["predicted"] == first["label"]
     other_right = second["predicted"] == second["label"]
     outcome = statistics.mcnemar(right, other_right)
-    counts = f"{int((right & ~other_right).sum())} to {int((other_right & ~right).sum())}"
-    method = f"exact McNemar on {len(right):,} test images ({counts})"
+    method = f"exact McNemar on {len(right):,} test images"
     return Trial(method, outcome.difference, outcome, "more seeds of both would tell more")
 
 
-def _paired(pairs: Sequence[tuple[Run, Run]], test: str) -> Trial:
-    differences = [_accuracy([a]) - _accuracy([b]) for a, b in pairs]
-    return _of_differences(differences, "seed", 0.0, test)
-
-
-def _by_split(first: Setting, second: Setting, common: Sequence[str], test: str) -> Trial:
-    runs = [run for each in common for run in (*first.by_test_set[each], *second.by_test_set[each])]
-    num_test, num_train = (
-        fmean(run.result["dataset"][part] for run in runs) for part in ("num_test", "num_train")
-    )
-    differences = [
-        _accuracy(first.by_test_set[each]) - _accuracy(second.by_test_set[each]) for each in common
-    ]
-    trial = _of_differences(differences, "split", num_test / num_train, test)
-    if len(runs) == 2 * len(common):
-        return trial
-    return replace(trial, method=f"{trial.method}, each the mean of its seeds")
-
-
-def _of_differences(
-    differences: Sequence[float], unit: str, test_train_ratio: float, test: str
-) -> Trial:
-    """The test of paired differences; a ratio above 0 says that they are of random splits."""
-    n, mean = len(differences), fmean(differences)
-    if not statistics.have_spread(differences):
+def _of_differences(differences: Cells, test_train_ratio: float, test: str) -> Trial:
+    """The test of paired differences; a ratio above 0 says that their test sets differ."""
+    values = list(differences.values())
+    n, mean = len(values), fmean(values)
+    if not statistics.have_spread(values):
         same = "equal accuracy" if abs(mean) < 1e-12 else f"the same {points(mean)} points"
-        return Trial("", mean, None, f"not tested: {same} on each of {n} {unit}s")
-    outcome = statistics.paired_t(differences)
-    method = "paired t"
-    if test_train_ratio > 0:
-        outcome = statistics.corrected_t(differences, test_train_ratio)
-        method = "corrected resampled t (Nadeau and Bengio 2003)"
-    needed = statistics.pairs_needed(stdev(differences), DETECT, test_train_ratio)
-    advice = _more(needed, n, unit)
+        return Trial("", mean, None, f"not tested: {same} in each of {n} pairs")
     if test == "wilcoxon":
-        outcome = replace(outcome, p=statistics.wilcoxon(differences))
-        method = "Wilcoxon signed-rank"
-        advice = advice if n >= LEAST_RANKS else f"it takes {LEAST_RANKS} {unit}s to show any"
-    return Trial(f"{method} over {n} {unit}s", mean, outcome, advice)
+        return _by_ranks(values, test_train_ratio == 0 and not statistics.is_crossed(differences))
+    if statistics.is_crossed(differences):
+        return _crossed(differences, test_train_ratio)
+    needed = statistics.pairs_needed(stdev(values), DETECT, test_train_ratio)
+    if test_train_ratio > 0:
+        method = f"corrected resampled t (Nadeau and Bengio 2003) over {n} splits"
+        outcome = statistics.corrected_t(values, test_train_ratio)
+        return Trial(method, mean, outcome, _more(needed, n, "split"))
+    method = f"paired t over {n} seeds, on one test set"
+    return Trial(method, mean, statistics.paired_t(values), _more(needed, n, "seed"))
 
 
-def _unpaired(a: Sequence[Run], b: Sequence[Run], test: str) -> Trial:
-    first, second = ([run.result["test"]["accuracy"] for run in runs] for runs in (a, b))
+def _by_ranks(differences: Sequence[float], are_independent: bool) -> Trial:
+    n, mean = len(differences), fmean(differences)
+    if not are_independent:
+        reason = "Wilcoxon's test needs independent pairs, and these share splits or images"
+        return Trial("", mean, None, f"not tested: {reason}")
+    outcome = replace(statistics.paired_t(differences), p=statistics.wilcoxon(differences))
+    method = f"Wilcoxon signed-rank over {n} seeds (the interval is Student's), on one test set"
+    needed = statistics.pairs_needed(stdev(differences), DETECT)
+    few = f"it takes {LEAST_RANKS} seeds to show any"
+    return Trial(method, mean, outcome, few if n < LEAST_RANKS else _more(needed, n, "seed"))
+
+
+def _crossed(differences: Cells, test_train_ratio: float) -> Trial:
+    splits, seeds = statistics.design(differences)
+    outcome = statistics.crossed_t(differences, test_train_ratio)
+    method = f"min F' (Clark 1973) over {splits} splits and {seeds} seeds"
+    if test_train_ratio > 0:
+        method += ", corrected for resampling (Nadeau and Bengio 2003)"
+    # As if each of the fewer levels brought one independent difference.
+    fewer = min(splits, seeds)
+    error, _ = statistics.crossed_error(differences, test_train_ratio)
+    std = error / math.sqrt(1 / fewer + test_train_ratio)
+    needed = statistics.pairs_needed(std, DETECT, test_train_ratio)
+    advice = _more(needed, fewer, "split", " and as many more seeds")
+    return Trial(method, outcome.difference, outcome, advice)
+
+
+def _unpaired(a: Mapping[Cell, Run], b: Mapping[Cell, Run], test: str) -> Trial:
+    if min(len(a), len(b)) == 1:
+        return _refused("one of them has a single run, whose spread over seeds is not known")
+    if statistics.is_crossed(dict.fromkeys((*a, *b), 0.0)):
+        return _refused("splits crossed with seeds are compared in pairs, and theirs differ")
+    first, second = ([_accuracy(run) for run in runs.values()] for runs in (a, b))
     difference = fmean(first) - fmean(second)
     if not (statistics.have_spread(first) or statistics.have_spread(second)):
         return Trial("", difference, None, "not tested: no spread over the seeds of either")
@@ -174,23 +187,23 @@ def _unpaired(a: Sequence[Run], b: Sequence[Run], test: str) -> Trial:
     method = "Welch's t"
     if test == "wilcoxon":
         outcome = replace(outcome, p=statistics.mann_whitney(first, second))
-        method = "Mann-Whitney's rank-sum"
+        method = "Mann-Whitney's rank-sum (the interval is Welch's)"
     std = math.sqrt((variance(first) + variance(second)) / 2)
     smaller = min(len(first), len(second))
     advice = _more(statistics.group_size_needed(std, DETECT), smaller, "seed", " of each")
     seeds = f"{len(first)} and {len(second)} unpaired seeds"
-    return Trial(f"{method} over {seeds}", difference, outcome, advice)
+    return Trial(f"{method} over {seeds}, on one test set", difference, outcome, advice)
 
 
-def _more(needed: int | None, have: int, unit: str, of_each: str = "") -> str:
+def _more(needed: int | None, have: int, unit: str, besides: str = "") -> str:
     """What it takes to show a difference of DETECT."""
     shows = f"detect {DETECT * 100:.0f} point with {statistics.POWER * 100:.0f} % power"
     if needed is None:
-        return f"{statistics.MOST:,} {unit}s{of_each} would not {shows}"
+        return f"{statistics.MOST:,} {unit}s would not {shows}"
     if needed <= have:
-        return f"these {have} {unit}s{of_each} would {shows}"
+        return f"as many as these {shows}"
     plural = "s" if needed > have + 1 else ""
-    return f"{needed - have} more {unit}{plural}{of_each} would {shows}"
+    return f"{needed - have} more {unit}{plural}{besides} would {shows}"
 
 
 def points(difference: float) -> str:

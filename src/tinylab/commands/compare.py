@@ -1,0 +1,79 @@
+"""``tinylab compare``: runs grouped by everything but their seeds, with intervals and verdicts."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from tinylab.commands.parser import Parser
+from tinylab.compare import formats, show
+from tinylab.compare.collect import Skipped, collect
+from tinylab.compare.comparison import Comparison, compare
+from tinylab.compare.differences import differences
+from tinylab.compare.settings import METRICS
+from tinylab.compare.tables import as_markdown, on_screen
+from tinylab.compare.verdicts import TESTS
+from tinylab.console import say
+from tinylab.errors import UserError
+
+FORMATS = ("table", "markdown", "csv", "json")
+EXAMPLES = """\
+examples:
+  tinylab compare outputs                               all finished runs
+  tinylab compare outputs/sweeps/NAME --format markdown
+  tinylab compare outputs --group-by model.filters      all else in one pot
+  tinylab compare outputs --pair model=mlp model=baseline
+  tinylab compare --diff outputs/runs/ONE outputs/runs/OTHER"""
+
+
+def main(arguments: list[str]) -> None:
+    """Run the command. Raises UserError for what the user can mend."""
+    options = _parser().parse_args(arguments)
+    if options.diff is not None:
+        for line in differences(*options.diff):
+            say(line)
+        return
+    if not options.paths:
+        raise UserError("tinylab compare: expected a PATH, such as outputs")
+    found, skipped = collect(options.paths)
+    if not found:
+        reasons = "".join(f"\n  {line}" for line in show.left_out(skipped))
+        raise UserError(f"no finished run in {', '.join(options.paths)}{reasons}")
+    by = None if options.group_by is None else options.group_by.split(",")
+    comparisons = compare(
+        found, by, options.metric, options.pair, options.test, with_variance=options.variance
+    )
+    _present(options.format, comparisons, skipped)
+
+
+def _parser() -> Parser:
+    parser = Parser(
+        prog="tinylab compare",
+        description="Runs grouped by every config value but the seeds: means, intervals, verdicts.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("paths", nargs="*", metavar="PATH", help="folders of runs or sweeps, outputs, or globs")
+    add("--format", choices=FORMATS, default="table", help="what to print (default table)")
+    add("--metric", choices=METRICS, default=METRICS[0], help="what settings are ranked by")
+    add("--group-by", metavar="KEY,KEY", help="the keys that make a setting (default: all)")
+    pair_help = "judge these two, named by letter or values, not the best against all; repeatable"
+    add("--pair", nargs=2, action="append", default=[], metavar=("A", "B"), help=pair_help)
+    add("--test", choices=TESTS, default=TESTS[0], help="how repeated settings are judged")
+    add("--variance", action="store_true", help="how much of the spread is split's and seed's")
+    add("--diff", nargs=2, type=Path, metavar=("A", "B"), help="in what two runs' configs differ")
+    return parser
+
+
+def _present(format: str, comparisons: Sequence[Comparison], skipped: Sequence[Skipped]) -> None:
+    if format == "json":
+        say(formats.as_json(comparisons, skipped))
+    elif format == "csv":
+        say(formats.as_csv(comparisons))
+        for line in show.left_out(skipped):
+            print(line, file=sys.stderr)
+    elif format == "markdown":
+        say("\n".join(as_markdown(show.sections(comparisons, skipped, is_narrow=False))))
+    else:
+        say("\n".join(on_screen(show.sections(comparisons, skipped, is_narrow=True))))

@@ -1,0 +1,82 @@
+"""Tables between words, as lines: aligned for a screen of 100 columns, or as Markdown."""
+
+import textwrap
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+WIDTH = 100
+LEAST = 30  # characters that the words of a last column have at least
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column: a head of two lines, the first of which may be empty, and a text for each row.
+
+    Words are aligned left, and wrapped in the last column; figures are aligned right.
+    """
+
+    head: tuple[str, str]
+    cells: Sequence[str]
+    is_words: bool = False
+
+
+@dataclass(frozen=True)
+class Section:
+    """A table with the words before and after it; each of the three may be empty."""
+
+    words: Sequence[str] = ()
+    table: Sequence[Column] = ()
+    notes: Sequence[str] = ()
+
+
+def on_screen(sections: Iterable[Section]) -> list[str]:
+    """The lines for a screen."""
+    found: list[str] = []
+    for section in sections:
+        for part in (_wrapped(section.words), aligned(section.table), _wrapped(section.notes)):
+            found += [*part, ""] if part else []
+    return found[:-1]
+
+
+def as_markdown(sections: Iterable[Section]) -> list[str]:
+    """The lines of a Markdown text."""
+    found: list[str] = []
+    for section in sections:
+        notes = [f"- {note}" for note in section.notes]
+        for part in ([*section.words], _pipes(section.table), notes):
+            found += [*(line.replace("*", r"\*") for line in part), ""] if part else []
+    return found[:-1]
+
+
+def aligned(columns: Sequence[Column]) -> list[str]:
+    """The lines of a table for the screen."""
+    if not columns:
+        return []
+    widths = [max(map(len, (*column.head, *column.cells))) for column in columns]
+    heads = [head for head in zip(*(column.head for column in columns), strict=True) if any(head)]
+    indent = sum(widths[:-1]) + 2 * len(widths[:-1])
+    found = []
+    for row in [*heads, *zip(*(column.cells for column in columns), strict=True)]:
+        first, *more = [row[-1]]
+        if columns[-1].is_words:
+            first, *more = textwrap.wrap(row[-1], max(WIDTH - indent, LEAST)) or [""]
+        cells = [
+            cell.ljust(width) if column.is_words else cell.rjust(width)
+            for cell, width, column in zip((*row[:-1], first), widths, columns, strict=True)
+        ]
+        found += ["  ".join(cells).rstrip(), *(" " * indent + line for line in more)]
+    return found
+
+
+def _pipes(columns: Sequence[Column]) -> list[str]:
+    """The lines of a table in Markdown."""
+    if not columns:
+        return []
+    heads = [" ".join(column.head).strip().replace(". ", ".") for column in columns]
+    rules = ["---" if column.is_words else "---:" for column in columns]
+    rows = zip(*(column.cells for column in columns), strict=True)
+    return [f"| {' | '.join(cells)} |" for cells in (heads, rules, *rows)]
+
+
+def _wrapped(texts: Iterable[str]) -> list[str]:
+    return [line for text in texts for line in textwrap.wrap(text, WIDTH, subsequent_indent="  ")]

@@ -1,0 +1,309 @@
+"""`tinylab compare` from the command line."""
+
+import csv
+import io
+import json
+import resource
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from compare_kit import edit_result, write_run
+from tinylab import cli
+
+
+def compare(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
+    assert cli.run(["compare", *map(str, arguments)]) == 0
+    return capsys.readouterr().out
+
+
+def as_json(capsys: pytest.CaptureFixture[str], *arguments: object) -> dict[str, Any]:
+    value = json.loads(compare(capsys, *arguments, "--format", "json"))
+    assert set(value) == {"comparisons", "left_out"}
+    return value
+
+
+def refused(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
+    assert cli.run(["compare", *map(str, arguments)]) == 1
+    captured = capsys.readouterr()
+    assert "Traceback" not in captured.err
+    assert captured.out == ""
+    return captured.err
+
+
+@pytest.fixture
+def outputs(tmp_path: Path) -> Path:
+    """Three settings of three seeds; the best by test is not the best by validation."""
+    rights_of = {(4, 0.9): [85, 86, 88], (8, 0.8): [90, 92, 91], (16, 0.7): [60, 60, 60]}
+    for (filters, val), rights in rights_of.items():
+        for seed, right in enumerate(rights):
+            write_run(tmp_path, right, val + seed / 100, model__filters=filters, seed=seed)
+    return tmp_path
+
+
+def test_the_screen_says_how_many_were_tried_before_it_shows_any_test_accuracy(
+    capsys: pytest.CaptureFixture[str], outputs: Path
+) -> None:
+    out = compare(capsys, outputs)
+    lines = out.splitlines()
+    assert lines[0] == "digits: 3 settings tried in 9 runs, ranked by validation accuracy"
+    assert lines[1].startswith("warning: the best test accuracy is not that of the best validation")
+    assert [line.split()[:3] for line in lines if line[:3] in ("A  ", "B  ", "C  ")] == [
+        ["A", "4", "3"],
+        ["B", "8", "3"],
+        ["C", "16", "3"],
+    ]
+    assert "* not for choosing" in out
+    assert "A - B" in out
+    assert "B beats A (p = " in out
+    assert "A - C" in out
+    assert max(map(len, lines)) <= 100
+
+
+def test_the_json_has_every_figure(capsys: pytest.CaptureFixture[str], outputs: Path) -> None:
+    [found] = as_json(capsys, outputs)["comparisons"]
+    assert found["dataset"] == "digits"
+    assert (found["num_settings"], found["num_runs"], found["selected"]) == (3, 9, "A")
+    best = found["settings"][0]
+    assert best["values"] == {"model.filters": 4}
+    assert len(best["runs"]) == 3
+    assert (best["num_splits"], best["num_seeds"]) == (1, 3)
+    assert best["val_accuracy"]["mean"] == pytest.approx(0.91)
+    test = best["test_accuracy"]
+    assert test["mean"] == pytest.approx(259 / 300)
+    assert test["std"] == pytest.approx(0.0152753, abs=1e-7)
+    assert test["high"] - test["mean"] == pytest.approx(4.302653 * 0.0152753 / 3**0.5, abs=1e-6)
+    assert best["one_test_set"]["num"] == 100
+    assert best["one_test_set"]["low"] < test["low"], "100 images are few, three seeds agree"
+    assert best["parameters"]["mean"] == 1234
+    first, second = found["verdicts"]
+    assert (first["first"], first["second"], first["winner"]) == ("A", "B", "B")
+    assert first["about"] == "test_accuracy"
+    assert first["difference"] == pytest.approx(259 / 300 - 273 / 300)
+    assert first["low"] < first["difference"] < first["high"] < 0
+    assert first["p_holm"] > first["p"] or second["p_holm"] > second["p"]
+    assert first["words"].startswith("model.filters=8 beats model.filters=4 (p = ")
+    assert found["variances"] == []
+
+
+def test_the_csv_has_a_line_a_setting(capsys: pytest.CaptureFixture[str], outputs: Path) -> None:
+    rows = list(csv.DictReader(io.StringIO(compare(capsys, outputs, "--format", "csv"))))
+    assert [row["model.filters"] for row in rows] == ["4", "8", "16"]
+    assert float(rows[0]["test_accuracy_mean"]) == pytest.approx(259 / 300)
+    assert rows[0]["seeds"] == "3"
+
+
+def test_markdown_tables_are_whole(capsys: pytest.CaptureFixture[str], outputs: Path) -> None:
+    lines = compare(capsys, outputs, "--format", "markdown").splitlines()
+    tables = [line for line in lines if line.startswith("|")]
+    assert len(tables) == (2 + 3) + (2 + 2)
+    for table in (tables[:5], tables[5:]):
+        assert len({line.count("|") for line in table}) == 1
+    assert "| model.filters | runs |" in tables[0]
+
+
+def test_single_runs_have_no_spread_and_are_judged_by_their_images(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    write_run(tmp_path, 90, 0.9, model__filters=4)
+    write_run(tmp_path, 70, 0.8, model__filters=8)
+    [found] = as_json(capsys, tmp_path)["comparisons"]
+    assert found["settings"][0]["test_accuracy"] == {
+        "num": 1, "mean": 0.9, "std": None, "low": None, "high": None,
+    }  # fmt: skip
+    assert found["verdicts"][0]["method"] == "exact McNemar on 100 test images"
+    assert found["verdicts"][0]["winner"] == "A"
+    row = next(line for line in compare(capsys, tmp_path).splitlines() if line.startswith("A"))
+    assert row.split()[3:8] == ["90.00", "-", "90.00", "-", "-"]
+
+
+def test_what_is_no_finished_run_is_listed_and_left_out(
+    capsys: pytest.CaptureFixture[str], outputs: Path
+) -> None:
+    unfinished = write_run(outputs, seed=9)
+    (unfinished / "result.json").unlink()
+    (outputs / "runs" / "foreign").mkdir()
+    lines = compare(capsys, outputs).splitlines()
+    assert lines[-2:] == [f"left out, unfinished: {unfinished.name}", "left out, no run: foreign"]
+    left_out = as_json(capsys, outputs)["left_out"]
+    assert {entry["reason"] for entry in left_out} == {"unfinished", "no run"}
+    assert cli.run(["compare", str(outputs), "--format", "csv"]) == 0
+    captured = capsys.readouterr()
+    assert "left out" not in captured.out
+    assert "left out" in captured.err
+
+
+def test_many_that_are_left_out_are_counted(
+    capsys: pytest.CaptureFixture[str], outputs: Path
+) -> None:
+    for number in range(8):
+        (outputs / "runs" / f"foreign-{number}").mkdir()
+    assert compare(capsys, outputs).splitlines()[-1].endswith("foreign-4 and 3 more")
+
+
+def test_no_finished_run_at_all_is_an_error_that_says_why(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "foreign").mkdir()
+    assert refused(capsys, tmp_path) == (
+        f"tinylab: no finished run in {tmp_path}\n  left out, no run: foreign\n"
+    )
+    assert "expected a PATH" in refused(capsys)
+
+
+def test_without_validation_nothing_is_chosen(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    for filters in (4, 8, 16):
+        write_run(tmp_path, 80 + filters, None, model__filters=filters, split__val=0.0)
+    [found] = as_json(capsys, tmp_path)["comparisons"]
+    assert found["selected"] is None
+    assert found["verdicts"] == []
+    assert "no setting can be chosen" in found["warnings"][0]
+    assert [setting["label"] for setting in found["settings"]] == [
+        f"model.filters={filters}" for filters in (4, 8, 16)
+    ]
+    [named] = as_json(capsys, tmp_path, "--pair", "a", "model.filters=16")["comparisons"]
+    assert len(named["verdicts"]) == 1
+
+
+def test_two_settings_need_no_choice_for_their_verdict(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    for filters in (4, 8):
+        write_run(tmp_path, 80 + filters, None, model__filters=filters, split__val=0.0)
+    [found] = as_json(capsys, tmp_path)["comparisons"]
+    assert len(found["verdicts"]) == 1
+    assert "being the best by validation" not in compare(capsys, tmp_path)
+
+
+def test_other_datasets_are_shown_apart_and_never_judged_together(
+    capsys: pytest.CaptureFixture[str], outputs: Path
+) -> None:
+    for seed in range(2):
+        other = write_run(outputs, 50, 0.99, model__filters=32, seed=seed)
+        edit_result(other, dataset__name="mnist")
+    changed = write_run(outputs, 50, 0.99, model__filters=4, seed=7)
+    edit_result(changed, dataset__fingerprint="0ther1mages")
+    out = compare(capsys, outputs)
+    assert "not compared with one another, being of different images: " in out
+    assert "digits (images 0ther1ma)" in out
+    found = as_json(capsys, outputs)["comparisons"]
+    assert sorted(len(each["settings"]) for each in found) == [1, 1, 3]
+    names = [setting["name"] for each in found for setting in each["settings"]]
+    assert sorted(names) == ["A", "B", "C", "D", "E"]
+    assert "their datasets differ" in refused(
+        capsys, outputs, "--pair", "model.filters=32", "model.filters=16"
+    )
+
+
+def test_named_pairs_replace_the_best_against_all(
+    capsys: pytest.CaptureFixture[str], outputs: Path
+) -> None:
+    pairs = ["--pair", "B", "model.filters=16", "--pair", "model.filters=4 model=baseline", "c"]
+    [found] = as_json(capsys, outputs, *pairs)["comparisons"]
+    assert [(v["first"], v["second"]) for v in found["verdicts"]] == [("B", "C"), ("A", "C")]
+
+
+@pytest.mark.parametrize(
+    ("pair", "words"),
+    [
+        (("A", "Z"), "--pair Z: no setting is called so"),
+        (("A", "model=baseline"), "--pair model=baseline: more than one setting is called so"),
+        (("A", "model.filters=4"), "expected two settings; both names mean A"),
+        (("A", "="), "--pair =: no setting is called so"),
+    ],
+)
+def test_a_pair_that_does_not_name_two_settings_is_refused(
+    capsys: pytest.CaptureFixture[str], outputs: Path, pair: tuple[str, str], words: str
+) -> None:
+    assert words in refused(capsys, outputs, "--pair", *pair)
+
+
+@pytest.mark.parametrize(
+    "wrong", [["--format", "pdf"], ["--metric", "test_accuracy"], ["--group-by", "x"], ["--nope"]]
+)
+def test_wrong_options_are_one_line(
+    capsys: pytest.CaptureFixture[str], outputs: Path, wrong: list[str]
+) -> None:
+    assert len(refused(capsys, outputs, *wrong).splitlines()) == 1
+
+
+def test_grouping_pools_and_says_so(capsys: pytest.CaptureFixture[str], outputs: Path) -> None:
+    [found] = as_json(capsys, outputs, "--group-by", "seed")["comparisons"]
+    assert [len(setting["runs"]) for setting in found["settings"]] == [3, 3, 3]
+    assert "pooled within the settings, as asked: model.filters" in found["warnings"]
+
+
+def test_results_of_different_code_are_pointed_out(
+    capsys: pytest.CaptureFixture[str], outputs: Path
+) -> None:
+    edit_result(write_run(outputs, seed=8), environment={"code_sha256": "older"})
+    assert "2 versions of tinylab's code" in compare(capsys, outputs)
+
+
+def test_ranked_by_loss(capsys: pytest.CaptureFixture[str], outputs: Path) -> None:
+    out = compare(capsys, outputs, "--metric", "val_loss")
+    assert "ranked by validation loss" in out
+    assert " loss " in out
+
+
+def test_many_keys_leave_the_table_and_come_before_it(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    for number in range(2):
+        more = {"model__kernel_size": 3 + number, "optim__weight_decay": number / 7}
+        write_run(tmp_path, 80, 0.9 - number / 10, model__filters=4 + number, **more)
+    out = compare(capsys, tmp_path)
+    assert max(map(len, out.splitlines())) <= 100
+    assert "A  model.filters=4 model.kernel_size=3 optim.weight_decay=0.0" in out
+
+
+def test_the_variance_of_a_factorial(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    for split in range(3):
+        for seed in range(2):
+            write_run(tmp_path, 60 + 10 * split + seed, split__seed=split, seed=seed)
+    write_run(tmp_path, 50, split__seed=7)
+    write_run(tmp_path, 50, 0.5, model__filters=4)
+    out = compare(capsys, tmp_path, "--variance")
+    row = next(line for line in out.splitlines() if line.startswith("A") and "%" in line)
+    assert row.split() == [
+        "A",
+        "3",
+        "x",
+        "2",
+        "10.00",
+        "100",
+        "%",
+        "0.71",
+        "0",
+        "%",
+        "0.00",
+        "0",
+        "%",
+    ]
+    assert "A: left out of the factorial, which has gaps: 1 of 7 runs." in out
+    assert "B: needs two split seeds by two training seeds, or more." in out
+    [found] = as_json(capsys, tmp_path, "--variance")["comparisons"]
+    assert found["variances"][0]["components"]["split"] == pytest.approx(0.01)
+    assert found["variances"][1] is None
+
+
+def test_five_hundred_runs_within_three_seconds_and_without_torch(tmp_path: Path) -> None:
+    for filters in range(1, 101):
+        for seed in range(5):
+            right = 50 + (filters + 7 * seed * filters) % 40
+            write_run(tmp_path, right, filters / 100, model__filters=filters, seed=seed)
+    program = (
+        "import sys; from tinylab import cli; code = cli.run(sys.argv[1:]);"
+        "sys.exit(code or ('torch' in sys.modules))"
+    )
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    command = [sys.executable, "-c", program, "compare", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert "100 settings tried in 500 runs" in done.stdout
+    assert (after.ru_utime + after.ru_stime) - (before.ru_utime + before.ru_stime) < 3
