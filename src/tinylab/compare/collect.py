@@ -3,6 +3,7 @@
 import glob
 import hashlib
 import json
+import math
 import os
 import re
 import zipfile
@@ -30,11 +31,13 @@ FIGURES = {
     "parameters": ("num_parameters",),
 }
 # What else is read from a result.
-NEEDED = (
-    ("dataset", "name"), ("dataset", "classes"), ("dataset", "fingerprint"),
-    ("dataset", "num_train"), ("dataset", "num_test"), ("config", "seed"),
-    ("split_sha256",), ("environment", "code_sha256"),
-)  # fmt: skip
+NEEDED: dict[tuple[str, ...], type] = {
+    ("config", "dataset", "name"): str, ("config", "model", "name"): str,
+    ("config", "optim", "name"): str, ("config", "split", "seed"): int,
+    ("config", "split", "fold"): int, ("config", "seed"): int, ("dataset", "name"): str,
+    ("dataset", "classes"): list, ("dataset", "fingerprint"): str, ("dataset", "num_train"): int,
+    ("dataset", "num_test"): int, ("split_sha256",): str, ("environment", "code_sha256"): str,
+}  # fmt: skip
 SET_ASIDE = re.compile(r"\.\d{8}-\d{6}(-\d+)?")  # the end of the name that runs.set_aside gives
 RUN_FILES = ("result.json", "config.yaml", "failure.json")
 
@@ -72,7 +75,9 @@ class Run:
     def predictions(self) -> dict[str, NDArray[Any]] | None:
         """``index``, ``label`` and ``predicted``, each int64 (num_test,); None if unreadable."""
         try:
-            with np.load(self.folder / "predictions.npz") as arrays:
+            # Opened here, because np.load leaves a damaged file open.
+            path = self.folder / "predictions.npz"
+            with path.open("rb") as file, np.load(file) as arrays:
                 return {key: arrays[key] for key in ("index", "label", "predicted")}
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
             return None
@@ -117,8 +122,9 @@ def read(folder: Path) -> Run | Skipped:
     try:
         for name in FIGURES:
             _figure(result, name)
-        for keys in NEEDED:
-            _lookup(result, keys)
+        for keys, kind in NEEDED.items():
+            if not isinstance(_lookup(result, keys), kind):
+                raise TypeError(f"{'.'.join(keys)} is not of type {kind.__name__}")
     except (KeyError, TypeError) as error:
         return Skipped(folder, f"its result.json is not tinylab's: {error}")
     flat = flatten(result["config"])
@@ -142,7 +148,7 @@ def _figure(result: dict[str, Any], name: str) -> float | None:
     if part == "val" and result["val"] is None:
         return None
     value = _lookup(result, FIGURES[name])
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         raise TypeError(f"{'.'.join(FIGURES[name])} is no number")
     return float(value)
 

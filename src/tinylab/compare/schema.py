@@ -37,13 +37,14 @@ def _entries() -> Iterator[tuple[str, str, dataclasses.Field[Any]]]:
         if not dataclasses.is_dataclass(section.type):
             yield section.name, "", section
             continue
-        for record in _with_subclasses(section.type):  # type: ignore[arg-type]
+        for record in with_subclasses(section.type):  # type: ignore[arg-type]
             for entry in dataclasses.fields(record):
                 key = section.name if entry.name == "name" else f"{section.name}.{entry.name}"
                 yield key, getattr(record, "name", ""), entry
 
 
-def _with_subclasses(record: type[Any]) -> Iterator[type]:
+def with_subclasses(record: type[Any]) -> Iterator[type[Any]]:
+    """A record of the schema, and all that are made from it."""
     yield record
     for each in record.__subclasses__():
-        yield from _with_subclasses(each)
+        yield from with_subclasses(each)

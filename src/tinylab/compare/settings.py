@@ -151,7 +151,7 @@ def _tells(key: str, settings: Sequence[Values]) -> bool:
     group = key.partition(".")[0] if "." in key else ""
     by_choice: dict[str, list[Any]] = {}
     for values in settings:
-        by_choice.setdefault(values.get(group, ""), []).append(values.get(key, _ABSENT))
+        by_choice.setdefault(str(values.get(group, "")), []).append(values.get(key, _ABSENT))
     if any(value != inner[0] for inner in by_choice.values() for value in inner):
         return True
     single = {choice: inner[0] for choice, inner in by_choice.items() if inner[0] is not _ABSENT}
