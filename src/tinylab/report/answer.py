@@ -1,0 +1,83 @@
+"""The report's first sentences: what was found, how sure it is, and what not to conclude."""
+
+from collections.abc import Sequence
+
+from tinylab.compare.comparison import Comparison, Row
+from tinylab.compare.verdicts import Verdict, p_text
+
+MOST_NAMED = 2  # settings that a sentence names
+
+
+def answer(comparison: Comparison) -> list[str]:
+    """What was found, in a few sentences."""
+    [best, *others] = comparison.rows
+    if not others:
+        return [f"{best.setting.label}: test accuracy {_test(best)}."]
+    if comparison.selected is None:
+        undecided = f"{len(comparison.rows)} settings, and no validation set to choose one by."
+        return [undecided, *(f"On the test set: {each.words()}." for each in comparison.verdicts)]
+    validation = best.figures["val_accuracy"]
+    assert validation is not None
+    found = (
+        f"Best of {len(comparison.rows)} settings by validation: {best.setting.label} "
+        f"({best.name}), with {validation.mean:.2%}. Its test accuracy is {_test(best)}."
+    )
+    return [found, f"On the test set {_comparison(comparison)}."]
+
+
+def _test(row: Row) -> str:
+    """The test accuracy with its interval: of the mean over seeds, else of one test set."""
+    low, high = row.test.low, row.test.high
+    what = f"mean of {len(row.setting.runs)} runs"
+    if low is None or high is None:
+        (low, high), what = row.one_test_set, f"one run, {row.num_test:,.0f} images"
+    return f"{row.test.mean:.2%} (95 % interval {max(low, 0):.2%} to {min(high, 1):.2%}; {what})"
+
+
+def _comparison(comparison: Comparison) -> str:
+    """Which settings the best one beats, and which it does not."""
+    best, found = comparison.rows[0].setting, comparison.verdicts
+    kinds = {
+        "it beats": [each for each in found if each.winner is best],
+        "it is beaten by": [each for each in found if each.winner is each.second],
+        "no difference is shown to": [each for each in found if each.p and each.winner is None],
+        "it could not be tested against": [each for each in found if each.p is None],
+    }
+    return "; ".join(
+        f"{words} {_listed(comparison, verdicts)}" for words, verdicts in kinds.items() if verdicts
+    )
+
+
+def _listed(comparison: Comparison, verdicts: Sequence[Verdict]) -> str:
+    """All of a few settings, or how many there are and which is the best of them."""
+    named = [
+        f"{comparison.name_of(each.second)}{f' ({p_text(each.p)})' if each.p is not None else ''}"
+        for each in verdicts
+    ]
+    if len(named) <= MOST_NAMED:
+        return " and ".join(named)
+    return f"{len(named)} others, the best of which is {named[0]}"
+
+
+def discipline(comparison: Comparison) -> str:
+    """What is to be known before the column of test accuracies is read."""
+    if len(comparison.rows) == 1:
+        return "One setting was tried, so its test accuracy was chosen from nothing."
+    tried = f"{len(comparison.rows)} settings were tried in {comparison.num_runs} runs."
+    if comparison.selected is None:
+        return tried
+    return (
+        f"{tried} Choose by validation alone: the test accuracy belongs to the setting so chosen, "
+        "and flatters any that is chosen by it."
+    )
+
+
+def warnings(comparison: Comparison) -> list[str]:
+    """What a careful reader would object to."""
+    found = [f"{text[0].upper()}{text[1:]}." for text in comparison.warnings]
+    if all(len(row.setting.runs) == 1 for row in comparison.rows):
+        found.append(
+            f"One run{' a setting' if len(comparison.rows) > 1 else ''}: an interval then speaks "
+            "of the images in the test set, and not of other seeds. Repeat with seed=0,1,2."
+        )
+    return found

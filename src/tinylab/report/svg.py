@@ -1,0 +1,149 @@
+"""SVG from small pure functions: elements, scales with round ticks, axes.
+
+Lengths are in units of the viewBox, which the page shows at one CSS pixel or more. Colours are
+classes and variables of the page's style sheet, so that one figure fits light and dark.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+Point = tuple[float, float]
+
+
+def element(tag: str, *children: str, **attributes: object) -> Markup:
+    """One element. Children and values are escaped, unless they are Markup already.
+
+    ``class_`` stands for ``class`` and ``text_anchor`` for ``text-anchor``; lengths are rounded
+    to a tenth.
+    """
+    listed = Markup("").join(
+        Markup(' {}="{}"').format(name.rstrip("_").replace("_", "-"), _shown(value))
+        for name, value in attributes.items()
+    )
+    return Markup("<{0}{1}>{2}</{0}>").format(tag, listed, Markup("").join(children))
+
+
+def _shown(value: object) -> object:
+    return f"{value:.1f}".removesuffix(".0") if isinstance(value, float) else value
+
+
+def figure(width: float, height: float, title: str, description: str, *children: str) -> Markup:
+    """A whole figure; title and description are its alternative in words."""
+    return element(
+        "svg",
+        element("title", title),
+        element("desc", description),
+        *children,
+        viewBox=f"0 0 {width:.0f} {height:.0f}",
+        role="img",
+        style=f"--width:{width:.0f}px",
+    )
+
+
+def line(start: Point, end: Point, class_: str) -> Markup:
+    """A straight line."""
+    return element("line", x1=start[0], y1=start[1], x2=end[0], y2=end[1], class_=class_)
+
+
+def text(at: Point, words: str, anchor: str = "middle", class_: str = "") -> Markup:
+    """A text on one line; ``anchor`` is start, middle or end."""
+    return element("text", words, x=at[0], y=at[1], text_anchor=anchor, class_=class_)
+
+
+def path(points: Iterable[Point]) -> str:
+    """The ``d`` of a line through all points."""
+    return "M" + "L".join(f"{_shown(float(x))},{_shown(float(y))}" for x, y in points)
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Maps values from ``low`` to ``high`` to places from ``start`` to ``end``.
+
+    ``least`` is the smallest step between two ticks: 1 where only whole numbers have a sense.
+    """
+
+    low: float
+    high: float
+    start: float
+    end: float
+    is_log: bool = False
+    least: float = 0.0
+
+    def __call__(self, value: float) -> float:
+        """The place of a value."""
+        low, high, value = (self._linear(number) for number in (self.low, self.high, value))
+        share = (value - low) / (high - low) if high > low else 0.5
+        return self.start + share * (self.end - self.start)
+
+    def _linear(self, value: float) -> float:
+        return math.log10(value) if self.is_log else value
+
+    def ticks(self, most: int = 5) -> list[float]:
+        """Round values inside the scale, ``most`` or fewer, but at least one."""
+        if self.is_log:
+            choices = _decades(self.low, self.high)
+        else:
+            choices = _multiples(self.low, self.high, self.least)
+        return next((ticks for ticks in choices if 0 < len(ticks) <= most), [self.low])
+
+
+def fit(values: Sequence[float], start: float, end: float, pad: float = 0.05) -> Scale:
+    """A scale over all values with ``pad`` of its length free at either end.
+
+    It is logarithmic where positive values span more than a factor of 20.
+    """
+    low, high = min(values), max(values)
+    is_log = low > 0 and high / low > 20
+    free = pad * (end - start)
+    tight = Scale(low, high, start + free, end - free, is_log)
+    return tight if low < high else Scale(low - 0.5, high + 0.5, start, end)
+
+
+def _multiples(low: float, high: float, least: float) -> Iterable[list[float]]:
+    """Multiples of 1, 2 and 5 times powers of ten, from many to few."""
+    first = math.floor(math.log10((high - low) / 20)) if high > low else 0
+    for power in range(first, first + 4):
+        for factor in (1, 2, 5):
+            step = max(factor * 10.0**power, least)
+            numbers = range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1)
+            yield [round(number * step, 12 - power) for number in numbers]
+
+
+def _decades(low: float, high: float) -> Iterable[list[float]]:
+    """1, 2, 5 times every power of ten; then 1 and 3; then every, every second, ... power."""
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    for factors, every in (((1, 2, 5), 1), ((1, 3), 1), *(((1,), n) for n in range(1, 100))):
+        ticks = [factor * 10.0**power for power in powers[::every] for factor in factors]
+        yield [tick for tick in ticks if low * 0.999 <= tick <= high * 1.001]
+
+
+def x_axis(scale: Scale, y: float, top: float, name: str, label: Callable[[float], str]) -> Markup:
+    """Ticks below ``y`` with grid lines up to ``top``, and the axis' name."""
+    parts = []
+    for tick in scale.ticks():
+        parts += [line((scale(tick), y), (scale(tick), top), "grid")]
+        parts += [text((scale(tick), y + 15), label(tick))]
+    middle = (scale.start + scale.end) / 2
+    return Markup("").join([*parts, text((middle, y + 32), name, class_="name")])
+
+
+def y_axis(scale: Scale, x: float, right: float, label: Callable[[float], str]) -> Markup:
+    """Ticks left of ``x`` with grid lines up to ``right``."""
+    parts = []
+    for tick in scale.ticks():
+        parts += [line((x, scale(tick)), (right, scale(tick)), "grid")]
+        parts += [text((x - 6, scale(tick) + 4), label(tick), "end")]
+    return Markup("").join(parts)
+
+
+def percent(share: float) -> str:
+    """0.985 -> 98.5%, with the decimals that it needs."""
+    return f"{share * 100:.6g}%"
+
+
+def plain(value: float) -> str:
+    """0.0010 -> 0.001."""
+    return f"{value:.6g}"
