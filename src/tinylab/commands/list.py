@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tinylab.commands.parser import Parser
+from tinylab.compare.schema import defaults, without_effect
+from tinylab.compare.settings import tells
 from tinylab.config import shown
 from tinylab.console import in_bytes, say, table
 from tinylab.shelf import Run, conditions, in_order, select
@@ -25,6 +27,9 @@ HEAD = ("run", "state", "when", "epochs", "val acc", "test acc (95 % interval)",
 IN_HEAD = {"run", "state", "when", "epochs", "val_accuracy", "test_accuracy", "train_seconds",
            "size", "error"}  # fmt: skip
 
+IN_NAME = ("dataset", "model")  # what the run's name says
+MOST_KEYS = 5  # columns for what was not asked for
+
 
 def main(arguments: list[str]) -> None:
     """Run the command. Raises UserError for a filter or a key that is not understood."""
@@ -36,7 +41,8 @@ def main(arguments: list[str]) -> None:
         say(_csv(found))
     elif found:
         asked = [*(each.key for each in conditions(options.filters)), options.sort.lstrip("-")]
-        columns = [key for key in dict.fromkeys(asked) if key not in IN_HEAD]
+        keys = dict.fromkeys([*asked, *_varied_keys(found)])
+        columns = [key for key in keys if key not in IN_HEAD]
         table([[*HEAD, *columns, ""], *(_cells(run, columns) for run in found)])
         say(_summary(found))
     else:
@@ -63,6 +69,14 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
+def _varied_keys(found: Sequence[Run]) -> list[str]:
+    """The first few config keys that tell the runs apart."""
+    counts = {key for key, _ in defaults()} - without_effect()
+    rows = [{k: v for k, v in run.row.items() if k in counts} for run in found]
+    keys = [key for key in dict.fromkeys(key for row in rows for key in row) if tells(key, rows)]
+    return [key for key in keys if key not in IN_NAME][:MOST_KEYS]
+
+
 def _cells(run: Run, columns: Sequence[str]) -> list[str]:
     row = run.row
     test, error = row["test_accuracy"], row["error"]
@@ -75,7 +89,7 @@ def _cells(run: Run, columns: Sequence[str]) -> list[str]:
         "-" if test is None else f"{test:.2%} ({row['test_low']:.2%} to {row['test_high']:.2%})",
         "-" if row["train_seconds"] is None else f"{row['train_seconds']:.1f}",
         in_bytes(row["size"]),
-        *(shown(row.get(key)) for key in columns),
+        *(shown(row[key]) if key in row else "" for key in columns),
         error.partition("\n")[0] if error else "",
     ]
 

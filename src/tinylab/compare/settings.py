@@ -108,7 +108,7 @@ def group(
     for run in runs:
         found.setdefault(_text(_chosen(run.values, keys)), []).append(run)
     distinct = [_chosen(inner[0].values, keys) for inner in found.values()]
-    shown_keys = keys if by is not None else [key for key in keys if _tells(key, distinct)]
+    shown_keys = keys if by is not None else [key for key in keys if tells(key, distinct)]
     settings = [
         Setting(_chosen(inner[0].values, shown_keys), tuple(sorted(inner, key=_seeds)))
         for inner in found.values()
@@ -142,7 +142,7 @@ def _chosen(values: Values, keys: Iterable[str]) -> dict[str, Any]:
     return {key: values[key] for key in keys if key in values}
 
 
-def _tells(key: str, settings: Sequence[Values]) -> bool:
+def tells(key: str, settings: Sequence[Values]) -> bool:
     """Whether a key tells settings apart.
 
     A key of a group's choice (``optim.lr``) says nothing where the choice (``optim``) tells all:
