@@ -281,6 +281,16 @@ def test_keys_that_are_asked_for_are_shown(
     assert [row.split()[-2:] for row in rows] == [["0.25", str(seed)] for seed in (2, 1, 0)]
 
 
+def test_what_tells_the_runs_apart_is_shown_unasked(
+    outputs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for seed, lr in ((0, 0.1), (1, 0.1), (2, 0.25)):
+        finished(outputs, seed=seed, lr=lr, threads=1 + seed)
+    head, *rows, _ = listed(capsys, "--sort", "seed").splitlines()
+    assert head.split()[-2:] == ["optim.lr", "seed"], "threads do not count"
+    assert [row.split()[-2:] for row in rows] == [["0.1", "0"], ["0.1", "1"], ["0.25", "2"]]
+
+
 def test_csv_and_json_hold_every_key_and_figure(
     outputs: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
