@@ -287,8 +287,8 @@ def test_what_tells_the_runs_apart_is_shown_unasked(
     for seed, lr in ((0, 0.1), (1, 0.1), (2, 0.25)):
         finished(outputs, seed=seed, lr=lr, threads=1 + seed)
     head, *rows, _ = listed(capsys, "--sort", "seed").splitlines()
-    assert head.split()[-2:] == ["optim.lr", "seed"], "threads do not count"
-    assert [row.split()[-2:] for row in rows] == [["0.1", "0"], ["0.1", "1"], ["0.25", "2"]]
+    assert head.split()[-2:] == ["seed", "optim.lr"], "threads do not count"
+    assert [row.split()[-2:] for row in rows] == [["0", "0.1"], ["1", "0.1"], ["2", "0.25"]]
 
 
 def test_csv_and_json_hold_every_key_and_figure(
