@@ -3,7 +3,9 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from compare_kit import edit_result, write_run
@@ -70,8 +72,8 @@ def test_what_is_no_finished_run_is_listed_with_its_reason(tmp_path: Path) -> No
         unfinished.name: "unfinished",
         failed.name: "failed: no memory",
         broken.name: "its result.json cannot be read",
-        old.name: "its result.json is not tinylab's: test.accuracy is missing",
-        other.name: "its result.json is not tinylab's: num_parameters is no number",
+        old.name: "its result.json is not tinylab's: test.accuracy is missing or wrong",
+        other.name: "its result.json is not tinylab's: num_parameters is missing or wrong",
         odd.name: "unfinished",
         "foreign": "no run",
     }
@@ -86,15 +88,50 @@ def test_no_content_of_a_result_is_a_crash(tmp_path: Path, text: str) -> None:
     assert "result.json" in skipped.reason
 
 
-@pytest.mark.parametrize("key", ["config", "dataset", "test", "seconds", "val", "split_sha256"])
+PARTS = (
+    "config", "dataset", "test", "seconds", "val", "split_sha256", "environment",
+    "num_parameters",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("key", PARTS)
 def test_a_part_that_is_missing_or_of_another_kind_is_named(tmp_path: Path, key: str) -> None:
     run = write_run(tmp_path)
     result = json.loads((run / "result.json").read_text())
-    for damaged in ({k: v for k, v in result.items() if k != key}, {**result, key: [1]}):
+    without = {name: value for name, value in result.items() if name != key}
+    for damaged in (without, {**result, key: [1]}, {**result, key: {"name": None}}):
         (run / "result.json").write_text(json.dumps(damaged))
-        found, skipped = collect([run])
-        assert found == [] or key == "split_sha256"
-        assert all(key in each.reason for each in skipped)
+        found, [skipped] = collect([run])
+        assert found == []
+        assert key in skipped.reason
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"test__accuracy": 98.8},
+        {"test__accuracy": float("nan")},
+        {"test__loss": float("inf")},
+        {"val__accuracy": None},
+        {"dataset__num_train": 0},
+        {"dataset__fingerprint": 7},
+    ],
+)
+def test_figures_that_cannot_be_reckoned_with_are_left_out(
+    tmp_path: Path, damage: dict[str, Any]
+) -> None:
+    run = write_run(tmp_path)
+    edit_result(run, **damage)
+    [key] = damage
+    [skipped] = collect([run])[1]
+    assert f"{key.replace('__', '.')} is missing or wrong" in skipped.reason
+
+
+def test_predictions_of_another_length_are_none(tmp_path: Path) -> None:
+    run = write_run(tmp_path)
+    arrays = dict(np.load(run / "predictions.npz"))
+    np.savez(run / "predictions.npz", **{**arrays, "predicted": arrays["predicted"][:5]})
+    assert collect([run])[0][0].predictions is None
 
 
 def test_places_that_are_not_there_or_empty(tmp_path: Path) -> None:

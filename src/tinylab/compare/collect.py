@@ -30,7 +30,7 @@ FIGURES = {
     "seconds": ("seconds", "train"),
     "parameters": ("num_parameters",),
 }
-# What else is read from a result.
+# What else is read from a result, and of what type it is.
 NEEDED: dict[tuple[str, ...], type] = {
     ("config", "dataset", "name"): str, ("config", "model", "name"): str,
     ("config", "optim", "name"): str, ("config", "split", "seed"): int,
@@ -38,6 +38,7 @@ NEEDED: dict[tuple[str, ...], type] = {
     ("dataset", "classes"): list, ("dataset", "fingerprint"): str, ("dataset", "num_train"): int,
     ("dataset", "num_test"): int, ("split_sha256",): str, ("environment", "code_sha256"): str,
 }  # fmt: skip
+SIZES = (("dataset", "num_train"), ("dataset", "num_test"))  # above 0
 SET_ASIDE = re.compile(r"\.\d{8}-\d{6}(-\d+)?")  # the end of the name that runs.set_aside gives
 RUN_FILES = ("result.json", "config.yaml", "failure.json")
 
@@ -69,7 +70,8 @@ class Run:
 
     def figure(self, name: str) -> float | None:
         """One of FIGURES; None for a validation figure of a run without validation set."""
-        return _figure(self.result, name)
+        value = _lookup(self.result, FIGURES[name])
+        return None if value is None else float(value)
 
     @cached_property
     def predictions(self) -> dict[str, NDArray[Any]] | None:
@@ -77,10 +79,12 @@ class Run:
         try:
             # Opened here, because np.load leaves a damaged file open.
             path = self.folder / "predictions.npz"
-            with path.open("rb") as file, np.load(file) as arrays:
-                return {key: arrays[key] for key in ("index", "label", "predicted")}
+            with path.open("rb") as file, np.load(file) as saved:
+                arrays = {key: saved[key] for key in ("index", "label", "predicted")}
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
             return None
+        shapes = {array.shape for array in arrays.values()}
+        return arrays if shapes == {(self.result["dataset"]["num_test"],)} else None
 
     @cached_property
     def test_set(self) -> str:
@@ -119,14 +123,9 @@ def read(folder: Path) -> Run | Skipped:
     result = runs.read_result(folder)
     if result is None:
         return Skipped(folder, _why_not(folder))
-    try:
-        for name in FIGURES:
-            _figure(result, name)
-        for keys, kind in NEEDED.items():
-            if not isinstance(_lookup(result, keys), kind):
-                raise TypeError(f"{'.'.join(keys)} is not of type {kind.__name__}")
-    except (KeyError, TypeError) as error:
-        return Skipped(folder, f"its result.json is not tinylab's: {error}")
+    wrong = [".".join(keys) for keys in (*NEEDED, *FIGURES.values()) if not _is_right(result, keys)]
+    if wrong:
+        return Skipped(folder, f"its result.json is not tinylab's: {wrong[0]} is missing or wrong")
     flat = flatten(result["config"])
     return Run(folder, result, {k: v for k, v in flat.items() if k not in without_effect()})
 
@@ -143,22 +142,22 @@ def _why_not(folder: Path) -> str:
     return "no run" if folder.exists() else "not there"
 
 
-def _figure(result: dict[str, Any], name: str) -> float | None:
-    part, *_ = FIGURES[name]
-    if part == "val" and result["val"] is None:
-        return None
-    value = _lookup(result, FIGURES[name])
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise TypeError(f"{'.'.join(FIGURES[name])} is no number")
-    return float(value)
+def _is_right(result: dict[str, Any], keys: tuple[str, ...]) -> bool:
+    """Whether a value is there and can be reckoned with; a run may have no validation set."""
+    value = _lookup(result, keys)
+    if keys in NEEDED:
+        return isinstance(value, NEEDED[keys]) and (keys not in SIZES or value > 0)
+    if keys[0] == "val" and "val" in result and result["val"] is None:
+        return True
+    is_number = isinstance(value, int | float) and math.isfinite(value)
+    return is_number and (keys[-1] != "accuracy" or 0 <= value <= 1)
 
 
 def _lookup(result: dict[str, Any], keys: Sequence[str]) -> Any:
+    """A value inside nested objects; None where it is not there."""
     value: Any = result
-    for number, key in enumerate(keys, start=1):
-        if not isinstance(value, dict) or key not in value:
-            raise TypeError(f"{'.'.join(keys[:number])} is missing")
-        value = value[key]
+    for key in keys:
+        value = value.get(key) if isinstance(value, dict) else None
     return value
 
 
