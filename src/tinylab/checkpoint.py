@@ -4,12 +4,14 @@ A file is what ``torch.save`` writes, a zip archive whose CRC-32 sums are checke
 believed. The checkpoint before the last is kept until the next one is safe.
 """
 
+import hashlib
 import io
 import zipfile
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from tinylab.console import say
 from tinylab.files import disk_errors, write_bytes
@@ -93,3 +95,12 @@ class Checkpoints:
                 continue
             return state
         return None
+
+
+def weights_sha256(model: nn.Module) -> str:
+    """SHA-256 over weights and buffers in name order, whatever their memory format."""
+    digest = hashlib.sha256()
+    for name, value in sorted(model.state_dict().items()):
+        digest.update(f"{name}\0".encode())
+        digest.update(value.detach().cpu().flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()

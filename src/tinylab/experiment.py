@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import hashlib
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ from matplotlib.figure import Figure
 from torch import nn
 
 from tinylab import data, metrics, models, plots, runs, runtime, signals, train
-from tinylab.checkpoint import Checkpoints, State
+from tinylab.checkpoint import Checkpoints, State, weights_sha256
 from tinylab.config import Config, flatten, identity, run_id
 from tinylab.console import log_to, say
 from tinylab.data import augment
@@ -286,6 +285,7 @@ def _evaluate(
             "num_val": len(splits.split.val),
             "num_test": len(splits.split.test),
             "image_shape": [C, H, W],
+            "normalization": recipe.normalization.as_dict(),
         },
         "split_sha256": splits.split.sha256(),
         **{
@@ -325,15 +325,6 @@ def _with_views(
     tta = recipe.train.tta
     asked = [name for name in ("val", "test") if name in parts and tta != "none"]
     return {name: train.evaluate(model, parts[name], recipe, tta) for name in asked}
-
-
-def weights_sha256(model: nn.Module) -> str:
-    """SHA-256 over weights and buffers in name order, whatever their memory format."""
-    digest = hashlib.sha256()
-    for name, value in sorted(model.state_dict().items()):
-        digest.update(f"{name}\0".encode())
-        digest.update(value.detach().cpu().flatten().view(torch.uint8).numpy().data)
-    return digest.hexdigest()
 
 
 def _write_end(

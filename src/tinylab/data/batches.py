@@ -21,6 +21,10 @@ class Normalization:
         """uint8 or float pixels 0..255 -> float32 of the same shape and memory format."""
         return torch.addcmul(self.offset, images_NCHW.float(), self.scale)
 
+    def as_dict(self) -> dict[str, list[float]]:
+        """For ``result.json``: one number a channel, to the last bit."""
+        return {"scale": self.scale.flatten().tolist(), "offset": self.offset.flatten().tolist()}
+
 
 def fit_normalization(images_NCHW: Tensor, kind: str) -> Normalization:
     """``unit``: to [0, 1]. ``standard``: to mean 0, deviation 1 of the given images a channel.

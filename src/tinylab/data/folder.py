@@ -6,8 +6,9 @@ import os
 import re
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -142,7 +143,7 @@ def read(
     is dropped. Raises UserError that names the first unreadable file, unless ``skip_bad``; and in
     any case where a class is left without a training image, or the memory does not suffice.
     """
-    decode = _decoder(config)
+    decode = decoder(config)
     images = _room_for(len(files), config)
     faults: dict[int, str] = {}
 
@@ -195,13 +196,9 @@ def _refuse_lost_class(train_labels: NDArray[np.int64], classes: tuple[str, ...]
             )
 
 
-def _decoder(config: FolderConfig) -> Callable[[Path], NDArray[np.uint8]]:
+def decoder(config: FolderConfig) -> Callable[[Path], NDArray[np.uint8]]:
     """A function from a file to uint8 (C, H, W); it raises OSError where it is no such image."""
-    os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(MAX_PIXELS))  # read at import
-    import cv2
-
-    cv2.setNumThreads(1)  # one image is small: the threads of the pool are the parallelism
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # we report faults, once
+    cv2 = open_cv()
     interpolation = {
         "nearest": cv2.INTER_NEAREST,
         "linear": cv2.INTER_LINEAR,
@@ -213,18 +210,43 @@ def _decoder(config: FolderConfig) -> Callable[[Path], NDArray[np.uint8]]:
     size = (config.image_size, config.image_size)
 
     def decode(file: Path) -> NDArray[np.uint8]:
-        # Read by numpy, because OpenCV cannot open every file name on every system.
-        data = np.fromfile(file, np.uint8)
-        if len(data) == 0:
-            raise OSError("the file is empty")
-        try:
-            image = cv2.imdecode(data, flag)
-        except cv2.error as error:
-            too_large = "MAX_IMAGE_PIXELS" in str(error)
-            raise OSError("too many pixels" if too_large else "damaged") from error
-        if image is None:
-            raise OSError("damaged, or of a kind that OpenCV does not know")
+        image = decode_bytes(read_bytes(file), flag)
         resized = np.asarray(cv2.resize(image, size, interpolation=interpolation), np.uint8)
         return resized[None] if resized.ndim == 2 else resized.transpose(2, 0, 1)
 
     return decode
+
+
+@cache
+def open_cv() -> Any:
+    """OpenCV, set up for many small images; ``Any``, because it types few of its functions."""
+    os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(MAX_PIXELS))  # read at import
+    import cv2
+
+    cv2.setNumThreads(1)  # one image is small: the threads of the pool are the parallelism
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # we report faults, once
+    return cv2
+
+
+def read_bytes(file: Path) -> NDArray[np.uint8]:
+    """The bytes of an image file. Raises OSError where there are none.
+
+    Read by numpy, because OpenCV cannot open every file name on every system.
+    """
+    data = np.fromfile(file, np.uint8)
+    if len(data) == 0:
+        raise OSError("the file is empty")
+    return data
+
+
+def decode_bytes(data: NDArray[np.uint8], flag: int) -> NDArray[Any]:
+    """The pixels that ``flag`` asks OpenCV for. Raises OSError where ``data`` is no image."""
+    cv2 = open_cv()
+    try:
+        image: NDArray[Any] | None = cv2.imdecode(data, flag)
+    except cv2.error as error:
+        too_large = "MAX_IMAGE_PIXELS" in str(error)
+        raise OSError("too many pixels" if too_large else "damaged") from error
+    if image is None:
+        raise OSError("damaged, or of a kind that OpenCV does not know")
+    return image
