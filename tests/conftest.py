@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -9,6 +10,8 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+from tinylab import cli
 
 settings.register_profile("tinylab", deadline=None, max_examples=50)
 settings.load_profile("tinylab")
@@ -84,3 +87,18 @@ def _handler(pages: dict[str, bytes], lie: dict[str, int | None]) -> type[BaseHT
             pass
 
     return Handler
+
+
+@pytest.fixture(scope="session")
+def digits_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a finished run on digits; a test that changes it works on a copy."""
+    outputs = tmp_path_factory.mktemp("digits")
+    assert cli.run(["train", "train.epochs=6", f"outputs={outputs}"]) == 0
+    [folder] = (outputs / "runs").glob("digits-*")
+    return folder
+
+
+@pytest.fixture
+def copied_run(digits_run: Path, tmp_path: Path) -> Path:
+    """A copy of ``digits_run`` of one's own."""
+    return shutil.copytree(digits_run, tmp_path / "outputs" / "runs" / digits_run.name)

@@ -16,6 +16,7 @@ EXAMPLES = """\
   tinylab train dataset=mnist optim.lr=0.003
   tinylab train -m seed=0,1,2 model=baseline,mlp
   tinylab train --help                   all config groups, more examples
+  tinylab predict outputs/runs/RUN photos/ scan.png
   tensorboard --logdir outputs/runs      look at the curves"""
 
 

@@ -147,6 +147,7 @@ def replay(folder: Path, overrides: Sequence[str]) -> list[str]:
         saved = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError) as error:
         raise UserError(f"--from {folder}: expected the folder of a run ({error})") from error
+    _refuse_foreign(saved, folder)
     chosen = {override.partition("=")[0] for override in overrides if "." not in override}
     if "experiment" in chosen:
         raise UserError("--from with experiment=: both say what to run; keep one of them")
@@ -160,6 +161,34 @@ def replay(folder: Path, overrides: Sequence[str]) -> list[str]:
         elif not isinstance(value, dict) and name not in here:
             repeated.append(f"{name}={_typed(value)}")
     return [*repeated, *overrides]
+
+
+def _refuse_foreign(saved: object, folder: Path) -> None:
+    """A config.yaml may come from anyone: nothing in it reaches Hydra that is not of the schema."""
+    known = {entry.name for entry in dataclasses.fields(Config)}
+    for name, value in saved.items() if isinstance(saved, dict) else [(saved, None)]:
+        if name not in known:
+            raise UserError(f"--from {folder}: its config.yaml has no key of tinylab's: {name}")
+        option = value.get("name", "") if isinstance(value, dict) else ""
+        if option not in RECORDS.get(name, {option: None}):
+            raise UserError(f"--from {folder}: {name}={option} in its config.yaml: no such option")
+
+
+def restore(values: dict[str, Any]) -> Config:
+    """The Config of a finished run, from what its ``result.json`` holds; nothing is composed.
+
+    A key that the run's tinylab did not have yet gets its default. Raises KeyError, TypeError or
+    ValueError for what is not known any more, UserError for a value out of range.
+    """
+    chosen = dict(values)
+    for group in RECORDS.keys() & values.keys():
+        name = values[group].get("name", "")
+        structured = OmegaConf.structured(RECORDS[group][name])
+        try:
+            chosen[group] = OmegaConf.to_object(OmegaConf.merge(structured, values[group]))
+        except OmegaConfBaseException as error:
+            raise ValueError(str(explain(error))) from error
+    return Config(**chosen)
 
 
 def _counts(entry: dataclasses.Field[Any]) -> bool:

@@ -1,6 +1,7 @@
 """Figures for people: learning curves, confusion matrix, gallery. The only user of matplotlib."""
 
 import io
+import warnings
 from typing import Any
 
 import numpy as np
@@ -79,7 +80,7 @@ def gallery(images: NDArray[np.uint8], captions: list[str], title: str) -> Figur
         row, column = divmod(place, columns)
         top, left = round(row * cell_height + 0.4 * H), round(column * cell_width)
         sheet[top : top + H, left : left + W] = images[place].transpose(1, 2, 0)
-        axes.text(left, top - 0.06 * H, captions[place], fontsize=8, va="bottom")
+        axes.text(left, top - 0.06 * H, captions[place], fontsize=8, va="bottom", parse_math=False)
     axes.imshow(sheet, interpolation="nearest", aspect="auto")
     return figure
 
@@ -87,7 +88,10 @@ def gallery(images: NDArray[np.uint8], captions: list[str], title: str) -> Figur
 def draw(figure: Figure) -> NDArray[np.uint8]:
     """The figure as uint8 (H, W, 3)."""
     canvas = FigureCanvasAgg(figure)
-    canvas.draw()  # type: ignore[no-untyped-call]
+    with warnings.catch_warnings():
+        # A file or class name may be in a script that the font lacks; boxes are drawn for it.
+        warnings.filterwarnings("ignore", r"Glyph \d+")
+        canvas.draw()  # type: ignore[no-untyped-call]
     pixels_HW4 = np.asarray(canvas.buffer_rgba(), np.uint8)  # type: ignore[no-untyped-call]
     return pixels_HW4[..., :3].copy()
 

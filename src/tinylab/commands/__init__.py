@@ -5,6 +5,7 @@ COMMANDS = {
     "train": "train one config, or with -m a sweep",
     "compare": "settings with intervals over their seeds, and which beats which",
     "report": "one HTML page on finished runs: tables, verdicts, figures",
+    "predict": "classify image files with a finished run",
     "verify": "prove that a run, killed and resumed here, ends with the same bits",
     "list": "show what runs there are, by config and figures",
     "remove": "delete runs, or decoded images, after asking",

@@ -1,0 +1,162 @@
+"""``tinylab predict``: classify image files with finished runs."""
+
+import argparse
+import contextlib
+import itertools
+import math
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TextIO
+
+import numpy as np
+
+from tinylab.commands.parser import Parser
+from tinylab.console import say, track
+from tinylab.errors import UserError
+from tinylab.files import write_bytes
+from tinylab.inference import Ensemble, is_run, load_ensemble
+from tinylab.predict import pictures
+from tinylab.predict.classify import BATCH_BYTES, BATCH_SIZE, Prediction, classify
+from tinylab.predict.formats import FORMATS, printable
+from tinylab.predict.gather import gather
+
+SHEET = 400  # pictures at most on a sheet
+EPILOG = """\
+examples:
+  tinylab predict outputs/runs/RUN scan.png photos/ 'more/*.jpg'
+  tinylab predict outputs/sweeps/SWEEP scan.png         the sweep's best run by validation
+  tinylab predict outputs/runs/A outputs/runs/B x.png   probabilities averaged over both
+  find . -name '*.png' | tinylab predict outputs/runs/RUN - --format csv > all.csv"""
+
+
+def main(arguments: list[str]) -> None:
+    """Run the command. Raises UserError, after the last file, where any could not be read."""
+    options = _parser().parse_args(arguments)
+    out = sys.stdout
+    with contextlib.redirect_stdout(sys.stderr):  # nothing but the predictions is piped on
+        predict(options, out)
+
+
+def _parser() -> Parser:
+    parser = Parser(
+        prog="tinylab predict",
+        description="Classify image files with a finished run, prepared as in its training.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "run", type=Path, help="the folder of a run, or of a sweep; more of them: an ensemble"
+    )
+    parser.add_argument(
+        "path", nargs="+", help="files, folders, globs; -: a list of files on standard input"
+    )
+    parser.add_argument("--top", type=int, default=3, help="classes shown for a file (default 3)")
+    parser.add_argument("--format", choices=FORMATS, default="table")
+    parser.add_argument(
+        "--sheet", type=Path, metavar="OUT.png", help="also draw what the network saw, annotated"
+    )
+    parser.add_argument(
+        "--invert",
+        choices=("auto", "yes", "no"),
+        default="auto",
+        help="digits: whether the ink is dark on light; auto looks at the image's border",
+    )
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N, mps")
+    return parser
+
+
+def predict(options: argparse.Namespace, out: TextIO) -> None:
+    """Classify what ``options`` name, and write the predictions to ``out``."""
+    paths = list(itertools.dropwhile(lambda path: is_run(Path(path)), options.path))
+    more_runs = options.path[: len(options.path) - len(paths)]
+    _refuse_impossible(options)
+    files = gather(paths)
+    if not files:
+        raise UserError(f"{' '.join(paths) or 'PATH'}: no image file to classify")
+    ensemble = load_ensemble([options.run, *map(Path, more_runs)], options.device)
+    read = pictures.reader(ensemble.first.config.dataset, options.invert)
+    _introduce(ensemble)
+    predictions: Iterable[Prediction] = classify(ensemble, files, read)
+    if len(files) > BATCH_SIZE and not out.isatty():  # there the lines show how far it is
+        predictions = track(predictions, "classifying", len(files))
+    room = BATCH_BYTES // math.prod(ensemble.first.image_shape)
+    tally = Tally(min(SHEET, room) if options.sheet is not None else 0)
+    top = min(options.top, len(ensemble.classes))
+    for text in FORMATS[options.format](tally.watch(predictions), ensemble.classes, top):
+        out.write(text.encode(out.encoding, "backslashreplace").decode(out.encoding))
+    out.flush()
+    if tally.shown:
+        _write_sheet(options.sheet, tally.shown, ensemble.classes, len(files))
+    tally.say()
+    if tally.faults:
+        raise UserError(
+            f"{len(tally.faults):,} of {len(files):,} files cannot be read; they are listed above"
+        )
+
+
+def _refuse_impossible(options: argparse.Namespace) -> None:
+    if options.top < 1:
+        raise UserError(f"--top {options.top}: expected 1 or more")
+    if options.sheet is not None and options.sheet.suffix.lower() != ".png":
+        raise UserError(f"--sheet {options.sheet}: expected a name that ends in .png")
+
+
+def _introduce(ensemble: Ensemble) -> None:
+    for member in ensemble.members:
+        low, high = member.result["test"]["accuracy_ci95"]
+        say(
+            f"network {member.name}: test accuracy {member.result['test']['accuracy']:.2%} "
+            f"(95 % interval {low:.2%} to {high:.2%})"
+        )
+    if len(ensemble.members) > 1:
+        say(f"        probabilities are averaged over these {len(ensemble.members)}")
+
+
+class Tally:
+    """What is remembered of the predictions that pass by."""
+
+    def __init__(self, sheet: int) -> None:
+        self.sheet = sheet  # pictures on it
+        self.shown: list[Prediction] = []
+        self.faults: list[Prediction] = []
+        self.done = {"inverted": 0, "fitted": 0}
+
+    def watch(self, predictions: Iterable[Prediction]) -> Iterator[Prediction]:
+        """Yield the predictions unchanged."""
+        for prediction in predictions:
+            if prediction.picture is None:
+                self.faults.append(prediction)
+            elif len(self.shown) < self.sheet:
+                self.shown.append(prediction)
+            for what in self.done:
+                self.done[what] += getattr(prediction.picture, what, False)
+            yield prediction
+
+    def say(self) -> None:
+        """Say what was done to the images, and list the files that could not be read."""
+        meaning = {
+            "inverted": "dark ink on a light ground",
+            "fitted": "cropped to the ink, scaled and centred",
+        }
+        for what, count in self.done.items():
+            if count:
+                say(f"{what}: {count:,} ({meaning[what]})")
+        for fault in self.faults:
+            say(f"cannot be read: {printable(fault.file)}: {fault.fault}")
+
+
+def _write_sheet(path: Path, shown: list[Prediction], classes: tuple[str, ...], total: int) -> None:
+    """Draw what the network saw of each picture, with its class, probability and file name."""
+    from tinylab import plots
+
+    captions = []
+    for prediction in shown:
+        [(label, share)] = prediction.best(1)
+        name = printable(Path(prediction.file).name)
+        name = name if len(name) < 18 else f"{name[:16]}…"
+        captions.append(f"{classes[label]}  {share:.0%}\n{name}")
+    pixels = np.stack([prediction.picture.pixels for prediction in shown if prediction.picture])
+    title = f"what the network saw: {len(shown)} of {total:,} files"
+    write_bytes(path, plots.to_png(plots.draw(plots.gallery(pixels, captions, title))))
+    say(f"sheet: {path}")

@@ -1,0 +1,239 @@
+"""Finished runs, ready to classify: the tested network and the preparation it was trained with.
+
+Nothing here needs the training data, and nothing that lies in a run's folder can execute code.
+"""
+
+import contextlib
+import dataclasses
+import shlex
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from tinylab import checkpoint, models, runs, runtime
+from tinylab.checkpoint import CheckpointError, weights_sha256
+from tinylab.compare.collect import Run, Skipped, collect, read
+from tinylab.compose import restore
+from tinylab.config import Config, TorchvisionConfig
+from tinylab.console import say
+from tinylab.data.batches import Normalization
+from tinylab.errors import UserError
+from tinylab.train import Recipe
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A finished run's network, on the device and in evaluation mode, and what belongs to it."""
+
+    folder: Path
+    result: dict[str, Any]
+    config: Config
+    model: nn.Module
+    recipe: Recipe
+
+    @property
+    def name(self) -> str:
+        """The run's id."""
+        return str(self.result["run_id"])
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The class names, in the order of the logits."""
+        return tuple(self.result["dataset"]["classes"])
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of the images it takes."""
+        C, H, W = self.result["dataset"]["image_shape"]
+        return C, H, W
+
+    def logits(self, images: Tensor) -> Tensor:
+        """uint8 (N, C, H, W) on the device -> float32 (N, num_classes), as in evaluation."""
+        with self.recipe.autocast():
+            logits: Tensor = self.model(self.recipe.normalization(images))
+        return logits.float()
+
+    @torch.inference_mode()
+    def probabilities(self, images: NDArray[np.uint8]) -> NDArray[np.float64]:
+        """uint8 (N, C, H, W) -> (N, num_classes)."""
+        pixels = torch.from_numpy(images).to(self.recipe.device)
+        if self.config.train.channels_last:
+            pixels = pixels.contiguous(memory_format=torch.channels_last)
+        return self.logits(pixels).cpu().double().softmax(1).numpy()
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """One or more runs whose probabilities are averaged; all read images in the same way."""
+
+    members: tuple[Trained, ...]
+
+    @property
+    def first(self) -> Trained:
+        """The run whose order of classes and whose reading of files the others share."""
+        return self.members[0]
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The class names, in the order of the probabilities."""
+        return self.first.classes
+
+    def probabilities(self, images: NDArray[np.uint8]) -> NDArray[np.float64]:
+        """uint8 (N, C, H, W) -> each member's, (members, N, num_classes)."""
+        return np.stack(
+            [
+                member.probabilities(images)[:, [member.classes.index(c) for c in self.classes]]
+                for member in self.members
+            ]
+        )
+
+
+def load_ensemble(paths: Sequence[Path], device: str) -> Ensemble:
+    """The networks of runs, or of the best runs of sweeps, on ``device``.
+
+    Raises UserError for what ``load`` refuses, and where the runs do not fit each other.
+    """
+    chosen = runtime.choose_device(device)
+    runtime.set_threads(None)
+    ensemble = Ensemble(tuple(load(the_run(path), chosen) for path in paths))
+    for other in ensemble.members[1:]:
+        _refuse_misfit(ensemble.first, other)
+    return ensemble
+
+
+def _refuse_misfit(first: Trained, other: Trained) -> None:
+    if set(other.classes) != set(first.classes):
+        raise UserError(
+            f"{first.name} and {other.name} know different classes: {', '.join(first.classes)}; "
+            f"and {', '.join(other.classes)}\n  average runs of one dataset only"
+        )
+    if reading(other.config) != reading(first.config):
+        raise UserError(
+            f"{first.name} and {other.name} read images differently: {reading(first.config)}; and "
+            f"{reading(other.config)}\n  average runs with the same dataset options only"
+        )
+
+
+def reading(config: Config) -> dict[str, Any]:
+    """What decides the pixels of an image file; where the training images lay does not."""
+    options = ("name", "image_size", "grayscale", "interpolation")
+    values = dataclasses.asdict(config.dataset)
+    return {key: values[key] for key in options if key in values}
+
+
+def is_run(path: Path) -> bool:
+    """Whether a path is the folder of a run, in whatever state, or of a sweep."""
+    return any((path / name).is_file() for name in ("config.yaml", "result.json", "sweep.json"))
+
+
+def the_run(path: Path) -> Run:
+    """The finished run in a folder, or a sweep's best by validation. Raises UserError."""
+    if (path / "sweep.json").is_file():
+        return _best(path)
+    run = read(path)
+    if isinstance(run, Skipped):
+        remedy = "give the folder of a finished run, or of a sweep"
+        if is_run(path):
+            remedy = f"finish it: {_again(path)}"
+        raise UserError(f"{path}: {run.reason}\n  {remedy}")
+    return run
+
+
+def _best(sweep: Path) -> Run:
+    """The run of a sweep that validation prefers: by accuracy, then by loss."""
+    found, _ = collect([sweep])
+    ranked = [run for run in found if run.figure("val_accuracy") is not None]
+    if not ranked:
+        raise UserError(
+            f"{sweep}: no finished run with a validation accuracy, so none is the best\n"
+            "  give the folder of the run that you want"
+        )
+    best = min(ranked, key=lambda run: (-run.figure("val_accuracy"), run.figure("val_loss")))  # type: ignore[operator]
+    say(f"{sweep.name}: the best of {len(ranked)} by validation is {best.name}")
+    return best
+
+
+def _again(folder: Path) -> str:
+    """The command that trains what is missing of a run."""
+    outputs = folder.absolute().parent.parent
+    where = "" if outputs == Path("outputs").absolute() else f" outputs={shlex.quote(str(outputs))}"
+    return f"tinylab train --from {shlex.quote(str(folder))}{where}"
+
+
+def load(run: Run, device: torch.device) -> Trained:
+    """The tested network of a finished run.
+
+    Raises UserError where its weights are damaged or others than were tested, or where another
+    version of tinylab left it that this one cannot repeat.
+    """
+    weights = _weights(run)
+    with _another_version(run.folder):
+        config = restore(run.result["config"])
+        dataset = run.result["dataset"]
+        C, H, W = dataset["image_shape"]
+        recipe = Recipe(
+            config.train, config.optim, config.augment, config.seed, len(dataset["classes"]),
+            _normalization(dataset["normalization"], device), device,
+        )  # fmt: skip
+        model = models.build(_without_download(config), (C, H, W), recipe.num_classes)
+        model.load_state_dict(weights)
+        if weights_sha256(model) != run.result["weights_sha256"]:
+            raise _unusable(run.folder, "it holds other weights than those that were tested")
+    if run.result["environment"]["code_sha256"] != runs.code_sha256():
+        say(f"{run.name}: trained by other code of tinylab than today's")
+    runtime.set_determinism(config.deterministic)
+    layout = torch.channels_last if config.train.channels_last else torch.contiguous_format
+    model = model.to(device, memory_format=layout).eval()  # type: ignore[call-overload]
+    return Trained(run.folder, run.result, config, model, recipe)
+
+
+def _without_download(config: Config) -> Any:
+    """The network's config; pretrained weights need not be fetched to be replaced."""
+    if isinstance(config.model, TorchvisionConfig):
+        return dataclasses.replace(config.model, weights=None)
+    return config.model
+
+
+def _normalization(stored: dict[str, list[float]], device: torch.device) -> Normalization:
+    scale, offset = (
+        torch.tensor(stored[key], dtype=torch.float32, device=device).view(1, -1, 1, 1)
+        for key in ("scale", "offset")
+    )
+    return Normalization(scale, offset)
+
+
+def _weights(run: Run) -> dict[str, Tensor]:
+    try:
+        state = checkpoint.load(run.folder / "best.ckpt")
+        if state.get("run_id") != run.result["run_id"]:
+            raise CheckpointError(f"it belongs to run {state.get('run_id')}")
+        weights: dict[str, Tensor] = state["model"]
+    except (CheckpointError, KeyError) as error:
+        raise _unusable(run.folder, str(error)) from error
+    return weights
+
+
+def _unusable(folder: Path, why: str) -> UserError:
+    return UserError(
+        f"{folder / 'best.ckpt'}: cannot be used: {why}\n"
+        f"  delete {folder / 'result.json'}, then make it again: {_again(folder)}"
+    )
+
+
+@contextlib.contextmanager
+def _another_version(folder: Path) -> Iterator[None]:
+    """What does not fit this tinylab in a run that is whole was left by another one."""
+    try:
+        yield
+    except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(
+            f"{folder}: left by another version of tinylab ({type(error).__name__}: {reason})\n"
+            f"  train it again: {_again(folder)} fresh=true"
+        ) from error

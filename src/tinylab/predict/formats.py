@@ -1,0 +1,88 @@
+"""Predictions as text, in pieces as they come: a table for people, CSV and JSON for programs."""
+
+import csv
+import io
+import json
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from tinylab.predict.classify import Prediction
+
+Format = Callable[[Iterable[Prediction], tuple[str, ...], int], Iterator[str]]
+
+
+def as_table(
+    predictions: Iterable[Prediction], classes: tuple[str, ...], top: int
+) -> Iterator[str]:
+    """One line a file, its name last. Files that cannot be read are left out: they are listed."""
+    width = max(map(len, classes))
+    for prediction in predictions:
+        if prediction.picture is None:
+            continue
+        best = [
+            f"{printable(classes[label]):{width}} {share:8.2%}"
+            for label, share in prediction.best(top)
+        ]
+        done = [word for word in ("inverted", "fitted") if getattr(prediction.picture, word)]
+        note = f"  ({', '.join(done)})" if done else ""
+        yield f"{'   '.join(best)}   {printable(prediction.file)}{note}\n"
+
+
+def as_csv(predictions: Iterable[Prediction], classes: tuple[str, ...], top: int) -> Iterator[str]:
+    """One line a file, those that cannot be read with the reason in the last column."""
+    ranks = [f"{name}_{rank + 1}" for rank in range(top) for name in ("class", "probability")]
+    yield _csv_line(["file", *ranks, "inverted", "fitted", "error"])
+    for prediction in predictions:
+        if prediction.picture is None:
+            yield _csv_line([prediction.file, *[""] * (len(ranks) + 2), prediction.fault])
+            continue
+        best = [
+            cell
+            for label, share in prediction.best(top)
+            for cell in (classes[label], f"{share:.6f}")
+        ]
+        done = [
+            "yes" if flag else "no"
+            for flag in (prediction.picture.inverted, prediction.picture.fitted)
+        ]
+        yield _csv_line([prediction.file, *best, *done, ""])
+
+
+def as_json(predictions: Iterable[Prediction], classes: tuple[str, ...], top: int) -> Iterator[str]:
+    """One array with an object a file; there is at least one file."""
+    before = "[\n"
+    for prediction in predictions:
+        yield before + json.dumps(_as_object(prediction, classes, top))
+        before = ",\n"
+    yield "\n]\n"
+
+
+def _as_object(prediction: Prediction, classes: tuple[str, ...], top: int) -> dict[str, Any]:
+    if prediction.picture is None:
+        return {"file": prediction.file, "error": prediction.fault}
+    return {
+        "file": prediction.file,
+        "classes": [
+            {"class": classes[label], "probability": round(share, 6)}
+            for label, share in prediction.best(top)
+        ],
+        "inverted": prediction.picture.inverted,
+        "fitted": prediction.picture.fitted,
+    }
+
+
+def _csv_line(cells: list[str]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerow(cells)
+    return text.getvalue()
+
+
+def printable(name: str) -> str:
+    """A name without what moves the cursor or is no text: ``\\n``, ``\\x1b``, ``\\udcff``."""
+    return "".join(
+        letter if letter.isprintable() else letter.encode("unicode_escape").decode()
+        for letter in name
+    )
+
+
+FORMATS: dict[str, Format] = {"table": as_table, "csv": as_csv, "json": as_json}
