@@ -30,15 +30,15 @@ FIGURES = {
     "seconds": ("seconds", "train"),
     "parameters": ("num_parameters",),
 }
-# What else is read from a result, and of what type it is.
+# What else is read from a result: numbers above 0, and values of other types.
+SIZES = (("dataset", "num_train"), ("dataset", "num_test"))
 NEEDED: dict[tuple[str, ...], type] = {
     ("config", "dataset", "name"): str, ("config", "model", "name"): str,
     ("config", "optim", "name"): str, ("config", "split", "seed"): int,
     ("config", "split", "fold"): int, ("config", "seed"): int, ("dataset", "name"): str,
-    ("dataset", "classes"): list, ("dataset", "fingerprint"): str, ("dataset", "num_train"): int,
-    ("dataset", "num_test"): int, ("split_sha256",): str, ("environment", "code_sha256"): str,
+    ("dataset", "classes"): list, ("dataset", "fingerprint"): str, ("split_sha256",): str,
+    ("environment", "code_sha256"): str,
 }  # fmt: skip
-SIZES = (("dataset", "num_train"), ("dataset", "num_test"))  # above 0
 SET_ASIDE = re.compile(r"\.\d{8}-\d{6}(-\d+)?")  # the end of the name that runs.set_aside gives
 RUN_FILES = ("result.json", "config.yaml", "failure.json")
 
@@ -123,9 +123,10 @@ def read(folder: Path) -> Run | Skipped:
     result = runs.read_result(folder)
     if result is None:
         return Skipped(folder, _why_not(folder))
-    wrong = [".".join(keys) for keys in (*NEEDED, *FIGURES.values()) if not _is_right(result, keys)]
-    if wrong:
-        return Skipped(folder, f"its result.json is not tinylab's: {wrong[0]} is missing or wrong")
+    for keys in (*NEEDED, *SIZES, *FIGURES.values()):
+        if not _is_right(result, keys):
+            what = f"{'.'.join(keys)} is missing or wrong"
+            return Skipped(folder, f"its result.json is not tinylab's: {what}")
     flat = flatten(result["config"])
     return Run(folder, result, {k: v for k, v in flat.items() if k not in without_effect()})
 
@@ -146,11 +147,12 @@ def _is_right(result: dict[str, Any], keys: tuple[str, ...]) -> bool:
     """Whether a value is there and can be reckoned with; a run may have no validation set."""
     value = _lookup(result, keys)
     if keys in NEEDED:
-        return isinstance(value, NEEDED[keys]) and (keys not in SIZES or value > 0)
+        return isinstance(value, NEEDED[keys])
     if keys[0] == "val" and "val" in result and result["val"] is None:
         return True
-    is_number = isinstance(value, int | float) and math.isfinite(value)
-    return is_number and (keys[-1] != "accuracy" or 0 <= value <= 1)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        return False
+    return 0 <= value <= 1 if keys[-1] == "accuracy" else value > 0 or keys not in SIZES
 
 
 def _lookup(result: dict[str, Any], keys: Sequence[str]) -> Any:
