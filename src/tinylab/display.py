@@ -163,8 +163,8 @@ class SweepDisplay:
         words = [f"{self._done + self._ended - self._failed} done"]
         words += [f"{self._failed} failed"] if self._failed else []
         words += [f"{len(self._fractions)} running"]
-        words += [f"best {self._best[1]}"] if self._best is not None else []
         words += [f"{duration(self._seconds_left())} left"]
+        words += [f"best {self._best[1]}"] if self._best is not None else []
         assert self._bars is not None
         sweep = self._bars.task_ids[0]
         self._bars.update(sweep, completed=completed, figures=", ".join(words))
@@ -190,7 +190,7 @@ def _sweep_bars(total: int) -> Any:
 
     bars = progress.Progress(
         TextColumn("{task.description}"),
-        BarColumn(),
+        BarColumn(bar_width=20),
         TextColumn("{task.percentage:3.0f} %  {task.fields[figures]}"),
         transient=True,
         refresh_per_second=1 / REFRESH_SECONDS,
