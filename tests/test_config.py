@@ -86,7 +86,10 @@ COUNTS: dict[type, dict[str, Any]] = {
 SPARED: dict[type, dict[str, Any]] = {
     Scene15Config: {"url": "https://example.org/other.zip"},
     TrainConfig: {"checkpoint_seconds": 5.0},
-    SweepConfig: {"retry_failed": False},
+    SweepConfig: {
+        "search": "tpe", "trials": 5, "seed": 1, "metric": "val_loss", "prune": "median",
+        "space": {"seed": "range(2)"}, "retry_failed": False,
+    },
     Config: {
         "outputs": "/o", "name": "mine", "device": "cpu", "threads": 1, "fresh": True, "jobs": 2,
     },
@@ -94,6 +97,9 @@ SPARED: dict[type, dict[str, Any]] = {
 NEEDED: dict[tuple[type, str | None], dict[str, Any]] = {
     (SplitConfig, "fold"): {"folds": 3},
     (FolderConfig, None): {"root": "/data/photos"},
+    (SweepConfig, "search"): {"search": "random", "trials": 5},
+    (SweepConfig, "trials"): {"search": "tpe", "trials": 9},
+    (SweepConfig, "prune"): {"search": "tpe", "trials": 5},
 }
 
 GOLDEN_IDS = {
@@ -253,6 +259,10 @@ OUT_OF_RANGE: dict[type, dict[str, list[Any]]] = {
         "class_weights": ["balance", "None"],
         "checkpoint_seconds": [0.0, -1.0], "tta": ["mirror"],
     },
+    SweepConfig: {
+        "search": ["Grid", "bayes"], "trials": [0, -1], "seed": [-1, 2**63],
+        "metric": ["test_accuracy", "accuracy"], "prune": ["mean", ""],
+    },
     Config: {
         "seed": [-1, 2**63], "device": ["gpu", "cuda:", "CPU", "cpu "], "threads": [0],
         "jobs": [0, -1], "name": ["", "../x", "a/b", "\n"],
@@ -293,7 +303,7 @@ def test_the_edges_of_a_range_are_allowed(record: type, field: str, value: Any) 
 
 
 def test_every_limited_field_is_tried_out_of_range() -> None:
-    unlimited = {"name", "root", "url", "arch", "outputs", "weights"} | set(SECTIONS)
+    unlimited = {"name", "root", "url", "arch", "outputs", "weights", "space"} | set(SECTIONS)
     for record in set(OUT_OF_RANGE) - {AdamwConfig, SgdConfig}:
         fields = {field.name for field in dataclasses.fields(record) if field.type is not bool}
         assert fields - set(OUT_OF_RANGE[record]) <= unlimited, record
@@ -338,6 +348,21 @@ def test_early_stopping_needs_a_validation_set() -> None:
     with pytest.raises(UserError, match=r"train\.patience with split\.val=0"):
         make(Config, train=patient, split=SplitConfig(val=0))
     make(Config, train=patient, split=SplitConfig(val=0, folds=5))  # a fold may validate
+
+
+def test_a_search_needs_a_number_of_trials_and_a_validation_set() -> None:
+    with pytest.raises(UserError, match=r"sweep\.trials=null: expected the number of runs"):
+        SweepConfig(search="tpe")
+    tpe = SweepConfig(search="tpe", trials=5)
+    with pytest.raises(UserError, match=r"sweep\.search=tpe with split\.val=0"):
+        make(Config, sweep=tpe, split=SplitConfig(val=0))
+
+
+@pytest.mark.parametrize("values", [{"trials": 5}, {"prune": "median"}])
+def test_what_only_a_search_does_is_refused_for_a_grid(values: dict[str, Any]) -> None:
+    [(key, value)] = values.items()
+    with pytest.raises(UserError, match=rf"sweep\.{key}={value}: a grid runs every combination"):
+        SweepConfig(**values)
 
 
 @pytest.mark.parametrize(

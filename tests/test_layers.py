@@ -33,6 +33,7 @@ ONLY = {
     "statsmodels": {"compare"},
     "jinja2": {"report"},
     "markupsafe": {"report"},
+    "optuna": {"sweep"},
     "rich": {"console", "display"},
     "filelock": {"runs"},
 }

@@ -33,7 +33,8 @@ def top_level() -> list[dataclasses.Field]:
 
 def line(key: str, entry: dataclasses.Field) -> tuple[str, str, str]:
     star = "" if entry.metadata["identity"] else " *"
-    return f"`{key}`{star}", f"`{shown(entry.default)}`", entry.metadata["help"]
+    default = {} if entry.default is dataclasses.MISSING else entry.default
+    return f"`{key}`{star}", f"`{shown(default)}`", entry.metadata["help"]
 
 
 def test_the_table_of_keys_is_the_schema() -> None:

@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from tinylab import cli, compose
 from tinylab.groups import conf_folder
-from tinylab.sweep.grid import Composer
+from tinylab.sweep.job import Composer
 
 TINY = ["train.epochs=1", "train.batch_size=256", "jobs=1"]
 

@@ -152,13 +152,16 @@ def replay(folder: Path, overrides: Sequence[str]) -> list[str]:
     if "experiment" in chosen:
         raise UserError("--from with experiment=: both say what to run; keep one of them")
     here = {entry.name for entry in dataclasses.fields(Config) if not _counts(entry)}
+    here.add("sweep")  # that the run was one of many is not repeated
     repeated: list[str] = []
     for name, value in saved.items():
-        if isinstance(value, dict) and name not in chosen:
+        if name in here or name in chosen:
+            continue
+        if isinstance(value, dict):
             if "name" in value:
                 repeated.append(f"{name}={value.pop('name')}")
             repeated += [f"{name}.{key}={_typed(inner)}" for key, inner in value.items()]
-        elif not isinstance(value, dict) and name not in here:
+        else:
             repeated.append(f"{name}={_typed(value)}")
     return [*repeated, *overrides]
 

@@ -399,9 +399,46 @@ class TrainConfig:
 class SweepConfig:
     """What ``tinylab train -m`` does with many jobs."""
 
+    search: str = option(
+        "grid", "grid: every combination; random; tpe: guided by what was found", identity=False
+    )
+    trials: int | None = option(
+        None, "runs of a search (random, tpe); a larger number goes on with it", identity=False
+    )
+    seed: int = option(0, "what a search proposes derives from it", identity=False)
+    metric: str = option(
+        "val_accuracy", "what is best, and what a search aims at: val_accuracy, val_loss",
+        identity=False,
+    )  # fmt: skip
+    prune: str = option(
+        "none", "how a search gives up hopeless trials: none, median, halving", identity=False
+    )
+    space: dict[str, str] = field(
+        default_factory=dict,
+        metadata={
+            "help": "what varies: key -> values as typed after -m; for YAML in conf/sweep",
+            "identity": False,
+        },
+    )
     retry_failed: bool = option(
         True, "false: jobs that have failed are not run again", identity=False
     )
+
+    def __post_init__(self) -> None:
+        _require_one_of("sweep.search", self.search, ("grid", "random", "tpe"))
+        _require(self.trials is None or self.trials >= 1, "sweep.trials", self.trials, "1 or more")
+        _require(0 <= self.seed < 2**63, "sweep.seed", self.seed, "0 or more")
+        _require_one_of("sweep.metric", self.metric, ("val_accuracy", "val_loss"))
+        _require_one_of("sweep.prune", self.prune, ("none", "median", "halving"))
+        if self.search != "grid":
+            expected = f"the number of runs for sweep.search={self.search}, such as 20"
+            _require(self.trials is not None, "sweep.trials", None, expected)
+        elif self.trials is not None or self.prune != "none":
+            given = "trials" if self.trials is not None else "prune"
+            raise UserError(
+                f"sweep.{given}={getattr(self, given)}: a grid runs every combination to its end; "
+                "expected sweep.search=random or sweep.search=tpe with it"
+            )
 
 
 # ---------------------------------------------------------------- the whole
@@ -449,6 +486,11 @@ class Config:
         if self.split.val == 0 and self.split.folds is None and self.train.patience is not None:
             raise UserError(
                 "train.patience with split.val=0: early stopping needs a validation set"
+            )
+        if self.split.val == 0 and self.sweep.search != "grid":
+            raise UserError(
+                f"sweep.search={self.sweep.search} with split.val=0: a search is guided by a "
+                "validation set, never by the test set; expected split.val=0.1 or another share"
             )
 
 

@@ -16,6 +16,6 @@ def choices(group: str) -> list[str]:
 
 def groups() -> list[str]:
     """The config groups, in the order in which an experiment is thought of."""
-    order = ["dataset", "split", "model", "optim", "augment", "train", "experiment"]
+    order = ["dataset", "split", "model", "optim", "augment", "train", "experiment", "sweep"]
     found = {path.name for path in conf_folder().iterdir() if path.is_dir()}
     return [group for group in order if group in found] + sorted(found - set(order))

@@ -49,6 +49,15 @@ def read_result(folder: Path) -> dict[str, Any] | None:
     return result if result is not None and result.get("status") == "finished" else None
 
 
+def read_metrics(folder: Path) -> list[dict[str, Any]]:
+    """The figures of each epoch of a run, as far as whole lines of them are there."""
+    rows: list[dict[str, Any]] = []
+    with contextlib.suppress(OSError, ValueError):
+        for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines():
+            rows.append(json.loads(line))
+    return rows
+
+
 @cache
 def code_sha256() -> str:
     """A hash of the source files that decide a result."""

@@ -36,11 +36,19 @@ def job(composed: DictConfig) -> float | None:
     hydra_config = HydraConfig.get() if HydraConfig.initialized() else None
     config = to_config(composed)
     if hydra_config is None or hydra_config.mode != RunMode.MULTIRUN:
+        _refuse_sweep(config)
         return train(config)
     say(f"\njob {hydra_config.job.num + 1}: {' '.join(hydra_config.overrides.task)}")
     with runs.failure_recorded(config):
         return train(config)
     return None
+
+
+def _refuse_sweep(config: Config) -> None:
+    """One run cannot do what is asked of a sweep. Raises UserError."""
+    if config.sweep.space or config.sweep.search != "grid":
+        varied = ", ".join(config.sweep.space) or "nothing yet"
+        raise UserError(f"a sweep over {varied} needs -m: tinylab train -m ...")
 
 
 def train(config: Config) -> float | None:

@@ -3,6 +3,10 @@
 The state of a sweep is the state of its runs: the same command runs what is missing, and nothing
 else. ``sweep.json`` says which runs belong to it, ``leaderboard.csv`` and ``.md`` what they found,
 ``tensorboard/`` shows them.
+
+``space`` reads what varies. ``grid`` makes all jobs of it at once; ``search`` makes one after
+another, from ``proposals`` by Optuna. Both are plans, which ``launch`` runs in a ``pool`` of
+processes, each with a ``worker``'s loop.
 """
 
 import contextlib
@@ -23,25 +27,42 @@ from tinylab.console import say
 from tinylab.errors import UserError
 from tinylab.files import write_json
 from tinylab.sweep import board, leaderboard
-from tinylab.sweep.grid import Grid, Job, expand
+from tinylab.sweep.grid import Grid, expand
+from tinylab.sweep.job import Composer, Job
 from tinylab.sweep.launch import launch, parallel_jobs
+from tinylab.sweep.space import Space, read
 
 
 def run(
     arguments: list[str], loader: ConfigLoader, master: DictConfig, launcher: Launcher | None
 ) -> list[Any]:
-    """Run what is missing of every combination of ``arguments``; a failed job stops no other.
+    """Run what is missing of a grid or a search; a failed job stops no other.
 
     ``launcher`` is one of Hydra's plugins (SLURM, Ray, ...); None: our own, on this machine.
 
     Raises UserError before the first job where any of them is wrong, and after the last one
     where any has failed.
     """
-    jobs = expand(arguments, loader, master)
+    composer = Composer(loader, master)
+    space = read(arguments, composer)
+    if space.settings.search == "grid":
+        return _run_grid(space, composer, arguments, launcher)
+    if launcher is not None:
+        raise UserError(
+            f"sweep.search={space.settings.search} with hydra/launcher: Hydra's launchers cannot "
+            "be asked for one job after another; leave hydra/launcher out, or sweep.search=grid"
+        )
+    _run_search(space, composer, arguments)
+    return []
+
+
+def _run_grid(
+    space: Space, composer: Composer, arguments: list[str], launcher: Launcher | None
+) -> list[Any]:
+    jobs = expand(space, composer)
     folder = _folder(jobs)
     missing = _missing(jobs)
-    varied = ", ".join(jobs[0].varied) or "nothing"
-    say(f"sweep of {len(jobs)} jobs over {varied}; {len(jobs) - len(missing)} finished already")
+    say(f"sweep of {len(jobs)} jobs over {space}; {len(jobs) - len(missing)} finished already")
     _write_state(folder, jobs, arguments)
     launched = [job for job in missing if job.config.sweep.retry_failed or not _has_failed(job)]
     returns: Sequence[Any] = []
@@ -49,30 +70,47 @@ def run(
         returns = launcher.launch([job.overrides for job in launched], initial_job_idx=0)
     elif launched:
         _make_data_ready(launched)
-        size = parallel_jobs(jobs[0].config, len(launched))
+        size = parallel_jobs(jobs[0].config, len(jobs))
         launch(Grid(launched), size, len(jobs), len(jobs) - len(launched))
     _write_state(folder, jobs, arguments)
-    table = leaderboard.rows(jobs)
+    _conclude(folder, jobs, leaderboard.rows(jobs))
+    return [returns]
+
+
+def _run_search(space: Space, composer: Composer, arguments: list[str]) -> None:
+    from tinylab.sweep import search  # and with it optuna
+
+    checked = search.check(space, composer)
+    config = checked[0].config
+    folder = search.folder_of(space, config)
+    with runs.sole_writer(folder):
+        plan = search.Search(space, composer, folder, checked[0], arguments)
+        done = plan.num_ended
+        say(f"{plan}; {done} ended already")
+        _make_data_ready(checked)
+        launch(plan, parallel_jobs(config, plan.total), plan.total, done)
+    shares = [f"{key} {share:.0%}" for key, share in plan.importances().items()]
+    if shares:
+        say(f"\nimportance  {', '.join(shares)}")
+    _conclude(folder, plan.jobs, leaderboard.rows(plan.jobs, plan.pruned))
+
+
+def _conclude(folder: Path, jobs: list[Job], table: list[leaderboard.Row]) -> None:
+    """Show what was found, and write what there is to look at. Raises UserError for failed jobs."""
     leaderboard.show(table, list(jobs[0].varied))
-    if launched or not (folder / "leaderboard.md").exists():
-        _present(folder, jobs, table)
+    if not leaderboard.is_written(folder, table):
+        found, _ = collect([folder])
+        labels = {run_id(job.config): job.label for job in jobs}
+        board.write(folder / "tensorboard", labels, group(found))
+        leaderboard.write(folder, table)
     say(f"\nfiles   {folder}")
     say(f"curves  tensorboard --logdir {folder / 'tensorboard'}")
-    failed = sum(row["state"] != "finished" for row in table)
+    failed = sum(row["state"] not in ("finished", "pruned") for row in table)
     if failed:
         raise UserError(
             f"{failed} of {len(jobs)} jobs failed; each one's train.log says why\n"
             "  mend the cause and repeat the command: what is finished is not run again"
         )
-    return [returns]
-
-
-def _present(folder: Path, jobs: list[Job], table: list[leaderboard.Row]) -> None:
-    """Write what there is to look at."""
-    leaderboard.write(folder, table)
-    found, _ = collect([folder])
-    labels = {run_id(job.config): job.label for job in jobs}
-    board.write(folder / "tensorboard", labels, group(found))
 
 
 def _make_data_ready(jobs: list[Job]) -> None:

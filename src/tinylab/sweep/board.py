@@ -1,6 +1,5 @@
 """A sweep's own TensorBoard folder: its runs by readable names, and the mean over their seeds."""
 
-import json
 import math
 import os
 import shutil
@@ -10,6 +9,7 @@ from statistics import fmean, stdev
 
 from tinylab.compare.collect import Run
 from tinylab.compare.settings import Setting, varied
+from tinylab.runs import read_metrics
 from tinylab.tracking import Point, Row, write_band, write_columns
 
 BANDS = ("train_loss", "val_loss", "train_accuracy", "val_accuracy")
@@ -47,7 +47,7 @@ def _file_name(label: str) -> str:
 
 def _bands(runs: Sequence[Run]) -> dict[str, list[Point]]:
     """For each column the mean over the runs, epoch by epoch, plus and minus their deviation."""
-    histories = [_history(run.folder) for run in runs]
+    histories = [read_metrics(run.folder) for run in runs]
     found = {}
     for column in BANDS:
         # Runs may have stopped early; the mean ends with the shortest, or its members would change.
@@ -63,11 +63,3 @@ def _point(column: str, rows: Sequence[Row]) -> Point | None:
         return None
     mean, spread = fmean(values), stdev(values)
     return Point(rows[0]["step"], rows[0]["time"], mean, mean - spread, mean + spread)
-
-
-def _history(folder: Path) -> list[Row]:
-    try:
-        lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-        return [json.loads(line) for line in lines]
-    except (OSError, ValueError):
-        return []

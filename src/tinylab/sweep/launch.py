@@ -10,7 +10,7 @@ from tinylab.config import Config
 from tinylab.console import say
 from tinylab.display import SweepDisplay
 from tinylab.errors import Stopped, UserError
-from tinylab.sweep.grid import Job
+from tinylab.sweep.job import Job
 from tinylab.sweep.pool import Pool
 from tinylab.sweep.worker import End, Epoch, Step
 
@@ -98,6 +98,10 @@ def _end(job: Job, end: End, display: SweepDisplay, number: int) -> None:
     if end.state == "failed" and failure is not None:
         words = failure["error"].splitlines()[0]
     elif end.state == "finished" and result is not None and result["val"] is not None:
-        value = result["val"]["accuracy"]
-        words = f"val accuracy {value:.2%}"
+        by_loss = job.config.sweep.metric == "val_loss"
+        loss, accuracy = result["val"]["loss"], result["val"]["accuracy"]
+        value = -loss if by_loss else accuracy
+        words = f"val loss {loss:.4f}" if by_loss else f"val accuracy {accuracy:.2%}"
+    elif end.state == "pruned":
+        words = f"after epoch {runs.read_metrics(job.folder)[-1]['epoch']}"
     display.end(number, job.label, end.state, words, value)

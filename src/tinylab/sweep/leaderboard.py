@@ -2,28 +2,37 @@
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
 from tinylab import console, runs
+from tinylab.config import run_id
 from tinylab.console import say
 from tinylab.files import write_text
 from tinylab.shelf import figures
-from tinylab.sweep.grid import Job
+from tinylab.sweep.job import Job
 
 Row = dict[str, Any]
 
 
-def rows(jobs: Sequence[Job]) -> list[Row]:
-    """The jobs' figures; finished ones by validation accuracy, then loss, then as listed."""
-    found = [_row(job) for job in jobs]
-    return sorted(found, key=_rank)
+def rows(jobs: Sequence[Job], pruned: Collection[str] = ()) -> list[Row]:
+    """The jobs' figures, the finished ones first, by the sweep's metric, then as listed.
+
+    ``pruned``: the run ids of those that a search has given up.
+    """
+    by_loss = jobs[0].config.sweep.metric == "val_loss"
+    found = [_row(job, run_id(job.config) in pruned) for job in jobs]
+    return sorted(found, key=lambda row: _rank(row, by_loss))
 
 
-def _row(job: Job) -> Row:
+def _row(job: Job, pruned: bool) -> Row:
     result = runs.read_result(job.folder)
     row: Row = {**job.varied, "run": job.folder.name}
+    if result is None and pruned:
+        last = (runs.read_metrics(job.folder) or [{"epoch": 0}])[-1]
+        val = {key: last.get(key) for key in ("val_accuracy", "val_loss")}
+        return {**row, "state": "pruned", **val, "epochs": last["epoch"]}
     if result is None:
         failure = runs.read_json(job.folder / "failure.json")
         error = failure["error"].splitlines()[0] if failure is not None else ""
@@ -31,22 +40,39 @@ def _row(job: Job) -> Row:
     return {**row, "state": "finished", **figures(result)}
 
 
-def _rank(row: Row) -> tuple[bool, float, float]:
-    accuracy, loss = row.get("val_accuracy"), row.get("val_loss")
-    return row["state"] != "finished", -(accuracy or 0.0), loss or 0.0
+def _rank(row: Row, by_loss: bool) -> tuple[bool, float, float]:
+    accuracy, loss = -(row.get("val_accuracy") or 0.0), row.get("val_loss") or 0.0
+    first, second = (loss, accuracy) if by_loss else (accuracy, loss)
+    return row["state"] != "finished", first, second
 
 
 def write(folder: Path, table: list[Row]) -> None:
-    """Write ``leaderboard.csv`` and ``.md``, with every column that any of the rows has."""
-    columns = list(dict.fromkeys(key for row in table for key in row))
-    text = io.StringIO()
-    writer = csv.DictWriter(text, columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(table)
-    write_text(folder / "leaderboard.csv", text.getvalue())
+    """Write ``leaderboard.md`` and ``.csv``, with every column that any of the rows has."""
+    columns = _columns(table)
     lines = [columns, ["---"] * len(columns)]
     lines += [[_markdown(row.get(key)) for key in columns] for row in table]
     write_text(folder / "leaderboard.md", "".join(f"| {' | '.join(line)} |\n" for line in lines))
+    write_text(folder / "leaderboard.csv", _csv(table))
+
+
+def is_written(folder: Path, table: list[Row]) -> bool:
+    """Whether these very rows have been written, which is the last that a sweep does."""
+    try:
+        return (folder / "leaderboard.csv").read_text(encoding="utf-8") == _csv(table)
+    except (OSError, ValueError):
+        return False
+
+
+def _columns(table: list[Row]) -> list[str]:
+    return list(dict.fromkeys(key for row in table for key in row))
+
+
+def _csv(table: list[Row]) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, _columns(table), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(table)
+    return text.getvalue()
 
 
 def _markdown(value: Any) -> str:
@@ -65,9 +91,11 @@ def show(table: list[Row], varied: Sequence[str]) -> None:
 
 
 def _cells(row: Row) -> list[str]:
+    val = "-" if row.get("val_accuracy") is None else f"{row['val_accuracy']:.2%}"
+    if row["state"] == "pruned":
+        return [row["state"], val, "", f"after epoch {row['epochs']}", "", row["run"]]
     if row["state"] != "finished":
         return [row["state"], "", "", "", "", f"{row['run']}  {row['error']}".rstrip()]
-    val = "-" if row["val_accuracy"] is None else f"{row['val_accuracy']:.2%}"
     interval = f"{row['test_low']:.2%} to {row['test_high']:.2%}"
     seconds = f"{row['train_seconds']:.1f}"
     return [row["state"], val, f"{row['test_accuracy']:.2%}", interval, seconds, row["run"]]
