@@ -154,7 +154,10 @@ WRONG = {
     "removed group": (["~model"], ["model"]),
     "bad value in the last job of a sweep": (["-m", "optim.lr=0.1,-1"], ["job 2 of 2", "above 0"]),
     "bad option in a sweep": (["-m", "model=mlp,mpl"], ["model=mpl", "did you mean 'mlp'"]),
-    "same job twice": (["-m", "optim.lr=0.1,0.10"], ["jobs 1 and 2", "same run"]),
+    "same job twice": (
+        ["-m", "optim.lr=0.1,0.10"],
+        ["optim.lr=0.1 and optim.lr=0.1 are", "same run"],
+    ),
     "large batch": (["train.batch_size=5000"], ["train.batch_size=5000", "1457"]),
     "absent device": (["device=cuda:7"], ["device=cuda:7", "cpu"]),
     "malformed device": (["device=gpu"], ["device=gpu", "cuda:N"]),

@@ -46,9 +46,10 @@ def job(composed: DictConfig) -> float | None:
 
 def _refuse_sweep(config: Config) -> None:
     """One run cannot do what is asked of a sweep. Raises UserError."""
-    if config.sweep.space or config.sweep.search != "grid":
-        varied = ", ".join(config.sweep.space) or "nothing yet"
-        raise UserError(f"a sweep over {varied} needs -m: tinylab train -m ...")
+    sweep = config.sweep
+    if sweep.space or sweep.search != "grid":
+        what = f"over {', '.join(sweep.space)}" if sweep.space else f"sweep.search={sweep.search}"
+        raise UserError(f"{what}: expected -m, which makes many runs: tinylab train -m ...")
 
 
 def train(config: Config) -> float | None:

@@ -56,15 +56,18 @@ def _checked(space: Space, composer: Composer, varied: dict[str, str]) -> Job:
     try:
         return composer.job(space.fixed, varied)
     except UserError as error:
+        where = f"{label(varied)}: " if len(varied) > 1 else ""
         whole = "\n  whole numbers are int(interval(1,9))" if "to Integer" in str(error) else ""
-        raise UserError(f"{label(varied)}: {error}{whole}") from error
+        raise UserError(f"{where}{error}{whole}") from error
 
 
 def describe(space: Space, config: Config) -> dict[str, Any]:
     """All that a search's proposals follow from, but how many they are."""
     settings = dataclasses.asdict(space.settings)
     kept = {key: settings[key] for key in ("search", "seed", "metric", "prune")}
-    return {**kept, "space": sorted(map(str, space.axes)), "base": run_id(config)}
+    axes = [dataclasses.asdict(axis) for axis in sorted(space.axes, key=lambda axis: axis.key)]
+    # As JSON reads it back: lists for tuples.
+    return {**kept, "base": run_id(config), "space": json.loads(json.dumps(axes))}
 
 
 def folder_of(space: Space, config: Config) -> Path:

@@ -1,5 +1,6 @@
 """What a sweep varies: the sweeps on the command line, and those of ``sweep.space``."""
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -65,10 +66,19 @@ def read(arguments: Sequence[str], composer: Composer) -> Space:
         for override in typed
         if not override.is_sweep_override()
     ]
-    settings = composer.settings([*fixed, *(f"{axis.key}={axis.values[0]}" for axis in axes)])
+    # With the first of the listed values: they may choose groups whose keys are fixed.
+    listed_first = [f"{axis.key}={axis.values[0]}" for axis in axes if axis.interval is None]
+    settings = composer.settings([*fixed, *listed_first])
     keys = {override.key_or_group for override in typed}
     listed = [f"{key}={text}" for key, text in settings.space.items() if key not in keys]
-    return Space(fixed, [*map(_axis, composer.parse(listed)), *axes], settings)
+    axes = [*map(_axis, composer.parse(listed)), *axes]
+    if settings.search != "grid":  # the order of listed values means nothing to a search
+        axes = [each if each.in_order else _sorted(each) for each in axes]
+    return Space(fixed, axes, settings)
+
+
+def _sorted(axis: Axis) -> Axis:
+    return dataclasses.replace(axis, values=tuple(sorted(axis.values)))
 
 
 def _axis(override: Override) -> Axis:
@@ -80,7 +90,7 @@ def _axis(override: Override) -> Axis:
         raise UserError(f"{override.input_line}: expected several values in sweep.space, as in 1,2")
     if isinstance(sweep, IntervalSweep):
         interval = _interval(sweep, override.input_line or key)
-        return Axis(key, (str(interval.low), str(interval.high)), interval=interval)
+        return Axis(key, (str(interval.low), str(interval.high)), True, interval)
     if getattr(sweep, "tags", None):
         raise UserError(f"{override.input_line}: a tag is for an interval: tag(log,interval(1,9))")
     values = tuple(override.sweep_string_iterator())
