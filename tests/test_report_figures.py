@@ -149,7 +149,7 @@ def test_a_curve_is_the_mean_and_its_band_goes_from_the_lowest_to_the_highest_ru
     for (_, mean), (_, top), (_, bottom) in zip(val, upper, lower, strict=True):
         assert mean == pytest.approx((top + bottom) / 2, abs=0.11)
     assert all(v[1] < t[1] for v, t in zip(val, train, strict=True)), "0.1 higher on the page"
-    assert "hidden=8: 70 % after the last epoch" in (tree[1].text or "")
+    assert "hidden=8: 70% after the last epoch" in (tree[1].text or "")
 
 
 def test_without_validation_the_band_is_of_training() -> None:
@@ -205,7 +205,7 @@ def test_dots_of_any_rows(rows: list[tuple[str, list[float]]], interval: bool) -
 def test_a_row_of_dots_says_what_it_shows() -> None:
     row = Dots("lr=0.1", [0.90, 0.92], 0.91, (0.88, 0.94))
     tree = check(figures.dots([row], "validation accuracy"))
-    assert tree[1].text == "lr=0.1: mean 91 % (88 % to 94 %) of 2 runs"
+    assert tree[1].text == "lr=0.1: mean 91% (88% to 94%) of 2 runs"
     one, other = [float(each.attrib["cx"]) for each in tree.iter("circle")]
     by_class = {each.attrib["class"]: each.attrib for each in tree.iter("line")}
     assert float(by_class["mean"]["x1"]) == pytest.approx((one + other) / 2, abs=0.11)

@@ -179,22 +179,22 @@ def _pictures(
     Nothing is downloaded for this.
     """
     try:
-        config = _dataset_config(result["config"]["dataset"])
-        split = SplitConfig(**result["config"]["split"])
-        if data.fingerprint(config) != result["dataset"]["fingerprint"]:
+        dataset, split = _configs(result["config"])
+        if data.fingerprint(dataset) != result["dataset"]["fingerprint"]:
             return [None] * len(indices), "the dataset has changed since the run"
-        images = data.load(config, split).data.images
+        images = data.load(dataset, split).data.images
     except UserError as error:
         return [None] * len(indices), str(error).partition("\n")[0]
     step = -(-images.shape[-1] // LARGEST)
     return [data_address(images[index, :, ::step, ::step]) for index in indices], ""
 
 
-def _dataset_config(values: dict[str, Any]) -> DatasetConfig:
-    """The record whose values a result holds. Raises UserError where it is none of today's."""
+def _configs(config: dict[str, Any]) -> tuple[DatasetConfig, SplitConfig]:
+    """The records whose values a result holds. Raises UserError where they are not today's."""
     records = {record.name: record for record in with_subclasses(DatasetConfig)}
     try:
-        record: DatasetConfig = records[values["name"]](**values)
+        return records[config["dataset"]["name"]](**config["dataset"]), SplitConfig(
+            **config["split"]
+        )
     except (KeyError, TypeError) as error:
-        raise UserError("its dataset's config is of another version of tinylab") from error
-    return record
+        raise UserError("its config is of another version of tinylab") from error
