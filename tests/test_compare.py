@@ -290,6 +290,53 @@ def test_the_variance_of_a_factorial(capsys: pytest.CaptureFixture[str], tmp_pat
     [found] = as_json(capsys, tmp_path, "--variance")["comparisons"]
     assert found["variances"][0]["components"]["split"] == pytest.approx(0.01)
     assert found["variances"][1] is None
+    rows = list(
+        csv.DictReader(io.StringIO(compare(capsys, tmp_path, "--variance", "--format", "csv")))
+    )
+    assert float(rows[0]["variance_split"]) == pytest.approx(0.01)
+    assert rows[1]["variance_split"] == ""
+
+
+@pytest.mark.parametrize(
+    "idle",
+    [
+        ["--format", "csv", "--pair", "A", "B"],
+        ["--format", "csv", "--test", "wilcoxon"],
+        ["--diff", "a", "b"],
+        ["--diff", "a", "b", "--variance"],
+    ],
+)
+def test_options_without_effect_are_refused(
+    capsys: pytest.CaptureFixture[str], outputs: Path, idle: list[str]
+) -> None:
+    assert len(refused(capsys, outputs, *idle).splitlines()) == 1
+
+
+def test_settings_without_validation_beside_others_are_named(
+    capsys: pytest.CaptureFixture[str], outputs: Path
+) -> None:
+    write_run(outputs, 99, None, split__val=0.0)
+    [found] = as_json(capsys, outputs)["comparisons"]
+    assert found["selected"] == "A"
+    assert found["warnings"][0] == "without validation set, and so not to be chosen: D"
+
+
+def test_real_runs_from_training_to_verdict(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    sweep = ["model.filters=2,8", "split.seed=0,1", "jobs=1", "threads=1", "name=mine"]
+    tiny = ["train.epochs=1", "train.batch_size=256", f"outputs={tmp_path}"]
+    assert cli.run(["train", "-m", *sweep, *tiny]) == 0
+    capsys.readouterr()
+    [found] = as_json(capsys, tmp_path / "sweeps" / "mine")["comparisons"]
+    labels = {setting["label"] for setting in found["settings"]}
+    assert labels == {"model.filters=2", "model.filters=8"}
+    for setting in found["settings"]:
+        results = [json.loads((Path(run) / "result.json").read_text()) for run in setting["runs"]]
+        accuracies = [result["test"]["accuracy"] for result in results]
+        assert setting["test_accuracy"]["mean"] == pytest.approx(sum(accuracies) / 2)
+    [verdict] = found["verdicts"]
+    assert verdict["method"] == "corrected resampled t (Nadeau and Bengio 2003) over 2 splits"
 
 
 def test_five_hundred_runs_within_three_seconds_and_without_torch(tmp_path: Path) -> None:

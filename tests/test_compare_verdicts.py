@@ -55,7 +55,7 @@ def test_equal_predictions_show_no_difference(tmp_path: Path) -> None:
 def test_equal_seeds_on_one_test_set_are_paired(tmp_path: Path) -> None:
     write_pairs(tmp_path, [90, 80, 85], [92, 83, 86], "seed")
     trial = tried(tmp_path)
-    assert trial.method == "paired t over 3 seeds, on one test set"
+    assert trial.method == "paired t over 3 pairs, on one test set"
     assert trial.outcome is not None
     assert trial.outcome.p == pytest.approx(stats.ttest_rel([92, 83, 86], [90, 80, 85]).pvalue)
     assert trial.difference == pytest.approx(0.02)
@@ -64,7 +64,7 @@ def test_equal_seeds_on_one_test_set_are_paired(tmp_path: Path) -> None:
 
 def test_an_official_test_set_pairs_over_split_seeds_without_correction(tmp_path: Path) -> None:
     write_pairs(tmp_path, [90, 80, 85], [92, 83, 86], "split__seed", official_test=True)
-    assert tried(tmp_path).method == "paired t over 3 seeds, on one test set"
+    assert tried(tmp_path).method == "paired t over 3 pairs, on one test set"
 
 
 def test_random_test_splits_are_paired_with_the_correction(tmp_path: Path) -> None:
@@ -108,7 +108,7 @@ def test_only_the_seeds_that_both_have_count_in_each_split(tmp_path: Path) -> No
         write_pairs(tmp_path, [80, 90, 70], [82 + split], "seed", split__seed=split)
     trial = tried(tmp_path)
     assert trial.difference == pytest.approx(0.03)
-    assert trial.method.endswith("over 3 splits")
+    assert trial.method.endswith("over 3 splits, by 6 of their 12 runs")
 
 
 def test_splits_without_a_common_seed_are_refused(tmp_path: Path) -> None:
@@ -136,13 +136,14 @@ def test_ranks_are_refused_where_pairs_are_not_independent(tmp_path: Path) -> No
 
 def test_only_the_splits_that_both_have_count(tmp_path: Path) -> None:
     write_pairs(tmp_path, [90, 80, 85, 10], [92, 83, 86], "split__seed")
-    assert "over 3 splits" in tried(tmp_path).method
+    assert tried(tmp_path).method.endswith("over 3 splits, by 6 of their 7 runs")
     assert tried(tmp_path).difference == pytest.approx(0.02)
 
 
 def test_one_common_split_leaves_two_single_runs(tmp_path: Path) -> None:
     write_pairs(tmp_path, [90, 80], [92], "split__seed")
-    assert "McNemar" in tried(tmp_path).method
+    trial = tried(tmp_path)
+    assert trial.method == "exact McNemar on 100 test images, by 2 of their 3 runs"
 
 
 def test_unequal_seeds_on_one_test_set_are_welchs(tmp_path: Path) -> None:
@@ -163,7 +164,7 @@ def test_wilcoxon_on_request(tmp_path: Path) -> None:
     trial = tried(tmp_path, "wilcoxon")
     assert (
         trial.method
-        == "Wilcoxon signed-rank over 6 seeds (the interval is Student's), on one test set"
+        == "Wilcoxon signed-rank over 6 pairs (the interval is Student's), on one test set"
     )
     assert trial.outcome is not None
     assert trial.outcome.p == pytest.approx(2 / 2**6)
@@ -251,7 +252,7 @@ def test_pooled_settings_are_paired_by_all_that_varies_in_them(tmp_path: Path) -
                 )
     made = settings_of(tmp_path, "model.filters")
     trial = try_out(made[8], made[4])
-    assert trial.method == "paired t over 4 seeds, on one test set"
+    assert trial.method == "paired t over 4 pairs, on one test set"
     assert trial.outcome is not None
     assert trial.outcome.p == pytest.approx(stats.ttest_1samp([5, 10, 5, 10], 0).pvalue)
 

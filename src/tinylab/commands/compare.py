@@ -28,13 +28,13 @@ examples:
 
 def main(arguments: list[str]) -> None:
     """Run the command. Raises UserError for what the user can mend."""
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    _refuse_idle(parser, options)
     if options.diff is not None:
         for line in differences(*options.diff):
             say(line)
         return
-    if not options.paths:
-        raise UserError("tinylab compare: expected a PATH, such as outputs")
     found, skipped = collect(options.paths)
     if not found:
         reasons = "".join(f"\n  {line}" for line in show.left_out(skipped))
@@ -44,6 +44,19 @@ def main(arguments: list[str]) -> None:
         found, by, options.metric, options.pair, options.test, with_variance=options.variance
     )
     _present(options.format, comparisons, skipped)
+
+
+def _refuse_idle(parser: Parser, options: argparse.Namespace) -> None:
+    """Refuse options that would have no effect."""
+    values = vars(options).items()
+    given = {key for key, value in values if value and value != parser.get_default(key)}
+    if "diff" in given and len(given) > 1:
+        others = ", ".join(sorted(given - {"diff"}))
+        raise UserError(f"--diff: compares two configs and nothing else; leave out {others}")
+    if "diff" not in given and not options.paths:
+        raise UserError("tinylab compare: expected a PATH, such as outputs")
+    if options.format == "csv" and given & {"pair", "test"}:
+        raise UserError("--format csv: has no verdicts; --pair and --test need json or a table")
 
 
 def _parser() -> Parser:

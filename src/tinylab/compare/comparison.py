@@ -91,7 +91,7 @@ def compare(
         selected = rows[0] if rows[0].figures[metric] is not None else None
         chosen = [p for p in named if p[0] in rows] if pairs else _pairs(rows, selected)
         verdicts = judge([(first.setting, second.setting) for first, second in chosen], test)
-        warnings = [*_of_selection(rows, selected), *_of_runs(rows)]
+        warnings = [*_of_selection(rows, selected, metric), *_of_runs(rows)]
         variances = [variance.of_setting(row.setting) for row in rows if with_variance]
         found.append(
             Comparison(
@@ -162,7 +162,7 @@ def _pairs(rows: Sequence[Row], selected: Row | None) -> list[tuple[Row, Row]]:
     return [(selected, row) for row in rows if row is not selected]
 
 
-def _of_selection(rows: Sequence[Row], selected: Row | None) -> list[str]:
+def _of_selection(rows: Sequence[Row], selected: Row | None, metric: str) -> list[str]:
     """What there is to say against choosing by the test column."""
     if len(rows) == 1:
         return []
@@ -171,14 +171,18 @@ def _of_selection(rows: Sequence[Row], selected: Row | None) -> list[str]:
             "no validation set (split.val=0): no setting can be chosen here; a choice by the "
             "test column would make its accuracy too good"
         ]
+    warnings = []
+    unseen = [row.name for row in rows if row.figures[metric] is None]
+    if unseen:
+        warnings.append(f"without validation set, and so not to be chosen: {', '.join(unseen)}")
     best = max(rows, key=lambda row: row.test.mean)
-    if best.test.mean <= selected.test.mean:
-        return []
-    return [
-        f"the best test accuracy is not that of the best validation: {best.name} has "
-        f"{best.test.mean:.2%}, {selected.name} {selected.test.mean:.2%}; the choice stays "
-        f"{selected.name}"
-    ]
+    if best.test.mean > selected.test.mean:
+        warnings.append(
+            f"the best test accuracy is not that of the best validation: {best.name} has "
+            f"{best.test.mean:.2%}, {selected.name} {selected.test.mean:.2%}; the choice stays "
+            f"{selected.name}"
+        )
+    return warnings
 
 
 def _of_runs(rows: Sequence[Row]) -> list[str]:

@@ -6,6 +6,7 @@ Accuracies are shares, differences too; losses are nats, times seconds. Keys are
 import csv
 import dataclasses
 import io
+import itertools
 import json
 from collections.abc import Sequence
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 from tinylab.compare.collect import FIGURES, Skipped
 from tinylab.compare.comparison import Comparison, Row
 from tinylab.compare.statistics import design
+from tinylab.compare.variance import Variance
 from tinylab.compare.verdicts import Verdict
 from tinylab.config import shown
 
@@ -29,7 +31,9 @@ def as_json(comparisons: Sequence[Comparison], skipped: Sequence[Skipped]) -> st
 def as_csv(comparisons: Sequence[Comparison]) -> str:
     """A line a setting: its values, and the mean, sd and interval of every figure."""
     lines = [
-        {"dataset": each.dataset, **_csv_row(row)} for each in comparisons for row in each.rows
+        {"dataset": each.dataset, **_csv_row(row), **_csv_variance(variance)}
+        for each in comparisons
+        for row, variance in itertools.zip_longest(each.rows, each.variances)
     ]
     columns = list(dict.fromkeys(key for line in lines for key in line))
     text = io.StringIO()
@@ -109,3 +113,9 @@ def _csv_row(row: Row) -> dict[str, Any]:
         "one_test_set_low": low,
         "one_test_set_high": high,
     }
+
+
+def _csv_variance(variance: Variance | None) -> dict[str, Any]:
+    if variance is None:
+        return {}
+    return {f"variance_{source}": value for source, value in variance.components.items()}

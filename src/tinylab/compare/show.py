@@ -18,6 +18,10 @@ LEGEND_CROSSED = (
     "a x b: a splits by b seeds. Runs that share a split or a seed share its luck, so the "
     "interval of the mean adds both up (min F', Clark 1973)."
 )
+LEGEND_SPLITS = (
+    "Splits share training images, which makes the interval of their mean too narrow; verdicts are "
+    "corrected for it."
+)
 LEGEND_VARIANCE = (
     "sd in points. rest: what split and seed make together; one run for each two of them cannot "
     "tell that from noise. Few splits or seeds give rough shares."
@@ -82,8 +86,10 @@ def _heading(comparison: Comparison) -> str:
 
 
 def _legend(comparison: Comparison) -> list[str]:
-    crossed = any(is_crossed(row.setting.cells) for row in comparison.rows)
-    return [*LEGEND, LEGEND_CROSSED] if crossed else [*LEGEND]
+    settings = [row.setting for row in comparison.rows]
+    is_crossed_one = any(is_crossed(setting.cells) for setting in settings)
+    has_splits = any(len(setting.by_test_set) > 1 for setting in settings)
+    return [*LEGEND, *[LEGEND_CROSSED] * is_crossed_one, *[LEGEND_SPLITS] * has_splits]
 
 
 def _verdict_heading(comparison: Comparison) -> str:

@@ -85,19 +85,25 @@ def try_out(first: Setting, second: Setting, test: str = "t") -> Trial:
     if not common:
         return _refused("they have no test split in common")
     a, b = ([run for run in each.runs if run.test_set in common] for each in (first, second))
-    if len(a) == len(b) == 1:
-        return _single(a[0], b[0])
     pooled = list(dict.fromkeys(first.pooled + second.pooled))
     by_cell, other_by_cell = cells(a, pooled), cells(b, pooled)
     both = [cell for cell in by_cell if cell in other_by_cell]
     differences = {cell: _accuracy(by_cell[cell]) - _accuracy(other_by_cell[cell]) for cell in both}
-    if len(common) > 1:
-        if len({split for split, _ in both}) < 2:
-            return _refused("fewer than two of their test splits have a training seed in common")
-        return _of_differences(differences, _test_train_ratio([*a, *b]), test)
-    if len(both) == len(a) == len(b):
-        return _of_differences(differences, 0.0, test)
-    return _unpaired(by_cell, other_by_cell, test)
+    used = 2 * len(both)
+    if len(a) == len(b) == 1:
+        trial, used = _single(a[0], b[0]), 2
+    elif len(common) > 1 and len({split for split, _ in both}) < 2:
+        return _refused("fewer than two of their test splits have a training seed in common")
+    elif len(common) > 1:
+        trial = _of_differences(differences, _test_train_ratio([*a, *b]), test)
+    elif len(both) == len(a) == len(b):
+        trial = _of_differences(differences, 0.0, test)
+    else:
+        trial, used = _unpaired(by_cell, other_by_cell, test), len(a) + len(b)
+    total = len(first.runs) + len(second.runs)
+    if used == total or not trial.method:
+        return trial
+    return replace(trial, method=f"{trial.method}, by {used} of their {total} runs")
 
 
 def _refused(reason: str) -> Trial:
@@ -143,7 +149,7 @@ def _of_differences(differences: Cells, test_train_ratio: float, test: str) -> T
         method = f"corrected resampled t (Nadeau and Bengio 2003) over {n} splits"
         outcome = statistics.corrected_t(values, test_train_ratio)
         return Trial(method, mean, outcome, _more(needed, n, "split"))
-    method = f"paired t over {n} seeds, on one test set"
+    method = f"paired t over {n} pairs, on one test set"
     return Trial(method, mean, statistics.paired_t(values), _more(needed, n, "seed"))
 
 
@@ -153,7 +159,7 @@ def _by_ranks(differences: Sequence[float], are_independent: bool) -> Trial:
         reason = "Wilcoxon's test needs independent pairs, and these share splits or images"
         return Trial("", mean, None, f"not tested: {reason}")
     outcome = replace(statistics.paired_t(differences), p=statistics.wilcoxon(differences))
-    method = f"Wilcoxon signed-rank over {n} seeds (the interval is Student's), on one test set"
+    method = f"Wilcoxon signed-rank over {n} pairs (the interval is Student's), on one test set"
     needed = statistics.pairs_needed(stdev(differences), DETECT)
     few = f"it takes {LEAST_RANKS} seeds to show any"
     return Trial(method, mean, outcome, few if n < LEAST_RANKS else _more(needed, n, "seed"))
