@@ -31,6 +31,7 @@ ONLY = {
     "sklearn": {"data"},
     "scipy": {"compare"},
     "statsmodels": {"compare"},
+    "pandas": {"compare"},
     "jinja2": {"report"},
     "markupsafe": {"report"},
     "optuna": {"sweep"},

@@ -87,9 +87,12 @@ def _heading(comparison: Comparison) -> str:
 
 def _legend(comparison: Comparison) -> list[str]:
     settings = [row.setting for row in comparison.rows]
-    is_crossed_one = any(is_crossed(setting.cells) for setting in settings)
-    has_splits = any(len(setting.by_test_set) > 1 for setting in settings)
-    return [*LEGEND, *[LEGEND_CROSSED] * is_crossed_one, *[LEGEND_SPLITS] * has_splits]
+    found = [*LEGEND]
+    if any(is_crossed(setting.cells) for setting in settings):
+        found.append(LEGEND_CROSSED)
+    if any(len(setting.by_test_set) > 1 for setting in settings):
+        found.append(LEGEND_SPLITS)
+    return found
 
 
 def _verdict_heading(comparison: Comparison) -> str:
