@@ -16,9 +16,13 @@ from tinylab import checkpoint, cli, data
 from tinylab.compose import replay, restore, run_hydra, to_config
 from tinylab.config import Config, DigitsConfig, SplitConfig
 from tinylab.errors import UserError
-from tinylab.inference import is_run, load_ensemble, the_run
+from tinylab.inference import Ensemble, is_run, load_ensemble, the_run
 
 TINY = ["train.epochs=1", "train.batch_size=256"]
+
+
+def load(folders: list[Path]) -> Ensemble:
+    return load_ensemble([the_run(folder) for folder in folders], "cpu")
 
 
 def train(outputs: Path, *overrides: str) -> Path:
@@ -46,7 +50,7 @@ VARIED = {
     "standardised, averaged weights, not channels_last": [
         "dataset.normalize=standard", "train.ema=0.9", "train.channels_last=false",
     ],
-    "mixed precision": ["train.precision=bfloat16"],
+    "mixed precision, several views": ["train.precision=bfloat16", "train.tta=flip_shift"],
 }  # fmt: skip
 
 
@@ -55,7 +59,7 @@ def test_the_network_gives_what_the_run_gave(overrides: list[str], tmp_path: Pat
     folder = train(tmp_path, *overrides)
     size = 12 if "dataset.image_size=12" in overrides else 8
     splits = data.load(DigitsConfig(image_size=size), SplitConfig())
-    ensemble = load_ensemble([folder], "cpu")
+    ensemble = load([folder])
     [probabilities] = ensemble.probabilities(splits.data.images[splits.split.test])
     with np.load(folder / "predictions.npz") as run:
         assert (probabilities.argmax(1) == run["predicted"]).all()
@@ -66,7 +70,7 @@ def test_no_training_data_is_needed(
     digits_run: Path, monkeypatch: pytest.MonkeyPatch, own_cache: Path
 ) -> None:
     monkeypatch.setattr("tinylab.data.digits.read", lambda size: pytest.fail("data was read"))
-    assert load_ensemble([digits_run], "cpu").classes == tuple("0123456789")
+    assert load([digits_run]).classes == tuple("0123456789")
 
 
 def test_an_ensemble_averages_by_class_name(copied_run: Path, digits_run: Path) -> None:
@@ -77,12 +81,12 @@ def test_an_ensemble_averages_by_class_name(copied_run: Path, digits_run: Path) 
         state["model"][name] = state["model"][name][torch.from_numpy(order)]
     checkpoint.save(copied_run / "best.ckpt", state)
     result = json.loads((copied_run / "result.json").read_text())
-    model = load_ensemble([digits_run], "cpu").first.model
+    model = load([digits_run]).first.model
     model.load_state_dict(state["model"])
     dataset = {**result["dataset"], "classes": [str(label) for label in order]}
     change_result(copied_run, dataset=dataset, weights_sha256=checkpoint.weights_sha256(model))
     images, _ = its_test_images()
-    ensemble = load_ensemble([digits_run, copied_run], "cpu")
+    ensemble = load([digits_run, copied_run])
     one, other = ensemble.probabilities(images)
     assert np.abs(one - other).max() < 1e-6
     assert ensemble.classes == tuple("0123456789")
@@ -93,11 +97,11 @@ def test_runs_that_do_not_fit_each_other_are_refused(copied_run: Path, digits_ru
     renamed = {**result["dataset"], "classes": list("abcdefghij")}
     change_result(copied_run, dataset=renamed)
     with pytest.raises(UserError, match=r"know different classes: 0, 1, .*; and a, b, "):
-        load_ensemble([digits_run, copied_run], "cpu")
+        load([digits_run, copied_run])
     config = {**result["config"], "dataset": {**result["config"]["dataset"], "image_size": 9}}
     change_result(copied_run, dataset=result["dataset"], config=config)
     with pytest.raises(UserError, match=r"read images differently: .*8.*; and .*9"):
-        load_ensemble([digits_run, copied_run], "cpu")
+        load([digits_run, copied_run])
 
 
 def test_a_sweep_stands_for_its_best_run_by_validation(
@@ -195,7 +199,7 @@ def test_a_run_that_cannot_be_used_is_refused_with_the_reason_and_the_remedy(
     spoil(copied_run)
     assert is_run(copied_run)
     with pytest.raises(UserError) as caught:
-        load_ensemble([copied_run], "cpu")
+        load([copied_run])
     message = str(caught.value)
     for words in [*said, copied_run.name if "out of range" not in said else ""]:
         assert words in message or words == copied_run.name
@@ -205,18 +209,18 @@ def test_a_run_that_cannot_be_used_is_refused_with_the_reason_and_the_remedy(
 def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "absent"):
         with pytest.raises(UserError, match="give the folder of a finished run"):
-            load_ensemble([path], "cpu")
+            load([path])
 
 
 def test_the_remedy_for_lost_weights_works(copied_run: Path) -> None:
     before = checkpoint.load(copied_run / "best.ckpt")["model"]
     (copied_run / "best.ckpt").unlink()
     with pytest.raises(UserError) as caught:
-        load_ensemble([copied_run], "cpu")
+        load([copied_run])
     [command] = [line.partition(": ")[2] for line in str(caught.value).splitlines()[1:]]
     (copied_run / "result.json").unlink()
     assert cli.run(command.split()[1:]) == 0
-    after = load_ensemble([copied_run], "cpu").first.model.state_dict()
+    after = load([copied_run]).first.model.state_dict()
     assert all(torch.equal(before[name], after[name]) for name in before)
 
 
@@ -225,7 +229,7 @@ def test_a_run_of_other_code_is_used_and_that_is_said(
 ) -> None:
     environment = json.loads((copied_run / "result.json").read_text())["environment"]
     change_result(copied_run, environment={**environment, "code_sha256": "other"})
-    load_ensemble([copied_run], "cpu")
+    load([copied_run])
     assert "trained by other code of tinylab than today's" in capsys.readouterr().out
 
 
@@ -248,7 +252,7 @@ def test_no_file_of_a_run_can_execute_code(copied_run: Path, tmp_path: Path) -> 
             hostile = name.endswith("data.pkl")
             archive.writestr(name, pickle.dumps(Bomb(trap)) if hostile else content)
     with pytest.raises(UserError, match=r"best\.ckpt: cannot be used"):
-        load_ensemble([copied_run], "cpu")
+        load([copied_run])
     for hostile in (
         f"!!python/object/apply:os.mkdir ['{trap}']",
         f"hydra.launcher._target_: os.mkdir\nhydra.launcher.path: {trap}",
@@ -277,7 +281,7 @@ def test_a_config_is_restored_from_a_result(digits_run: Path) -> None:
 def test_pretrained_weights_are_not_fetched_to_be_replaced(
     copied_run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    network = load_ensemble([copied_run], "cpu").first.model
+    network = load([copied_run]).first.model
     asked: list[Any] = []
 
     def build(config: Any, *_: object) -> torch.nn.Module:
@@ -288,6 +292,6 @@ def test_pretrained_weights_are_not_fetched_to_be_replaced(
     config = json.loads((copied_run / "result.json").read_text())["config"]
     pretrained = {"name": "torchvision", "arch": "resnet18", "weights": "DEFAULT"}
     change_result(copied_run, config={**config, "model": pretrained})
-    trained = load_ensemble([copied_run], "cpu").first
+    trained = load([copied_run]).first
     assert (asked[0].arch, asked[0].weights) == ("resnet18", None)
     assert trained.config.model.weights == "DEFAULT"  # type: ignore[attr-defined]

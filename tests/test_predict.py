@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from tinylab import cli, data
 from tinylab.config import DigitsConfig, MnistConfig, SplitConfig
-from tinylab.inference import load_ensemble
+from tinylab.inference import load_ensemble, the_run
 from tinylab.predict import classify as classifying
 from tinylab.predict import pictures
 from tinylab.predict.formats import printable
@@ -296,7 +296,7 @@ def test_memory_is_flat_over_two_thousand_files(
 def test_batches_do_not_matter(
     digits_run: Path, digits_files: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ensemble = load_ensemble([digits_run], "cpu")
+    ensemble = load_ensemble([the_run(digits_run)], "cpu")
     read = pictures.reader(ensemble.first.config.dataset, "auto")
     files = [*(str(digits_files / f"{number}.png") for number in range(10)), "absent"]
     shares = []

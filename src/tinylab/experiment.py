@@ -21,7 +21,7 @@ from tinylab.data import augment
 from tinylab.data.batches import Batches, fit_class_weights, fit_normalization, to_device
 from tinylab.display import Display, RunDisplay, duration
 from tinylab.errors import Stopped, UserError
-from tinylab.files import atomic_path, disk_errors, write_bytes, write_json, write_text
+from tinylab.files import disk_errors, write_bytes, write_json, write_npz, write_text
 from tinylab.tracking import RunTracker
 from tinylab.train import Evaluation, Recipe, Training
 
@@ -212,8 +212,7 @@ def _other_machine(state: State, device: torch.device) -> str:
 def _write_start(prepared: Prepared, folder: Path) -> None:
     config, parts = prepared.config, prepared.splits.split
     write_text(folder / "config.yaml", yaml.safe_dump(dataclasses.asdict(config), sort_keys=False))
-    with atomic_path(folder / "split.npz") as temporary, temporary.open("wb") as file:
-        np.savez(file, train=parts.train, val=parts.val, test=parts.test)
+    write_npz(folder / "split.npz", train=parts.train, val=parts.val, test=parts.test)
 
 
 def _introduce(prepared: Prepared, folder: Path) -> None:
@@ -341,11 +340,10 @@ def _write_end(
     labels = splits.data.labels[indices]
     matrix = np.array(result["confusion"])
     low, high = result["test"]["accuracy_ci95"]
-    with atomic_path(folder / "predictions.npz") as temporary, temporary.open("wb") as file:
-        np.savez(
-            file, index=indices, label=labels, predicted=test.predicted,
-            probabilities=test.probabilities.astype(np.float16),
-        )  # fmt: skip
+    write_npz(
+        folder / "predictions.npz", index=indices, label=labels, predicted=test.predicted,
+        probabilities=test.probabilities.astype(np.float16),
+    )  # fmt: skip
     accuracy = f"{test.score.accuracy:.2%} (95 % interval {low:.2%} to {high:.2%})"
     curves = plots.draw(plots.curves(training.history, result["run_id"]))
     confusion = plots.draw(plots.confusion(matrix, classes, f"test accuracy {accuracy}"))

@@ -24,7 +24,7 @@ from tinylab.config import Config, TorchvisionConfig
 from tinylab.console import say
 from tinylab.data.batches import Normalization
 from tinylab.errors import UserError
-from tinylab.train import Recipe
+from tinylab.train import Recipe, mean_logits
 
 
 @dataclass(frozen=True)
@@ -53,19 +53,14 @@ class Trained:
         C, H, W = self.result["dataset"]["image_shape"]
         return C, H, W
 
-    def logits(self, images: Tensor) -> Tensor:
-        """uint8 (N, C, H, W) on the device -> float32 (N, num_classes), as in evaluation."""
-        with self.recipe.autocast():
-            logits: Tensor = self.model(self.recipe.normalization(images))
-        return logits.float()
-
     @torch.inference_mode()
     def probabilities(self, images: NDArray[np.uint8]) -> NDArray[np.float64]:
-        """uint8 (N, C, H, W) -> (N, num_classes)."""
+        """uint8 (N, C, H, W) -> (N, num_classes), as in the run's own test."""
         pixels = torch.from_numpy(images).to(self.recipe.device)
         if self.config.train.channels_last:
             pixels = pixels.contiguous(memory_format=torch.channels_last)
-        return self.logits(pixels).cpu().double().softmax(1).numpy()
+        logits = mean_logits(self.model, pixels, self.recipe, self.config.train.tta)
+        return logits.cpu().double().softmax(1).numpy()
 
 
 @dataclass(frozen=True)
@@ -94,14 +89,14 @@ class Ensemble:
         )
 
 
-def load_ensemble(paths: Sequence[Path], device: str) -> Ensemble:
-    """The networks of runs, or of the best runs of sweeps, on ``device``.
+def load_ensemble(found: Sequence[Run], device: str, threads: int | None = None) -> Ensemble:
+    """The networks of finished runs on ``device``.
 
     Raises UserError for what ``load`` refuses, and where the runs do not fit each other.
     """
     chosen = runtime.choose_device(device)
-    runtime.set_threads(None)
-    ensemble = Ensemble(tuple(load(the_run(path), chosen) for path in paths))
+    runtime.set_threads(threads)
+    ensemble = Ensemble(tuple(load(run, chosen) for run in found))
     for other in ensemble.members[1:]:
         _refuse_misfit(ensemble.first, other)
     return ensemble

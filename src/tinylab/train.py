@@ -149,6 +149,13 @@ class Evaluation:
     probabilities: NDArray[np.float32]
 
 
+def mean_logits(model: nn.Module, images: Tensor, recipe: Recipe, tta: str) -> Tensor:
+    """uint8 (N, C, H, W) -> float32 (N, num_classes), the mean over ``augment.views``."""
+    with recipe.autocast():
+        views = [recipe.normalization(view) for view in augment.views(images, tta)]
+        return torch.stack([model(view).float() for view in views]).mean(0)
+
+
 @torch.inference_mode()
 def evaluate(model: nn.Module, batches: Batches, recipe: Recipe, tta: str = "none") -> Evaluation:
     """Exact figures over every image, in evaluation mode, without label smoothing.
@@ -160,9 +167,7 @@ def evaluate(model: nn.Module, batches: Batches, recipe: Recipe, tta: str = "non
     model.eval()
     logits_parts: list[Tensor] = []
     for images, _ in batches.in_order(recipe.train.eval_batch_size):
-        with recipe.autocast():
-            views = [recipe.normalization(view) for view in augment.views(images, tta)]
-            logits_parts.append(torch.stack([model(view).float() for view in views]).mean(0))
+        logits_parts.append(mean_logits(model, images, recipe, tta))
     model.train(was_training)
     logits = torch.cat(logits_parts).cpu().double()  # (N, num_classes)
     if not logits.isfinite().all():

@@ -15,7 +15,7 @@ from tinylab.commands.parser import Parser
 from tinylab.console import say, track
 from tinylab.errors import UserError
 from tinylab.files import write_bytes
-from tinylab.inference import Ensemble, is_run, load_ensemble
+from tinylab.inference import Ensemble, is_run, load_ensemble, the_run
 from tinylab.predict import pictures
 from tinylab.predict.classify import BATCH_BYTES, BATCH_SIZE, Prediction, classify
 from tinylab.predict.formats import FORMATS, printable
@@ -69,12 +69,12 @@ def _parser() -> Parser:
 def predict(options: argparse.Namespace, out: TextIO) -> None:
     """Classify what ``options`` name, and write the predictions to ``out``."""
     paths = list(itertools.dropwhile(lambda path: is_run(Path(path)), options.path))
-    more_runs = options.path[: len(options.path) - len(paths)]
+    run_paths = [options.run, *map(Path, options.path[: len(options.path) - len(paths)])]
     _refuse_impossible(options)
     files = gather(paths)
     if not files:
         raise UserError(f"{' '.join(paths) or 'PATH'}: no image file to classify")
-    ensemble = load_ensemble([options.run, *map(Path, more_runs)], options.device)
+    ensemble = load_ensemble([the_run(path) for path in run_paths], options.device)
     read = pictures.reader(ensemble.first.config.dataset, options.invert)
     _introduce(ensemble)
     predictions: Iterable[Prediction] = classify(ensemble, files, read)

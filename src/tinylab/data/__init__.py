@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from tinylab.config import DatasetConfig, SplitConfig
 from tinylab.data import cache, digits, folder, mnist, scene15
 from tinylab.data.arrays import DataAbsentError, Images, Source
+from tinylab.data.cache import Decoded
 from tinylab.data.split import Split, count_shared, split
 from tinylab.errors import UserError
 
@@ -65,11 +66,16 @@ def load(dataset: DatasetConfig, split_config: SplitConfig) -> Splits:
 
     Raises UserError where the data is absent or damaged, or the split asked for is impossible.
     """
-    with _reading():
-        decoded = cache.load(_find(dataset))
+    decoded = load_undivided(dataset)
     data = decoded.images
     parts = split(data.labels, data.num_official_test, split_config, decoded.first_twins)
     return Splits(data, parts, decoded.fingerprint, decoded.first_twins)
+
+
+def load_undivided(dataset: DatasetConfig) -> Decoded:
+    """All images of a dataset. Raises UserError where the data is absent or damaged."""
+    with _reading():
+        return cache.load(_find(dataset))
 
 
 def make_ready(dataset: DatasetConfig) -> None:

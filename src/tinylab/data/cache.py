@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from tinylab.data.arrays import Images, Source
 from tinylab.data.places import cache_root
 from tinylab.errors import UserError
-from tinylab.files import atomic_path
+from tinylab.files import write_npz
 
 
 @dataclass(frozen=True)
@@ -117,9 +117,9 @@ def _build(source: Source, path: Path) -> Decoded:
     images = source.read()
     decoded = Decoded(images, images.first_twins(), images.fingerprint())
     # Without a place to keep it the next start is slower, and nothing else is lost.
-    with contextlib.suppress(UserError), atomic_path(path) as temporary, temporary.open("wb") as f:
-        np.savez(
-            f,
+    with contextlib.suppress(UserError):
+        write_npz(
+            path,
             images=images.images,
             labels=images.labels,
             classes=np.array(images.classes),
