@@ -68,7 +68,7 @@ def test_one_failed_job_does_not_stop_the_others(capsys: pytest.CaptureFixture[s
 
 
 def test_without_validation_the_table_warns(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.run(["train", "-m", "seed=0,1", "split.val=0", *TINY]) == 0
+    assert cli.run(["train", "-m", "model.hidden=8,16", "split.val=0", *TINY]) == 0
     assert "do not choose a setting by its test accuracy" in capsys.readouterr().out
 
 
@@ -85,6 +85,18 @@ def test_a_sweep_leaves_its_state_and_a_leaderboard() -> None:
     accuracies = [float(row["val_accuracy"]) for row in rows]
     assert accuracies == sorted(accuracies, reverse=True)
     assert {row["run"] for row in rows} == {job["run_id"] for job in state["jobs"]}
+
+
+def test_repeated_seeds_end_in_intervals_verdicts_and_a_report(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert cli.run(["train", "-m", "model.filters=2,8", "seed=0,1", "name=s", *TINY]) == 0
+    out = capsys.readouterr().out
+    assert "2 settings tried in 4 runs" in out
+    assert "Verdicts on test accuracy" in out
+    page = Path("outputs/sweeps/s/report.html").read_text()
+    assert "model.filters=8" in page
+    assert "tinylab train -m model.filters=2,8" in page
 
 
 def test_failed_jobs_are_left_alone_when_that_is_asked_for(

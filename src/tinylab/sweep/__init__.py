@@ -1,12 +1,11 @@
 """Sweeps: many configs from one command, checked before the first job starts.
 
 The state of a sweep is the state of its runs: the same command runs what is missing, and nothing
-else. ``sweep.json`` says which runs belong to it, ``leaderboard.csv`` and ``.md`` what they found,
-``tensorboard/`` shows them.
+else. ``sweep.json`` says which runs belong to it.
 
 ``space`` reads what varies. ``grid`` makes all jobs of it at once; ``search`` makes one after
 another, from ``proposals`` by Optuna. Both are plans, which ``launch`` runs in a ``pool`` of
-processes, each with a ``worker``'s loop.
+processes, each with a ``worker``'s loop. ``conclusion`` says what was found.
 """
 
 import contextlib
@@ -20,13 +19,12 @@ from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig
 
 from tinylab import data, runs
-from tinylab.compare.collect import collect
-from tinylab.compare.settings import group
 from tinylab.config import run_id
 from tinylab.console import say
 from tinylab.errors import UserError
 from tinylab.files import write_json
-from tinylab.sweep import board, leaderboard
+from tinylab.sweep import leaderboard
+from tinylab.sweep.conclusion import conclude
 from tinylab.sweep.grid import Grid, expand
 from tinylab.sweep.job import Composer, Job
 from tinylab.sweep.launch import launch, parallel_jobs
@@ -73,7 +71,7 @@ def _run_grid(
         size = parallel_jobs(jobs[0].config, len(jobs))
         launch(Grid(launched), size, len(jobs), len(jobs) - len(launched))
     _write_state(folder, jobs, arguments)
-    _conclude(folder, jobs, leaderboard.rows(jobs))
+    conclude(folder, jobs, leaderboard.rows(jobs))
     return [returns]
 
 
@@ -92,25 +90,7 @@ def _run_search(space: Space, composer: Composer, arguments: list[str]) -> None:
     shares = [f"{key} {share:.0%}" for key, share in plan.importances().items()]
     if shares:
         say(f"\nimportance  {', '.join(shares)}")
-    _conclude(folder, plan.jobs, leaderboard.rows(plan.jobs, plan.pruned))
-
-
-def _conclude(folder: Path, jobs: list[Job], table: list[leaderboard.Row]) -> None:
-    """Show what was found, and write what there is to look at. Raises UserError for failed jobs."""
-    leaderboard.show(table, list(jobs[0].varied))
-    if not leaderboard.is_written(folder, table):
-        found, _ = collect([folder])
-        labels = {run_id(job.config): job.label for job in jobs}
-        board.write(folder / "tensorboard", labels, group(found))
-        leaderboard.write(folder, table)
-    say(f"\nfiles   {folder}")
-    say(f"curves  tensorboard --logdir {folder / 'tensorboard'}")
-    failed = sum(row["state"] not in ("finished", "pruned") for row in table)
-    if failed:
-        raise UserError(
-            f"{failed} of {len(jobs)} jobs failed; each one's train.log says why\n"
-            "  mend the cause and repeat the command: what is finished is not run again"
-        )
+    conclude(folder, plan.jobs, leaderboard.rows(plan.jobs, plan.pruned))
 
 
 def _make_data_ready(jobs: list[Job]) -> None:
