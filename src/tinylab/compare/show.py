@@ -81,7 +81,8 @@ def _heading(comparison: Comparison) -> str:
     """How many settings were tried, which is to be known before the test column is read."""
     rows, runs = len(comparison.rows), comparison.num_runs
     tried = f"{rows} setting{'s' * (rows > 1)} tried in {runs} run{'s' * (runs > 1)}"
-    ranked = f", ranked by {RANKED_BY[comparison.metric]}" if comparison.selected else ""
+    is_ranked = rows > 1 and comparison.selected is not None
+    ranked = f", ranked by {RANKED_BY[comparison.metric]}" if is_ranked else ""
     return f"{comparison.dataset}: {tried}{ranked}"
 
 

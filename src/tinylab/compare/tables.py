@@ -59,7 +59,7 @@ def aligned(columns: Sequence[Column]) -> list[str]:
     for row in [*heads, *zip(*(column.cells for column in columns), strict=True)]:
         first, *more = [row[-1]]
         if columns[-1].is_words:
-            first, *more = textwrap.wrap(row[-1], max(WIDTH - indent, LEAST)) or [""]
+            first, *more = _wrap(row[-1], max(WIDTH - indent, LEAST)) or [""]
         cells = [
             cell.ljust(width) if column.is_words else cell.rjust(width)
             for cell, width, column in zip((*row[:-1], first), widths, columns, strict=True)
@@ -79,4 +79,9 @@ def _pipes(columns: Sequence[Column]) -> list[str]:
 
 
 def _wrapped(texts: Iterable[str]) -> list[str]:
-    return [line for text in texts for line in textwrap.wrap(text, WIDTH, subsequent_indent="  ")]
+    return [line for text in texts for line in _wrap(text, WIDTH, "  ")]
+
+
+def _wrap(text: str, width: int, indent: str = "") -> list[str]:
+    """Lines of a text, with names such as ``digits-mlp-50c8b14197`` whole."""
+    return textwrap.wrap(text, width, subsequent_indent=indent, break_on_hyphens=False)
