@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shlex
 from pathlib import Path
 
 import pytest
@@ -29,7 +30,9 @@ def results() -> list[dict]:
 
 
 def test_two_jobs_leave_two_runs_and_a_table(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.run(["train", "-m", "model=baseline,mlp", *TINY]) == 0
+    command = ["train", "-m", "model=baseline,mlp", *TINY]
+    assert cli.run(command) == 0
+    assert {result["command"] for result in results()} == {shlex.join(["tinylab", *command])}
     assert {result["config"]["model"]["name"] for result in results()} == {"baseline", "mlp"}
     table = capsys.readouterr().out.split("\n\n")[-2].splitlines()
     assert table[0].split()[:2] == ["model", "state"]

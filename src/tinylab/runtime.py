@@ -144,4 +144,6 @@ def command_line() -> str:
     """The command as it was typed, fit to be pasted into a shell."""
     import shlex
 
-    return shlex.join(["tinylab", *sys.argv[1:]])
+    typed = sys.argv[1:]
+    command = [] if typed[:1] == ["train"] else ["train"]  # Hydra's own entry is not given it
+    return shlex.join(["tinylab", *command, *typed])

@@ -53,7 +53,7 @@ def launch(plan: Plan, size: int, total: int, done: int) -> None:
     the number of its threads, and must not depend on who ends first.
     """
     threads = max(1, machine.cores() // size)
-    command = shlex.join(["tinylab", *sys.argv[1:]])
+    command = shlex.join(["tinylab", "train", *sys.argv[1:]])
     jobs: dict[int, Job] = {}
     with (
         signals.watch() as stop_signal,
