@@ -285,6 +285,7 @@ def _evaluate(
             "num_test": len(splits.split.test),
             "image_shape": [C, H, W],
             "normalization": recipe.normalization.as_dict(),
+            "duplicates": splits.duplicates(),
         },
         "split_sha256": splits.split.sha256(),
         **{
