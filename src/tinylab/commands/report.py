@@ -1,11 +1,19 @@
-"""``tinylab report``: write one HTML page on finished runs."""
+"""``tinylab report``: write one HTML page on finished runs, or the model card of one."""
 
+import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
 from tinylab import report
 from tinylab.commands.parser import Parser
 from tinylab.console import say
+from tinylab.errors import UserError
+
+EXAMPLES = """\
+examples:
+  tinylab report outputs/sweeps/SWEEP        report.html in that folder
+  tinylab report outputs --out all.html      every finished run
+  tinylab report outputs/runs/RUN --card     MODEL_CARD.md in that folder"""
 
 
 def main(arguments: list[str]) -> None:
@@ -14,7 +22,8 @@ def main(arguments: list[str]) -> None:
         prog="tinylab report",
         description="Write one HTML page on finished runs: tables, verdicts, figures. It needs "
         "neither network nor server.",
-        epilog="example: tinylab report outputs/sweeps/digits-0f3c5d1e2a",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
         "path", type=Path, nargs="+", help="the folder of a run, of a sweep, or of many of them"
@@ -22,10 +31,24 @@ def main(arguments: list[str]) -> None:
     parser.add_argument(
         "--out", type=Path, help="the file to write (default: report.html in the one folder given)"
     )
+    parser.add_argument(
+        "--card", action="store_true", help="write MODEL_CARD.md of the one run instead"
+    )
     options = parser.parse_args(arguments)
+    if options.card:
+        _write_card(options.path, options.out)
+        return
     out = options.out or _place(options.path)
     report.write(options.path, out)
     say(f"report  {out}")
+
+
+def _write_card(paths: Sequence[Path], out: Path | None) -> None:
+    if len(paths) > 1:
+        raise UserError(f"--card: expected the folder of one run, not {len(paths)} paths")
+    out = out or paths[0] / "MODEL_CARD.md"
+    report.write_card(paths[0], out)
+    say(f"card    {out}")
 
 
 def _place(paths: Sequence[Path]) -> Path:
