@@ -16,7 +16,7 @@ LAYERS = [
     ["experiment", "compare"],
     ["compose", "report", "shelf"],
     ["sweep", "inference"],
-    ["predict"],
+    ["predict", "evaluate"],
     ["commands"],
     ["cli"],
     ["__main__"],

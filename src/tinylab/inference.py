@@ -89,13 +89,13 @@ class Ensemble:
         )
 
 
-def load_ensemble(found: Sequence[Run], device: str, threads: int | None = None) -> Ensemble:
+def load_ensemble(found: Sequence[Run], device: str) -> Ensemble:
     """The networks of finished runs on ``device``.
 
     Raises UserError for what ``load`` refuses, and where the runs do not fit each other.
     """
     chosen = runtime.choose_device(device)
-    runtime.set_threads(threads)
+    runtime.set_threads(None)
     ensemble = Ensemble(tuple(load(run, chosen) for run in found))
     for other in ensemble.members[1:]:
         _refuse_misfit(ensemble.first, other)

@@ -51,14 +51,39 @@ def confusion(matrix: NDArray[np.int64], classes: tuple[str, ...], title: str) -
     axes.set_ylabel("true")
     names = [name if len(name) <= 30 else f"{name[:29]}…" for name in classes]
     if letters <= 2:
-        axes.set_xticks(range(K), names)
+        axes.set_xticks(range(K), names, parse_math=False)
     else:
-        axes.set_xticks(range(K), names, rotation=60, ha="right", rotation_mode="anchor")
-    axes.set_yticks(range(K), names)
+        axes.set_xticks(
+            range(K), names, rotation=60, ha="right", rotation_mode="anchor", parse_math=False
+        )
+    axes.set_yticks(range(K), names, parse_math=False)
     for row, column in np.argwhere(matrix > 0) if K <= 40 else ():
         color = "white" if share[row, column] > 0.5 else "black"
         count = str(matrix[row, column])
         axes.text(column, row, count, ha="center", va="center", color=color, fontsize=8)
+    return figure
+
+
+def reliability(counts: NDArray[np.int64], accuracy: NDArray[np.float64], title: str) -> Figure:
+    """Accuracy by confidence in equal bins, and how many predictions each bin has."""
+    figure = Figure(figsize=(5, 5.6))
+    figure.subplots_adjust(left=0.13, right=0.97, bottom=0.09, top=0.93, hspace=0.08)
+    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    figure.suptitle(title, fontsize=10)
+    M = len(counts)
+    middles = (np.arange(M) + 0.5) / M
+    upper.bar(middles, np.nan_to_num(accuracy), width=0.9 / M, color=TRAIN, label="accuracy")
+    upper.plot([0, 1], [0, 1], color="black", linewidth=1, linestyle="--", label="calibrated")
+    upper.set_ylabel("accuracy")
+    upper.set_ylim(0, 1)
+    upper.legend(loc="upper left")
+    lower.bar(middles, counts, width=0.9 / M, color="gray")
+    lower.set_ylabel("images")
+    lower.set_yscale("symlog", linthresh=1)
+    lower.set_xlabel("confidence (largest probability)")
+    lower.set_xlim(0, 1)
+    for axes in (upper, lower):
+        axes.grid(alpha=0.3)
     return figure
 
 

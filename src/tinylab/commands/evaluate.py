@@ -1,0 +1,106 @@
+"""``tinylab evaluate``: score finished runs on labelled data."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tinylab.commands.parser import Parser
+from tinylab.compose import RECORDS, replay, run_hydra, to_config
+from tinylab.config import Config, FolderConfig
+from tinylab.console import track
+from tinylab.errors import UserError
+from tinylab.evaluate import report
+from tinylab.evaluate.figures import Figures
+from tinylab.evaluate.scope import PARTS, choose
+from tinylab.inference import Ensemble, Trained, load_ensemble, the_run
+from tinylab.runtime import command_line
+
+EPILOG = """\
+By default the test part of the run's own data, or all images of other data.
+
+examples:
+  tinylab evaluate outputs/runs/RUN
+  tinylab evaluate outputs/runs/RUN dataset=folder dataset.root=more_photos
+  tinylab evaluate outputs/runs/RUN dataset.interpolation=area   its test part, read otherwise
+  tinylab evaluate outputs/runs/A outputs/runs/B                 probabilities averaged over both"""
+FEW = 10  # batches that need no progress bar
+
+
+def main(arguments: list[str]) -> None:
+    """Run the command. Raises UserError for what the user can mend."""
+    options = _parser().parse_intermixed_args(arguments)
+    overrides = [word for word in options.run if "=" in word and not Path(word).is_dir()]
+    folders = [Path(word) for word in options.run if word not in overrides]
+    if not folders:
+        raise UserError("RUN: expected the folder of a finished run, or of a sweep")
+    ensemble = load_ensemble([the_run(folder) for folder in folders], options.device)
+    config = _config(ensemble.first, overrides)
+    scope = choose(ensemble, config.dataset, options.part)
+    shares = _probabilities(ensemble, scope.images)
+    members = [Figures(scope.labels, each, ensemble.classes) for each in shares]
+    whole = Figures(scope.labels, shares.mean(axis=0), ensemble.classes)
+    report.show(ensemble, members, whole, scope, config.dataset.name)
+    folder = report.folder_of(ensemble, config, scope)
+    report.write(folder, ensemble, config, members, whole, scope, command_line())
+
+
+def _parser() -> Parser:
+    parser = Parser(
+        prog="tinylab evaluate",
+        description="Score a finished run on labelled data; several runs: their ensemble.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "run",
+        nargs="+",
+        help="folders of runs or sweeps; dataset=NAME, dataset.KEY=VALUE, outputs=FOLDER",
+    )
+    parser.add_argument("--part", choices=PARTS, help="which images to score")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N, mps")
+    return parser
+
+
+def _config(trained: Trained, overrides: Sequence[str]) -> Config:
+    """The run's config with other data, which is read as the network's training images were."""
+    for override in overrides:
+        key = override.partition("=")[0]
+        if key == "dataset.normalize":
+            raise UserError(f"{override}: the network keeps the normalisation of its training")
+        if key not in ("dataset", "outputs") and not key.startswith("dataset."):
+            raise UserError(
+                f"{override}: expected dataset=NAME, dataset.KEY=VALUE or outputs=FOLDER; all else "
+                "is the run's"
+            )
+    chosen = [o.removeprefix("dataset=") for o in overrides if o.startswith("dataset=")]
+    as_trained = _as_trained(trained, chosen[-1]) if chosen else []
+    composed: list[Config] = []
+    arguments = replay(trained.folder, [*as_trained, *overrides])
+    try:
+        run_hydra(lambda values: composed.append(to_config(values)), arguments)
+    except UserError as error:
+        shape = "x".join(map(str, trained.image_shape))
+        raise UserError(f"{error}\n  (the network takes images of {shape})") from error
+    return composed[0]
+
+
+def _as_trained(trained: Trained, dataset: str) -> list[str]:
+    """Overrides that prepare another dataset as the training images were."""
+    C, H, _ = trained.image_shape
+    alike = [f"dataset.image_size={H}"]
+    if issubclass(RECORDS["dataset"].get(dataset, Config), FolderConfig):
+        alike.append(f"dataset.grayscale={str(C == 1).lower()}")
+        if isinstance(trained.config.dataset, FolderConfig):
+            alike.append(f"dataset.interpolation={trained.config.dataset.interpolation}")
+    return alike
+
+
+def _probabilities(ensemble: Ensemble, images: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """Each member's, (members, N, num_classes), a batch at a time."""
+    size = ensemble.first.config.train.eval_batch_size
+    batches = [images[start : start + size] for start in range(0, len(images), size)]
+    shown = track(batches, "evaluating batches", len(batches)) if len(batches) > FEW else batches
+    return np.concatenate([ensemble.probabilities(batch) for batch in shown], axis=1)

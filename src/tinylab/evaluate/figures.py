@@ -1,0 +1,82 @@
+"""The figures of predicted probabilities on labelled images."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tinylab import metrics
+from tinylab.evaluate.calibration import Reliability, reliability
+
+TINY = np.finfo(np.float64).tiny  # a probability of 0 would make the loss infinite
+
+
+@dataclass(frozen=True)
+class Figures:
+    """labels: int64 (N,). probabilities: float64 (N, K), of the K classes by ``classes``."""
+
+    labels: NDArray[np.int64]
+    probabilities: NDArray[np.float64]
+    classes: tuple[str, ...]
+
+    @cached_property
+    def predicted(self) -> NDArray[np.int64]:
+        """The most probable class of each image, (N,)."""
+        predicted: NDArray[np.int64] = self.probabilities.argmax(axis=1)
+        return predicted
+
+    @cached_property
+    def confusion(self) -> NDArray[np.int64]:
+        """Counts (K, K) by true class and predicted class."""
+        return metrics.confusion_matrix(self.labels, self.predicted, len(self.classes))
+
+    @property
+    def score(self) -> metrics.Score:
+        """Accuracy and mean cross-entropy in nats."""
+        true = self.probabilities[np.arange(len(self.labels)), self.labels]
+        loss_sum = float(-np.log(np.maximum(true, TINY)).sum())
+        return metrics.score(loss_sum, int(self.confusion.trace()), len(self.labels))
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """The accuracy's 95 % interval (Wilson)."""
+        return metrics.wilson_interval(int(self.confusion.trace()), len(self.labels))
+
+    @cached_property
+    def reliability(self) -> Reliability:
+        """Accuracy by confidence."""
+        return reliability(self.probabilities.max(axis=1), self.predicted == self.labels)
+
+    def by_class(self) -> list[dict[str, Any]]:
+        """Images, recall, precision and F1 of each class; None where nothing defines one."""
+        matrix = self.confusion
+        recall, precision = metrics.per_class_recall(matrix), metrics.per_class_recall(matrix.T)
+        double = 2 * matrix.diagonal()
+        f1 = [
+            float(right / total) if total else None
+            for right, total in zip(double, matrix.sum(0) + matrix.sum(1), strict=True)
+        ]
+        columns = zip(self.classes, matrix.sum(1).tolist(), recall, precision, f1, strict=True)
+        keys = ("class", "num", "recall", "precision", "f1")
+        return [dict(zip(keys, row, strict=True)) for row in columns]
+
+    def as_dict(self) -> dict[str, Any]:
+        """For ``evaluation.json``."""
+        bins = self.reliability
+        return {
+            **self.score.as_dict(),
+            "accuracy_ci95": self.interval,
+            "ece": bins.error,
+            "per_class": self.by_class(),
+            "confusion": self.confusion.tolist(),
+            "reliability": [
+                {"num": int(num), "confidence": float(sure), "accuracy": float(right)}
+                if num
+                else {"num": 0, "confidence": None, "accuracy": None}
+                for num, sure, right in zip(
+                    bins.counts, bins.confidence, bins.accuracy, strict=True
+                )
+            ],
+        }

@@ -1,0 +1,127 @@
+"""What an evaluation shows and writes; a run's own folder stays as it is."""
+
+import dataclasses
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tinylab import plots, runs
+from tinylab.config import Config, identity
+from tinylab.console import say
+from tinylab.evaluate.figures import Figures
+from tinylab.evaluate.scope import Scope
+from tinylab.files import write_bytes, write_json, write_npz
+from tinylab.inference import Ensemble
+from tinylab.runtime import environment
+
+SHOWN = 30  # classes at most in the table on the screen
+
+
+def folder_of(ensemble: Ensemble, config: Config, scope: Scope) -> Path:
+    """``<outputs>/evaluations/<run>-on-<dataset>-<hash>``; the same question, the same folder."""
+    names = [member.name for member in ensemble.members]
+    asked = [sorted(names), identity(config.dataset), scope.part, scope.fingerprint]
+    digest = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
+    who = names[0] if len(names) == 1 else f"ensemble-of-{len(names)}"
+    place = f"{who}-on-{config.dataset.name}-{digest[:10]}"
+    return Path(config.outputs).expanduser() / "evaluations" / place
+
+
+def show(
+    ensemble: Ensemble, members: list[Figures], whole: Figures, scope: Scope, dataset: str
+) -> None:
+    """Say the figures: each member's, where there are several, then the whole's, by class too."""
+    for member, figures in zip(ensemble.members, members, strict=True):
+        alone = f"  accuracy {accuracy(figures)}" if len(members) > 1 else ""
+        say(f"run     {member.name}{alone}")
+    say(f"data    {dataset}, {scope.part}: {len(scope.labels):,} images, {_learnt(scope)}")
+    bins = whole.reliability
+    say(
+        f"result  accuracy {accuracy(whole)}, loss {whole.score.loss:.4f}, "
+        f"calibration error {bins.error:.2%} (ECE, {len(bins.counts)} bins)"
+    )
+    _show_classes(whole)
+
+
+def _learnt(scope: Scope) -> str:
+    if not scope.is_own:
+        return "none of the data that the network was trained on"
+    if scope.learnt == 0:
+        return "none of which the network was trained on"
+    return f"{scope.learnt:,} of which it was trained on or chosen by: no measure of new images"
+
+
+def accuracy(figures: Figures) -> str:
+    """``98.88% (95 % interval 96.02% to 99.69%)``."""
+    low, high = figures.interval
+    return f"{figures.score.accuracy:.2%} (95 % interval {low:.2%} to {high:.2%})"
+
+
+def _show_classes(figures: Figures) -> None:
+    rows = [row for row in figures.by_class() if row["num"] > 0]
+    if len(rows) > SHOWN:
+        say(f"the {SHOWN} of {len(rows)} classes with the lowest recall:")
+        rows = sorted(rows, key=lambda row: row["recall"])[:SHOWN]
+    width = max(len("class"), *(len(row["class"]) for row in rows))
+    say(f"\n{'class':{width}}  images   recall  precision       F1")
+    for row in rows:
+        recall, precision, f1 = (
+            "-" if row[key] is None else f"{row[key]:.2%}" for key in ("recall", "precision", "f1")
+        )
+        say(f"{row['class']:{width}}  {row['num']:6,}  {recall:>7}  {precision:>9}  {f1:>7}")
+
+
+def write(
+    folder: Path,
+    ensemble: Ensemble,
+    config: Config,
+    members: list[Figures],
+    whole: Figures,
+    scope: Scope,
+    command: str,
+) -> None:
+    """Leave ``evaluation.json``, ``predictions.npz`` and two figures in ``folder``."""
+    title = f"accuracy {accuracy(whole)}"
+    confusion = plots.confusion(whole.confusion, whole.classes, title)
+    bins = whole.reliability
+    reliability = plots.reliability(
+        bins.counts, bins.accuracy, f"calibration error {bins.error:.2%}"
+    )
+    write_npz(
+        folder / "predictions.npz", index=scope.index, label=scope.labels,
+        predicted=whole.predicted, probabilities=whole.probabilities.astype(np.float16),
+    )  # fmt: skip
+    write_bytes(folder / "confusion.png", plots.to_png(plots.draw(confusion)))
+    write_bytes(folder / "reliability.png", plots.to_png(plots.draw(reliability)))
+    write_json(
+        folder / "evaluation.json",
+        {
+            "command": command,
+            "runs": [
+                {
+                    "run_id": member.name,
+                    **figures.score.as_dict(),
+                    "accuracy_ci95": figures.interval,
+                }
+                for member, figures in zip(ensemble.members, members, strict=True)
+            ],
+            "dataset": {
+                **dataclasses.asdict(config.dataset),
+                "fingerprint": scope.fingerprint,
+                "classes": list(whole.classes),
+                "part": scope.part,
+                "num_learnt": scope.learnt,
+            },
+            **whole.as_dict(),
+            "environment": _environment(ensemble),
+        },
+    )
+    say(f"\nfiles   {folder}")
+
+
+def _environment(ensemble: Ensemble) -> dict[str, Any]:
+    device = ensemble.first.recipe.device
+    return {**environment(device), "code_sha256": runs.code_sha256()}
