@@ -34,6 +34,7 @@ from tinylab.config import (
     run_id,
 )
 from tinylab.errors import UserError
+from tinylab.groups import choices, conf_folder
 from tinylab.sweep import leaderboard, search
 from tinylab.sweep.grid import expand
 from tinylab.sweep.job import Composer, Job
@@ -52,7 +53,7 @@ FINITE = [Axis("model.hidden", ("8", "16", "32")), Axis("seed", ("0", "1"), True
 @pytest.fixture(scope="module")
 def composer() -> Composer:
     compose.register_schema()
-    with initialize_config_dir(str(compose.conf_folder()), version_base="1.3"):
+    with initialize_config_dir(str(conf_folder()), version_base="1.3"):
         hydra = GlobalHydra.instance().hydra
         assert hydra is not None
         master = hydra.compose_config("config", [], run_mode=RunMode.MULTIRUN)
@@ -530,7 +531,7 @@ def test_the_command_line_replaces_the_yaml_key_by_key(composer: Composer) -> No
     ]
 
 
-@pytest.mark.parametrize("name", compose.choices("sweep"))
+@pytest.mark.parametrize("name", choices("sweep"))
 def test_every_sweep_in_conf_can_start(name: str, composer: Composer) -> None:
     jobs = checked([f"sweep={name}"], composer)
     sizes = {"default": 1, "lr": 7, "seeds": 5, "baseline_grid": 54}
