@@ -11,6 +11,8 @@ EXAMPLES = """\
   tinylab train experiment=mnist_baseline          a pinned experiment
   tinylab train -m optim.lr=0.1,0.01,0.001         a sweep: one run for each value
   tinylab train -m seed=range(5) model=baseline,mlp
+  tinylab train -m sweep=seeds model=mlp           a ready-made sweep
+  tinylab train -m sweep.search=tpe sweep.trials=20 'optim.lr=tag(log,interval(1e-4,1e-1))'
   tinylab train --from outputs/runs/RUN seed=1     a run's config again, with changes
   tinylab train device=cuda train.precision=bfloat16
   tinylab train --cfg job                          show the config, train nothing"""

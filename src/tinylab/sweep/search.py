@@ -74,7 +74,7 @@ def folder_of(space: Space, config: Config) -> Path:
     """``outputs/sweeps/<name>``, or named by what is searched: more trials, the same folder."""
     canonical = json.dumps(describe(space, config), sort_keys=True)
     digest = hashlib.sha256(canonical.encode()).hexdigest()[:10]
-    name = config.name or f"{config.dataset.name}-{space.settings.search}-{digest}"
+    name = config.name or f"{config.dataset.name}-{digest}"
     return Path(config.outputs).expanduser() / "sweeps" / name
 
 
