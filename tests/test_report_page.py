@@ -12,6 +12,7 @@ from compare_kit import write_run
 from tinylab.compare.collect import collect
 from tinylab.compare.comparison import Comparison, compare
 from tinylab.report import answer, charts, details, tables
+from tinylab.report.figures import COLOURS
 from tinylab.report.tables import Cell, Table
 
 
@@ -195,7 +196,8 @@ def write_history(folder: Path, epochs: int, **columns: Any) -> None:
 def test_curves_go_as_far_as_all_runs_of_a_setting(tmp_path: Path) -> None:
     for seed, epochs in ((0, 5), (1, 3)):
         write_history(write_run(tmp_path, seed=seed), epochs)
-    accuracy, loss = charts.learning_curves(compared(tmp_path).rows)
+    [accuracy, loss], alone = charts.learning_curves(compared(tmp_path).rows)
+    assert alone == []
     assert accuracy.caption == "Accuracy"
     assert ">3</text>" in loss.svg
     assert ">5</text>" not in loss.svg
@@ -204,9 +206,21 @@ def test_curves_go_as_far_as_all_runs_of_a_setting(tmp_path: Path) -> None:
 def test_a_setting_without_curves_leaves_the_colours_of_the_others(tmp_path: Path) -> None:
     write_run(tmp_path, val=0.9, model__filters=4)
     write_history(write_run(tmp_path, val=0.8, model__filters=8), 3)
-    accuracy, _ = charts.learning_curves(compared(tmp_path).rows)
+    [accuracy, _], _ = charts.learning_curves(compared(tmp_path).rows)
     assert '<g class="c1">' in accuracy.svg
     assert '<g class="c0">' not in accuracy.svg
+
+
+def test_more_settings_than_colours_are_shown_one_by_one_as_well(tmp_path: Path) -> None:
+    for number in range(COLOURS + 1):
+        write_history(write_run(tmp_path, val=0.9 - number / 100, model__filters=number + 1), 3)
+    together, alone = charts.learning_curves(compared(tmp_path).rows)
+    assert len(together) == 2
+    assert together[0].svg.count('<g class="rest">') == 1
+    assert [chart.caption.split()[-1] for chart in alone] == [
+        f"filters={number + 1}" for number in range(COLOURS + 1)
+    ]
+    assert all('<g class="c0">' in chart.svg for chart in alone)
 
 
 @pytest.mark.parametrize(
@@ -235,7 +249,9 @@ def test_the_answer_names_few_and_counts_many(tmp_path: Path) -> None:
     best, verdict = answer.answer(compared(tmp_path))
     assert best.startswith("Best of 5 settings by validation: model.filters=100 (A), with 95.00%.")
     assert "91.00%" in best
-    assert verdict.startswith("On the test set it beats 4 others, the best of which is B (p ")
+    assert verdict.startswith(
+        "On the test set it beats 4 others, the best of which is B (model.filters=4; p "
+    )
 
 
 def test_one_run_has_the_interval_of_its_test_set(tmp_path: Path) -> None:

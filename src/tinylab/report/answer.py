@@ -50,10 +50,10 @@ def _comparison(comparison: Comparison) -> str:
 
 def _listed(comparison: Comparison, verdicts: Sequence[Verdict]) -> str:
     """All of a few settings, or how many there are and which is the best of them."""
-    named = [
-        f"{comparison.name_of(each.second)}{f' ({p_text(each.p)})' if each.p is not None else ''}"
-        for each in verdicts
-    ]
+    named = []
+    for each in verdicts:
+        p = "" if each.p is None else f"; {p_text(each.p)}"
+        named.append(f"{comparison.name_of(each.second)} ({each.second.label}{p})")
     if len(named) <= MOST_NAMED:
         return " and ".join(named)
     return f"{len(named)} others, the best of which is {named[0]}"

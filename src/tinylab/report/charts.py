@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
 
@@ -30,19 +30,29 @@ class Chart:
     caption: str
 
 
-def learning_curves(rows: Sequence[Row]) -> list[Chart]:
-    """Accuracy and loss by epoch, of all settings whose curves can be read."""
+def learning_curves(rows: Sequence[Row]) -> tuple[list[Chart], list[Chart]]:
+    """Accuracy and loss by epoch of all settings together, and where these are more than the
+    colours, the accuracy of each by itself. Settings whose curves cannot be read are not there.
+    """
     histories = [[read_history(run.folder) for run in row.setting.runs] for row in rows]
-    charts = []
-    for name in ("accuracy", "loss"):
-        curves = [
+    accuracy, loss = (
+        [
             _curves(short(row), figures.colour(place), inner, name)
             for place, (row, inner) in enumerate(zip(rows, histories, strict=True))
             if all(inner)
         ]
-        if curves:
-            charts.append(Chart(figures.learning_curves(curves, name), name.capitalize()))
-    return charts
+        for name in ("accuracy", "loss")
+    )
+    if not accuracy:
+        return [], []
+    together = [
+        Chart(figures.learning_curves(accuracy, "accuracy"), "Accuracy"),
+        Chart(figures.learning_curves(loss, "loss"), "Loss"),
+    ]
+    if len(rows) <= figures.COLOURS:
+        return together, []
+    alone = [replace(one, colour=figures.colour(0)) for one in accuracy]
+    return together, [Chart(figures.learning_curves([one], "accuracy"), one.label) for one in alone]
 
 
 def _curves(label: str, colour: str, histories: Sequence[dict[str, Values]], name: str) -> Curves:

@@ -120,7 +120,10 @@ def dots(rows: Sequence[Dots], name: str) -> Markup:
     for place, row in enumerate(rows):
         y = (place + 0.5) * step + (10 if above else 2)
         at = (left, y - 12) if above else (left - 8, y + 4)
-        drawn += [text(at, _clipped(row.label), "start" if above else "end"), _dot_row(row, x, y)]
+        drawn += [
+            text(at, _clipped(row.label), "start" if above else "end", "halo"),
+            _dot_row(row, x, y),
+        ]
     words = "; ".join(f"{row.label}: {_summary(row)}" for row in rows)
     return figure(
         WIDTH, bottom + 40, f"{name}, run by run", words,
@@ -135,9 +138,10 @@ def _clipped(label: str) -> str:
 
 
 def _dot_row(row: Dots, x: Scale, y: float) -> Markup:
-    parts = [element("circle", cx=x(value), cy=y, r=3.2, class_="dot") for value in row.values]
+    parts = []
     if row.interval is not None:
         parts.append(line((x(row.interval[0]), y), (x(row.interval[1]), y), "interval"))
+    parts += [element("circle", cx=x(value), cy=y, r=3.2, class_="dot") for value in row.values]
     if len(row.values) > 1:
         parts.append(line((x(row.mean), y - 7), (x(row.mean), y + 7), "mean"))
     return element("g", element("title", f"{row.label}: {_summary(row)}"), *parts, class_="c0")

@@ -29,6 +29,7 @@ class Section:
     leaderboard: Table
     verdicts: Table | None
     curves: Sequence[Chart]
+    each_curve: Sequence[Chart]
     legend: Sequence[Cell]
     effects: Sequence[Chart]
     grid: Table | None
@@ -77,6 +78,7 @@ def _section(comparison: Comparison) -> Section:
     rows = comparison.rows
     family = [run for row in rows for run in row.setting.runs]
     figure = "test_accuracy" if comparison.selected is None else "val_accuracy"
+    curves, each_curve = charts.learning_curves(rows)
     return Section(
         title=comparison.dataset,
         answer=answer.answer(comparison),
@@ -84,7 +86,8 @@ def _section(comparison: Comparison) -> Section:
         discipline=answer.discipline(comparison),
         leaderboard=tables.leaderboard(comparison),
         verdicts=tables.verdicts(comparison),
-        curves=charts.learning_curves(rows),
+        curves=curves,
+        each_curve=each_curve,
         legend=tables.legend(rows),
         effects=charts.effects(rows, figure),
         grid=tables.grid(rows, figure),
