@@ -16,7 +16,7 @@ LAYERS = [
     ["experiment", "compare"],
     ["compose", "report", "shelf"],
     ["sweep", "inference"],
-    ["predict", "evaluate"],
+    ["predict", "evaluate", "export"],
     ["commands"],
     ["cli"],
     ["__main__"],
@@ -36,6 +36,7 @@ ONLY = {
     "markupsafe": {"report"},
     "optuna": {"sweep"},
     "rich": {"console", "display"},
+    "onnxruntime": {"export"},
     "filelock": {"runs"},
 }
 WITHOUT_TORCH = [

@@ -20,7 +20,7 @@ from tinylab import checkpoint, models, runs, runtime
 from tinylab.checkpoint import CheckpointError, weights_sha256
 from tinylab.compare.collect import Run, Skipped, collect, read
 from tinylab.compose import restore
-from tinylab.config import Config, TorchvisionConfig
+from tinylab.config import Config, ModelConfig, TorchvisionConfig
 from tinylab.console import say
 from tinylab.data.batches import Normalization
 from tinylab.errors import UserError
@@ -54,13 +54,16 @@ class Trained:
         return C, H, W
 
     @torch.inference_mode()
-    def probabilities(self, images: NDArray[np.uint8]) -> NDArray[np.float64]:
-        """uint8 (N, C, H, W) -> (N, num_classes), as in the run's own test."""
+    def logits(self, images: NDArray[np.uint8]) -> Tensor:
+        """uint8 (N, C, H, W) -> float32 (N, num_classes) on the CPU, as in the run's own test."""
         pixels = torch.from_numpy(images).to(self.recipe.device)
         if self.config.train.channels_last:
             pixels = pixels.contiguous(memory_format=torch.channels_last)
-        logits = mean_logits(self.model, pixels, self.recipe, self.config.train.tta)
-        return logits.cpu().double().softmax(1).numpy()
+        return mean_logits(self.model, pixels, self.recipe, self.config.train.tta).cpu()
+
+    def probabilities(self, images: NDArray[np.uint8]) -> NDArray[np.float64]:
+        """uint8 (N, C, H, W) -> (N, num_classes)."""
+        return self.logits(images).double().softmax(1).numpy()
 
 
 @dataclass(frozen=True)
@@ -174,9 +177,9 @@ def load(run: Run, device: torch.device) -> Trained:
         C, H, W = dataset["image_shape"]
         recipe = Recipe(
             config.train, config.optim, config.augment, config.seed, len(dataset["classes"]),
-            _normalization(dataset["normalization"], device), device,
+            restore_normalization(dataset["normalization"], device), device,
         )  # fmt: skip
-        model = models.build(_without_download(config), (C, H, W), recipe.num_classes)
+        model = build_model(config.model, (C, H, W), recipe.num_classes)
         model.load_state_dict(weights)
         if weights_sha256(model) != run.result["weights_sha256"]:
             raise _unusable(run.folder, "it holds other weights than those that were tested")
@@ -188,14 +191,17 @@ def load(run: Run, device: torch.device) -> Trained:
     return Trained(run.folder, run.result, config, model, recipe)
 
 
-def _without_download(config: Config) -> Any:
-    """The network's config; pretrained weights need not be fetched to be replaced."""
-    if isinstance(config.model, TorchvisionConfig):
-        return dataclasses.replace(config.model, weights=None)
-    return config.model
+def build_model(
+    config: ModelConfig, image_shape: tuple[int, int, int], num_classes: int
+) -> nn.Module:
+    """A network whose weights are to be loaded: pretrained ones are not fetched before that."""
+    if isinstance(config, TorchvisionConfig):
+        config = dataclasses.replace(config, weights=None)
+    return models.build(config, image_shape, num_classes)
 
 
-def _normalization(stored: dict[str, list[float]], device: torch.device) -> Normalization:
+def restore_normalization(stored: dict[str, list[float]], device: torch.device) -> Normalization:
+    """From what ``Normalization.as_dict`` gave."""
     scale, offset = (
         torch.tensor(stored[key], dtype=torch.float32, device=device).view(1, -1, 1, 1)
         for key in ("scale", "offset")

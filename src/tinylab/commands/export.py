@@ -1,0 +1,58 @@
+"""``tinylab export``: a trained network as a file for other programs, checked before it is kept."""
+
+import argparse
+from pathlib import Path
+
+from tinylab import data
+from tinylab.commands.parser import Parser
+from tinylab.console import say
+from tinylab.export.check import compare, refuse_difference
+from tinylab.export.formats import FORMATS, require
+from tinylab.export.network import deployed, metadata
+from tinylab.files import atomic_path
+from tinylab.inference import load_ensemble, the_run
+
+EPILOG = """\
+The file takes any number of images, uint8 (batch, channels, height, width), and gives logits;
+normalisation is inside. Class names, accuracy and the run's id are in its metadata.
+
+examples:
+  tinylab export outputs/runs/RUN                                 RUN.onnx, for ONNX Runtime
+  tinylab export outputs/runs/RUN --to torch_export --out net.pt2  for torch.export.load
+  tinylab export outputs/runs/RUN --to state_dict                 weights, for torch.load"""
+
+
+def main(arguments: list[str]) -> None:
+    """Run the command. Raises UserError; then there is no file."""
+    options = _parser().parse_args(arguments)
+    require(options.to)
+    trained = load_ensemble([the_run(options.run)], "cpu").first
+    splits = data.load(trained.config.dataset, trained.config.split)
+    chosen = FORMATS[options.to]
+    path = options.out or Path(f"{trained.name}{chosen.suffix}")
+    with atomic_path(path) as temporary:
+        chosen.write(deployed(trained), metadata(trained), temporary)
+        images = splits.data.images[splits.split.test]
+        agreement = compare(trained, chosen.open(temporary), images)
+        refuse_difference(agreement, path)
+    say(
+        f"checked on {agreement.num:,} test images: {agreement.equal:,} equal classes, largest "
+        f"difference of a logit {agreement.difference:.2g} (allowed {agreement.allowed:.2g})"
+    )
+    shape = ", ".join(map(str, trained.image_shape))
+    say(f"input   images: uint8 (batch, {shape}), 0 to 255")
+    say(f"output  logits: float32 (batch, {len(trained.classes)}); the classes are in the metadata")
+    say(f"file    {path}")
+
+
+def _parser() -> Parser:
+    parser = Parser(
+        prog="tinylab export",
+        description="Write a finished run's network as a file for other programs.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("run", type=Path, help="the folder of a run, or of a sweep (its best)")
+    parser.add_argument("--to", choices=FORMATS, default="onnx", help="the format (default onnx)")
+    parser.add_argument("--out", type=Path, help="the file; by default named by the run, here")
+    return parser
