@@ -445,6 +445,45 @@ def test_halving_keeps_the_best_third_of_each_rung(tmp_path: Path) -> None:
     assert pruned > 10
 
 
+def rows_of(accuracies: list[float]) -> list[dict[str, float]]:
+    return [
+        {"epoch": epoch, "val_accuracy": accuracy, "val_loss": -math.log(accuracy)}
+        for epoch, accuracy in enumerate(accuracies, start=1)
+    ]
+
+
+def after_others(outputs: Path, prune: str, accuracies: list[float]) -> tuple[Search, Job]:
+    """A search in which five trials have had these accuracies, and the job of the next one."""
+    plan = make_plan(outputs, prune=prune)
+    for _ in range(5):
+        job = plan.next_job()
+        assert job is not None
+        assert all(plan.goes_on(job, row) for row in rows_of(accuracies))
+        write_result(job)
+        plan.ended(job, "finished")
+    job = plan.next_job()
+    assert job is not None
+    job.folder.mkdir(parents=True)
+    return plan, job
+
+
+def test_nothing_is_pruned_at_its_last_epoch(tmp_path: Path) -> None:
+    plan, job = after_others(tmp_path, "median", [0.4, 0.4, 0.4, 0.9])
+    assert [plan.goes_on(job, row) for row in rows_of([0.5] * EPOCHS)] == [True] * EPOCHS
+
+
+def test_an_epoch_of_which_nobody_was_told_is_judged_in_its_turn(tmp_path: Path) -> None:
+    """The process was killed between the end of an epoch and the word of it."""
+    plan, job = after_others(tmp_path, "halving", [0.5, 0.6, 0.7, 0.8])
+    rows = rows_of([0.1, 0.9])
+    (job.folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert not plan.goes_on(job, rows[1])
+    plan.ended(job, "pruned")
+    assert trials(tmp_path)[5]["epochs"] == 1, "it was hopeless after the first"
+    again = make_plan(tmp_path, prune="halving")
+    assert again._trials[run_id(job.config)].asked.study.trials[-1].intermediate_values == {1: 0.1}
+
+
 def test_a_pruned_trial_has_its_last_figures_in_the_table(tmp_path: Path) -> None:
     plan = finish(make_plan(tmp_path, prune="halving"))
     for job in plan.jobs:
