@@ -714,11 +714,13 @@ def test_a_tpe_search_of_20_trials_killed_and_resumed_ends_with_20_none_run_twic
     assert {trial["state"] for trial in ended} <= {"finished", "pruned"}
     after = results(tmp_path)
     assert {path: after[path] for path in before} == before, "what was finished was left alone"
-    begun = [
-        path.read_text().count("\ndata    ") for path in tmp_path.glob("outputs/runs/*/train.log")
-    ]
+    logs = [path.read_text() for path in tmp_path.glob("outputs/runs/*/train.log")]
+    begun = [log.count(" data    digits: ") for log in logs]
     assert len(begun) == 20
+    assert min(begun) == 1
     assert sum(begun) <= 21, "only the trial that was killed was started again"
+    given_up = ["the search gave this training up" in log for log in logs]
+    assert sum(given_up) == sum(trial["state"] == "pruned" for trial in ended) > 0
 
 
 def results(folder: Path) -> dict[Path, int]:

@@ -20,7 +20,7 @@ from tinylab.console import log_to, say
 from tinylab.data import augment
 from tinylab.data.batches import Batches, fit_class_weights, fit_normalization, to_device
 from tinylab.display import Display, RunDisplay, duration
-from tinylab.errors import Stopped, UserError
+from tinylab.errors import Pruned, Stopped, UserError
 from tinylab.files import disk_errors, write_bytes, write_json, write_npz, write_text
 from tinylab.tracking import RunTracker
 from tinylab.train import Evaluation, Recipe, Training
@@ -65,6 +65,9 @@ def run(config: Config, command: str, display: Display | None = None) -> Result:
         with log_to(folder / "train.log"):
             try:
                 return _run(prepared, checkpoints, state, command, display, started)
+            except Pruned:
+                say("the search gave this training up; tinylab train with this config goes on")
+                raise
             except Stopped:
                 say("stopped; the state is on disk, and the same command goes on from there")
                 raise
