@@ -41,7 +41,7 @@ class Reader:
 
 
 def made_up(*files: Path, read: Reader | None = None, **preparation: object) -> Source:
-    return Source("made-up", files, dict(preparation), read or Reader())
+    return Source("made-up", tuple(map(str, files)), dict(preparation), read or Reader())
 
 
 def assert_true(decoded: Decoded) -> None:

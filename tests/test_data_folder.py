@@ -1,5 +1,6 @@
 """A folder of images: found in a fixed order, decoded as OpenCV does, faults named."""
 
+import io
 import os
 import struct
 import subprocess
@@ -13,11 +14,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from PIL import Image
 
 from tinylab import data
 from tinylab.config import FolderConfig, SplitConfig
-from tinylab.data import folder
+from tinylab.data import cache, folder
 from tinylab.data.arrays import DataAbsentError, Images
+from tinylab.data.listing import SUFFIXES, natural_key
 from tinylab.errors import UserError
 
 Pixels = NDArray[np.uint8]
@@ -51,7 +54,7 @@ def read(root: Path, **options: object) -> Images:
 
 def names_in_order(root: Path) -> list[str]:
     files = folder.find(FolderConfig(root=str(root))).files
-    return [str(file.relative_to(root)) for file in files]
+    return [str(Path(file).relative_to(root)) for file in files]
 
 
 def refusal(root: Path, **options: object) -> str:
@@ -74,20 +77,20 @@ def test_classes_and_files_come_in_natural_order(tmp_path: Path) -> None:
 
 @given(st.permutations(["1", "01", "001", "1a", "a1", "a01", "a", "a10", "a2", "²", ""]))
 def test_the_order_of_names_does_not_depend_on_the_file_system(names: list[str]) -> None:
-    assert sorted(names, key=folder.natural_key) == [
+    assert sorted(names, key=natural_key) == [
         "", "001", "01", "1", "1a", "a", "a01", "a1", "a2", "a10", "²",
     ]  # fmt: skip
 
 
 def test_many_suffixes_are_read_in_either_case(tmp_path: Path) -> None:
-    for suffix in (*folder.SUFFIXES, *map(str.upper, folder.SUFFIXES)):
+    for suffix in (*SUFFIXES, *map(str.upper, SUFFIXES)):
         image = picture(height=32, width=32)  # JPEG 2000 has a smallest size
         if suffix.lower() in (".pgm", ".pbm"):
             image = image[:, :, 0].copy()
         fill(tmp_path, f"a/x{suffix}", content=encoded(suffix.lower(), image))
     fill(tmp_path, "b/x.jpg", content=encoded(".jpg"))
     images = read(tmp_path)
-    assert images.labels.tolist() == 2 * len(folder.SUFFIXES) * [0] + [1]
+    assert images.labels.tolist() == 2 * len(SUFFIXES) * [0] + [1]
     assert images.images.any(axis=(1, 2, 3)).all()
 
 
@@ -245,6 +248,55 @@ def test_a_name_that_is_no_utf_8_is_read_and_kept_in_the_cache(
     assert len(list(own_cache.iterdir())) == 1
 
 
+def made_by_pillow(image: Image.Image, **options: object) -> bytes:
+    content = io.BytesIO()
+    image.save(content, **options)  # type: ignore[arg-type]
+    return content.getvalue()
+
+
+SMOOTH = Image.fromarray(picture(seed=1, height=40, width=30))
+MORE = {"save_all": True, "append_images": [Image.new("RGB", SMOOTH.size)]}
+UNUSUAL = {
+    "cmyk.jpg": made_by_pillow(SMOOTH.convert("CMYK"), format="JPEG", quality=95),
+    "cmyk.tif": made_by_pillow(SMOOTH.convert("CMYK"), format="TIFF"),
+    "progressive.jpg": made_by_pillow(SMOOTH, format="JPEG", progressive=True),
+    "animated.gif": made_by_pillow(SMOOTH, format="GIF", **MORE),
+    "animated.webp": made_by_pillow(SMOOTH, format="WEBP", lossless=True, **MORE),
+    "animated.png": made_by_pillow(SMOOTH, format="PNG", **MORE),
+    "pages.tif": made_by_pillow(SMOOTH, format="TIFF", **MORE),
+    "palette.png": made_by_pillow(SMOOTH.convert("P"), format="PNG"),
+    "bits.png": made_by_pillow(SMOOTH.convert("1"), format="PNG"),
+    "fax.tif": made_by_pillow(SMOOTH.convert("1"), format="TIFF", compression="group4"),
+    "alpha.png": made_by_pillow(SMOOTH.convert("LA"), format="PNG"),
+    "photo.avif": made_by_pillow(SMOOTH, format="AVIF"),
+}
+
+
+@pytest.mark.parametrize("name", UNUSUAL)
+def test_unusual_kinds_are_read_as_pillow_reads_them(name: str, tmp_path: Path) -> None:
+    fill(tmp_path, f"a/{name}", f"b/{name}", content=UNUSUAL[name])
+    found = read(tmp_path, image_size=20).images[0].transpose(1, 2, 0)
+    first_frame = Image.open(io.BytesIO(UNUSUAL[name])).convert("RGB")
+    reference = cv2.resize(np.asarray(first_frame), (20, 20))
+    assert np.abs(found.astype(int) - reference).mean() < 1.5  # CMYK is rounded in another way
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+def test_16_bits_a_colour_become_8(suffix: str, tmp_path: Path) -> None:
+    deep = picture(seed=1).astype(np.uint16) * 257
+    fill(tmp_path, "a/1.png", f"b/1{suffix}", content=encoded(suffix, deep))  # type: ignore[arg-type]
+    fill(tmp_path, "a/1.png", content=encoded(image=picture(seed=1)))
+    flat, found = read(tmp_path).images
+    assert np.array_equal(found, flat)
+
+
+@pytest.mark.parametrize("mode", ["F", "I"])
+def test_32_bits_a_channel_are_said_to_be_unreadable(mode: str, tmp_path: Path) -> None:
+    fill(tmp_path, "a/1.png", "b/1.png")
+    fill(tmp_path, "b/x.tif", content=made_by_pillow(SMOOTH.convert(mode), format="TIFF"))
+    assert "b/x.tif: cannot be read as an image: damaged, or of a kind" in refusal(tmp_path)
+
+
 # ---------------------------------------------------------------- faults
 
 
@@ -281,6 +333,46 @@ def test_every_kind_of_unreadable_file_is_refused(tmp_path: Path, number: int) -
     assert refusal(tmp_path).startswith(f"{bad[number]}: cannot be read as an image: ")
 
 
+def test_a_link_to_what_has_no_end_is_not_read(tmp_path: Path) -> None:
+    fill(tmp_path, "a/1.png", "b/1.png")
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "a" / "endless.png").symlink_to("/dev/zero")
+    (tmp_path / "b" / "waiting.png").symlink_to(tmp_path / "pipe")
+    os.mkfifo(tmp_path / "b" / "pipe.png")
+    assert names_in_order(tmp_path) == ["a/1.png", "a/endless.png", "b/1.png", "b/waiting.png"]
+    assert "a/endless.png (and 1 more): cannot be read as an image: not a file" in refusal(tmp_path)
+
+
+def test_a_huge_file_is_not_read(tmp_path: Path) -> None:
+    fill(tmp_path, "a/1.png", "b/1.png", "b/huge.png")
+    os.truncate(tmp_path / "b" / "huge.png", folder.MAX_BYTES + 1)  # sparse: it takes no room
+    assert "b/huge.png: cannot be read as an image: larger than 2,147,483,648" in refusal(tmp_path)
+
+
+def test_names_and_paths_of_every_length_are_read_or_named(tmp_path: Path) -> None:
+    longest = "n" * 251
+    fill(tmp_path, f"a/{longest}.png", f"{'c' * 255}/1.png")
+    assert read(tmp_path).classes == ("a", "c" * 255)
+    assert "cannot be read: File name too long" in whole_refusal(tmp_path / ("d/" * 2500))
+
+
+def whole_refusal(root: Path) -> str:
+    """What the user reads where ``tinylab train`` is refused the data."""
+    with pytest.raises(UserError) as error:
+        data.load(FolderConfig(root=str(root)), SplitConfig())
+    return str(error.value)
+
+
+def test_the_names_of_the_images_go_with_them(tmp_path: Path, own_cache: Path) -> None:
+    names = ["a/10.png", "a/new\nline.png", f"b/{os.fsdecode(b'caf' + bytes([233]))}.png"]
+    fill(tmp_path / "data", *names, "b/bad.png")
+    (tmp_path / "data" / "b" / "bad.png").write_bytes(b"")
+    config = FolderConfig(root=str(tmp_path / "data"), image_size=4, skip_bad=True)
+    for _ in range(2):  # decoded, and from the cache
+        assert list(cache.load(folder.find(config)).images.names) == names
+    assert len(list(own_cache.iterdir())) == 1
+
+
 def test_links_that_loop_are_no_class_folders(tmp_path: Path) -> None:
     fill(tmp_path, "a/1.png", "b/1.png")
     (tmp_path / "c").symlink_to("d")
@@ -303,8 +395,13 @@ def test_skip_bad_leaves_such_files_out_and_says_which(
     images = read(tmp_path, skip_bad=True)
     assert images.labels.tolist() == [0, 1, 1]
     assert images.images.any(axis=(1, 2, 3)).all()
-    named = ", ".join(map(str, bad[:5]))
-    assert f"left out 9 unreadable files: {named}, ...\n" in capsys.readouterr().out
+    said = capsys.readouterr().out.splitlines()
+    assert said[-11] == f"{tmp_path}: 9 of 12 files cannot be read as images:"
+    assert [line.split(":")[0].strip() for line in said[-10:-1]] == [
+        str(file.relative_to(tmp_path)) for file in bad
+    ]
+    assert said[-10] == "  a/empty.png: the file is empty"
+    assert said[-1] == "they are left out"
 
 
 def test_skip_bad_shortens_the_official_test_set_by_its_own_bad_files(tmp_path: Path) -> None:
@@ -368,7 +465,7 @@ def test_a_decompression_bomb_is_not_unpacked(tmp_path: Path) -> None:
     fill(tmp_path, "b/bomb.png", content=black_png(side=20_000))
     code = f"""
 from tinylab.config import FolderConfig
-from tinylab.data import folder
+from tinylab.data import cache, folder
 folder.find(FolderConfig(root={str(tmp_path)!r})).read()
 """
     # A process of its own: OpenCV reads its limit once, when it is imported.
@@ -397,8 +494,6 @@ def test_without_a_terminal_progress_is_one_line_and_opencv_is_quiet(
     (tmp_path / "b" / "cut.jpg").unlink()  # libjpeg has a word of its own
     read(tmp_path, skip_bad=True)
     said = capfd.readouterr()
-    assert [line.split(":")[0] for line in said.out.splitlines()] == [
-        "decoding images",
-        "left out 8 unreadable files",
-    ]
+    assert said.out.startswith("decoding images: 10 ...\n")
+    assert said.out.endswith("they are left out\n")
     assert said.err == ""

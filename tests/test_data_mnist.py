@@ -54,7 +54,7 @@ def config(small: dict[str, bytes], tmp_path: Path) -> MnistConfig:
 
 
 def first_file(config: MnistConfig) -> Path:
-    return mnist.find(config).files[0]
+    return Path(mnist.find(config).files[0])
 
 
 def test_training_images_come_first_and_the_official_test_set_last(config: MnistConfig) -> None:
@@ -82,7 +82,7 @@ def test_a_truncated_file_is_refused_by_name(config: MnistConfig) -> None:
 
 
 def test_one_wrong_byte_is_refused_with_the_remedy(config: MnistConfig) -> None:
-    file = mnist.find(config).files[3]
+    file = Path(mnist.find(config).files[3])
     content = bytearray(file.read_bytes())
     content[-1] ^= 1
     file.write_bytes(content)
@@ -101,7 +101,7 @@ def test_a_file_that_vanishes_after_it_was_found_is_named(
     config: MnistConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = mnist.find(config)
-    source.files[1].unlink()
+    Path(source.files[1]).unlink()
     monkeypatch.setitem(data.READERS, "mnist", data.Reader(lambda _: source))
     with pytest.raises(UserError, match=f"{source.files[1]}: cannot be read: No such file"):
         data.load(config, SplitConfig())

@@ -73,7 +73,7 @@ def test_absent_images_are_downloaded_into_the_data_root(
             archive.writestr(f"15-Scene/{name}/2.jpg", gray_jpeg(99))
     monkeypatch.setenv("TINYLAB_DATA", str(tmp_path / "data"))
     config = Scene15Config(url=serve({"scene.zip": packed.getvalue()}) + "scene.zip")
-    splits = data.load(config, SplitConfig())
+    splits = data.load(config, SplitConfig(train_per_class=1, val=0))
     assert len(splits.data.labels) == 30
     assert len(list((tmp_path / "data" / "15-Scene").iterdir())) == 15
 

@@ -88,10 +88,12 @@ class MnistConfig(DatasetConfig):
 
 @dataclass
 class FolderConfig(DatasetConfig):
-    """Image files in class folders: root/<class>/*.jpg, or root/{train,test}/<class>/*.jpg."""
+    """Image files: root/<class>/*.jpg, root/{train,test}/<class>/*.jpg, or as root/labels.csv."""
 
     name: str = "folder"
-    root: str | None = option(None, "the folder of class folders; dataset=folder needs it")
+    root: str | None = option(
+        None, "the folder of class folders, or of labels.csv; dataset=folder needs it"
+    )
     interpolation: str = option("linear", "how OpenCV resizes: nearest, linear, area, cubic")
     grayscale: bool = option(False, "true: one channel; false: three (red, green, blue)")
     skip_bad: bool = option(False, "true: leave out files that cannot be read, and say which")

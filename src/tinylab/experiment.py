@@ -228,6 +228,11 @@ def _introduce(prepared: Prepared, folder: Path) -> None:
         f"{len(images.classes)} classes; train {len(parts.train):,}, val {len(parts.val):,}, "
         f"test {len(parts.test):,}"
     )
+    imbalance = prepared.splits.imbalance()
+    if imbalance:
+        is_balanced = prepared.config.train.class_weights == "balanced"
+        remedy = "weighed" if is_balanced else "train.class_weights=balanced weighs them"
+        say(f"        {imbalance}; {remedy} equally")
     duplicates = prepared.splits.duplicates()
     if duplicates:
         say(f"        {duplicates}")
@@ -344,9 +349,13 @@ def _write_end(
     labels = splits.data.labels[indices]
     matrix = np.array(result["confusion"])
     low, high = result["test"]["accuracy_ci95"]
+    names = splits.data.names
+    paths: dict[str, Any] = {}
+    if names:
+        paths["path"] = np.array([names[index] for index in indices])
     write_npz(
         folder / "predictions.npz", index=indices, label=labels, predicted=test.predicted,
-        probabilities=test.probabilities.astype(np.float16),
+        probabilities=test.probabilities.astype(np.float16), **paths,
     )  # fmt: skip
     accuracy = f"{test.score.accuracy:.2%} (95 % interval {low:.2%} to {high:.2%})"
     curves = plots.draw(plots.curves(training.history, result["run_id"]))

@@ -23,7 +23,7 @@ from tinylab.console import in_bytes, say
 from tinylab.errors import UserError
 
 FREE_BYTES = 10**9  # less on a disk is worth a word
-# Distribution -> module, where the names differ.
+# Distribution -> module, where the names differ by more than capitals.
 MODULES = {
     "hydra-core": "hydra", "opencv-python-headless": "cv2", "scikit-learn": "sklearn",
     "PyYAML": "yaml",
@@ -131,7 +131,7 @@ def library(requirement: str) -> Findings:
 
             import_torchvision("torchvision")
         else:
-            importlib.import_module(MODULES.get(wanted.name, wanted.name))
+            importlib.import_module(MODULES.get(wanted.name, wanted.name.lower()))
     except importlib.metadata.PackageNotFoundError:
         yield Finding(f"{wanted.name} is not installed", again)
     except UserError:

@@ -36,6 +36,8 @@ READERS = {
     "folder": Reader(folder.find),
 }
 
+UNEQUAL = 1.5  # times the images of the smallest class are worth a word
+
 
 @dataclass(frozen=True)
 class Splits:
@@ -60,6 +62,19 @@ class Splits:
             f"train {shared['val_in_train']} (split.group_duplicates=true keeps them together)"
         )
 
+    def imbalance(self) -> str:
+        """The smallest and the largest class of the training images; empty where they are near."""
+        labels = self.data.labels[self.split.train]
+        counts = np.bincount(labels, minlength=len(self.data.classes))
+        few, many = int(counts.argmin()), int(counts.argmax())
+        if counts[many] < UNEQUAL * counts[few]:
+            return ""
+        classes = self.data.classes
+        return (
+            f"training images a class: {counts[few]:,} ({classes[few]}) to {counts[many]:,} "
+            f"({classes[many]})"
+        )
+
 
 def load(dataset: DatasetConfig, split_config: SplitConfig) -> Splits:
     """Find, fetch if need be, decode (or take from the cache) and divide a dataset.
@@ -69,6 +84,7 @@ def load(dataset: DatasetConfig, split_config: SplitConfig) -> Splits:
     decoded = load_undivided(dataset)
     data = decoded.images
     parts = split(data.labels, data.num_official_test, split_config, decoded.first_twins)
+    _refuse_untrained_class(data, parts, split_config)
     return Splits(data, parts, decoded.fingerprint, decoded.first_twins)
 
 
@@ -76,6 +92,20 @@ def load_undivided(dataset: DatasetConfig) -> Decoded:
     """All images of a dataset. Raises UserError where the data is absent or damaged."""
     with _reading():
         return cache.load(_find(dataset))
+
+
+def _refuse_untrained_class(data: Images, parts: Split, config: SplitConfig) -> None:
+    """A class that is never trained cannot be learnt; by chance it happens to small ones."""
+    present = np.bincount(data.labels, minlength=len(data.classes))
+    trained = np.bincount(data.labels[parts.train], minlength=len(data.classes))
+    for label in np.flatnonzero(trained == 0):
+        remedy = "add images of it, or lower split.test and split.val"
+        if not config.stratified:
+            remedy = f"split.stratified=true gives every part its share; else {remedy}"
+        raise UserError(
+            f"split.seed={config.seed}: of class {data.classes[label]} "
+            f"(images: {present[label]:,}) none is left to train on\n  {remedy}"
+        )
 
 
 def make_ready(dataset: DatasetConfig) -> None:

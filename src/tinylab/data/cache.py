@@ -9,6 +9,7 @@ import contextlib
 import hashlib
 import io
 import json
+import os
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,23 +63,23 @@ def kept() -> list[Path]:
 
 
 def _path(source: Source) -> Path:
-    files = [(str(file.absolute()), *_size_and_time(file)) for file in source.files]
+    files = [(file, *_size_and_time(file)) for file in source.files]
     code = [hashlib.sha256(file.read_bytes()).hexdigest() for file in _reading_code()]
     key = json.dumps([source.dataset, source.preparation, files, code], sort_keys=True)
     digest = hashlib.sha256(key.encode()).hexdigest()
     return folder() / f"{source.dataset}-{digest[:16]}.npz"
 
 
-def _size_and_time(file: Path) -> tuple[int, int]:
+def _size_and_time(file: str) -> tuple[int, int]:
     try:
-        stat = file.stat()
+        stat = os.stat(file)
     except OSError:
         return -1, -1  # gone since it was listed, or a link to nowhere: reading it will tell
     return stat.st_size, stat.st_mtime_ns
 
 
 def _reading_code() -> list[Path]:
-    names = ("arrays", "cache", "digits", "folder", "mnist", "scene15")
+    names = ("arrays", "cache", "digits", "folder", "listing", "mnist", "scene15")
     return [Path(__file__).with_name(f"{name}.py") for name in names]
 
 
@@ -89,6 +90,7 @@ def _read(path: Path) -> Decoded | None:
             labels=_array(archive, "labels"),
             classes=tuple(str(name) for name in _array(archive, "classes")),
             num_official_test=int(_array(archive, "num_official_test")),
+            names=_unpacked(_array(archive, "names")),
         )
         return Decoded(images, _array(archive, "first_twins"), str(_array(archive, "fingerprint")))
     return None
@@ -124,7 +126,18 @@ def _build(source: Source, path: Path) -> Decoded:
             labels=images.labels,
             classes=np.array(images.classes),
             num_official_test=images.num_official_test,
+            names=_packed(images.names),
             first_twins=decoded.first_twins,
             fingerprint=decoded.fingerprint,
         )
     return decoded
+
+
+def _packed(names: tuple[str, ...]) -> NDArray[np.uint8]:
+    """Names as bytes: an array of texts would give each the room of the longest."""
+    return np.frombuffer("\0".join(names).encode("utf-8", "surrogateescape"), np.uint8)
+
+
+def _unpacked(packed: NDArray[np.uint8]) -> tuple[str, ...]:
+    names = packed.tobytes().decode("utf-8", "surrogateescape")
+    return tuple(names.split("\0")) if names else ()

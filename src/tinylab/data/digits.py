@@ -23,7 +23,7 @@ def find(config: DigitsConfig) -> Source:
         "image_size": config.image_size,
         "sklearn": importlib.metadata.version("scikit-learn"),
     }
-    return Source("digits", (file,), preparation, lambda: read(config.image_size))
+    return Source("digits", (str(file),), preparation, lambda: read(config.image_size))
 
 
 def read(image_size: int) -> Images:

@@ -1,178 +1,124 @@
-"""Image files in class folders, read with OpenCV, in parallel."""
+"""Image files, decoded with OpenCV, in parallel."""
 
 import importlib.metadata
 import math
 import os
-import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache, partial
+from itertools import chain
 from pathlib import Path
+from stat import S_ISREG
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tinylab import machine
 from tinylab.config import FolderConfig
 from tinylab.console import say, track
-from tinylab.data.arrays import DataAbsentError, Images, Source
+from tinylab.data import listing
+from tinylab.data.arrays import Images, Source
+from tinylab.data.listing import Listing
 from tinylab.data.places import user_path
 from tinylab.errors import UserError
 
-SUFFIXES = (
-    ".jpg", ".jpeg", ".jpe", ".png", ".bmp", ".dib", ".webp", ".tif", ".tiff",
-    ".pgm", ".ppm", ".pbm", ".pnm", ".jp2", ".gif", ".avif",
-)  # fmt: skip
 MAX_PIXELS = 2**28  # of one file; more is taken for a decompression bomb
+MAX_BYTES = 2**31  # of one file: 2**28 pixels of 8 bytes
+CHUNK = 64  # files a task of a thread: one each would take a sixth more time
 
 
 def find(config: FolderConfig) -> Source:
-    """The image files under ``dataset.root``. Raises UserError for a folder without classes."""
-    assert config.root is not None
-    return find_in(user_path(config.root), config)
+    """The image files of ``dataset.root``, in class folders or as its ``labels.csv`` says.
 
-
-def find_in(root: Path, config: FolderConfig) -> Source:
-    """The image files of ``root/<class>/*``, or of ``root/train`` and ``root/test``.
-
-    Classes and files are in natural order: ``2`` before ``10``. Only file names are read here.
-    Raises DataAbsentError where there is no such folder, UserError for a folder without classes, a
-    class without images, or classes that differ between ``train`` and ``test``.
+    Raises UserError for a folder in which there are no classes.
     """
-    if not root.is_dir():
-        raise DataAbsentError(
-            f"dataset.root={root}: no such folder; expected one with a folder a class in it"
-        )
-    if (root / "train").is_dir() and (root / "test").is_dir():
-        parts = [_class_files(root / "train"), _class_files(root / "test")]
-        _refuse_other_classes(root, set(parts[0]), set(parts[1]))
-        others = [name for name in _folders(root) if name not in ("train", "test")]
-        if others:
-            say(f"{root}: only train/ and test/ are read, not {_first(others)}")
-    else:
-        parts = [_class_files(root)]
-    classes = tuple(parts[0])
-    labelled = [
-        [(file, label) for label, name in enumerate(classes) for file in part[name]]
-        for part in parts
-    ]
-    files = tuple(file for part in labelled for file, _ in part)
-    labels = np.array([label for part in labelled for _, label in part], dtype=np.int64)
-    num_test = len(labelled[1]) if len(labelled) == 2 else 0
+    assert config.root is not None
+    root = user_path(config.root)
+    if (root / listing.TABLE).is_file():
+        return source_of(listing.table(root, config.skip_bad), config)
+    return source_of(listing.class_folders(root), config)
+
+
+def source_of(files: Listing, config: FolderConfig) -> Source:
+    """Listed files as a source of images."""
     preparation: dict[str, object] = {
         "image_size": config.image_size,
         "interpolation": config.interpolation,
         "grayscale": config.grayscale,
         "skip_bad": config.skip_bad,
         "opencv": importlib.metadata.version("opencv-python-headless"),
+        "listing": files.sha256(),
     }
-    read_now = partial(read, files, labels, classes, num_test, config)
-    return Source(config.name, files, preparation, read_now)
+    root = files.root.absolute()
+    paths = tuple(f"{root}/{name}" for name in files.names)
+    return Source(config.name, paths, preparation, partial(read, files, config))
 
 
-def natural_key(name: str) -> tuple[list[tuple[int, int | str]], str]:
-    """Sort key under which numbers inside names count as numbers; ``1`` and ``01`` differ still."""
-    parts = re.split(r"(\d+)", name)
-    return [(0, int(part)) if part.isdecimal() else (1, part) for part in parts if part], name
-
-
-def _folders(root: Path) -> list[str]:
-    """The names of the folders in ``root``, in natural order. Hidden ones are passed over."""
-    names = [name for name in os.listdir(root) if not name.startswith(".")]
-    return sorted((name for name in names if os.path.isdir(root / name)), key=natural_key)
-
-
-def _image_files(folder: Path) -> list[Path]:
-    """The image files in ``folder``, in natural order. Hidden ones are passed over.
-
-    A link that leads nowhere is among them: it is an image that cannot be read.
-    """
-    with os.scandir(folder) as entries:
-        names = [
-            entry.name
-            for entry in entries
-            if entry.name.lower().endswith(SUFFIXES)
-            and not entry.name.startswith(".")
-            and (
-                entry.is_file(follow_symlinks=False)
-                or (entry.is_symlink() and not os.path.isdir(entry.path))
-            )
-        ]
-    return [folder / name for name in sorted(names, key=natural_key)]
-
-
-def _class_files(root: Path) -> dict[str, list[Path]]:
-    """Class name -> its image files."""
-    classes = {name: _image_files(root / name) for name in _folders(root)}
-    if len(classes) < 2:
-        found_text = f"only {next(iter(classes))}/" if classes else "no folder"
-        raise UserError(
-            f"{root}: found {found_text}; expected at least two class folders with images inside"
-        )
-    for name, files in classes.items():
-        if not files:
-            raise UserError(
-                f"{root / name}: a class folder without an image ({', '.join(SUFFIXES[:4])}, ...)\n"
-                "  add images or remove the folder; a given split is read from train/ and test/"
-            )
-    return classes
-
-
-def _refuse_other_classes(root: Path, train: set[str], test: set[str]) -> None:
-    if train != test:
-        only = {"train": train - test, "test": test - train}
-        odd = [f"only in {part}/: {_first(sorted(odd))}" for part, odd in only.items() if odd]
-        raise UserError(f"{root}: train/ and test/ must have the same classes; {'; '.join(odd)}")
-
-
-def _first(items: Sequence[object]) -> str:
-    """The first few of ``items``, for a message."""
-    return ", ".join(map(str, items[:5])) + (", ..." if len(items) > 5 else "")
-
-
-def read(
-    files: tuple[Path, ...],
-    labels: NDArray[np.int64],
-    classes: tuple[str, ...],
-    num_test: int,
-    config: FolderConfig,
-) -> Images:
+def read(files: Listing, config: FolderConfig) -> Images:
     """Decode and resize all files: uint8 (N, C, H, W), C 1 or 3 (red, green, blue).
 
-    A photograph is turned upright by its EXIF data; 16 bits a channel become 8, and transparency
-    is dropped. Raises UserError that names the first unreadable file, unless ``skip_bad``; and in
-    any case where a class is left without a training image, or the memory does not suffice.
+    A photograph is turned upright by its EXIF data; 16 bits a channel become 8, transparency is
+    dropped, and of several images in a file the first is taken. Lists the files that cannot be
+    read, and raises UserError where there are any, unless ``skip_bad``; and in any case where a
+    class is left without a training image, or the memory does not suffice.
     """
     decode = decoder(config)
-    images = _room_for(len(files), config)
+    N = len(files.names)
+    images = _room_for(N, config)
     faults: dict[int, str] = {}
 
-    def fill(index: int) -> None:
-        try:
-            images[index] = decode(files[index])
-        except OSError as error:
-            faults[index] = error.strerror or str(error)
+    def fill(chunk: range) -> range:
+        for index in chunk:
+            try:
+                images[index] = decode(_regular(files.root / files.names[index]))
+            except OSError as error:
+                faults[index] = error.strerror or str(error)
+        return chunk
 
-    pool = ThreadPoolExecutor(os.cpu_count())
+    chunks = [range(start, min(start + CHUNK, N)) for start in range(0, N, CHUNK)]
+    pool = ThreadPoolExecutor(machine.cores())
     try:
-        for _ in track(pool.map(fill, range(len(files))), "decoding images", len(files)):
+        done = chain.from_iterable(pool.map(fill, chunks))
+        for _ in track(done, "decoding images", N):
             pass
     finally:
         pool.shutdown(cancel_futures=True)  # an interrupt waits for nothing that has not begun
     if not faults:
-        return Images(images, labels, classes, num_test)
+        return Images(images, files.labels, files.classes, files.num_test, files.names)
+    return _without(faults, images, files, config)
+
+
+def _regular(file: Path) -> Path:
+    """The file, if it has an end that is near. Raises OSError for pipes, devices and huge files."""
+    status = file.stat()
+    if not S_ISREG(status.st_mode):
+        raise OSError("not a file")
+    if status.st_size > MAX_BYTES:
+        raise OSError(f"larger than {MAX_BYTES:,} bytes")
+    return file
+
+
+def _without(
+    faults: dict[int, str], images: NDArray[np.uint8], files: Listing, config: FolderConfig
+) -> Images:
+    """The images that could be read, where that is enough for the user."""
     bad = sorted(faults)
+    say(f"{files.root}: {len(bad):,} of {len(images):,} files cannot be read as images:")
+    listing.say_first([f"{files.names[index]}: {faults[index]}" for index in bad])
     if not config.skip_bad:
         more = f" (and {len(bad) - 1:,} more)" if len(bad) > 1 else ""
         raise UserError(
-            f"{files[bad[0]]}{more}: cannot be read as an image: {faults[bad[0]]}\n"
+            f"{files.root}/{files.names[bad[0]]}{more}: cannot be read as an image: "
+            f"{faults[bad[0]]}\n"
             "  mend or remove it, or leave such files out with dataset.skip_bad=true"
         )
-    say(f"left out {len(bad):,} unreadable files: {_first([files[index] for index in bad])}")
-    good = np.setdiff1d(np.arange(len(files)), bad)
-    num_test = int((good >= len(files) - num_test).sum())
-    _refuse_lost_class(labels[good][: len(good) - num_test], classes)
-    return Images(images[good], labels[good], classes, num_test)
+    say("they are left out")
+    good = np.setdiff1d(np.arange(len(images)), bad)
+    num_test = int((good >= len(images) - files.num_test).sum())
+    labels, names = files.labels[good], tuple(files.names[index] for index in good)
+    _refuse_lost_class(labels[: len(good) - num_test], files.classes)
+    return Images(images[good], labels, files.classes, num_test, names)
 
 
 def _room_for(count: int, config: FolderConfig) -> NDArray[np.uint8]:

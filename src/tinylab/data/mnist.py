@@ -41,7 +41,12 @@ def find(config: MnistConfig) -> Source:
         if not file.is_file():
             raise DataAbsentError(f"{file}: absent; MNIST has {', '.join(FILES)} beside each other")
     preparation: dict[str, object] = {"image_size": config.image_size}
-    return Source("mnist", files, preparation, lambda: read(files, config.image_size))
+    return Source(
+        "mnist",
+        tuple(str(file.absolute()) for file in files),
+        preparation,
+        lambda: read(files, config.image_size),
+    )
 
 
 def read(files: tuple[Path, ...], image_size: int) -> Images:

@@ -10,6 +10,7 @@ from tinylab.console import say
 from tinylab.data import folder
 from tinylab.data.arrays import DataAbsentError, Source
 from tinylab.data.download import fetch_zip
+from tinylab.data.listing import class_folders
 from tinylab.data.places import data_root, user_path
 from tinylab.errors import UserError
 
@@ -21,11 +22,10 @@ def find(config: Scene15Config) -> Source:
     root = _root(config)
     if not root.is_dir():
         raise DataAbsentError(f"{root}: absent; expected 15-Scene's 15 class folders in it")
-    source = folder.find_in(root, config)
-    num_classes = len({file.parent.name for file in source.files})  # train/ and test/ have the same
-    if num_classes != NUM_CLASSES:
-        raise UserError(f"{root}: found {num_classes} class folders; expected 15-Scene's 15")
-    return source
+    files = class_folders(root)
+    if len(files.classes) != NUM_CLASSES:
+        raise UserError(f"{root}: found {len(files.classes)} class folders; expected 15-Scene's 15")
+    return folder.source_of(files, config)
 
 
 def fetch(config: Scene15Config) -> None:
