@@ -11,6 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -85,11 +86,11 @@ def class_folders(root: Path) -> Listing:
         _refuse_other_classes(root, set(parts[0]), set(parts[1]))
         beside = [name for name in _folders(root) if name not in ("train", "test")]
         if beside:
-            say(f"{root}: only train/ and test/ are read, not {first(beside)}")
+            _say_once(f"{root}: only train/ and test/ are read, not {first(beside)}")
     else:
         parts = [_class_files(root, "", others)]
     if others:
-        say(f"{root}: passed over what is no image by its name: {_kinds(others)}")
+        _say_once(f"{root}: passed over what is no image by its name: {_kinds(others)}")
     return _listed(root, parts)
 
 
@@ -255,6 +256,12 @@ def _refuse_untrained(file: Path, parts: dict[str, dict[str, list[str]]]) -> Non
 def first(items: Sequence[object]) -> str:
     """The first few of ``items``, for a message."""
     return ", ".join(map(str, items[:5])) + (", ..." if len(items) > 5 else "")
+
+
+@cache
+def _say_once(line: str) -> None:
+    """Say a line, unless this process has said it: a folder is listed again and again."""
+    say(line)
 
 
 def say_first(lines: Sequence[str]) -> None:
