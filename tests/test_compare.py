@@ -161,7 +161,9 @@ def test_without_validation_nothing_is_chosen(
         write_run(tmp_path, 80 + filters, None, model__filters=filters, split__val=0.0)
     [found] = as_json(capsys, tmp_path)["comparisons"]
     assert found["selected"] is None
-    assert found["verdicts"] == []
+    assert [(verdict["first"], verdict["second"]) for verdict in found["verdicts"]] == [
+        ("A", "B"), ("A", "C"), ("B", "C")
+    ]  # fmt: skip
     assert "no setting can be chosen" in found["warnings"][0]
     assert [setting["label"] for setting in found["settings"]] == [
         f"model.filters={filters}" for filters in (4, 8, 16)
@@ -170,13 +172,14 @@ def test_without_validation_nothing_is_chosen(
     assert len(named["verdicts"]) == 1
 
 
-def test_two_settings_need_no_choice_for_their_verdict(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path
+@pytest.mark.parametrize(("num_settings", "num_verdicts"), [(2, 1), (5, 10), (6, 0)])
+def test_without_a_choice_all_pairs_of_a_few_settings_are_judged(
+    num_settings: int, num_verdicts: int, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    for filters in (4, 8):
+    for filters in range(1, num_settings + 1):
         write_run(tmp_path, 80 + filters, None, model__filters=filters, split__val=0.0)
     [found] = as_json(capsys, tmp_path)["comparisons"]
-    assert len(found["verdicts"]) == 1
+    assert len(found["verdicts"]) == num_verdicts
     assert "being the best by validation" not in compare(capsys, tmp_path)
 
 

@@ -1,5 +1,6 @@
 """The whole comparison of many runs: settings with their figures, verdicts, and warnings."""
 
+import itertools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ from tinylab.compare.variance import Variance
 from tinylab.compare.verdicts import Verdict, judge
 from tinylab.config import shown
 from tinylab.errors import UserError
+
+FEW = 5  # settings of which every pair can be judged and read
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,9 +81,10 @@ def compare(
 ) -> list[Comparison]:
     """One comparison for each dataset.
 
-    Without named ``pairs`` the verdicts are on the best setting by validation and each other one.
-    A pair names its settings by letter or by values (``model=mlp,model.layers=1``). Raises
-    UserError for an unknown key, or a pair that does not name two settings of one dataset.
+    Without named ``pairs`` the verdicts are on the best setting by validation and each other one,
+    or, without validation sets, on all pairs of at most FEW settings. A pair names its settings
+    by letter or by values (``model=mlp,model.layers=1``). Raises UserError for an unknown key, or
+    a pair that does not name two settings of one dataset.
     """
     grouped = [group(family, by, metric) for family in families(runs)]
     letters = (_letters(number) for number in range(len(runs)))
@@ -156,9 +160,9 @@ def _is_meant(name: str, row: Row) -> bool:
 
 
 def _pairs(rows: Sequence[Row], selected: Row | None) -> list[tuple[Row, Row]]:
-    """The best against each other one; two settings need no choice to be compared."""
+    """The best against each other one; where none can be chosen, all pairs of a few settings."""
     if selected is None:
-        return [(rows[0], rows[1])] if len(rows) == 2 else []
+        return list(itertools.combinations(rows, 2)) if len(rows) <= FEW else []
     return [(selected, row) for row in rows if row is not selected]
 
 

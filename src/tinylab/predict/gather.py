@@ -5,7 +5,7 @@ import os
 import sys
 from collections.abc import Iterable, Iterator
 
-from tinylab.data.folder import SUFFIXES, natural_key
+from tinylab.data.listing import SUFFIXES, natural_key
 
 
 def gather(paths: Iterable[str]) -> list[str]:
