@@ -145,6 +145,15 @@ def test_places_that_are_not_there_or_empty(tmp_path: Path) -> None:
     assert reasons([tmp_path / "a*b"]) == {"a*b": "matches nothing"}
 
 
+def test_a_run_that_a_search_gave_up_is_called_so(tmp_path: Path) -> None:
+    finished, given_up = (write_run(tmp_path, seed=seed) for seed in (0, 1))
+    (given_up / "result.json").unlink()
+    folder = sweep(tmp_path, "mine", [])
+    jobs = [{"run_id": run.name, "state": "pruned"} for run in (finished, given_up)]
+    (folder / "sweep.json").write_text(json.dumps({"jobs": jobs}))
+    assert reasons([folder]) == {given_up.name: "pruned by the search"}
+
+
 @pytest.mark.parametrize("text", ["", "{}", '{"jobs": [1]}', '{"jobs": null}'])
 def test_a_damaged_sweep_is_listed(tmp_path: Path, text: str) -> None:
     folder = sweep(tmp_path, "mine", [])

@@ -109,7 +109,7 @@ def test_the_command_writes_beside_the_sweep(
     said = words(sweep / "report.html")
     assert "tinylab train -m model=mlp model.hidden=4,32 seed=0,1" in said
     assert "Best of 2 settings by validation: model.hidden=32 (A)" in said
-    assert "2 settings were tried in 4 runs." in said
+    assert "2 settings tried in 4 runs." in said
 
 
 def test_the_page_needs_nothing_from_outside(sweep: Path) -> None:
@@ -174,7 +174,7 @@ def test_other_paths_are_reported_in_this_folder(
     assert cli.run(["report", str(one), str(other)]) == 0
     assert cli.run(["report", str(outputs), "--out", "deep/all.html"]) == 0
     assert f"every finished run in {outputs}" in words(Path("deep/all.html"))
-    assert "2 settings were tried in 4 runs" in words(Path("deep/all.html"))
+    assert "2 settings tried in 4 runs" in words(Path("deep/all.html"))
     assert all(run.name in words(Path("report.html")) for run in (one, other))
 
 
@@ -254,6 +254,7 @@ def test_unfinished_failed_and_foreign_folders_are_listed(outputs: Path, sweep: 
     (foreign / "result.json").write_text("[]")
     said = written(sweep)
     assert "3 left out" in said
+    assert "1 setting tried in 1 run, besides 3 that are left out below." in said
     for folder, reason in ((unfinished, "unfinished"), (failed, "failed: too hot")):
         assert f"{folder} {reason}" in said
     assert str(foreign) in said

@@ -104,6 +104,21 @@ def test_learning_rates_span_decades_and_widths_do_not() -> None:
     assert not svg.fit([0, 0.3], 0, 1).is_log
 
 
+def test_accuracies_have_no_logarithmic_axis_and_losses_may() -> None:
+    values = np.array([[0.02, 0.2, 0.98]])
+    of = {
+        name: re.findall(
+            r"<text[^>]*>([^<]*)<", figures.learning_curves([Curves("a", "c0", values, None)], name)
+        )
+        for name in ("accuracy", "loss")
+    }
+    assert {"20%", "40%", "60%", "80%"} <= set(of["accuracy"])
+    assert {"0.02", "0.1", "1"} <= set(of["loss"])
+    assert "60%" in figures.dots([Dots("a", [0.02, 0.98], 0.5, None)], "x")
+    assert "60%" in figures.scatter("lr", [0.1, 0.2], [0.02, 0.98], "x")
+    assert "60%" in figures.parallel(["a"], np.array([[1.0], [2.0]]), [0.02, 0.98], "x")
+
+
 # ---------------------------------------------------------------- elements
 
 

@@ -136,6 +136,13 @@ def test_changed_data_has_no_pictures_but_words(tmp_path: Path) -> None:
     assert [(m.label, m.predicted, m.picture) for m in found.worst] == [("0", "1", None)]
 
 
+def test_numbers_beyond_the_data_have_no_pictures_but_words(tmp_path: Path) -> None:
+    tested = run(tmp_path, [0], [1], [0.5])
+    with np.load(tmp_path / "predictions.npz") as arrays:
+        np.savez(tmp_path / "predictions.npz", **{**arrays, "index": np.array([9999])})
+    assert "no images of these numbers" in mistakes.find(tested).no_pictures
+
+
 def test_absent_data_is_not_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TINYLAB_DATA", str(tmp_path / "nothing"))
     tested = run(tmp_path, [0], [1], [0.5])

@@ -164,6 +164,25 @@ def test_many_numbers_are_a_scatter_plot(tmp_path: Path) -> None:
     assert chart.svg.count("<circle") == charts.MOST_LINES + 1
 
 
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_values_that_come_once_are_a_scatter_plot_and_repeated_ones_are_lines(
+    tmp_path: Path, seeds: int
+) -> None:
+    for number in range(charts.FEW_LINES + 1):
+        for seed in range(seeds):
+            write_run(tmp_path, val=0.5 + number / 100, optim__lr=10.0**-number, seed=seed)
+    [chart] = charts.effects(compared(tmp_path).rows, "val_accuracy")
+    assert ("lr=0.1" in chart.svg.partition("</desc>")[2]) == (seeds == 2)
+
+
+def test_settings_of_one_run_are_ranked_in_the_table_alone(tmp_path: Path) -> None:
+    for filters in (4, 16):
+        for hidden in (8, 64):
+            write_run(tmp_path, val=0.9, model__filters=filters, model__hidden=hidden)
+    found = charts.effects(compared(tmp_path).rows, "val_accuracy")
+    assert [chart.caption.partition(":")[0] for chart in found] == ["model.filters", "model.hidden"]
+
+
 def test_three_numeric_keys_make_parallel_coordinates(tmp_path: Path) -> None:
     for number in range(4):
         write_run(
@@ -249,9 +268,7 @@ def test_the_answer_names_few_and_counts_many(tmp_path: Path) -> None:
     best, verdict = answer.answer(compared(tmp_path))
     assert best.startswith("Best of 5 settings by validation: model.filters=100 (A), with 95.00%.")
     assert "91.00%" in best
-    assert verdict.startswith(
-        "On the test set it beats 4 others, the best of which is B (model.filters=4; p "
-    )
+    assert verdict.startswith("On the test set it beats 4 others, the best of which is B.")
 
 
 def test_one_run_has_the_interval_of_its_test_set(tmp_path: Path) -> None:
@@ -260,7 +277,7 @@ def test_one_run_has_the_interval_of_its_test_set(tmp_path: Path) -> None:
     [sentence] = answer.answer(comparison)
     interval = "95 % interval 82.56% to 94.48%; one run, 100 images"
     assert sentence == f"digits baseline: test accuracy 90.00% ({interval})."
-    assert answer.discipline(comparison).startswith("One setting was tried")
+    assert answer.discipline(comparison, 0).startswith("One setting was tried")
 
 
 def test_two_settings_without_validation_are_still_tested(tmp_path: Path) -> None:
@@ -270,4 +287,4 @@ def test_two_settings_without_validation_are_still_tested(tmp_path: Path) -> Non
     first, second = answer.answer(comparison)
     assert "no validation set" in first
     assert second.startswith("On the test set: model.filters=8 beats model.filters=4")
-    assert "validation" not in answer.discipline(comparison)
+    assert "validation" not in answer.discipline(comparison, 0)

@@ -210,12 +210,14 @@ def _of_sweep(folder: Path) -> Iterator[Path | Skipped]:
     """The runs that a sweep lists; they lie beside the sweeps, in ``runs``."""
     state = runs.read_json(folder / "sweep.json") or {}
     try:
-        names = [str(job["run_id"]) for job in state["jobs"]]
-    except (KeyError, TypeError):
+        names = {str(job["run_id"]): job.get("state") for job in state["jobs"]}
+    except (KeyError, TypeError, AttributeError):
         yield Skipped(folder, "its sweep.json cannot be read")
         return
-    for name in names:
-        yield folder.absolute().parents[1] / "runs" / name
+    for name, said in names.items():
+        run = folder.absolute().parents[1] / "runs" / name
+        is_pruned = said == "pruned" and not _holds(run, "result.json")
+        yield Skipped(run, "pruned by the search") if is_pruned else run
 
 
 def _holds(folder: Path, *names: str) -> bool:

@@ -50,20 +50,25 @@ def _comparison(comparison: Comparison) -> str:
 
 def _listed(comparison: Comparison, verdicts: Sequence[Verdict]) -> str:
     """All of a few settings, or how many there are and which is the best of them."""
-    named = []
-    for each in verdicts:
-        p = "" if each.p is None else f"; {p_text(each.p)}"
-        named.append(f"{comparison.name_of(each.second)} ({each.second.label}{p})")
-    if len(named) <= MOST_NAMED:
-        return " and ".join(named)
-    return f"{len(named)} others, the best of which is {named[0]}"
+    first, *others = [comparison.name_of(each.second) for each in verdicts]
+    if len(others) < MOST_NAMED:
+        return " and ".join(_named(comparison, each) for each in verdicts)
+    return f"{len(verdicts)} others, the best of which is {first}"
 
 
-def discipline(comparison: Comparison) -> str:
+def _named(comparison: Comparison, verdict: Verdict) -> str:
+    """``B (model.filters=8; p = 0.237)``."""
+    p = "" if verdict.p is None else f"; {p_text(verdict.p)}"
+    return f"{comparison.name_of(verdict.second)} ({verdict.second.label}{p})"
+
+
+def discipline(comparison: Comparison, num_left_out: int) -> str:
     """What is to be known before the column of test accuracies is read."""
-    if len(comparison.rows) == 1:
+    more = f", besides {num_left_out} that are left out below" if num_left_out else ""
+    if len(comparison.rows) == 1 and not more:
         return "One setting was tried, so its test accuracy was chosen from nothing."
-    tried = f"{len(comparison.rows)} settings were tried in {comparison.num_runs} runs."
+    settings, runs = len(comparison.rows), comparison.num_runs
+    tried = f"{settings} setting{'s' * (settings > 1)} tried in {runs} run{'s' * (runs > 1)}{more}."
     if comparison.selected is None:
         return tried
     return (

@@ -17,6 +17,7 @@ from tinylab.report.figures import Curves, Dots, Values
 from tinylab.report.tables import is_number, order, short, words
 
 MOST_LINES = 12  # numbers that get a line of dots each; more of them make a scatter plot
+FEW_LINES = 5  # that get one though each comes but once, as in a search
 MOST_RANKED = 30  # settings that get a line of dots each
 LEAST_AXES = 3  # numeric keys that parallel coordinates need
 COLUMNS = ("train_loss", "train_accuracy", "val_loss", "val_accuracy")
@@ -84,7 +85,8 @@ def effects(rows: Sequence[Row], figure: str) -> list[Chart]:
     found = [
         _effect([row for row in scored if key in row.setting.values], key, figure) for key in keys
     ]
-    return [_ranking(scored, figure), *found] if len(keys) > 1 else found
+    has_intervals = any(len(row.setting.runs) > 1 for row in scored)
+    return [_ranking(scored, figure), *found] if len(keys) > 1 and has_intervals else found
 
 
 def _ranking(rows: Sequence[Row], figure: str) -> Chart:
@@ -122,7 +124,9 @@ def _effect(rows: Sequence[Row], key: str, figure: str) -> Chart:
     by_value: dict[str, list[Row]] = {}
     for row in sorted(rows, key=lambda row: order(row.setting.values[key])):
         by_value.setdefault(shown(row.setting.values[key]), []).append(row)
-    if len(by_value) > MOST_LINES and all(is_number(row.setting.values[key]) for row in rows):
+    is_repeated = sum(len(row.setting.runs) for row in rows) >= 2 * len(by_value)
+    most = MOST_LINES if is_repeated else FEW_LINES
+    if len(by_value) > most and all(is_number(row.setting.values[key]) for row in rows):
         return Chart(_scatter(rows, key, figure), caption)
     name = key.rpartition(".")[2]
     if all(len(inner) == 1 for inner in by_value.values()):

@@ -24,7 +24,7 @@ from tinylab.report.svg import (
 Values = NDArray[np.float64]
 COLOURS = 7  # told apart by people with any colour vision; what comes after them is grey
 WIDTH = 360.0  # a phone's, so that letters keep their size there
-LETTER = 6.6  # width of one, in units
+LETTER = 7.2  # width of a wide one, in units
 
 
 @dataclass(frozen=True)
@@ -59,8 +59,9 @@ def learning_curves(settings: Sequence[Curves], name: str) -> Markup:
     height, left, bottom = 240.0, 52.0, 200.0
     parts = [part for one in settings for part in (one.train, one.val) if part is not None]
     x = Scale(1, max(2, *(part.shape[1] for part in parts)), left + 6, WIDTH - 12, least=1)
-    y = fit([float(v) for part in parts for v in (part.min(), part.max())], bottom, 8)
-    label = percent if name == "accuracy" else plain
+    ends = [float(end) for part in parts for end in (part.min(), part.max())]
+    y = fit(ends, bottom, 8, may_be_log=name == "loss")
+    label = plain if name == "loss" else percent
     drawn = [_curve(one, x, y) for one in settings]
     words = "; ".join(
         f"{one.label}: {label(round(float(_shown(one).mean(axis=0)[-1]), 4))} after the last epoch"
@@ -115,7 +116,7 @@ def dots(rows: Sequence[Dots], name: str) -> Markup:
     step, left = (38.0, 12.0) if above else (24.0, letters * LETTER + 14)
     bottom = len(rows) * step + 14
     ends = [end for row in rows for end in (*row.values, *(row.interval or ()))]
-    x = fit(ends, left, WIDTH - 10)
+    x = fit(ends, left, WIDTH - 10, may_be_log=False)
     drawn = []
     for place, row in enumerate(rows):
         y = (place + 0.5) * step + (10 if above else 2)
@@ -159,7 +160,7 @@ def _summary(row: Dots) -> str:
 def scatter(key: str, values: Sequence[float], scores: Sequence[float], name: str) -> Markup:
     """One dot a run: a numeric key across, the score upwards."""
     left, bottom = 52.0, 200.0
-    x, y = fit(values, left, WIDTH - 10), fit(scores, bottom, 8)
+    x, y = fit(values, left, WIDTH - 10), fit(scores, bottom, 8, may_be_log=False)
     drawn = [
         element("circle", cx=x(value), cy=y(score), r=3.2, class_="dot")
         for value, score in zip(values, scores, strict=True)
@@ -180,7 +181,8 @@ def parallel(keys: Sequence[str], runs: Values, scores: Sequence[float], name: s
     """
     gap, top, bottom = 84.0, 40.0, 256.0
     columns = [*runs.T, np.array(scores)]
-    scales = [fit([float(value) for value in column], bottom, top, 0.02) for column in columns]
+    scales = [fit(column.tolist(), bottom, top) for column in runs.T]
+    scales.append(fit(scores, bottom, top, may_be_log=False))
     places = [60 + gap * place for place in range(len(columns))]
     axes = [
         _upright(scale, x, 14 + 14 * (number % 2), key, percent if key == name else plain)
@@ -193,7 +195,9 @@ def parallel(keys: Sequence[str], runs: Values, scores: Sequence[float], name: s
             (x, scale(float(column[run])))
             for x, scale, column in zip(places, scales, columns, strict=True)
         ]
-        lines.append(element("path", d=path(points), class_="line shade", style=_share(share)))
+        lines.append(
+            element("path", d=path(points), class_="line shade", style=f"--share:{share:.2f}")
+        )
     best = int(np.argmax(scores))
     chosen = ", ".join(f"{key}={plain(v)}" for key, v in zip(keys, runs[best], strict=True))
     words = f"{len(scores)} runs; the best, {percent(round(scores[best], 4))}, has {chosen}"
@@ -205,7 +209,3 @@ def _upright(scale: Scale, x: float, y: float, key: str, label: Callable[[float]
     for tick in scale.ticks():
         parts += [text((x + 5, scale(tick) + 4), label(tick), "start", "halo")]
     return Markup("").join(parts)
-
-
-def _share(share: float) -> str:
-    return f"--share:{share:.2f}"

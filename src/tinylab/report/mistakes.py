@@ -182,11 +182,13 @@ def _pictures(
         dataset, split = _configs(result["config"])
         if data.fingerprint(dataset) != result["dataset"]["fingerprint"]:
             return [None] * len(indices), "the dataset has changed since the run"
-        images = data.load(dataset, split).data.images
+        images = data.load(dataset, split).data.images[indices]
     except UserError as error:
         return [None] * len(indices), str(error).partition("\n")[0]
+    except IndexError:
+        return [None] * len(indices), "the dataset has no images of these numbers"
     step = -(-images.shape[-1] // LARGEST)
-    return [data_address(images[index, :, ::step, ::step]) for index in indices], ""
+    return [data_address(image[:, ::step, ::step]) for image in images], ""
 
 
 def _configs(config: dict[str, Any]) -> tuple[DatasetConfig, SplitConfig]:

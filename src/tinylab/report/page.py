@@ -59,7 +59,7 @@ def build(paths: Sequence[Path], question: str | None = None) -> Page:
     return Page(
         title=" and ".join(path.resolve().name for path in paths[:MOST_NAMED]),
         questions=[question] if question else [_question(path) for path in paths],
-        sections=[_section(comparison) for comparison in compare(found)],
+        sections=[_section(comparison, len(skipped)) for comparison in compare(found)],
         left_out=details.left_out(skipped) if skipped else None,
         repeat=shlex.join(["tinylab", "report", *map(str, paths)]),
     )
@@ -74,7 +74,7 @@ def _question(path: Path) -> str:
     return str(result.get("command", f"every finished run in {path}"))
 
 
-def _section(comparison: Comparison) -> Section:
+def _section(comparison: Comparison, num_left_out: int) -> Section:
     rows = comparison.rows
     family = [run for row in rows for run in row.setting.runs]
     figure = "test_accuracy" if comparison.selected is None else "val_accuracy"
@@ -83,7 +83,7 @@ def _section(comparison: Comparison) -> Section:
         title=comparison.dataset,
         answer=answer.answer(comparison),
         warnings=answer.warnings(comparison),
-        discipline=answer.discipline(comparison),
+        discipline=answer.discipline(comparison, num_left_out),
         leaderboard=tables.leaderboard(comparison),
         verdicts=tables.verdicts(comparison),
         curves=curves,

@@ -90,14 +90,14 @@ class Scale:
         return next((ticks for ticks in choices if 0 < len(ticks) <= most), [self.low])
 
 
-def fit(values: Sequence[float], start: float, end: float, pad: float = 0.05) -> Scale:
-    """A scale over all values with ``pad`` of its length free at either end.
+def fit(values: Sequence[float], start: float, end: float, may_be_log: bool = True) -> Scale:
+    """A scale over all values with a twentieth of its length free at either end.
 
     It is logarithmic where positive values span more than a factor of 20.
     """
     low, high = min(values), max(values)
-    is_log = low > 0 and high / low > 20
-    free = pad * (end - start)
+    is_log = may_be_log and low > 0 and high / low > 20
+    free = (end - start) / 20
     tight = Scale(low, high, start + free, end - free, is_log)
     return tight if low < high else Scale(low - 0.5, high + 0.5, start, end)
 
