@@ -3,6 +3,7 @@
 import contextlib
 import os
 import pty
+import re
 import select
 import shutil
 import subprocess
@@ -36,13 +37,16 @@ from tinylab.groups import choices, groups
         ("tinylab train optim.nesterov=", ["optim.nesterov=false", "optim.nesterov=true"]),
         ("tinylab train optim.lr=", ["optim.lr=0.001", "optim.lr=0.1"]),
         ("tinylab train dataset.root=", []),  # files, by the shell
-        ("tinylab train experiment=mn", ["experiment=mnist_baseline"]),
+        ("tinylab train experiment=mnist_bas", ["experiment=mnist_baseline"]),
         ("tinylab train --fr", ["--from"]),
         ("tinylab train --from out", []),
         ("tinylab verify out", []),
         ("tinylab verify run --ki", ["--kills"]),
         ("tinylab list --for", ["--format"]),
         ("tinylab list model=ml", ["model=mlp"]),
+        ("tinylab evaluate dat", []),
+        ("tinylab evaluate run dataset=fo", ["dataset=folder"]),
+        ("tinylab evaluate run mod", []),
         ("tinylab completion z", ["zsh"]),
         ("tinylab nix --fl", []),
     ],
@@ -66,6 +70,14 @@ def test_a_chosen_option_narrows_its_keys() -> None:
     assert "optim.momentum=" in sgd
     assert "optim.beta1=" not in sgd
     assert set(sgd) | {"optim.beta1=", "optim.beta2=", "optim.eps="} == set(every)
+
+
+@pytest.mark.parametrize("command", sorted(COMMANDS.keys() - {"train"}))
+def test_the_flags_are_those_of_the_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cli.run([command, "--help"])
+    told = set(re.findall(r"(?<=\[)--[\w-]+", capsys.readouterr().out.partition("\n\n")[0]))
+    assert set(answers(f"tinylab {command} --")) - {"--help"} == told
 
 
 @pytest.mark.parametrize("shell", SCRIPTS)

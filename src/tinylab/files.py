@@ -48,7 +48,7 @@ def write_json(path: Path, value: object) -> None:
     write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
-def write_npz(path: Path, **arrays: Any) -> None:
+def write_npz(path: Path, /, **arrays: Any) -> None:
     """Write NumPy arrays by name, durably and all at once."""
     import numpy as np
 

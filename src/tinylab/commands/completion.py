@@ -5,11 +5,10 @@ and where nothing is answered it offers files. Hydra's own completion knows no c
 Hydra and torch an answer takes a tenth of a second.
 """
 
-import contextlib
-import importlib
-import io
 import math
+import re
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 
 from tinylab.commands import COMMANDS
 from tinylab.commands.parser import Parser
@@ -104,15 +103,14 @@ def _candidates(words: Sequence[str], word: str) -> Iterable[str]:
         return SCRIPTS
     if len(words) < WITH_KEYS.get(words[0], math.inf) or words[-1] == "--from":
         return []
-    return _values(word) if "=" in word else _keys(words, word)
+    found = _values(word) if "=" in word else _keys(words, word)
+    return [each for each in found if words[0] != "evaluate" or each.startswith("dataset")]
 
 
 def _flags(command: str) -> list[str]:
-    """The flags of a command that reads its arguments with Parser."""
-    text = io.StringIO()
-    with contextlib.redirect_stdout(text), contextlib.suppress(SystemExit):
-        importlib.import_module(f"tinylab.commands.{command}").main(["--flags"])
-    return text.getvalue().split()
+    """The flags of a command, as its source names them: to import it may be to import torch."""
+    source = Path(__file__).with_name(f"{command}.py").read_text(encoding="utf-8")
+    return ["--help", *re.findall(r'\badd(?:_argument)?\(\s*"(--[\w-]+)"', source)]
 
 
 def _keys(words: Sequence[str], word: str) -> Iterator[str]:

@@ -71,7 +71,7 @@ def read(files: Listing, config: FolderConfig) -> Images:
     def fill(chunk: range) -> range:
         for index in chunk:
             try:
-                images[index] = decode(_regular(files.root / files.names[index]))
+                images[index] = decode(files.root / files.names[index])
             except OSError as error:
                 faults[index] = error.strerror or str(error)
         return chunk
@@ -87,16 +87,6 @@ def read(files: Listing, config: FolderConfig) -> Images:
     if not faults:
         return Images(images, files.labels, files.classes, files.num_test, files.names)
     return _without(faults, images, files, config)
-
-
-def _regular(file: Path) -> Path:
-    """The file, if it has an end that is near. Raises OSError for pipes, devices and huge files."""
-    status = file.stat()
-    if not S_ISREG(status.st_mode):
-        raise OSError("not a file")
-    if status.st_size > MAX_BYTES:
-        raise OSError(f"larger than {MAX_BYTES:,} bytes")
-    return file
 
 
 def _without(
@@ -175,10 +165,15 @@ def open_cv() -> Any:
 
 
 def read_bytes(file: Path) -> NDArray[np.uint8]:
-    """The bytes of an image file. Raises OSError where there are none.
+    """The bytes of an image file. Raises OSError where there are none, or no end of them.
 
     Read by numpy, because OpenCV cannot open every file name on every system.
     """
+    status = file.stat()
+    if not S_ISREG(status.st_mode):
+        raise OSError("not a file")  # a pipe or a device
+    if status.st_size > MAX_BYTES:
+        raise OSError(f"larger than {MAX_BYTES:,} bytes")
     data = np.fromfile(file, np.uint8)
     if len(data) == 0:
         raise OSError("the file is empty")

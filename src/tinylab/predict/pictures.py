@@ -7,7 +7,6 @@ form of its training images: light ink on black, cropped, scaled and centred as 
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from stat import S_ISREG
 from typing import Any
 
 import numpy as np
@@ -62,16 +61,9 @@ def reader(dataset: DatasetConfig, invert: str) -> Callable[[Path], Picture]:
                 "images are taken as they are; only handwritten digits are inverted"
             )
         decode = folder.decoder(dataset)
-        return lambda file: Picture(decode(_regular(file)))
+        return lambda file: Picture(decode(file))
     field = FIELDS[dataset.name]
-    return lambda file: read_digit(_read_gray(_regular(file)), field, dataset.image_size, invert)
-
-
-def _regular(file: Path) -> Path:
-    """The file, if it is one that has an end. Raises OSError for pipes and devices."""
-    if not S_ISREG(file.stat().st_mode):
-        raise OSError("not a file")
-    return file
+    return lambda file: read_digit(_read_gray(file), field, dataset.image_size, invert)
 
 
 def _read_gray(file: Path) -> Pixels:
