@@ -72,8 +72,8 @@ def _config(trained: Trained, overrides: Sequence[str]) -> Config:
             raise UserError(f"{override}: the network keeps the normalisation of its training")
         if key not in ("dataset", "outputs") and not key.startswith("dataset."):
             raise UserError(
-                f"{override}: expected dataset=NAME, dataset.KEY=VALUE, outputs=FOLDER (or --device); "
-                "all else is the run's"
+                f"{override}: expected dataset=NAME, dataset.KEY=VALUE, outputs=FOLDER (or "
+                "--device); all else is the run's"
             )
     chosen = [o.removeprefix("dataset=") for o in overrides if o.startswith("dataset=")]
     as_trained = _as_trained(trained, chosen[-1]) if chosen else []
