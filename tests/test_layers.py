@@ -13,7 +13,9 @@ LAYERS = [
     ["files", "console", "config", "groups", "pairing", "runtime", "signals"],
     ["data", "models", "optim", "metrics", "plots", "display", "tracking", "checkpoint"],
     ["train", "runs"],
-    ["experiment", "compare"],
+    ["prepare", "compare"],
+    ["present"],
+    ["experiment"],
     ["compose", "report", "shelf"],
     ["sweep", "inference"],
     ["predict", "evaluate", "export"],
@@ -24,7 +26,7 @@ LAYERS = [
 # Library -> the only modules that may know it.
 ONLY = {
     "hydra": {"compose", "sweep", "commands"},
-    "matplotlib": {"plots", "experiment"},
+    "matplotlib": {"plots", "present"},
     "tensorboard": {"tracking"},
     "cv2": {"data"},
     "torchvision": {"pairing"},

@@ -3,43 +3,27 @@
 import contextlib
 import dataclasses
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 import yaml
-from matplotlib.figure import Figure
 from torch import nn
 
-from tinylab import data, metrics, models, plots, runs, runtime, signals, train
+from tinylab import metrics, models, present, runs, runtime, signals, train
 from tinylab.checkpoint import Checkpoints, State, weights_sha256
 from tinylab.config import Config, flatten, identity, run_id
 from tinylab.console import log_to, say
-from tinylab.data import augment
-from tinylab.data.batches import Batches, fit_class_weights, fit_normalization, to_device
-from tinylab.display import Display, RunDisplay, duration
+from tinylab.data.batches import Batches
+from tinylab.display import Display, RunDisplay
 from tinylab.errors import Pruned, Stopped, UserError
-from tinylab.files import disk_errors, write_bytes, write_json, write_npz, write_text
+from tinylab.files import disk_errors, write_json, write_npz, write_text
+from tinylab.prepare import PARTS, Prepared, prepare
 from tinylab.tracking import RunTracker
 from tinylab.train import Evaluation, Recipe, Training
 
-PARTS = ("train", "val", "test")
-GALLERY = 32  # images in each gallery
 Result = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """Everything that training starts from; nothing is written yet."""
-
-    config: Config
-    splits: data.Splits
-    parts: dict[str, Batches]  # train, val, test; val may be empty
-    model: nn.Module
-    recipe: Recipe
-    data_seconds: float
 
 
 def run(config: Config, command: str, display: Display | None = None) -> Result:
@@ -81,52 +65,6 @@ def run(config: Config, command: str, display: Display | None = None) -> Result:
                 raise UserError(f"{str(error).partition(chr(10))[0]}\n  {remedy}") from error
 
 
-def prepare(config: Config) -> Prepared:
-    """Set the machine up, load the data, build the network. Raises UserError."""
-    runtime.keep_freed_memory()
-    device = runtime.choose_device(config.device)
-    runtime.set_threads(config.threads)
-    runtime.set_determinism(config.deterministic)
-    started = time.perf_counter()
-    splits = data.load(config.dataset, config.split)
-    _refuse_large_batch(config, len(splits.split.train))
-    channels_last = config.train.channels_last
-    parts = {
-        name: to_device(splits.data, getattr(splits.split, name), device, channels_last)
-        for name in PARTS
-    }
-    data_seconds = time.perf_counter() - started
-    torch.manual_seed(runtime.derive_seed(config.seed, "weights"))
-    num_classes = len(splits.data.classes)
-    _, C, H, W = splits.data.images.shape
-    model = models.build(config.model, (C, H, W), num_classes).to(device)
-    if channels_last:
-        model = model.to(memory_format=torch.channels_last)
-    if config.train.compile:
-        model.compile()
-    recipe = Recipe(
-        train=config.train,
-        optim=config.optim,
-        augment=config.augment,
-        seed=config.seed,
-        num_classes=num_classes,
-        normalization=fit_normalization(parts["train"].images, config.dataset.normalize),
-        device=device,
-        class_weights=fit_class_weights(
-            parts["train"].labels, num_classes, config.train.class_weights
-        ),
-    )
-    return Prepared(config, splits, parts, model, recipe, data_seconds)
-
-
-def _refuse_large_batch(config: Config, num_train: int) -> None:
-    size = config.train.batch_size
-    if size > num_train:
-        raise UserError(
-            f"train.batch_size={size}: expected at most {num_train}, the number of training images"
-        )
-
-
 def _remedy(error: BaseException) -> str | None:
     """What helps against an error of torch's that a choice of the user's leads to."""
     text = str(error)
@@ -166,7 +104,7 @@ def _run(
 ) -> Result:
     config, recipe, folder = prepared.config, prepared.recipe, runs.folder_of(prepared.config)
     _write_start(prepared, folder)
-    _introduce(prepared, folder)
+    present.introduce(prepared, folder)
     training = train.start(prepared.model, recipe)
     checkpoints.stamp = {
         "fingerprint": prepared.splits.fingerprint,
@@ -182,7 +120,7 @@ def _run(
     checkpoints.stamp |= {"device": recipe.device.type, "threads": torch.get_num_threads()}
     tracker = RunTracker(folder, training.history, flatten(identity(config)))
     try:
-        _show_start(prepared, tracker)
+        present.show_start(prepared, tracker)
         val = prepared.parts["val"] if len(prepared.parts["val"]) else None
         with signals.watch() as stop_signal, contextlib.ExitStack() as stack:
             if display is None:
@@ -192,7 +130,8 @@ def _run(
                 stop_signal,
             )  # fmt: skip
         result, test = _evaluate(prepared, training, command, runs.past_failures(folder))
-        _write_end(prepared, training, result, test, folder, tracker)
+        _write_predictions(prepared, test, folder)
+        present.show_end(prepared, training.history, result, test, folder, tracker)
     finally:
         tracker.close()
     result["seconds"]["total"] = time.perf_counter() - started
@@ -216,50 +155,6 @@ def _write_start(prepared: Prepared, folder: Path) -> None:
     config, parts = prepared.config, prepared.splits.split
     write_text(folder / "config.yaml", yaml.safe_dump(dataclasses.asdict(config), sort_keys=False))
     write_npz(folder / "split.npz", train=parts.train, val=parts.val, test=parts.test)
-
-
-def _introduce(prepared: Prepared, folder: Path) -> None:
-    """Say what is about to be trained, on what, where."""
-    images, parts = prepared.splits.data, prepared.splits.split
-    N, C, H, W = images.images.shape
-    say(f"run     {folder.name}  in {folder}")
-    say(
-        f"data    {prepared.config.dataset.name}: {N:,} images of {C}x{H}x{W}, "
-        f"{len(images.classes)} classes; train {len(parts.train):,}, val {len(parts.val):,}, "
-        f"test {len(parts.test):,}"
-    )
-    imbalance = prepared.splits.imbalance()
-    if imbalance:
-        is_balanced = prepared.config.train.class_weights == "balanced"
-        remedy = "weighed" if is_balanced else "train.class_weights=balanced weighs them"
-        say(f"        {imbalance}; {remedy} equally")
-    duplicates = prepared.splits.duplicates()
-    if duplicates:
-        say(f"        {duplicates}")
-    device = prepared.recipe.device
-    threads = f", {torch.get_num_threads()} threads" if device.type == "cpu" else ""
-    say(
-        f"model   {prepared.config.model.name}: {models.count_parameters(prepared.model):,} "
-        f"parameters, {C}x{H}x{W} -> {len(images.classes)} logits, on {device} "
-        f"({runtime.device_name(device)}{threads})"
-    )
-
-
-def _show_start(prepared: Prepared, tracker: RunTracker) -> None:
-    """The config and a sample of what the network sees, for TensorBoard."""
-    config, recipe, batch = prepared.config, prepared.recipe, prepared.parts["train"]
-    dumped = yaml.safe_dump(dataclasses.asdict(config), sort_keys=False)
-    tracker.text("config", f"```yaml\n{dumped}```")
-    # Evenly over the training set, whose images are sorted by class in most datasets.
-    chosen = torch.linspace(0, len(batch) - 1, min(GALLERY, len(batch)), device=recipe.device)
-    images, labels = batch.take(chosen.long())
-    seed = runtime.derive_seed(config.seed, "sample")
-    draws = augment.draw(config.augment, len(images), seed, recipe.device)
-    pixels = augment.apply(images, draws, config.augment, 0, len(images))
-    shown = pixels.round().clamp(0, 255).to(torch.uint8).cpu().numpy()
-    names = [prepared.splits.data.classes[label] for label in labels.tolist()]
-    figure = plots.gallery(shown, names, "training images as the network sees them")
-    tracker.picture("images/augmented", plots.draw(figure))
 
 
 def _evaluate(
@@ -335,63 +230,11 @@ def _with_views(
     return {name: train.evaluate(model, parts[name], recipe, tta) for name in asked}
 
 
-def _write_end(
-    prepared: Prepared,
-    training: Training,
-    result: Result,
-    test: Evaluation,
-    folder: Path,
-    tracker: RunTracker,
-) -> None:
-    """Predictions, figures and TensorBoard's last entries; then the words on the screen."""
+def _write_predictions(prepared: Prepared, test: Evaluation, folder: Path) -> None:
     splits = prepared.splits
-    classes, indices = splits.data.classes, splits.split.test
-    labels = splits.data.labels[indices]
-    matrix = np.array(result["confusion"])
-    low, high = result["test"]["accuracy_ci95"]
-    names = splits.data.names
-    paths: dict[str, Any] = {}
-    if names:
-        paths["path"] = np.array([names[index] for index in indices])
+    indices, names = splits.split.test, splits.data.names
+    paths = {"path": np.array([names[index] for index in indices])} if names else {}
     write_npz(
-        folder / "predictions.npz", index=indices, label=labels, predicted=test.predicted,
-        probabilities=test.probabilities.astype(np.float16), **paths,
+        folder / "predictions.npz", index=indices, label=splits.data.labels[indices],
+        predicted=test.predicted, probabilities=test.probabilities.astype(np.float16), **paths,
     )  # fmt: skip
-    accuracy = f"{test.score.accuracy:.2%} (95 % interval {low:.2%} to {high:.2%})"
-    curves = plots.draw(plots.curves(training.history, result["run_id"]))
-    confusion = plots.draw(plots.confusion(matrix, classes, f"test accuracy {accuracy}"))
-    write_bytes(folder / "curves.png", plots.to_png(curves))
-    write_bytes(folder / "confusion.png", plots.to_png(confusion))
-    tracker.picture("test/confusion", confusion)
-    tracker.picture("test/worst_mistakes", plots.draw(_worst_mistakes(splits, test)))
-    figures = {f"{part}_{name}": result[part][name] if result[part] is not None else None
-               for part in ("val", "test") for name in ("accuracy", "loss")}  # fmt: skip
-    tracker.finish(figures, training.history[-1]["step"])
-    took = duration(sum(row["seconds"] for row in training.history))
-    say(
-        f"test    accuracy {accuracy}, loss {test.score.loss:.4f}, on {test.score.num:,} images; "
-        f"epoch {result['best_epoch']}, trained in {took}"
-    )
-    if "test_plain" in result:
-        say(
-            f"        with train.tta={prepared.config.train.tta}; without it "
-            f"{result['test_plain']['accuracy']:.2%}"
-        )
-    say(f"files   {folder}")
-    say(f"curves  tensorboard --logdir {folder.parent}")
-
-
-def _worst_mistakes(splits: data.Splits, test: Evaluation) -> Figure:
-    """The wrong predictions in which the network believed most."""
-    labels = splits.data.labels[splits.split.test]
-    wrong = np.flatnonzero(test.predicted != labels)
-    belief = test.probabilities[wrong, test.predicted[wrong]]
-    worst = wrong[np.argsort(-belief, kind="stable")][:GALLERY]
-    classes = splits.data.classes
-    captions = [
-        f"{classes[labels[i]]}, not {classes[test.predicted[i]]}\n"
-        f"{test.probabilities[i, test.predicted[i]]:.0%}"
-        for i in worst
-    ]
-    images = splits.data.images[splits.split.test[worst]]
-    return plots.gallery(images, captions, f"worst of {len(wrong)} mistakes on the test set")

@@ -25,7 +25,7 @@ from tinylab.files import disk_errors, write_json
 # What decides a result's bits. The rest of the package shows it, or leads to it.
 RESULT_CODE = (
     "checkpoint.py", "config.py", "data", "experiment.py", "metrics.py", "models", "optim.py",
-    "runtime.py", "train.py",
+    "prepare.py", "runtime.py", "train.py",
 )  # fmt: skip
 
 
