@@ -108,6 +108,7 @@ def test_classes_are_matched_by_name_and_some_may_be_absent(
         tmp_path, digits_run, "dataset=folder", f"dataset.root={tmp_path}/photos"
     )
     assert set(arrays["label"]) == {3, 8}
+    assert [path.split("/")[0] for path in arrays["path"]] == [str(n) for n in arrays["label"]]
     assert found["accuracy"] > 0.7
     assert [row["class"] for row in found["per_class"] if row["num"]] == ["3", "8"]
     assert found["per_class"][0]["recall"] is None

@@ -232,9 +232,9 @@ def _with_views(
 
 def _write_predictions(prepared: Prepared, test: Evaluation, folder: Path) -> None:
     splits = prepared.splits
-    indices, names = splits.split.test, splits.data.names
-    paths = {"path": np.array([names[index] for index in indices])} if names else {}
+    indices = splits.split.test
     write_npz(
         folder / "predictions.npz", index=indices, label=splits.data.labels[indices],
-        predicted=test.predicted, probabilities=test.probabilities.astype(np.float16), **paths,
+        predicted=test.predicted, probabilities=test.probabilities.astype(np.float16),
+        **splits.data.paths(indices),
     )  # fmt: skip

@@ -38,6 +38,10 @@ class Images:
         digest.update(np.ascontiguousarray(self.labels, "<i8").data)
         return digest.hexdigest()
 
+    def paths(self, indices: NDArray[np.int64]) -> dict[str, NDArray[np.str_]]:
+        """The names of some images as ``path``, for ``predictions.npz``; nothing without names."""
+        return {"path": np.array([self.names[index] for index in indices])} if self.names else {}
+
     def first_twins(self) -> NDArray[np.int64]:
         """For every image the index of the first image with the same pixels. int64 (N,)."""
         first: dict[bytes, int] = {}

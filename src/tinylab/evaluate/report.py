@@ -93,6 +93,7 @@ def write(
     write_npz(
         folder / "predictions.npz", index=scope.index, label=scope.labels,
         predicted=whole.predicted, probabilities=whole.probabilities.astype(np.float16),
+        **scope.paths,
     )  # fmt: skip
     write_bytes(folder / "confusion.png", plots.to_png(plots.draw(confusion)))
     write_bytes(folder / "reliability.png", plots.to_png(plots.draw(reliability)))

@@ -22,13 +22,15 @@ PARTS = ("test", "val", "train", "all")
 class Scope:
     """images: uint8 (N, C, H, W). labels: int64 (N,), by the ensemble's classes.
 
-    index: int64 (N,), their places in the dataset. part: one of PARTS. learnt: how many of them
-    some network was trained on or chosen by. is_own: whether it is the data of its training.
+    index: int64 (N,), their places in the dataset. paths: their files, if they are files. part: one
+    of PARTS. learnt: how many of them some network was trained on or chosen by. is_own: whether
+    it is the data of its training.
     """
 
     images: NDArray[np.uint8]
     labels: NDArray[np.int64]
     index: NDArray[np.int64]
+    paths: dict[str, NDArray[np.str_]]
     part: str
     learnt: int
     is_own: bool
@@ -48,8 +50,16 @@ def choose(ensemble: Ensemble, dataset: DatasetConfig, part: str | None) -> Scop
     part = part or ("test" if owners else "all")
     index = _indices(owners[0] if owners else ensemble.first, decoded, part, bool(owners))
     learnt = _learnt(owners, decoded, part, index)
-    images = decoded.images.images[index]
-    return Scope(images, labels[index], index, part, learnt, bool(owners), decoded.fingerprint)
+    return Scope(
+        images=decoded.images.images[index],
+        labels=labels[index],
+        index=index,
+        paths=decoded.images.paths(index),
+        part=part,
+        learnt=learnt,
+        is_own=bool(owners),
+        fingerprint=decoded.fingerprint,
+    )
 
 
 def _labels(ensemble: Ensemble, decoded: Decoded, dataset: DatasetConfig) -> NDArray[np.int64]:
