@@ -103,16 +103,16 @@ NEEDED: dict[tuple[type, str | None], dict[str, Any]] = {
 }
 
 GOLDEN_IDS = {
-    (DigitsConfig, BaselineConfig): "digits-baseline-5085f55a03",
-    (DigitsConfig, MlpConfig): "digits-mlp-9ce4092694",
-    (DigitsConfig, ResnetConfig): "digits-resnet-3f430c4d44",
-    (DigitsConfig, TorchvisionConfig): "digits-torchvision-07a35350e0",
-    (MnistConfig, BaselineConfig): "mnist-baseline-c6f072b0a6",
-    (MnistConfig, ResnetConfig): "mnist-resnet-18046cb9d1",
-    (Scene15Config, BaselineConfig): "scene15-baseline-08ad470cbc",
-    (Scene15Config, ResnetConfig): "scene15-resnet-85c790767a",
-    (FolderConfig, BaselineConfig): "folder-baseline-2fb11cab1d",
-    (FolderConfig, MlpConfig): "folder-mlp-be036da075",
+    (DigitsConfig, BaselineConfig): "digits-baseline-fca0f9241d",
+    (DigitsConfig, MlpConfig): "digits-mlp-8b7c6b79c0",
+    (DigitsConfig, ResnetConfig): "digits-resnet-5145bc4d8f",
+    (DigitsConfig, TorchvisionConfig): "digits-torchvision-84af0812f2",
+    (MnistConfig, BaselineConfig): "mnist-baseline-fa88b09479",
+    (MnistConfig, ResnetConfig): "mnist-resnet-27e42d4f41",
+    (Scene15Config, BaselineConfig): "scene15-baseline-439141b4f8",
+    (Scene15Config, ResnetConfig): "scene15-resnet-559845d587",
+    (FolderConfig, BaselineConfig): "folder-baseline-a62963b687",
+    (FolderConfig, MlpConfig): "folder-mlp-7e93d7fe51",
 }
 
 

@@ -69,7 +69,10 @@ def _std(summary: Summary | None, text: Callable[[float], str]) -> str:
 
 
 def _span(low: float | None, high: float | None) -> str:
-    return "-" if low is None or high is None else f"{_percent(low)} to {_percent(high)}"
+    """An interval of a share; of few runs Student's may reach beyond what a share can be."""
+    if low is None or high is None:
+        return "-"
+    return f"{_percent(max(low, 0.0))} to {_percent(min(high, 1.0))}"
 
 
 def _percent(share: float) -> str:
