@@ -35,7 +35,7 @@ def main(arguments: list[str]) -> None:
     parser = Parser(
         prog="tinylab verify",
         description="Train a run's config undisturbed, and again with kills; compare the bits.",
-        epilog="example: tinylab verify outputs/runs/digits-baseline-75424362d6 --kills 5",
+        epilog="example: tinylab verify outputs/runs/RUN --kills 5",
     )
     parser.add_argument("run", type=Path, help="the folder of a run")
     parser.add_argument("--epochs", type=int, default=2, help="epochs to train (default 2)")
