@@ -1,0 +1,135 @@
+"""tinylab beside its peers on the same work, in turn, round by round, on the CPU.
+
+    TINYLAB_DATA=... python tests/benchmarks/run.py --rounds 5
+    python tests/benchmarks/run.py --work digits --epochs 2 --rounds 1    # does it all work here?
+
+works: mnist32, mnist512: the baseline CNN on MNIST in batches of 32, 512. scene15: the small
+residual network on 15-Scene. startup: from Enter to the first step, and to answers. sweep: 16 short
+runs. scale: 1x, 4x, 16x MNIST, and a folder of 100,000 images. digits: the smallest, for a trial.
+
+Everything is a process of its own. Peers are installed on first use, in environments of their own.
+"""
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import measures
+from environments import KERAS, torch_packages
+from measures import SCRIPTS, Bench, Figures
+from summary import OURS, summarize, table
+from works import HERE, WORKS, Work, folder_work
+
+ALL_WORK = ("mnist32", "mnist512", "scene15", "startup", "sweep", "scale")
+
+
+@dataclass(frozen=True)
+class Task:
+    """One work, how it is measured, and its name in the table."""
+
+    name: str
+    work: Work
+    measure: Callable[[Bench, str, Work, str], dict[str, Figures]]
+
+
+def main() -> None:
+    options = parse()
+    folder = options.folder.absolute()
+    folder.mkdir(parents=True, exist_ok=True)
+    os.environ["XDG_CACHE_HOME"] = str(folder / "cache")  # tinylab's decoded images, not the user's
+    bench = Bench(folder, options.epochs, options.sweep_runs)
+    tasks = [task for work in options.work for task in tasks_of(work, bench, options.folder_images)]
+    records = []
+    for number in range(1, options.rounds + 1):
+        for task in tasks:
+            for system in (OURS, *options.peers):
+                for line, figures in task.measure(bench, task.name, task.work, system).items():
+                    records.append(
+                        {"work": task.name, "system": line, "round": number, "figures": figures}
+                    )
+                    shown = "  ".join(f"{key} {value:.3g}" for key, value in figures.items())
+                    print(f"round {number}  {task.name}  {line}  {shown}", flush=True)
+        write(options.out, bench, records)
+    print(f"\n{table(summarize(records))}\n\nall of it: {options.out}")
+
+
+def parse() -> argparse.Namespace:
+    """The command line. argparse exits with 2 and a line on what is wrong."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    among = some_of((*ALL_WORK, "digits"))
+    parser.add_argument("--work", type=among, default=ALL_WORK, help="comma-separated")
+    parser.add_argument(
+        "--peers", type=some_of(SCRIPTS), default=tuple(SCRIPTS), help=f"of {','.join(SCRIPTS)}"
+    )
+    parser.add_argument("--rounds", type=at_least(1), default=5)
+    parser.add_argument("--epochs", type=at_least(2), default=3, help="the first is not counted")
+    parser.add_argument("--sweep-runs", type=at_least(1), default=16)
+    parser.add_argument("--folder-images", type=at_least(1000), default=100_000)
+    parser.add_argument("--folder", type=Path, default=Path("outputs/benchmarks"))
+    parser.add_argument("--out", type=Path, default=Path("outputs/benchmarks/results.json"))
+    return parser.parse_args()
+
+
+def some_of(known: tuple[str, ...] | dict[str, str]) -> Callable[[str], tuple[str, ...]]:
+    """A parser of comma-separated names."""
+
+    def names(typed: str) -> tuple[str, ...]:
+        chosen = tuple(filter(None, typed.split(",")))
+        for name in chosen:
+            if name not in known:
+                raise argparse.ArgumentTypeError(f"{name}: expected some of {', '.join(known)}")
+        return chosen
+
+    return names
+
+
+def at_least(least: int) -> Callable[[str], int]:
+    """A parser of whole numbers."""
+
+    def number(typed: str) -> int:
+        if not typed.isdecimal() or int(typed) < least:
+            raise argparse.ArgumentTypeError(f"{typed}: expected {least} or more")
+        return int(typed)
+
+    return number
+
+
+def tasks_of(name: str, bench: Bench, folder_images: int) -> list[Task]:
+    """What a name on the command line stands for."""
+    if name == "startup":
+        return [Task("startup", WORKS["mnist32"], measures.startup)]
+    if name == "sweep":
+        return [Task("sweep", WORKS["digits"], measures.sweep)]
+    if name != "scale":
+        return [Task(name, WORKS[name], measures.epoch)]
+    works = {key: work for key, work in WORKS.items() if key.startswith("mnist x")}
+    works[f"folder {folder_images}"] = folder_work(bench.folder, folder_images)
+    return [Task(key, work, measures.scale) for key, work in works.items()]
+
+
+def write(path: Path, bench: Bench, records: list[dict[str, object]]) -> None:
+    """Everything measured so far, and on what."""
+    commit = ["git", "-C", str(HERE), "describe", "--always", "--dirty"]
+    content = {
+        "machine": {"system": platform.platform(), "cores": os.cpu_count()},
+        "tinylab": subprocess.run(commit, capture_output=True, text=True).stdout.strip(),
+        "packages": {"torch": version("torch"), "keras": KERAS, "lightning": torch_packages()},
+        "epochs": bench.epochs,
+        "sweep_runs": bench.sweep_runs,
+        "records": records,
+        "summary": summarize(records),
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content, indent=2), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,74 @@
+"""From records of single measurements to medians, and to ratios taken round by round.
+
+A record is {"work", "system", "round", "figures": {name: number}}. Machines drift by tens of
+percent within minutes, so a ratio is of two measurements of one round, and the median and the range
+of these ratios are shown, not the ratio of two medians.
+"""
+
+import statistics
+from collections.abc import Sequence
+from typing import Any
+
+OURS = "tinylab"
+HEAD = ("work", "figure", "system", "median", "range", "of tinylab's", "range", "rounds")
+UNITS = {"seconds": "s", "mb": "MB", "accuracy": "accuracy"}  # by the end of a figure's name
+
+
+def summarize(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """One row a work, figure and system, in the order in which they were first measured."""
+    values: dict[tuple[str, str, str], dict[int, float]] = {}
+    for record in records:
+        for figure, value in record["figures"].items():
+            key = (record["work"], figure, record["system"])
+            values.setdefault(key, {})[record["round"]] = value
+    rows = []
+    for (work, figure, system), by_round in values.items():
+        ours = values.get((work, figure, OURS), {})
+        ratios = [value / ours[number] for number, value in by_round.items() if number in ours]
+        rows.append(
+            {
+                "work": work,
+                "figure": figure,
+                "system": system,
+                "rounds": len(by_round),
+                **spread(list(by_round.values())),
+                "ratio": spread(ratios) if ratios else None,
+            }
+        )
+    order = {key: number for number, key in enumerate(dict.fromkeys((w, f) for w, f, _ in values))}
+    return sorted(rows, key=lambda row: order[row["work"], row["figure"]])
+
+
+def spread(values: list[float]) -> dict[str, float]:
+    """Median, smallest and largest of at least one number."""
+    return {"median": statistics.median(values), "low": min(values), "high": max(values)}
+
+
+def table(rows: Sequence[dict[str, Any]]) -> str:
+    """The rows of ``summarize`` as aligned text."""
+    cells = [HEAD, *map(_cells, rows)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in cells
+    )
+
+
+def _cells(row: dict[str, Any]) -> tuple[str, ...]:
+    name, _, kind = row["figure"].rpartition("_")
+    ratio = row["ratio"]
+    return (
+        row["work"],
+        f"{name.replace('_', ' ')} {UNITS[kind]}",
+        row["system"],
+        number(row["median"]),
+        f"{number(row['low'])} to {number(row['high'])}",
+        "" if ratio is None else f"{ratio['median']:.2f}",
+        "" if ratio is None else f"{ratio['low']:.2f} to {ratio['high']:.2f}",
+        str(row["rounds"]),
+    )
+
+
+def number(value: float) -> str:
+    """Three digits that count, or all before the point."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
