@@ -217,7 +217,7 @@ def test_the_folder_has_as_many_images_as_asked(
     work = works.folder_work(tmp_path, 8)
     [root] = [word.partition("=")[2] for word in work.overrides if "dataset.root" in word]
     source = folder.find(FolderConfig(root=root))
-    assert len({file for file in source.files if file.exists()}) == 8
+    assert len({file for file in source.files if Path(file).exists()}) == 8
 
 
 def test_without_photographs_it_says_what_it_wants(
