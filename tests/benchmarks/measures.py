@@ -66,7 +66,10 @@ def epoch(bench: Bench, name: str, work: Work, system: str) -> dict[str, Figures
 
 
 def _tinylab_epoch(bench: Bench, work: Work) -> Figures:
-    """By the clock in ``metrics.jsonl``, so with evaluation, checkpoint and logging."""
+    """By the clock in ``metrics.jsonl``, so with evaluation, checkpoint and logging.
+
+    The whole run of the first round decodes the images as well.
+    """
     with tempfile.TemporaryDirectory() as outputs:
         ended = process.run(
             works.tinylab(work, f"train.epochs={bench.epochs}", f"outputs={outputs}")
@@ -118,6 +121,7 @@ def startup(bench: Bench, name: str, work: Work, system: str) -> dict[str, Figur
     if system == "floor":
         return {}
     if system == "tinylab":
+        _tinylab_first_step(work)  # decodes the images, as the peers' have been
         return {system: {"first_step_seconds": _tinylab_first_step(work), **_answers()}}
     command = works.peer(bench.python(system), SCRIPTS[system], bench.data(name, work), work, 1)
     seconds = process.seconds_until(command, lambda said: "first step" in said, **QUIET)
@@ -169,6 +173,6 @@ def sweep(bench: Bench, name: str, work: Work, system: str) -> dict[str, Figures
 def _tinylab_sweep(bench: Bench, work: Work, *overrides: str) -> Figures:
     with tempfile.TemporaryDirectory() as outputs:
         varied = (f"seed=range({bench.sweep_runs})", f"train.epochs={SWEEP_EPOCHS}")
-        command = works.tinylab(work, "-m", *varied, *overrides, f"outputs={outputs}")
+        command = works.tinylab(work, *varied, *overrides, f"outputs={outputs}", "-m")
         ended = process.run(command)
     return {"sweep_seconds": ended.seconds, "peak_mb": ended.peak_mb}
