@@ -13,7 +13,7 @@ import pytest
 from tinylab import runs
 
 README = Path(__file__).parents[1] / "README.md"
-ELSEWHERE = ("python3 -m venv", "hydra/launcher=")  # CI's own first step; a cluster
+ELSEWHERE = ("python3 -m venv", "hydra/launcher=", "benchmarks")  # CI's first step; a cluster
 SLOW = (
     "dataset=mnist", "dataset=folder dataset.root=photos", "experiment=", "split.seed=0,1,2,3,4",
     "--pair optim.lr", "sweep.trials", "--to onnx",

@@ -1,0 +1,46 @@
+"""How much faster a sweep is with its jobs in parallel than with one after another.
+
+Runs the same sweep through the command line with ``jobs=1`` (one process with all cores) and with
+``jobs`` at its default (a process a core), in turn, each round in a new folder; prints seconds and
+ratio of each round, and the medians.
+
+    TINYLAB_DATA=... python tests/benchmarks/parallel_sweep.py --rounds 5
+"""
+
+import argparse
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+SWEEP = ("dataset=mnist", "train.epochs=1", "seed=range(4)")
+
+
+def seconds_of(*overrides: str) -> float:
+    """Wall time of one whole sweep."""
+    with tempfile.TemporaryDirectory() as outputs:
+        command = [sys.executable, "-m", "tinylab", "train", "-m", *overrides, f"outputs={outputs}"]
+        started = time.perf_counter()
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        return time.perf_counter() - started
+
+
+def main() -> None:
+    """Run the rounds."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("overrides", nargs="*", default=SWEEP, help=f"default: {' '.join(SWEEP)}")
+    options = parser.parse_args()
+    seconds_of(*options.overrides)  # decodes the data, fills the file cache
+    rounds = []
+    for number in range(options.rounds):
+        one, many = seconds_of(*options.overrides, "jobs=1"), seconds_of(*options.overrides)
+        rounds.append((one, many, one / many))
+        print(f"round {number + 1}: jobs=1 {one:.1f} s, parallel {many:.1f} s, {one / many:.2f}x")
+    one, many, ratio = (statistics.median(column) for column in zip(*rounds, strict=True))
+    print(f"medians: jobs=1 {one:.1f} s, parallel {many:.1f} s, {ratio:.2f}x")
+
+
+if __name__ == "__main__":
+    main()
