@@ -71,6 +71,8 @@ def run_hydra(task: Callable[[DictConfig], Any], arguments: Sequence[str]) -> No
     """
     register_schema()
     _refuse_unknown_flags(arguments)
+    # Hydra refuses this flag between two overrides.
+    arguments = sorted(arguments, key=lambda argument: argument not in ("-m", "--multirun"))
     with _explained():
         if any(argument.startswith(("-", "hydra", "+hydra", "~hydra")) for argument in arguments):
             _hydra_main(task, arguments)
