@@ -215,7 +215,7 @@ def test_named_pairs_replace_the_best_against_all(
     ("pair", "words"),
     [
         (("A", "Z"), "--pair Z: no setting is called so"),
-        (("A", "model=baseline"), "--pair model=baseline: more than one setting is called so"),
+        (("A", "model=baseline"), "--pair model=baseline: that is A, B"),
         (("A", "model.filters=4"), "expected two settings; both names mean A"),
         (("A", "="), "--pair =: no setting is called so"),
     ],

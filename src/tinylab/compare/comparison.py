@@ -144,10 +144,13 @@ def _find(name: str, rows: Sequence[Row]) -> Row:
     found = [row for row in rows if _is_meant(name, row)]
     if len(found) == 1:
         return found[0]
-    listed = ", ".join(f"{row.name} ({row.setting.label})" for row in rows[:10])
+    if found:
+        names = ", ".join(row.name for row in found)
+        raise UserError(f"--pair {name}: that is {names}; expected one setting, by its letter")
+    listed = ", ".join(f"{row.name} ({row.setting.label})" for row in rows[:3])
     raise UserError(
-        f"--pair {name}: {'more than one' if found else 'no'} setting is called so\n"
-        f"  expected a letter or values, of {listed}{' ...' if len(rows) > 10 else ''}"
+        f"--pair {name}: no setting is called so\n"
+        f"  expected a letter or values, of {listed}{' ...' if len(rows) > 3 else ''}"
     )
 
 
