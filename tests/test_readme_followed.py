@@ -83,7 +83,7 @@ def serve(line: list[str], desk: Path, environment: dict[str, str]) -> None:
     ) as server:
         assert server.stderr is not None
         assert any("http://" in said for said in server.stderr)
-        server.terminate()
+        server.kill()  # SIGTERM in its first moments is caught, and now and then forgotten
 
 
 def test_every_quick_command_of_the_readme_works(desk: Path) -> None:

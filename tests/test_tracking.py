@@ -103,7 +103,7 @@ def serve_tensorboard(folder: Path, num_runs: int) -> Iterator[str]:
             time.sleep(0.2)
         yield address
     finally:
-        process.terminate()
+        process.kill()  # SIGTERM is caught, and now and then forgotten
         process.wait()
         process.stderr.close()
 
