@@ -22,6 +22,7 @@ from tinylab.config import (
     MlpConfig,
     MnistConfig,
     ModelConfig,
+    MuonConfig,
     OptimConfig,
     ResnetConfig,
     Scene15Config,
@@ -67,6 +68,7 @@ COUNTS: dict[type, dict[str, Any]] = {
     TorchvisionConfig: {"arch": "vgg11", "weights": "DEFAULT"},
     AdamConfig: ADAM,
     AdamwConfig: {**ADAM, "schedule": "onecycle"},
+    MuonConfig: {**OPTIM, "momentum": 0.5, "rest_lr": 0.5},
     SgdConfig: {**OPTIM, "momentum": 0.5, "nesterov": False},
     AugmentConfig: {
         "flip": True, "shift": 0.1, "rotate": 10.0, "scale": 0.1, "shear": 10.0, "fill": "border",
@@ -246,6 +248,7 @@ OUT_OF_RANGE: dict[type, dict[str, list[Any]]] = {
         "eps": [0.0, -1.0, math.inf],
     },
     AdamwConfig: {"weight_decay": [-0.1], "beta2": SHARE},
+    MuonConfig: {"lr": [0.0], "momentum": SHARE, "rest_lr": [0.0, math.inf]},
     SgdConfig: {"lr": [0.0], "momentum": SHARE},
     AugmentConfig: {
         "shift": [-0.1, 1.1], "brightness": [-0.1, 1.1], "cutout": [-0.1, 1.1], "scale": SHARE,
@@ -304,7 +307,7 @@ def test_the_edges_of_a_range_are_allowed(record: type, field: str, value: Any) 
 
 def test_every_limited_field_is_tried_out_of_range() -> None:
     unlimited = {"name", "root", "url", "arch", "outputs", "weights", "space"} | set(SECTIONS)
-    for record in set(OUT_OF_RANGE) - {AdamwConfig, SgdConfig}:
+    for record in set(OUT_OF_RANGE) - {AdamwConfig, MuonConfig, SgdConfig}:
         fields = {field.name for field in dataclasses.fields(record) if field.type is not bool}
         assert fields - set(OUT_OF_RANGE[record]) <= unlimited, record
 

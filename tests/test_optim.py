@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from tinylab import optim
-from tinylab.config import AdamConfig, AdamwConfig, OptimConfig, SgdConfig
+from tinylab.config import AdamConfig, AdamwConfig, MuonConfig, OptimConfig, SgdConfig
 from training_kit import one_thread  # noqa: F401 (a fixture)
 
-CONFIGS: list[OptimConfig] = [
+LIKE_TORCH: list[OptimConfig] = [
     AdamConfig(lr=0.01),
     AdamConfig(lr=0.01, weight_decay=0.1, beta1=0.5, beta2=0.9, eps=1e-4),
     AdamwConfig(lr=0.01, weight_decay=0.1),
@@ -24,9 +24,15 @@ CONFIGS: list[OptimConfig] = [
     SgdConfig(lr=0.1, nesterov=False),
     SgdConfig(lr=0.1, momentum=0.0, nesterov=False, weight_decay=0.01),
 ]
-every_config = pytest.mark.parametrize(
-    "config", CONFIGS, ids=[f"{config.name}{number}" for number, config in enumerate(CONFIGS)]
-)
+CONFIGS = [*LIKE_TORCH, MuonConfig(lr=0.02, weight_decay=0.1, rest_lr=0.01)]
+
+
+def label(config: OptimConfig) -> str:
+    return f"{config.name}{CONFIGS.index(config)}"
+
+
+like_torch = pytest.mark.parametrize("config", LIKE_TORCH, ids=label)
+every_config = pytest.mark.parametrize("config", CONFIGS, ids=label)
 
 
 class Branches(nn.Module):
@@ -86,7 +92,7 @@ def are_equal(one: nn.Module, other: nn.Module) -> bool:
 # ---------------------------------------------------------------- updates
 
 
-@every_config
+@like_torch
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
 def test_twenty_steps_are_those_of_torch(
     config: OptimConfig, memory_format: torch.memory_format
@@ -104,7 +110,7 @@ def test_twenty_steps_are_those_of_torch(
     assert not are_equal(model, network())
 
 
-@every_config
+@like_torch
 @pytest.mark.parametrize("used", [[0, 1, 1, 0], [1, 0, 0, 1], [0, 0, 0, 0]])
 def test_parameters_without_a_gradient_are_left_alone(config: OptimConfig, used: list[int]) -> None:
     model = network()
@@ -146,7 +152,7 @@ def test_a_saved_state_goes_on_to_the_same_bits(config: OptimConfig) -> None:
     assert are_equal(model, twin)
 
 
-@pytest.mark.parametrize("config", [CONFIGS[0], CONFIGS[2], CONFIGS[3]], ids=lambda c: c.name)
+@pytest.mark.parametrize("config", [CONFIGS[0], CONFIGS[2], CONFIGS[3], CONFIGS[-1]], ids=label)
 def test_without_its_state_it_would_not(config: OptimConfig) -> None:
     model = network()
     optimizer = optim.build(config, model)
@@ -173,6 +179,71 @@ def test_loading_copies_so_that_the_saved_state_stays_what_it_is() -> None:
         other.load_state_dict(saved)
         run(model, other, range(2))
         assert str(saved) == str(optimizer.state_dict())
+
+
+# ---------------------------------------------------------------- Muon
+
+
+def test_muon_is_that_of_torch_on_matrices() -> None:
+    config = MuonConfig(lr=0.02, weight_decay=0.1, momentum=0.9, rest_lr=0.01)
+    model, twin = network(), network()
+    ours = optim.build(config, model)
+    hidden = [twin.trunk[0].weight, twin.output.weight]
+    matrices = [nn.Parameter(weight.detach().flatten(1).clone()) for weight in hidden]
+    muon = torch.optim.Muon(matrices, config.lr, config.weight_decay, config.momentum)
+    rest = AdamwConfig(lr=config.rest_lr, weight_decay=config.weight_decay)
+    adamw = of_torch(rest, nn.ModuleList([twin.trunk[1], twin.branch]))
+    adamw.param_groups[1]["params"] += [twin.trunk[0].bias, twin.output.bias]
+    for step in range(10):
+        backward(model, step)
+        backward(twin, step)
+        ours.lr = config.lr / (1 + step)
+        set_rate(ours, muon, ours.lr)
+        adamw.param_groups[0]["lr"] = adamw.param_groups[1]["lr"] = config.rest_lr / (1 + step)
+        for matrix, weight in zip(matrices, hidden, strict=True):
+            matrix.grad = weight.grad.flatten(1).clone()
+        ours.step()
+        muon.step()
+        adamw.step()
+        with torch.no_grad():
+            for matrix, weight in zip(matrices, hidden, strict=True):
+                weight.copy_(matrix.view_as(weight))
+    assert are_equal(model, twin)
+    assert not are_equal(model, network())
+
+
+def test_muon_takes_kernels_in_either_memory_format() -> None:
+    models = [network(), network(torch.channels_last)]
+    for model in models:
+        optimizer = optim.build(MuonConfig(), model)
+        backward(model, 0)
+        optimizer.step()
+    one, other = (model.trunk[0].weight for model in models)
+    # The columns are in another order, so bfloat16 rounds to other bits.
+    torch.testing.assert_close(one, other, atol=1e-3, rtol=0)
+    assert (one - network().trunk[0].weight).abs().max() > 5e-3
+
+
+@given(
+    st.integers(1, 40), st.integers(1, 40), st.integers(0, 10**6), st.sampled_from([1e-4, 1.0, 1e4])
+)
+def test_orthogonal_keeps_the_singular_vectors(
+    rows: int, columns: int, seed: int, size: float
+) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    U, _, Vh = torch.linalg.svd(
+        torch.randn(rows, columns, generator=generator), full_matrices=False
+    )
+    values = 0.5 + torch.rand(min(rows, columns), generator=generator)
+    made = optim.orthogonal(size * (U * values) @ Vh).float()
+    assert made.shape == (rows, columns)
+    inner = U.T @ made @ Vh.T  # diagonal, with about 1 there
+    assert torch.all((inner.diagonal() > 0.6) & (inner.diagonal() < 1.3))
+    assert (inner - inner.diagonal().diag()).abs().max() < 0.1
+
+
+def test_orthogonal_of_nothing_is_nothing() -> None:
+    assert torch.equal(optim.orthogonal(torch.zeros(3, 5)).float(), torch.zeros(3, 5))
 
 
 # ---------------------------------------------------------------- groups

@@ -19,6 +19,7 @@ from tinylab.config import (
     AdamwConfig,
     BaselineConfig,
     MlpConfig,
+    MuonConfig,
     OptimConfig,
     ResnetConfig,
     SgdConfig,
@@ -32,6 +33,7 @@ LAB = Lab()  # three epochs of four steps
 OPTIMIZERS: dict[str, type[OptimConfig]] = {
     "adam": AdamConfig,
     "adamw": AdamwConfig,
+    "muon": MuonConfig,
     "sgd": SgdConfig,
 }
 SCHEDULES = ["constant", "cosine", "onecycle"]

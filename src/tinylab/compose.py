@@ -40,6 +40,7 @@ RECORDS: dict[str, dict[str, type]] = {
     "optim": {
         "adam": schema.AdamConfig,
         "adamw": schema.AdamwConfig,
+        "muon": schema.MuonConfig,
         "sgd": schema.SgdConfig,
     },
     "split": {"": schema.SplitConfig},

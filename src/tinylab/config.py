@@ -311,6 +311,23 @@ class SgdConfig(OptimConfig):
             )
 
 
+@dataclass
+class MuonConfig(OptimConfig):
+    """Muon (Jordan et al., 2024) for hidden layers, AdamW for the output layer and all vectors."""
+
+    name: str = "muon"
+    lr: float = option(0.02, "peak learning rate")
+    weight_decay: float = option(0.05, "decay of the weights that multiply inputs")
+    schedule: str = option("onecycle", "constant, cosine, or onecycle")
+    momentum: float = option(0.95, "share of the last update that is kept")
+    rest_lr: float = option(0.003, "peak learning rate of AdamW, for all but hidden weights")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _require(0 <= self.momentum < 1, "optim.momentum", self.momentum, "0 to below 1")
+        _require(0 < self.rest_lr < float("inf"), "optim.rest_lr", self.rest_lr, "above 0")
+
+
 # ---------------------------------------------------------------- augment
 
 

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from tinylab.config import AdamConfig, AdamwConfig, OptimConfig, SgdConfig
+from tinylab.config import AdamConfig, AdamwConfig, MuonConfig, OptimConfig, SgdConfig
 
 
 class Optimizer(Protocol):
@@ -124,9 +124,78 @@ class Sgd:
         _copy(state["momenta"], self._momenta)
 
 
+class Muon:
+    """Muon (Jordan et al., 2024): each update of a hidden layer is an orthogonal matrix.
+
+    It is AdamW, at the rate ``rest_lr``, for the last weight, which is the output layer's, and for
+    biases and normalisation. A convolution's kernels are a matrix with a row an output channel.
+    """
+
+    def __init__(self, config: MuonConfig, groups: list[dict[str, Any]]) -> None:
+        self.lr = config.lr
+        self.param_groups = groups
+        self._config = config
+        self._weights = [p for group in groups for p in group["params"] if p.dim() > 1][:-1]
+        self._momenta = [torch.zeros_like(weight) for weight in self._weights]
+        hidden = {id(weight) for weight in self._weights}
+        rest = [
+            {**group, "params": [p for p in group["params"] if id(p) not in hidden]}
+            for group in groups
+        ]
+        self._adamw = Adam(AdamwConfig(lr=config.rest_lr), rest)
+
+    @torch.no_grad()
+    def step(self) -> None:
+        """One update of all parameters that have a gradient."""
+        config = self._config
+        self._adamw.lr = self.lr * (config.rest_lr / config.lr)
+        self._adamw.step()
+        weights, grads, momenta = _with_gradient(self._weights, self._momenta)
+        if not weights:
+            return
+        torch._foreach_lerp_(momenta, grads, 1 - config.momentum)
+        directions = torch._foreach_lerp(grads, momenta, config.momentum)  # Nesterov's
+        torch._foreach_mul_(weights, 1 - self.lr * config.weight_decay)
+        for weight, direction in zip(weights, directions, strict=True):
+            matrix = direction.flatten(1)  # (rows, columns)
+            scale = math.sqrt(max(1, matrix.size(0) / matrix.size(1)))
+            update = orthogonal(matrix).reshape(weight.shape)
+            weight.add_(update, alpha=-self.lr * scale)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The momenta, and AdamW's state."""
+        return {"momenta": [self._momenta], "adamw": self._adamw.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Copy a saved state into this one."""
+        _copy(state["momenta"], [self._momenta])
+        self._adamw.load_state_dict(state["adamw"])
+
+
+NEWTON_SCHULZ_STEPS = 5
+
+
+def orthogonal(matrix: Tensor) -> Tensor:
+    """About U V^T, where ``matrix`` is U S V^T by its singular values: (M, N) -> bfloat16 (M, N).
+
+    Five quintic Newton-Schulz steps bring all but tiny singular values to 0.7 to 1.2 (Jordan et
+    al., 2024, with their coefficients and precision).
+    """
+    is_tall = matrix.size(0) > matrix.size(1)
+    X = matrix.bfloat16()
+    X = X.T if is_tall else X
+    X = X / X.norm().clamp(min=1e-7)
+    for _ in range(NEWTON_SCHULZ_STEPS):
+        gram = X @ X.T
+        polynomial = torch.addmm(gram, gram, gram, beta=-4.7750, alpha=2.0315)
+        X = torch.addmm(X, polynomial, X, beta=3.4445)
+    return X.T if is_tall else X
+
+
 OPTIMIZERS: dict[str, Callable[[Any, list[dict[str, Any]]], Optimizer]] = {
     "adam": Adam,
     "adamw": Adam,
+    "muon": Muon,
     "sgd": Sgd,
 }
 
