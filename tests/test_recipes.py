@@ -119,7 +119,7 @@ def test_digits_best_in_short_reaches_its_floor(tmp_path: Path) -> None:
 
 
 def test_mnist_fast_in_short_reaches_its_floor(tmp_path: Path, real_data: Path) -> None:
-    """3 of 10 epochs on 600 images a class; a linear model has 92 % with all 60,000."""
+    """3 of 5 epochs on 600 images a class; a linear model has 92 % with all 60,000."""
     short = ["split.train_per_class=600", "train.epochs=3", "train.tta=none", "threads=1"]
     result = result_of(tmp_path, "experiment=mnist_fast", *short)
     assert result["dataset"]["num_train"] == 6000
