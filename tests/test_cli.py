@@ -257,6 +257,36 @@ print("TORCH" if "torch" in sys.modules else "LEAN")
     assert done.stdout.strip().endswith("LEAN"), done.stdout + done.stderr
 
 
+@pytest.mark.parametrize(
+    ("arguments", "heavy"),
+    [(["--help"], "hydra"), (["optim.lr=-1"], "numpy"), (["optim.lrr=1"], "numpy")],
+    ids=["help", "value", "key"],
+)
+def test_an_answer_waits_for_no_library_that_it_does_not_need(
+    arguments: list[str], heavy: str
+) -> None:
+    program = f"""
+import sys
+from tinylab import cli
+cli.run(["train", *{arguments}])
+assert "{heavy}" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, capture_output=True)
+
+
+def test_what_is_registered_to_run_at_exit_runs() -> None:
+    program = """
+import atexit, sys
+from tinylab import cli
+atexit.register(print, "at exit")
+sys.argv = ["tinylab", "--version"]
+cli.main()
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0
+    assert done.stdout.endswith("at exit\n")
+
+
 def test_all_of_hydras_flags_work(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run(["train", "--cfg", "job", "model=mlp"]) == 0
     assert yaml.safe_load(capsys.readouterr().out)["model"]["name"] == "mlp"
