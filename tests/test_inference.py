@@ -116,7 +116,7 @@ def test_a_sweep_stands_for_its_best_run_by_validation(
             folder,
             config={**config, "seed": seed},
             val={"accuracy": accuracy, "loss": loss},
-            test={"accuracy": test, "loss": 0.0},
+            test={"accuracy": test, "loss": 0.0, "accuracy_ci95": [0, 1]},
         )
     sweep = copied_run.parents[1] / "sweeps" / "of mine"
     sweep.mkdir(parents=True)
