@@ -250,7 +250,7 @@ def test_no_file_of_a_run_can_execute_code(copied_run: Path, tmp_path: Path) -> 
     with zipfile.ZipFile(copied_run / "best.ckpt", "w") as archive:
         for name, content in inner.items():
             hostile = name.endswith("data.pkl")
-            archive.writestr(name, pickle.dumps(Bomb(trap)) if hostile else content)
+            archive.writestr(name, pickle.dumps(Bomb(trap), protocol=2) if hostile else content)
     with pytest.raises(UserError, match=r"best\.ckpt: cannot be used: it asks for code") as caught:
         load([copied_run])
     assert "weights_only" not in str(caught.value), "torch's advice is to read it all the same"
