@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import yaml
 
-from tinylab import cli, compose
+from tinylab import cli, compose, runs
 from tinylab.groups import choices, groups
 
 TINY = ["train.epochs=2", "train.batch_size=128"]
@@ -131,6 +131,33 @@ def test_changed_code_is_noticed_and_the_old_run_kept(
     assert cli.run(["train", *TINY]) == 0
     assert "code has changed since; the old folder is kept as" in capsys.readouterr().out
     assert len(list(Path("outputs/runs").glob("digits-*"))) == 2
+
+
+@pytest.mark.parametrize(
+    "path", ["test", "test.accuracy", "test.accuracy_ci95", "val", "environment", "dataset"]
+)
+def test_a_result_that_this_version_cannot_read_is_kept_and_the_run_made_again(
+    path: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.run(["train", *TINY]) == 0
+    file = the_run() / "result.json"
+    whole = result = json.loads(file.read_text())
+    *outer, name = path.split(".")
+    for key in outer:
+        result = result[key]
+    result[name] = "another"
+    file.write_text(json.dumps(whole))
+    capsys.readouterr()
+    assert cli.run(["list"]) == 0
+    assert "damaged" in capsys.readouterr().out
+    assert runs.standing_result(compose.restore(whole["config"])) is None
+    assert file.exists(), "only the holder of the run's lock may set it aside"
+    assert cli.run(["train", *TINY]) == 0
+    said = capsys.readouterr().out
+    assert f"result.json is not tinylab's: {path}" in said
+    assert "the old folder is kept as" in said
+    [again] = [f for f in Path("outputs/runs").glob("digits-*") if "." not in f.name]
+    assert json.loads((again / "result.json").read_text())["test"]["accuracy"] > 0
 
 
 WRONG = {

@@ -10,7 +10,7 @@ PACKAGE = Path(__file__).parents[1] / "src" / "tinylab"
 # Layer by layer, lowest first; a folder stands for all its modules.
 LAYERS = [
     ["__init__", "errors", "machine"],
-    ["files", "console", "config", "groups", "pairing", "runtime", "signals"],
+    ["files", "console", "config", "groups", "pairing", "results", "runtime", "signals"],
     ["data", "models", "optim", "metrics", "plots", "display", "tracking", "checkpoint"],
     ["train", "runs"],
     ["prepare", "compare"],
@@ -52,6 +52,7 @@ WITHOUT_TORCH = [
     "files",
     "machine",
     "report",
+    "results",
     "runs",
     "shelf",
     "sweep",
