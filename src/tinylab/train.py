@@ -235,7 +235,7 @@ def train_epoch(
     bounds = batch_bounds(len(train), config.batch_size)
     first_step, total_steps = training.epoch * len(bounds), config.epochs * len(bounds)
     epoch_seed = derive_seed(recipe.seed, "order", training.epoch)
-    order = torch.from_numpy(permutation(len(train), epoch_seed)).to(device)
+    order = torch.from_numpy(permutation(len(train), epoch_seed))
     draw_seed = derive_seed(recipe.seed, "augment", training.epoch)
     draws = augment.draw(recipe.augment, len(train), draw_seed, device)
     parameters = [p for p in model.parameters() if p.requires_grad]
@@ -247,9 +247,9 @@ def train_epoch(
     model.train()
     seconds_before, started = training.seconds, time.perf_counter()
     saved = started
-    for step in range(training.step_in_epoch, len(bounds)):
+    batches = train.in_turn(order, bounds[training.step_in_epoch :])
+    for step, (images, labels) in enumerate(batches, training.step_in_epoch):
         start, end = bounds[step]
-        images, labels = train.take(order[start:end])
         inputs = recipe.normalization(augment.apply(images, draws, recipe.augment, start, end))
         targets: Tensor = labels
         if draws.keep is not None or draws.patch is not None:
