@@ -12,6 +12,7 @@ LAYERS = [
     ["__init__", "errors", "machine"],
     ["files", "console", "config", "groups", "pairing", "runtime", "signals"],
     ["data", "models", "optim", "metrics", "plots", "display", "tracking", "checkpoint"],
+    ["capture"],
     ["train", "runs"],
     ["prepare", "compare"],
     ["present"],

@@ -26,7 +26,8 @@ class Optimizer(Protocol):
     def step(self) -> None:
         """Update every parameter that has a gradient, by the rate in ``lr``."""
 
-    lr: float
+    # A number, or a tensor of one (float32 on CUDA), which a recorded step reads anew each time.
+    lr: float | Tensor
 
     def state_dict(self) -> dict[str, Any]:
         """What the next update depends on besides parameters, gradients and ``lr``."""
@@ -39,7 +40,7 @@ class Adam:
     """Adam (Kingma and Ba, 2015) and AdamW (Loshchilov and Hutter, 2019), fused."""
 
     def __init__(self, config: AdamConfig, groups: list[dict[str, Any]]) -> None:
-        self.lr = config.lr
+        self.lr: float | Tensor = config.lr
         self.param_groups = groups
         self._config = config
         self._kernel = (
@@ -90,7 +91,7 @@ class Sgd:
     """Stochastic gradient descent with momentum, fused."""
 
     def __init__(self, config: SgdConfig, groups: list[dict[str, Any]]) -> None:
-        self.lr = config.lr
+        self.lr: float | Tensor = config.lr
         self.param_groups = groups
         self._config = config
         self._momenta = _zeros_like(groups)

@@ -62,7 +62,7 @@ def show_start(prepared: Prepared, tracker: RunTracker) -> None:
     images, labels = batch.take(chosen.long())
     seed = runtime.derive_seed(config.seed, "sample")
     draws = augment.draw(config.augment, len(images), seed, recipe.device)
-    pixels = augment.apply(images, draws, config.augment, 0, len(images))
+    pixels = augment.apply(images, draws, config.augment)
     shown = pixels.round().clamp(0, 255).to(torch.uint8).cpu().numpy()
     names = [prepared.splits.data.classes[label] for label in labels.tolist()]
     figure = plots.gallery(shown, names, "training images as the network sees them")
