@@ -133,7 +133,7 @@ class Muon:
     """
 
     def __init__(self, config: MuonConfig, groups: list[dict[str, Any]]) -> None:
-        self.lr = config.lr
+        self.lr: float | Tensor = config.lr
         self.param_groups = groups
         self._config = config
         self._weights = [p for group in groups for p in group["params"] if p.dim() > 1][:-1]
@@ -161,7 +161,11 @@ class Muon:
             matrix = direction.flatten(1)  # (rows, columns)
             scale = math.sqrt(max(1, matrix.size(0) / matrix.size(1)))
             update = orthogonal(matrix).reshape(weight.shape)
-            weight.add_(update, alpha=-self.lr * scale)
+            rate = self.lr * scale
+            if isinstance(rate, Tensor):  # reading it for ``alpha`` would wait for the device
+                weight.addcmul_(update.float(), rate, value=-1)
+            else:
+                weight.add_(update, alpha=-rate)
 
     def state_dict(self) -> dict[str, Any]:
         """The momenta, and AdamW's state."""
