@@ -6,10 +6,8 @@ into the buffers of the first one. What must hold in a step that can be recorded
 https://docs.pytorch.org/docs/stable/notes/cuda.html#cuda-graphs
 """
 
-import dataclasses
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -24,8 +22,7 @@ class CaptureError(Exception):
     """A step that cannot be recorded; the message says why."""
 
 
-@dataclass(frozen=True)
-class Batch:
+class Batch(NamedTuple):
     """What one step reads besides the state of training.
 
     images: uint8 (N, C, H, W). labels: int64 (N,). draws: those of these images. lr: the learning
@@ -41,18 +38,16 @@ class Batch:
 
     def tensors(self) -> list[Tensor]:
         """All tensors in it, in a fixed order."""
-        values = [*vars(self).values(), *vars(self.draws).values()]
-        return [value for value in values if isinstance(value, Tensor)]
+        return [value for value in (*self, *self.draws) if isinstance(value, Tensor)]
 
     def buffers(self) -> "Batch":
         """A batch of the same shapes and memory formats in memory of its own, with equal values."""
-        draws = dataclasses.replace(self.draws, **_clones(self.draws))
-        return dataclasses.replace(self, **_clones(self), draws=draws)
+        own = Batch(*map(_cloned, self))
+        return own._replace(draws=Draws(*map(_cloned, self.draws)))
 
 
-def _clones(record: Any) -> dict[str, Tensor]:
-    """A clone of each field that is a tensor, by its name."""
-    return {name: value.clone() for name, value in vars(record).items() if torch.is_tensor(value)}
+def _cloned(value: Any) -> Any:
+    return value.clone() if isinstance(value, Tensor) else value
 
 
 class Captured:

@@ -7,7 +7,7 @@ Shapes: N images, C channels, height H, width W.
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -18,8 +18,7 @@ from tinylab.config import AugmentConfig
 from tinylab.runtime import send
 
 
-@dataclass(frozen=True)
-class Draws:
+class Draws(NamedTuple):
     """What happens to each image of an epoch, in the order in which the images come.
 
     matrix: float32 (N, 2, 3), from output to input coordinates, in half sides from the centre.
@@ -43,9 +42,7 @@ class Draws:
 
     def rows(self, start: int, end: int) -> "Draws":
         """The draws of some of the images, which follow one another."""
-        return Draws(
-            *[None if draws is None else draws[start:end] for draws in vars(self).values()]
-        )
+        return Draws(*[None if draws is None else draws[start:end] for draws in self])
 
 
 def draw(config: AugmentConfig, count: int, seed: int, device: torch.device) -> Draws:

@@ -117,17 +117,15 @@ class Batches:
         """
         device = self.labels.device
         rows = order if self.rows is None else self.rows[order]
-        order = send(order, device)
+        labels = self.labels[send(order, device)]
         is_nhwc = not self.images.is_contiguous()
         stored = self.images.permute(0, 2, 3, 1) if is_nhwc else self.images
         if self.streamed:
             found = stream(stored, rows, bounds, device)
         else:
-            rows = send(rows, device)
-            found = (stored[rows[start:end]] for start, end in bounds)
-        for (start, end), images in zip(bounds, found, strict=True):
-            images = images.permute(0, 3, 1, 2) if is_nhwc else images
-            yield images, self.labels[order[start:end]]
+            found = map(stored.__getitem__, _cut(send(rows, device), bounds))
+        for images, part in zip(found, _cut(labels, bounds), strict=True):
+            yield images.permute(0, 3, 1, 2) if is_nhwc else images, part
 
     def in_order(self, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Every image once, in order, the last short batch included."""
@@ -150,6 +148,10 @@ def to_device(
         # One channel is the same memory in both formats, and is left as it is.
         images = images.contiguous(memory_format=torch.channels_last)
     return Batches(images, _as_tensor(data.labels).to(device), streamed=streamed)
+
+
+def _cut(whole: Tensor, bounds: list[tuple[int, int]]) -> Iterator[Tensor]:
+    return (whole[start:end] for start, end in bounds)
 
 
 def _as_tensor(array: NDArray[Any]) -> Tensor:
