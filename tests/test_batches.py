@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from sklearn.utils.class_weight import compute_class_weight
 from torch import Tensor
 
+from tinylab.capture import no_waiting
 from tinylab.data import stream
 from tinylab.data.arrays import Images
 from tinylab.data.batches import (
@@ -225,13 +226,10 @@ def test_cuda_streams_the_same_bits_and_waits_for_nothing(
     busy = torch.rand(2000, 2000, device=device)
     busy @ busy  # what waits at its first use does so here
     torch.cuda.synchronize()
-    torch.cuda.set_sync_debug_mode("error")
-    try:
+    with no_waiting():
         for (start, end), (images, _) in zip(bounds, streamed.in_turn(order, bounds), strict=True):
             busy @ busy  # the copies must not overtake what still needs their slot
             found[start:end].copy_(images)
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
     assert torch.equal(found.cpu(), torch.from_numpy(data.images)[order])
 
 

@@ -10,6 +10,7 @@ import dataclasses
 import functools
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -232,6 +233,66 @@ def test_what_is_never_recorded_says_why(
     assert not isinstance(train._full_step(LAB.start(), LAB.recipe()), Captured)
 
 
+class FakeCuda:
+    """What ``record`` calls of ``torch.cuda``, noted in order; no card is needed."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.said: list[str] = []
+        self.stream = SimpleNamespace(wait_stream=lambda other: self.said.append("wait"))
+        graph = SimpleNamespace(replay=lambda: self.said.append("replay"))
+        fakes: dict[str, Any] = {
+            "Stream": lambda: self.stream,
+            "current_stream": lambda: self.stream,
+            "stream": lambda stream: self.block("stream"),
+            "CUDAGraph": lambda: graph,
+            "graph": lambda graph, stream: self.block("graph"),
+            "set_sync_debug_mode": self.said.append,
+        }
+        for name, fake in fakes.items():
+            assert hasattr(torch.cuda, name)
+            monkeypatch.setattr(torch.cuda, name, fake)
+
+    @contextlib.contextmanager
+    def block(self, name: str) -> Iterator[None]:
+        self.said.append(name)
+        yield
+        self.said.append(f"end of {name}")
+
+
+def test_a_step_is_warmed_up_beside_and_recorded_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = FakeCuda(monkeypatch)
+    replay = capture.record(lambda: fake.said.append("step"))
+    replay()
+    assert fake.said == [
+        "wait", "stream", "step", "error", "step", "step", "default", "end of stream", "wait",
+        "graph", "step", "end of graph", "replay",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("number", "error", "expected"),
+    [
+        (2, "called a synchronizing CUDA operation", CaptureError),
+        (2, "shapes do not fit", RuntimeError),
+        (4, "operation not permitted when stream is capturing\nmore", CaptureError),
+    ],
+)
+def test_a_step_that_fails_is_refused_or_fails(
+    number: int, error: str, expected: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake = FakeCuda(monkeypatch)
+
+    def step() -> None:
+        fake.said.append("step")
+        if fake.said.count("step") == number:
+            raise RuntimeError(error)
+
+    with pytest.raises(expected) as raised:
+        capture.record(step)
+    assert "\n" not in str(raised.value)
+    assert fake.said.count("error") == fake.said.count("default") == 1
+
+
 @pytest.mark.parametrize("channels_last", [True, False])
 def test_buffers_have_memory_of_their_own_in_the_same_format(channels_last: bool) -> None:
     lab = changed(LAB, channels=3, train={"channels_last": channels_last})
@@ -338,11 +399,17 @@ def test_two_recorded_trainings_are_bit_equal_also_when_resumed(name: str, tmp_p
     assert differences(lab.run(tmp_path / "resumed").state_dict(), expected) == []
 
 
-class SyncWatch(Watch):
+class Patient(Watch):
     """Lets nothing wait for the device between the first step of an epoch and its last."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.block = contextlib.ExitStack()
+
     def step(self, epoch: int, done: int, steps: int, progress: Progress) -> None:
-        torch.cuda.set_sync_debug_mode("default" if done >= steps - 1 else "error")
+        self.block.close()
+        if done < steps - 1:
+            self.block.enter_context(capture.no_waiting())
 
 
 @needs_cuda
@@ -353,10 +420,12 @@ def test_no_step_waits_for_the_device(
 ) -> None:
     if not is_recorded:
         by_kernels(monkeypatch)
-    try:
-        ON_CUDA[name].run(tmp_path, SyncWatch())
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
+    watch = Patient()
+    with watch.block:
+        ON_CUDA[name].run(tmp_path, watch)
+    one = torch.ones(1, device=CUDA)
+    with capture.no_waiting(), pytest.raises(RuntimeError, match="synchronizing CUDA operation"):
+        one.item()
 
 
 @needs_cuda

@@ -6,7 +6,9 @@ into the buffers of the first one. What must hold in a step that can be recorded
 https://docs.pytorch.org/docs/stable/notes/cuda.html#cuda-graphs
 """
 
-from collections.abc import Callable
+import contextlib
+import warnings
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import torch
@@ -113,16 +115,26 @@ def _refuse_waiting(step: Callable[[], None], times: int) -> None:
 
     A recording would fail there too, but leave PyTorch's allocator in the midst of it.
     """
-    torch.cuda.set_sync_debug_mode("error")
     try:
-        for _ in range(times):
-            step()
+        with no_waiting():
+            for _ in range(times):
+                step()
     except RuntimeError as error:
         if "synchronizing CUDA operation" not in str(error):
             raise  # it fails with or without a recording
         raise CaptureError("a part of the step waits for the device") from error
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
+
+
+@contextlib.contextmanager
+def no_waiting() -> Iterator[None]:
+    """Raise RuntimeError where the host would wait for the device in the block."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Synchronization debug mode is a prototype")
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            yield
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
 
 
 def _first_line(error: Exception) -> str:

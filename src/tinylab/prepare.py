@@ -31,6 +31,8 @@ def prepare(config: Config) -> Prepared:
     """Set the machine up, load the data, build the network. Raises UserError."""
     runtime.keep_freed_memory()
     device = runtime.choose_device(config.device)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)  # new streams, events and graphs are the current device's
     runtime.set_threads(config.threads)
     runtime.set_determinism(config.deterministic)
     started = time.perf_counter()
