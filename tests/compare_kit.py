@@ -81,7 +81,11 @@ def _result(made: Config, right: int, val: float | None) -> dict[str, Any]:
         "split_sha256": f"split {made.split.seed} {made.split.fold} {made.split.val}",
         "train": {"loss": 0.1, "accuracy": 0.99, "num": 900},
         "val": None if val is None else {"loss": 1 - val, "accuracy": val, "num": 100},
-        "test": {"loss": 1 - right / NUM_TEST, "accuracy": right / NUM_TEST, "num": NUM_TEST},
+        "test": {
+            "loss": 1 - right / NUM_TEST, "accuracy": right / NUM_TEST, "num": NUM_TEST,
+            "accuracy_ci95": [0.0, 1.0],
+        },
+        "best_epoch": 10, "epochs": 10,
         "seconds": {"data": 0.1, "train": 2.0, "evaluate": 0.1, "total": 3.0},
         "num_parameters": 1234,
         "environment": {"code_sha256": "c0de"},
@@ -96,3 +100,12 @@ def edit_result(folder: Path, **changes: Any) -> None:
         part, _, name = key.rpartition("__")
         (result[part] if part else result)[name] = value
     path.write_text(json.dumps(result))
+
+
+def write_many(outputs: Path, num_settings: int) -> None:
+    """Settings of five seeds each, with various accuracies."""
+    for filters in range(1, num_settings + 1):
+        for seed in range(5):
+            right = 50 + (filters + 7 * seed * filters) % 40
+            val = filters / num_settings
+            write_run(outputs, right, val, model__filters=filters, seed=seed)

@@ -44,11 +44,20 @@ def failed(outputs: Path, error: str = "too hot\n  cool it", **values: Any) -> P
 def finished(
     outputs: Path, test: float = 0.9, val: float | None = 0.8, seconds: float = 3.21, **values: Any
 ) -> Path:
-    """A run with a result, of which only the figures that are listed are there."""
+    """A run with a result, of which only what other commands read is there."""
     folder = stopped(outputs, **values)
     result = {
         "status": "finished",
         "config": yaml.safe_load((folder / "config.yaml").read_text()),
+        "dataset": {
+            "name": "digits",
+            "classes": ["0", "1"],
+            "fingerprint": "f",
+            "num_train": 9,
+            "num_test": 9,
+        },
+        "split_sha256": "s",
+        "environment": {"code_sha256": "c"},
         "val": None if val is None else {"accuracy": val, "loss": 0.5},
         "test": {"accuracy": test, "loss": 0.25, "accuracy_ci95": [test - 0.02, test + 0.01]},
         "best_epoch": 7,

@@ -1,6 +1,5 @@
 """Augmentation against plain references, image by image, and the draws behind it."""
 
-import dataclasses
 import math
 from typing import Any
 
@@ -19,7 +18,7 @@ from tinylab.data.augment import Draws
 from training_kit import one_thread  # noqa: F401 (a fixture)
 
 CPU = torch.device("cpu")
-OFF: dict[str, Any] = {field.name: None for field in dataclasses.fields(Draws)}
+OFF: dict[str, Any] = dict.fromkeys(Draws._fields)
 EVERYTHING: dict[str, Any] = {
     "flip": True, "shift": 0.2, "rotate": 30.0, "scale": 0.3, "shear": 20.0, "brightness": 0.3,
     "contrast": 0.4, "cutout": 0.5, "mixup": 0.7, "elastic": 0.1,
@@ -41,7 +40,7 @@ def draw(config: AugmentConfig, count: int = 4000, seed: int = 0) -> Draws:
 
 
 def apply(images: Tensor, draws: Draws, **options: Any) -> Tensor:
-    return augment.apply(images, draws, AugmentConfig(**options), 0, len(images))
+    return augment.apply(images, draws, AugmentConfig(**options))
 
 
 def parameters(draws: Draws) -> dict[str, NDArray[Any]]:
@@ -131,14 +130,14 @@ def test_switching_a_kind_off_leaves_the_draws_of_the_others_alone(kind: str) ->
     with_all = draw(AugmentConfig(**EVERYTHING), 50)
     without = draw(AugmentConfig(**{**EVERYTHING, kind: 0}), 50)
     missing = {name: getattr(with_all, name) for name in OFF if getattr(without, name) is None}
-    found = parameters(dataclasses.replace(without, **missing))
+    found = parameters(without._replace(**missing))
     for other in set(EVERYTHING) - {kind}:
         expected = parameters(with_all)[other]
         np.testing.assert_allclose(found[other], expected, atol=1e-5, err_msg=other)
 
 
 def test_nothing_is_drawn_for_what_is_off() -> None:
-    assert dataclasses.asdict(draw(AugmentConfig(), 5)) == OFF
+    assert draw(AugmentConfig(), 5)._asdict() == OFF
     forms = {
         "flip": ["mirror"], "rotate": ["matrix"], "cutout": ["hole"], "mixup": ["keep"],
         "cutmix": ["patch"], "elastic": ["matrix", "bend"],
@@ -177,8 +176,8 @@ def test_shape_memory_format_and_input_are_kept(
 def test_a_batch_takes_the_draws_of_its_place_in_the_epoch() -> None:
     config = AugmentConfig(**EVERYTHING)
     images, draws = some_images((9, 3, 6, 6)), draw(config, 9)
-    parts = [augment.apply(images[a:b], draws, config, a, b) for a, b in ((0, 4), (4, 9))]
-    torch.testing.assert_close(torch.cat(parts), augment.apply(images, draws, config, 0, 9))
+    parts = [augment.apply(images[a:b], draws.rows(a, b), config) for a, b in ((0, 4), (4, 9))]
+    torch.testing.assert_close(torch.cat(parts), augment.apply(images, draws, config))
 
 
 # ---------------------------------------------------------------- geometry
@@ -361,7 +360,7 @@ def test_mixup_blends_each_image_with_its_mirror_place(
     images, labels = some_images(shape, seed).float(), torch.arange(N) % 3
     draws = draw(AugmentConfig(mixup=alpha), N, seed)
     assert draws.keep is not None
-    inputs, targets = augment.mix(images, labels, 3, draws, 0, N)
+    inputs, targets = augment.mix(images, labels, 3, draws)
     for i, keep in enumerate(draws.keep.flatten().tolist()):
         j = N - 1 - i
         torch.testing.assert_close(inputs[i], keep * images[i] + (1 - keep) * images[j])
@@ -375,7 +374,7 @@ def test_mixup_takes_the_draws_of_the_batch() -> None:
     keep = torch.tensor([[0.5], [0.6], [0.7], [0.8]])
     draws = Draws(**{**OFF, "keep": keep})
     labels = torch.tensor([0, 1])
-    _, targets = augment.mix(torch.zeros(2, 1, 2, 2), labels, 2, draws, 2, 4)
+    _, targets = augment.mix(torch.zeros(2, 1, 2, 2), labels, 2, draws.rows(2, 4))
     torch.testing.assert_close(targets, torch.tensor([[0.7, 0.3], [0.2, 0.8]]))
 
 
@@ -397,7 +396,7 @@ def test_cutmix_pastes_a_square_of_the_mirror_place(
     images, labels = some_images(shape, seed).float(), torch.arange(N) % 3
     draws = draw(AugmentConfig(cutmix=alpha), N, seed)
     assert draws.patch is not None
-    inputs, targets = augment.mix(images, labels, 3, draws, 0, N)
+    inputs, targets = augment.mix(images, labels, 3, draws)
     for i, (x, y, half) in enumerate(draws.patch.tolist()):
         expected, pasted = images[i].clone(), 0
         for row in range(H):
@@ -476,11 +475,11 @@ def test_cuda_gives_the_pixels_of_the_cpu_deterministically(channels_last: bool)
     torch.set_deterministic_debug_mode("error")
     try:
         draws = augment.draw(config, 8, 0, device)
-        found = augment.apply(images.to(device), draws, config, 0, 8)
-        again = augment.apply(images.to(device), draws, config, 0, 8)
-        augment.mix(found, torch.arange(8, device=device) % 3, 3, draws, 0, 8)
+        found = augment.apply(images.to(device), draws, config)
+        again = augment.apply(images.to(device), draws, config)
+        augment.mix(found, torch.arange(8, device=device) % 3, 3, draws)
     finally:
         torch.set_deterministic_debug_mode("default")
     assert torch.equal(found, again)
-    expected = augment.apply(images, draw(config, 8), config, 0, 8)
+    expected = augment.apply(images, draw(config, 8), config)
     torch.testing.assert_close(found.cpu(), expected, atol=0.05, rtol=0)

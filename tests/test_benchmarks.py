@@ -56,6 +56,14 @@ def test_a_machine_that_drifts_leaves_the_ratios_alone(rounds: list[tuple]) -> N
     assert row_of(noisy, "tinylab")["ratio"] == spread([1.0])
 
 
+def test_a_program_runs_as_on_a_machine_where_python_caches_what_it_compiles(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    show = "import os, sys; print(sys.dont_write_bytecode, os.environ['MORE'])"
+    assert process.run([sys.executable, "-c", show], MORE="more").output == "False more\n"
+
+
 def test_a_round_without_tinylab_has_no_ratio() -> None:
     rows = summarize(records(keras=[3]))
     assert rows[0]["ratio"] is None

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import yaml
 
-from tinylab import cli, compose
+from tinylab import cli, compose, runs
 from tinylab.groups import choices, groups
 
 TINY = ["train.epochs=2", "train.batch_size=128"]
@@ -131,6 +131,33 @@ def test_changed_code_is_noticed_and_the_old_run_kept(
     assert cli.run(["train", *TINY]) == 0
     assert "code has changed since; the old folder is kept as" in capsys.readouterr().out
     assert len(list(Path("outputs/runs").glob("digits-*"))) == 2
+
+
+@pytest.mark.parametrize(
+    "path", ["test", "test.accuracy", "test.accuracy_ci95", "val", "environment", "dataset"]
+)
+def test_a_result_that_this_version_cannot_read_is_kept_and_the_run_made_again(
+    path: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.run(["train", *TINY]) == 0
+    file = the_run() / "result.json"
+    whole = result = json.loads(file.read_text())
+    *outer, name = path.split(".")
+    for key in outer:
+        result = result[key]
+    result[name] = "another"
+    file.write_text(json.dumps(whole))
+    capsys.readouterr()
+    assert cli.run(["list"]) == 0
+    assert "damaged" in capsys.readouterr().out
+    assert runs.standing_result(compose.restore(whole["config"])) is None
+    assert file.exists(), "only the holder of the run's lock may set it aside"
+    assert cli.run(["train", *TINY]) == 0
+    said = capsys.readouterr().out
+    assert f"result.json is not tinylab's: {path}" in said
+    assert "the old folder is kept as" in said
+    [again] = [f for f in Path("outputs/runs").glob("digits-*") if "." not in f.name]
+    assert json.loads((again / "result.json").read_text())["test"]["accuracy"] > 0
 
 
 WRONG = {
@@ -255,6 +282,36 @@ print("TORCH" if "torch" in sys.modules else "LEAN")
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert "already finished" in done.stdout
     assert done.stdout.strip().endswith("LEAN"), done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "heavy"),
+    [(["--help"], "hydra"), (["optim.lr=-1"], "numpy"), (["optim.lrr=1"], "numpy")],
+    ids=["help", "value", "key"],
+)
+def test_an_answer_waits_for_no_library_that_it_does_not_need(
+    arguments: list[str], heavy: str
+) -> None:
+    program = f"""
+import sys
+from tinylab import cli
+cli.run(["train", *{arguments}])
+assert "{heavy}" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, capture_output=True)
+
+
+def test_what_is_registered_to_run_at_exit_runs() -> None:
+    program = """
+import atexit, sys
+from tinylab import cli
+atexit.register(print, "at exit")
+sys.argv = ["tinylab", "--version"]
+cli.main()
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0
+    assert done.stdout.endswith("at exit\n")
 
 
 def test_all_of_hydras_flags_work(capsys: pytest.CaptureFixture[str]) -> None:

@@ -55,6 +55,22 @@ def test_a_folder_named_like_an_image_is_a_folder() -> None:
     assert gather(["f"]) == ["f/album.png/1.png"]
 
 
+def test_a_folder_whose_path_is_too_long_is_kept_as_a_file_that_cannot_be_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    make("f/1.png")
+    top = Path.cwd()
+    monkeypatch.chdir("f")
+    for _ in range(25):  # Linux takes paths of 4,095 bytes
+        os.mkdir("d" * 200)
+        os.chdir("d" * 200)
+    os.chdir(top)
+    first, too_long = gather([str(top / "f")])
+    assert first == str(top / "f/1.png")
+    with pytest.raises(OSError, match="too long"):
+        os.stat(too_long)
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read any folder")
 def test_a_folder_that_may_not_be_read_is_kept_as_a_file_that_cannot_be() -> None:
     make("f/1.png")

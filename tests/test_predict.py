@@ -93,6 +93,18 @@ def test_a_drawn_digit_is_recognised(
     ]
 
 
+def test_it_is_said_by_what_the_ink_was_judged(
+    digits_run: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    scan = str(tmp_path / "scan.png")
+    cv2.imwrite(scan, drawing(drawn_one(), ink=(40, 20, 20)))
+    for options, is_judged in (([], True), (["--invert", "yes"], False)):
+        assert cli.run(["predict", str(digits_run), scan, *options]) == 0
+        err = capsys.readouterr().err
+        assert "inverted: 1 (dark ink on a light ground" in err
+        assert ("by the border" in err) == is_judged
+
+
 @pytest.fixture(scope="module")
 def mnist_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of seconds on a thousand images of MNIST."""

@@ -286,5 +286,23 @@ def test_two_settings_without_validation_are_still_tested(tmp_path: Path) -> Non
     comparison = compared(tmp_path)
     first, second = answer.answer(comparison)
     assert "no validation set" in first
-    assert second.startswith("On the test set: model.filters=8 beats model.filters=4")
+    assert second == "On the test set B beats A (p < 0.001)."
     assert "validation" not in answer.discipline(comparison, 0)
+
+
+def test_without_validation_every_two_settings_are_named(tmp_path: Path) -> None:
+    for filters, right in ((4, range(50)), (8, range(20, 100)), (16, range(20, 99))):
+        write_run(tmp_path, right, None, model__filters=filters)
+    comparison = compared(tmp_path)
+    table = tables.verdicts(comparison)
+    assert table is not None
+    assert table.caption.startswith("Every two settings")
+    assert column(table, "settings") == ["A and B", "A and C", "B and C"]
+    assert [words.partition(" (")[0] for words in column(table, "verdict")] == [
+        "B beats A", "C beats A", "no difference shown",
+    ]  # fmt: skip
+    assert answer.answer(comparison)[1:] == [
+        "On the test set B beats A (p = 0.001).",
+        "On the test set C beats A (p = 0.001).",
+        "On the test set no difference is shown between B and C.",
+    ]

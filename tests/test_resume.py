@@ -24,6 +24,7 @@ from tinylab.config import (
     ResnetConfig,
     SgdConfig,
 )
+from tinylab.data import stream
 from tinylab.display import Progress
 from tinylab.errors import Stopped
 from tinylab.train import Training
@@ -75,6 +76,7 @@ LABS = {
     "batch norm": changed(LAB, model=ResnetConfig(width=4, stages=2)),
     "batch norm, averaged": changed(LAB, model=ResnetConfig(width=4, stages=2), train={"ema": 0.9}),
     "everything": EVERYTHING,
+    "streamed": changed(EVERYTHING, streamed=True, channels=3),
 }
 every_lab = pytest.mark.parametrize("lab", LABS.values(), ids=LABS.keys())
 
@@ -168,6 +170,15 @@ def test_a_resumed_history_has_no_gap_and_no_double(tmp_path: Path) -> None:
     training = run_with(LAB, tmp_path, stops)
     assert [row["epoch"] for row in training.history] == [1, 2, 3]
     assert [row["step"] for row in training.history] == [4, 8, 12]
+
+
+def test_streamed_images_train_the_same_bits(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr(stream, "CHUNK_BYTES", 32 * 3 * 64)  # two batches of 16 images
+    streamed = LABS["streamed"]
+    expected = straight(changed(streamed, streamed=False), tmp_path / "resident")
+    assert differences(straight(streamed, tmp_path / "whole"), expected) == []
+    resumed = run_with(streamed, tmp_path / "resumed", [Watch(steps=3), Watch(steps=6)])
+    assert differences(resumed.state_dict(), expected) == []
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")

@@ -1,5 +1,6 @@
 """Searches: what is proposed, what is refused, and that a kill at any moment changes nothing."""
 
+import dataclasses
 import itertools
 import json
 import math
@@ -142,11 +143,18 @@ def write_result(job: Job, **changed: Any) -> None:
     accuracy = max(curve(job))
     result = {
         "status": "finished",
+        "config": dataclasses.asdict(job.config),
         "val": {"accuracy": accuracy, "loss": -math.log(accuracy)},
-        "dataset": {"fingerprint": data.fingerprint(DigitsConfig())},
+        "test": {"accuracy": 0.5, "loss": 1, "accuracy_ci95": [0, 1]},
+        "dataset": {
+            "name": "digits", "classes": ["0", "1"], "num_train": 9, "num_test": 9,
+            "fingerprint": data.fingerprint(DigitsConfig()),
+        },
+        "split_sha256": "s",
         "environment": {"code_sha256": runs.code_sha256()},
+        "best_epoch": 1, "epochs": 1, "num_parameters": 1, "seconds": {"train": 1.0},
         **changed,
-    }
+    }  # fmt: skip
     job.folder.mkdir(parents=True, exist_ok=True)
     (job.folder / "result.json").write_text(json.dumps(result))
 
@@ -489,10 +497,7 @@ def test_a_pruned_trial_has_its_last_figures_in_the_table(tmp_path: Path) -> Non
     plan = finish(make_plan(tmp_path, prune="halving"))
     for job in plan.jobs:
         if run_id(job.config) not in plan.pruned:
-            write_result(
-                job, test={"accuracy": 0.5, "loss": 1, "accuracy_ci95": [0, 1]}, best_epoch=1,
-                epochs=EPOCHS, num_parameters=1, seconds={"train": 1.0},
-            )  # fmt: skip
+            write_result(job)
     table = leaderboard.rows(plan.jobs, plan.pruned)
     pruned = [row for row in table if row["state"] == "pruned"]
     assert pruned
@@ -523,11 +528,7 @@ def test_the_table_ranks_by_the_metric_of_the_sweep(tmp_path: Path) -> None:
     def ranked(metric: str) -> list[float]:
         plan = make_plan(tmp_path / metric, axes=FINITE, metric=metric, search="random", trials=3)
         for number, job in enumerate(iter(plan.next_job, None)):
-            val = {"accuracy": number / 10, "loss": 1 + number}
-            write_result(
-                job, val=val, test={"accuracy": 0.5, "loss": 1, "accuracy_ci95": [0, 1]},
-                best_epoch=1, epochs=1, num_parameters=1, seconds={"train": 1.0},
-            )  # fmt: skip
+            write_result(job, val={"accuracy": number / 10, "loss": 1 + number})
         return [row["val_loss"] for row in leaderboard.rows(plan.jobs)]
 
     assert ranked("val_loss") == [1, 2, 3]

@@ -59,6 +59,21 @@ def test_a_sweep_shares_its_runs_with_single_runs(capsys: pytest.CaptureFixture[
     assert len(results()) == 2
 
 
+def test_what_other_code_has_found_is_run_again_and_said(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert cli.run(["train", "seed=1", *TINY]) == 0
+    [path] = Path("outputs/runs").glob("*/result.json")
+    result = json.loads(path.read_text())
+    result["environment"]["code_sha256"] = "older"
+    path.write_text(json.dumps(result))
+    capsys.readouterr()
+    assert cli.run(["train", "-m", "seed=0,1", *TINY]) == 0
+    out = capsys.readouterr().out
+    assert "tinylab's code has changed since; set aside, and run again: 1 of 2" in out
+    assert "0 finished already" in out
+
+
 def test_one_failed_job_does_not_stop_the_others(capsys: pytest.CaptureFixture[str]) -> None:
     command = ["train", "-m", "optim=sgd", "optim.lr=1e30,0.1", "train.grad_clip=null", *TINY]
     assert cli.run(command) == 1

@@ -5,9 +5,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.hparams import metadata
 
+from compare_kit import write_run
 from test_tracking import fetch, read_scalars, serve_tensorboard
 from tinylab import cli
+from tinylab.compare.collect import collect
+from tinylab.compare.settings import group
+from tinylab.sweep import board
 from tinylab.tracking import METRICS, TAGS
 
 
@@ -42,7 +48,7 @@ def test_the_mean_and_the_band_are_those_of_the_seeds(sweep: Path, model: str) -
     for column in ("train_loss", "val_loss", "train_accuracy", "val_accuracy"):
         values = np.array([[row[column] for row in rows] for rows in runs])  # (seed, epoch)
         mean, std = values.mean(0), values.std(0, ddof=1)
-        for prefix, expected in (("", mean), ("band_low/", mean - std), ("band_high/", mean + std)):
+        for prefix, expected in (("", mean), ("std_low/", mean - std), ("std_high/", mean + std)):
             points = scalars[prefix + TAGS[column]]
             assert [step for step, _, _ in points] == [row["step"] for row in runs[0]]
             assert [value for _, value, _ in points] == pytest.approx(expected, rel=1e-6)
@@ -64,3 +70,18 @@ def test_the_hparams_tab_has_the_same_columns_for_all(sweep: Path) -> None:
         assert isinstance(found, dict)
         assert len(found["sessionGroups"]) == 4
         assert all(len(row["metricValues"]) == len(METRICS) for row in found["sessionGroups"])
+
+
+def test_figures_that_no_run_has_make_no_column(tmp_path: Path) -> None:
+    write_run(tmp_path, val=None, model__filters=4)
+    write_run(tmp_path, val=None, model__filters=8)
+    found = collect([tmp_path])[0]
+    board.write(tmp_path / "board", {run.name: run.name for run in found}, group(found))
+    events = EventAccumulator(str(tmp_path / "board")).Reload()
+    content = events.SummaryMetadata(metadata.EXPERIMENT_TAG).plugin_data.content
+    columns = metadata.parse_experiment_plugin_data(content)
+    assert [each.name.tag for each in columns.metric_infos] == [
+        "final/test_accuracy",
+        "final/test_loss",
+    ]
+    assert [each.name for each in columns.hparam_infos] == ["model.filters"]

@@ -120,14 +120,16 @@ class _Silent:
 def test_a_fault_of_ours_in_a_job_is_recorded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(config: Config) -> None:
-        raise KeyError("a bug")
-
-    monkeypatch.setattr(experiment, "prepare", broken)
     for count in (1, 2):
+
+        def broken(config: Config, count: int = count) -> None:
+            raise KeyError(f"bug {count}")
+
+        monkeypatch.setattr(experiment, "prepare", broken)
         assert worker.train(config(tmp_path), "", _Silent()) == "failed"  # type: ignore[arg-type]
         failure = json.loads((folder_of(config(tmp_path)) / "failure.json").read_text())
         assert len(failure["failures"]) == count
+        assert failure["error"] == f"KeyError: 'bug {count}'", "the last word is the newest"
     assert "Traceback" in (folder_of(config(tmp_path)) / "train.log").read_text()
 
 

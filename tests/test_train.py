@@ -146,7 +146,8 @@ def plain_loop(lab: Lab, model: nn.Module) -> tuple[list[tuple[float, float]], n
             inputs = recipe.normalization(train_set.images[chosen])
             targets = labels = train_set.labels[chosen]
             if draws.keep is not None:
-                inputs, targets = augment.mix(inputs, targets, NUM_CLASSES, draws, start, end)
+                part = draws.rows(start, end)
+                inputs, targets = augment.mix(inputs, targets, NUM_CLASSES, part)
             optimizer.param_groups[0]["lr"] = learning_rate(lab.optim, step, total)
             optimizer.zero_grad()
             logits = model(inputs)

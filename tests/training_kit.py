@@ -46,7 +46,12 @@ def one_thread() -> Iterator[None]:
 
 
 def tiny_batches(
-    N: int, C: int = 1, seed: int = 0, channels_last: bool = True, device: torch.device = CPU
+    N: int,
+    C: int = 1,
+    seed: int = 0,
+    channels_last: bool = True,
+    device: torch.device = CPU,
+    streamed: bool = False,
 ) -> Batches:
     """Noise of 8x8 pixels on which each class has a bright row of its own."""
     generator = np.random.default_rng(seed)
@@ -54,7 +59,7 @@ def tiny_batches(
     images = generator.integers(0, 200, (N, C, 8, 8), dtype=np.uint8)
     images[np.arange(N), :, labels * 2] += 55
     data = Images(images, labels, tuple("abc"))
-    return to_device(data, np.arange(N), device, channels_last)
+    return to_device(data, device, channels_last, streamed)
 
 
 class Watch(Display):
@@ -88,6 +93,7 @@ class Lab:
     num_val: int = 20
     channels: int = 1
     device: torch.device = CPU
+    streamed: bool = False
 
     def recipe(self) -> Recipe:
         return Recipe(
@@ -96,7 +102,7 @@ class Lab:
             augment=AugmentConfig(**self.augment),
             seed=self.seed,
             num_classes=NUM_CLASSES,
-            normalization=fit_normalization(self.batches(self.num_train).images, "standard"),
+            normalization=fit_normalization(self.batches(self.num_train), "standard"),
             device=self.device,
             class_weights=fit_class_weights(
                 self.batches(self.num_train).labels,
@@ -107,7 +113,7 @@ class Lab:
 
     def batches(self, N: int, seed: int = 0) -> Batches:
         channels_last = TrainConfig(**self.train).channels_last
-        return tiny_batches(N, self.channels, seed, channels_last, self.device)
+        return tiny_batches(N, self.channels, seed, channels_last, self.device, self.streamed)
 
     def build(self, seed: int = 0) -> nn.Module:
         """The network with the initial weights of ``seed``."""

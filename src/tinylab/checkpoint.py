@@ -6,6 +6,7 @@ believed. The checkpoint before the last is kept until the next one is safe.
 
 import hashlib
 import io
+import pickle
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,12 @@ def load(path: Path) -> State:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except CheckpointError:
         raise
+    except OSError as error:
+        raise CheckpointError(error.strerror or str(error)) from error
+    except pickle.UnpicklingError as error:  # torch's own text advises to read it all the same
+        raise CheckpointError(
+            "it asks for code to be run, or is damaged; only tensors and plain values are read"
+        ) from error
     except Exception as error:  # a damaged archive can fail in any part of the reader
         raise CheckpointError(
             f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"

@@ -9,7 +9,7 @@ from tinylab import __version__
 from tinylab.commands import COMMANDS
 from tinylab.config import did_you_mean
 from tinylab.errors import Stopped, UserError
-from tinylab.machine import collect_garbage_seldom
+from tinylab.machine import collect_garbage_seldom, forget_garbage
 
 EXAMPLES = """\
   tinylab train                          train on digits: offline, in seconds
@@ -22,7 +22,9 @@ EXAMPLES = """\
 
 def main() -> None:
     """Entry point of the console command."""
-    sys.exit(run(sys.argv[1:]))
+    status = run(sys.argv[1:])
+    forget_garbage()
+    sys.exit(status)
 
 
 def run(arguments: Sequence[str]) -> int:

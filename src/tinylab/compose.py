@@ -149,7 +149,8 @@ def replay(folder: Path, overrides: Sequence[str]) -> list[str]:
     try:
         saved = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError) as error:
-        raise UserError(f"--from {folder}: expected the folder of a run ({error})") from error
+        why = " ".join(str(error).split())
+        raise UserError(f"--from {folder}: expected the folder of a run ({why})") from error
     _refuse_foreign(saved, folder)
     chosen = {override.partition("=")[0] for override in overrides if "." not in override}
     if "experiment" in chosen:

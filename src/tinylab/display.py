@@ -1,5 +1,6 @@
 """How training looks on the screen while it goes on: one run, or the many of a sweep."""
 
+import re
 import time
 from collections.abc import Callable
 from types import TracebackType
@@ -8,6 +9,7 @@ from typing import Any, Protocol, Self
 from tinylab.console import is_terminal, say
 
 REFRESH_SECONDS = 0.2
+BESIDE_LABEL = 42  # columns that the bar of a job and its figures need
 Progress = Callable[[], str]  # tells the figures so far; asked only when they are shown
 
 
@@ -115,27 +117,27 @@ class SweepDisplay:
         self._fractions: dict[int, float] = {}
         self._best: tuple[float, str] | None = None
         self._started = time.monotonic()
-        self._bars = _sweep_bars(total) if is_terminal() else None
-        self._tasks: dict[int, Any] = {}
+        self._screen = _SweepScreen(total) if is_terminal() else None
 
     def start(self, number: int, label: str) -> None:
         """Job ``number`` begins."""
         self._fractions[number] = 0.0
-        if self._bars is not None:
-            self._tasks[number] = self._bars.add_task(label, total=1.0, figures="")
+        if self._screen is not None:
+            self._screen.start(number, label)
 
     def progress(self, number: int, fraction: float) -> None:
         """Job ``number`` has done this share of its work."""
         self._fractions[number] = fraction
-        if self._bars is not None:
-            self._bars.update(self._tasks[number], completed=fraction)
+        if self._screen is not None:
+            self._screen.move(number, completed=fraction)
             self._update_sum()
 
     def epoch(self, number: int, row: dict[str, Any]) -> None:
         """Job ``number`` has ended an epoch with these figures."""
-        if self._bars is not None and row["val_accuracy"] is not None:
-            words = f"epoch {row['epoch']}, val accuracy {row['val_accuracy']:.2%}"
-            self._bars.update(self._tasks[number], figures=words)
+        if self._screen is not None:
+            val = row["val_accuracy"]
+            figures = f"epoch {row['epoch']}" + ("" if val is None else f", val {val:.2%}")
+            self._screen.move(number, figures=figures)
 
     def end(self, number: int, label: str, state: str, words: str, value: float | None) -> None:
         """Job ``number`` has ended; the larger ``value``, the better."""
@@ -144,8 +146,8 @@ class SweepDisplay:
         self._failed += state == "failed"
         if value is not None and (self._best is None or value > self._best[0]):
             self._best = value, f"{words} ({label})"
-        if self._bars is not None:
-            self._bars.remove_task(self._tasks.pop(number))
+        if self._screen is not None:
+            self._screen.end(number)
             self._update_sum()
         count = self._done + self._ended
         line = f"{count:>{len(str(self._total))}} of {self._total}  {label}  {state}  {words}"
@@ -160,18 +162,16 @@ class SweepDisplay:
 
     def _update_sum(self) -> None:
         completed = self._done + self._ended + sum(self._fractions.values())
-        words = [f"{self._done + self._ended - self._failed} done"]
+        words = [f"{self._done + self._ended - self._failed} of {self._total} done"]
         words += [f"{self._failed} failed"] if self._failed else []
         words += [f"{len(self._fractions)} running"]
         words += [f"{duration(self._seconds_left())} left"]
-        words += [f"best {self._best[1]}"] if self._best is not None else []
-        assert self._bars is not None
-        sweep = self._bars.task_ids[0]
-        self._bars.update(sweep, completed=completed, figures=", ".join(words))
+        assert self._screen is not None
+        self._screen.show(completed, ", ".join(words), self._best[1] if self._best else "")
 
     def __enter__(self) -> Self:
-        if self._bars is not None:
-            self._bars.start()
+        if self._screen is not None:
+            self._screen.live.start()
         return self
 
     def __exit__(
@@ -180,20 +180,55 @@ class SweepDisplay:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._bars is not None:
-            self._bars.stop()
+        if self._screen is not None:
+            self._screen.live.stop()
 
 
-def _sweep_bars(total: int) -> Any:
-    from rich import progress
-    from rich.progress import BarColumn, TextColumn
+class _SweepScreen:
+    """The live part: a bar for the sweep, the best job so far, a bar for each running job."""
 
-    bars = progress.Progress(
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=20),
-        TextColumn("{task.percentage:3.0f} %  {task.fields[figures]}"),
-        transient=True,
-        refresh_per_second=1 / REFRESH_SECONDS,
-    )
-    bars.add_task("sweep", total=total, figures="")
-    return bars
+    def __init__(self, total: int) -> None:
+        from rich.console import Group
+        from rich.live import Live
+        from rich.text import Text
+
+        self._sweep, self._jobs = _bars(20), _bars(10)
+        self._best = Text(no_wrap=True, overflow="ellipsis")
+        self._all = self._sweep.add_task("sweep", total=total, figures="")
+        self._tasks: dict[int, Any] = {}
+        everything = Group(self._sweep, self._best, self._jobs)
+        self.live = Live(everything, transient=True, refresh_per_second=1 / REFRESH_SECONDS)
+
+    def start(self, number: int, label: str) -> None:
+        """Job ``number`` gets a bar."""
+        name = _shortened(label, self.live.console.width - BESIDE_LABEL)
+        self._tasks[number] = self._jobs.add_task(name, total=1.0, figures="")
+
+    def move(self, number: int, **fields: Any) -> None:
+        """The bar of job ``number`` has changed."""
+        self._jobs.update(self._tasks[number], **fields)
+
+    def end(self, number: int) -> None:
+        """Job ``number`` needs its bar no more."""
+        self._jobs.remove_task(self._tasks.pop(number))
+
+    def show(self, completed: float, words: str, best: str) -> None:
+        """What there is to say of all jobs."""
+        self._sweep.update(self._all, completed=completed, figures=words)
+        self._best.plain = f"best  {best}" if best else ""
+
+
+def _shortened(label: str, room: int) -> str:
+    """A job's label in so many columns: if need be without the sections of its keys, then cut."""
+    if len(label) > room:
+        label = re.sub(r"(?<!\S)[\w./]+\.(?=\w+=)", "", label)
+    return label if len(label) <= room else f"{label[: max(room - 1, 0)]}…"
+
+
+def _bars(width: int) -> Any:
+    from rich.progress import BarColumn, Progress, TextColumn
+
+    # Labels are no markup: a value may be a list in brackets.
+    label, figures = "{task.description}", "{task.percentage:3.0f} %  {task.fields[figures]}"
+    columns = TextColumn(label, markup=False), BarColumn(width), TextColumn(figures, markup=False)
+    return Progress(*columns)

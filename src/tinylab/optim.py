@@ -26,7 +26,8 @@ class Optimizer(Protocol):
     def step(self) -> None:
         """Update every parameter that has a gradient, by the rate in ``lr``."""
 
-    lr: float
+    # A number, or a tensor of one (float32 on CUDA), which a recorded step reads anew each time.
+    lr: float | Tensor
 
     def state_dict(self) -> dict[str, Any]:
         """What the next update depends on besides parameters, gradients and ``lr``."""
@@ -39,7 +40,7 @@ class Adam:
     """Adam (Kingma and Ba, 2015) and AdamW (Loshchilov and Hutter, 2019), fused."""
 
     def __init__(self, config: AdamConfig, groups: list[dict[str, Any]]) -> None:
-        self.lr = config.lr
+        self.lr: float | Tensor = config.lr
         self.param_groups = groups
         self._config = config
         self._kernel = (
@@ -90,7 +91,7 @@ class Sgd:
     """Stochastic gradient descent with momentum, fused."""
 
     def __init__(self, config: SgdConfig, groups: list[dict[str, Any]]) -> None:
-        self.lr = config.lr
+        self.lr: float | Tensor = config.lr
         self.param_groups = groups
         self._config = config
         self._momenta = _zeros_like(groups)
@@ -132,7 +133,7 @@ class Muon:
     """
 
     def __init__(self, config: MuonConfig, groups: list[dict[str, Any]]) -> None:
-        self.lr = config.lr
+        self.lr: float | Tensor = config.lr
         self.param_groups = groups
         self._config = config
         self._weights = [p for group in groups for p in group["params"] if p.dim() > 1][:-1]
@@ -160,7 +161,11 @@ class Muon:
             matrix = direction.flatten(1)  # (rows, columns)
             scale = math.sqrt(max(1, matrix.size(0) / matrix.size(1)))
             update = orthogonal(matrix).reshape(weight.shape)
-            weight.add_(update, alpha=-self.lr * scale)
+            rate = self.lr * scale
+            if isinstance(rate, Tensor):  # reading it for ``alpha`` would wait for the device
+                weight.addcmul_(update.float(), rate, value=-1)
+            else:
+                weight.add_(update, alpha=-rate)
 
     def state_dict(self) -> dict[str, Any]:
         """The momenta, and AdamW's state."""

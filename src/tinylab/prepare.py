@@ -31,16 +31,17 @@ def prepare(config: Config) -> Prepared:
     """Set the machine up, load the data, build the network. Raises UserError."""
     runtime.keep_freed_memory()
     device = runtime.choose_device(config.device)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)  # new streams, events and graphs are the current device's
     runtime.set_threads(config.threads)
     runtime.set_determinism(config.deterministic)
     started = time.perf_counter()
     splits = data.load(config.dataset, config.split)
     _refuse_large_batch(config, len(splits.split.train))
     channels_last = config.train.channels_last
-    parts = {
-        name: to_device(splits.data, getattr(splits.split, name), device, channels_last)
-        for name in PARTS
-    }
+    streamed = splits.data.images.nbytes > runtime.room_for_images(device)
+    whole = to_device(splits.data, device, channels_last, streamed)
+    parts = {name: whole.part(getattr(splits.split, name)) for name in PARTS}
     data_seconds = time.perf_counter() - started
     torch.manual_seed(runtime.derive_seed(config.seed, "weights"))
     num_classes = len(splits.data.classes)
@@ -56,7 +57,7 @@ def prepare(config: Config) -> Prepared:
         augment=config.augment,
         seed=config.seed,
         num_classes=num_classes,
-        normalization=fit_normalization(parts["train"].images, config.dataset.normalize),
+        normalization=fit_normalization(parts["train"], config.dataset.normalize),
         device=device,
         class_weights=fit_class_weights(
             parts["train"].labels, num_classes, config.train.class_weights

@@ -10,7 +10,7 @@ import yaml
 from matplotlib.figure import Figure
 
 from tinylab import data, models, plots, runtime
-from tinylab.console import say
+from tinylab.console import in_bytes, say
 from tinylab.data import augment
 from tinylab.display import duration
 from tinylab.files import write_bytes
@@ -40,6 +40,10 @@ def introduce(prepared: Prepared, folder: Path) -> None:
     if duplicates:
         say(f"        {duplicates}")
     device = prepared.recipe.device
+    if prepared.parts["train"].streamed:
+        size = in_bytes(images.images.nbytes)
+        say(f"        {size} of images, more than half of what is free on {device}: kept in main")
+        say("        memory and streamed, in pinned chunks")
     threads = f", {torch.get_num_threads()} threads" if device.type == "cpu" else ""
     say(
         f"model   {prepared.config.model.name}: {models.count_parameters(prepared.model):,} "
@@ -54,11 +58,11 @@ def show_start(prepared: Prepared, tracker: RunTracker) -> None:
     dumped = yaml.safe_dump(dataclasses.asdict(config), sort_keys=False)
     tracker.text("config", f"```yaml\n{dumped}```")
     # Evenly over the training set, whose images are sorted by class in most datasets.
-    chosen = torch.linspace(0, len(batch) - 1, min(GALLERY, len(batch)), device=recipe.device)
+    chosen = torch.linspace(0, len(batch) - 1, min(GALLERY, len(batch)))
     images, labels = batch.take(chosen.long())
     seed = runtime.derive_seed(config.seed, "sample")
     draws = augment.draw(config.augment, len(images), seed, recipe.device)
-    pixels = augment.apply(images, draws, config.augment, 0, len(images))
+    pixels = augment.apply(images, draws, config.augment)
     shown = pixels.round().clamp(0, 255).to(torch.uint8).cpu().numpy()
     names = [prepared.splits.data.classes[label] for label in labels.tolist()]
     figure = plots.gallery(shown, names, "training images as the network sees them")

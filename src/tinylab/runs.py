@@ -15,7 +15,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from tinylab import data
+from tinylab import data, results
 from tinylab.config import Config, run_id
 from tinylab.console import log_to, say
 from tinylab.data.arrays import DataAbsentError
@@ -78,6 +78,8 @@ def outdated(
 
     ``fingerprints`` keeps what is known of datasets between the calls of one sweep.
     """
+    if (fault := results.fault(result)) is not None:
+        return fault
     if result["environment"]["code_sha256"] != code_sha256():
         return "tinylab's code has changed since"
     known = {} if fingerprints is None else fingerprints

@@ -2,6 +2,7 @@
 
 import ctypes
 import hashlib
+import math
 import os
 import platform
 import subprocess
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from tinylab.errors import UserError
 from tinylab.machine import cores
@@ -79,6 +81,25 @@ def derive_seed(seed: int, stream: str, number: int = 0) -> int:
     """
     digest = hashlib.sha256(f"{seed}/{stream}/{number}".encode()).digest()
     return int.from_bytes(digest[:8], "little") >> 1
+
+
+def send(tensor: Tensor, device: torch.device) -> Tensor:
+    """A CPU tensor on the device, without waiting for the copy (from pinned memory on CUDA)."""
+    if device.type == "cuda":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)
+
+
+def room_for_images(device: torch.device) -> float:
+    """Bytes that the images may take on the device: half of what is free on a CUDA card.
+
+    The other half is for the network, its activations and evaluation. Elsewhere there is no limit
+    to ask for: the device's memory is the main memory.
+    """
+    if device.type != "cuda":
+        return math.inf
+    free, _ = torch.cuda.mem_get_info(device)
+    return free / 2
 
 
 def synchronize(device: torch.device) -> None:

@@ -18,7 +18,7 @@ from typing import Any
 
 import yaml
 
-from tinylab import runs
+from tinylab import results, runs
 from tinylab.config import did_you_mean, flatten, shown
 from tinylab.errors import UserError
 
@@ -91,11 +91,10 @@ def read(folder: Path) -> Run:
 def _state(folder: Path) -> tuple[str, Row]:
     """How far a run has come, and the part of its row that follows from it."""
     result = runs.read_result(folder)
+    if result is not None and (fault := results.fault(result)) is not None:
+        return "damaged", {"error": fault}
     if result is not None:
-        try:
-            return "finished", {**figures(result), **flatten(result["config"])}
-        except (KeyError, TypeError, AttributeError):
-            return "damaged", {}
+        return "finished", {**figures(result), **flatten(result["config"])}
     details = {"epochs": _epochs_done(folder), **flatten(_saved_config(folder))}
     if runs.is_being_written(folder):
         return "running", details

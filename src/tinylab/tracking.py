@@ -133,10 +133,13 @@ class RunTracker:
         writer.add_summary(self._end)
 
 
-def write_columns(folder: Path, values: Mapping[str, Sequence[Any]]) -> None:
+def write_columns(
+    folder: Path, values: Mapping[str, Sequence[Any]], figures: Sequence[str]
+) -> None:
     """Say in ``folder``, above those of its runs, which columns the HParams tab has.
 
-    ``values`` has for each hyperparameter those that it takes in the runs.
+    ``values`` has for each hyperparameter those that it takes in the runs; ``figures`` are those
+    keys of METRICS that they have.
     """
     from tensorboard.plugins.hparams import summary_v2 as hp
 
@@ -149,7 +152,7 @@ def write_columns(folder: Path, values: Mapping[str, Sequence[Any]]) -> None:
         return hp.HParam(key, hp.Discrete(sorted(set(values if is_word else map(float, values)))))
 
     columns = [column(key, taken) for key, taken in values.items()]
-    metrics = [hp.Metric(tag) for tag in METRICS.values()]
+    metrics = [hp.Metric(METRICS[figure]) for figure in figures]
     _write_events(folder, [(0, now(), hp.hparams_config_pb(columns, metrics))])
 
 
@@ -165,7 +168,8 @@ def write_band(folder: Path, bands: Mapping[str, list[Point]]) -> None:
     events: list[tuple[int, float, Any]] = []
     charts = []
     for column, points in bands.items():
-        tags = TAGS[column], f"band_low/{TAGS[column]}", f"band_high/{TAGS[column]}"
+        # Named so that the pages, which sort by name, begin with accuracy and loss.
+        tags = TAGS[column], f"std_low/{TAGS[column]}", f"std_high/{TAGS[column]}"
         series = layout_pb2.MarginChartContent.Series(value=tags[0], lower=tags[1], upper=tags[2])
         margin = layout_pb2.MarginChartContent(series=[series])
         charts.append(layout_pb2.Chart(title=TAGS[column], margin=margin))

@@ -7,6 +7,7 @@ resumed ends with the same bits as training that was not.
 
 import contextlib
 import copy
+import functools
 import math
 import time
 from collections.abc import Callable
@@ -20,8 +21,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from tinylab import optim
+from tinylab.capture import Batch, Captured
 from tinylab.checkpoint import Checkpoints
 from tinylab.config import AugmentConfig, OptimConfig, TrainConfig
+from tinylab.console import say
 from tinylab.data import augment
 from tinylab.data.batches import Batches, Normalization, batch_bounds
 from tinylab.data.split import permutation
@@ -71,6 +74,9 @@ class Training:
     best: dict[str, Any] | None = None  # the best epoch's row, and its weights
     history: list[Row] = field(default_factory=list)
     resumed_at: list[dict[str, int]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.parameters = [p for p in self.model.parameters() if p.requires_grad]
 
     def tested(self) -> nn.Module:
         """The network that is evaluated: the averaged one where there is one."""
@@ -207,8 +213,9 @@ def fit(
             f"train.patience={recipe.train.patience}: early stopping needs validation images; "
             "expected split.val above 0, or train.patience=null"
         )
+    full_step = _full_step(training, recipe)
     while training.epoch < recipe.train.epochs and not _out_of_patience(training, recipe.train):
-        train_epoch(training, train, recipe, checkpoints, display, stop_signal)
+        train_epoch(training, train, recipe, full_step, checkpoints, display, stop_signal)
         val_score = None if val is None else evaluate(training.tested(), val, recipe).score
         row = _close_epoch(training, len(train), recipe, val_score)
         if _is_best(training, row, recipe.train):
@@ -226,51 +233,42 @@ def train_epoch(
     training: Training,
     train: Batches,
     recipe: Recipe,
+    full_step: Callable[[Batch], None],
     checkpoints: Checkpoints,
     display: Display,
     stop_signal: Callable[[], int | None],
 ) -> None:
-    """Train the rest of the current epoch."""
-    config, device, model = recipe.train, recipe.device, training.model
+    """Train the rest of the current epoch: by ``full_step``, and the last batch by ``train_step``.
+
+    On CUDA the host runs ahead: nothing between the steps waits for the device, except figures
+    that a live display shows and checkpoints.
+    """
+    config, device = recipe.train, recipe.device
     bounds = batch_bounds(len(train), config.batch_size)
     first_step, total_steps = training.epoch * len(bounds), config.epochs * len(bounds)
     epoch_seed = derive_seed(recipe.seed, "order", training.epoch)
-    order = torch.from_numpy(permutation(len(train), epoch_seed)).to(device)
+    order = torch.from_numpy(permutation(len(train), epoch_seed))
     draw_seed = derive_seed(recipe.seed, "augment", training.epoch)
     draws = augment.draw(recipe.augment, len(train), draw_seed, device)
-    parameters = [p for p in model.parameters() if p.requires_grad]
     if training.step_in_epoch == 0:
         torch.manual_seed(derive_seed(recipe.seed, "dropout", training.epoch))
         training.loss_sum.zero_()
         training.num_correct.zero_()
         training.seconds = 0.0
-    model.train()
+    training.model.train()
     seconds_before, started = training.seconds, time.perf_counter()
     saved = started
-    for step in range(training.step_in_epoch, len(bounds)):
-        start, end = bounds[step]
-        images, labels = train.take(order[start:end])
-        inputs = recipe.normalization(augment.apply(images, draws, recipe.augment, start, end))
-        targets: Tensor = labels
-        if draws.keep is not None or draws.patch is not None:
-            inputs, targets = augment.mix(inputs, labels, recipe.num_classes, draws, start, end)
-        training.optimizer.lr = optim.learning_rate(recipe.optim, first_step + step, total_steps)
-        with recipe.autocast():
-            logits = model(inputs)  # (N, num_classes)
-            loss = training_loss(logits, targets, recipe)
-        for parameter in parameters:
-            parameter.grad = None
-        training.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
-        if config.grad_clip is not None or step == len(bounds) - 1:
-            training.scaler.unscale_(training.optimizer)  # type: ignore[arg-type]
-            norm = nn.utils.clip_grad_norm_(parameters, config.grad_clip or math.inf)
-            training.grad_norm = float(norm) if step == len(bounds) - 1 else math.nan
-        training.scaler.step(training.optimizer)  # type: ignore[arg-type]
-        training.scaler.update()
-        if training.averaged is not None and config.ema is not None:
-            _average(training.averaged, model, config.ema, first_step + step)
-        training.loss_sum.add_(loss.detach(), alpha=end - start)
-        training.num_correct += (logits.detach().argmax(1) == labels).sum()
+    batches = train.in_turn(order, bounds[training.step_in_epoch :])
+    for step, (images, labels) in enumerate(batches, training.step_in_epoch):
+        lr = optim.learning_rate(recipe.optim, first_step + step, total_steps)
+        share = 1 - _decay(config.ema or 0.0, first_step + step)
+        batch = Batch(
+            images, labels, draws.rows(*bounds[step]), _rate(lr, device), _rate(share, device)
+        )
+        if step < len(bounds) - 1:
+            full_step(batch)
+        else:  # it may be short, and its gradient's norm is asked for
+            train_step(training, recipe, batch, is_last=True)
         training.step_in_epoch = step + 1
 
         clock = time.perf_counter()
@@ -285,6 +283,64 @@ def train_epoch(
     synchronize(device)
     training.seconds = seconds_before + time.perf_counter() - started
     _refuse_non_finite(training, first_step)
+
+
+def train_step(training: Training, recipe: Recipe, batch: Batch, is_last: bool = False) -> None:
+    """One update by one batch; ``is_last`` of the epoch, it notes its gradient's norm.
+
+    On CUDA all else must be fit to be recorded (``capture.py``): no waiting for the device, and
+    nothing that is not in ``batch`` may change from step to step.
+    """
+    config, model = recipe.train, training.model
+    draws, labels = batch.draws, batch.labels
+    inputs = recipe.normalization(augment.apply(batch.images, draws, recipe.augment))
+    targets: Tensor = labels
+    if draws.keep is not None or draws.patch is not None:
+        inputs, targets = augment.mix(inputs, labels, recipe.num_classes, draws)
+    training.optimizer.lr = batch.lr
+    with recipe.autocast():
+        logits = model(inputs)  # (N, num_classes)
+        loss = training_loss(logits, targets, recipe)
+    for parameter in training.parameters:
+        parameter.grad = None
+    training.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+    if config.grad_clip is not None or is_last:
+        training.scaler.unscale_(training.optimizer)  # type: ignore[arg-type]
+        norm = nn.utils.clip_grad_norm_(training.parameters, config.grad_clip or math.inf)
+        training.grad_norm = float(norm) if is_last else math.nan
+    training.scaler.step(training.optimizer)  # type: ignore[arg-type]
+    training.scaler.update()
+    if training.averaged is not None:
+        _average(training.averaged, model, batch.share)
+    training.loss_sum.add_(loss.detach(), alpha=len(labels))
+    training.num_correct += (logits.detach().argmax(1) == labels).sum()
+
+
+def _full_step(training: Training, recipe: Recipe) -> Callable[[Batch], None]:
+    """``train_step`` for all batches of an epoch but the last; recorded and replayed on CUDA."""
+    step = functools.partial(train_step, training, recipe)
+    if recipe.device.type != "cuda":
+        return step
+    if recipe.train.precision == "float16":
+        say("cuda    each kernel is launched by itself: float16 looks at every gradient's size")
+        return step
+    if recipe.train.compile:
+        say("cuda    each kernel is launched by itself: train.compile=true")
+        return step
+    return Captured(step, functools.partial(_remember, training))
+
+
+def _remember(training: Training) -> Callable[[], None]:
+    """Note where training is; the function that is returned goes back there."""
+    state = training.state_dict()
+    changing = ("model", "optimizer", "scaler", "averaged", "loss_sum", "num_correct")
+    copies = {name: copy.deepcopy(state[name]) for name in changing}
+    return lambda: training.load_state_dict({**state, **copies})
+
+
+def _rate(value: float, device: torch.device) -> float | Tensor:
+    """A number; on CUDA in a tensor there, as a recorded step must find it."""
+    return torch.full((), value, device=device) if device.type == "cuda" else value
 
 
 def training_loss(logits: Tensor, targets: Tensor, recipe: Recipe) -> Tensor:
@@ -380,17 +436,30 @@ def _snapshot(model: nn.Module) -> dict[str, Tensor]:
     return {name: value.detach().clone() for name, value in model.state_dict().items()}
 
 
-@torch.no_grad()
-def _average(averaged: nn.Module, model: nn.Module, decay: float, step: int) -> None:
-    """Exponential moving average of weights and batch-norm statistics.
+def _decay(decay: float, step: int) -> float:
+    """The decay of the averaged weights at a step, counted from 0.
 
-    Early on the decay is (1 + step) / (10 + step), so that the initial weights are forgotten
-    (as TensorFlow's ExponentialMovingAverage with ``num_updates`` does).
+    Early on it is (1 + step) / (10 + step), so that the initial weights are forgotten (as
+    TensorFlow's ExponentialMovingAverage with ``num_updates`` does).
     """
-    decay = min(decay, (1 + step) / (10 + step))
+    return min(decay, (1 + step) / (10 + step))
+
+
+@torch.no_grad()
+def _average(averaged: nn.Module, model: nn.Module, share: float | Tensor) -> None:
+    """Exponential moving average of weights and batch-norm statistics, in place.
+
+    share: that of the new weights.
+    """
     pairs = list(zip(averaged.state_dict().values(), model.state_dict().values(), strict=True))
-    floats = [(a, b) for a, b in pairs if a.is_floating_point()]
-    torch._foreach_lerp_([a for a, _ in floats], [b for _, b in floats], 1 - decay)
+    means = [a for a, _ in pairs if a.is_floating_point()]
+    news = [b for a, b in pairs if a.is_floating_point()]
+    if isinstance(share, Tensor):  # lerp takes no tensor of one number
+        steps = torch._foreach_sub(news, means)
+        torch._foreach_mul_(steps, share)
+        torch._foreach_add_(means, steps)
+    else:
+        torch._foreach_lerp_(means, news, share)
     for a, b in pairs:
         if not a.is_floating_point():
             a.copy_(b)

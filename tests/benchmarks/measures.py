@@ -4,6 +4,7 @@ Each gives figures by name for each line that the system has in the table.
 """
 
 import json
+import os
 import sys
 import tempfile
 from dataclasses import dataclass
@@ -21,7 +22,12 @@ SCRIPTS = {
     "tensor": "tensor",
     "floor": "floor",
 }
-QUIET = {"TF_CPP_MIN_LOG_LEVEL": "3"}
+# What all peers' processes get. Their threads wait for one another as tinylab's do, whose command
+# sets GOMP_SPINCOUNT for itself: with the default a busy neighbour makes them ten times slower.
+COMMON = {
+    "TF_CPP_MIN_LOG_LEVEL": "3",
+    "GOMP_SPINCOUNT": os.environ.get("GOMP_SPINCOUNT", "10000"),
+}
 SWEEP_EPOCHS = 10
 Figures = dict[str, float]
 
@@ -52,7 +58,7 @@ def epoch(bench: Bench, name: str, work: Work, system: str) -> dict[str, Figures
     command = works.peer(
         bench.python(system), SCRIPTS[system], bench.data(name, work), work, bench.epochs
     )
-    ended = process.run(command, **QUIET)
+    ended = process.run(command, **COMMON)
     told = json.loads(ended.output.splitlines()[-1])
     after_first = told["seconds"][1:]
     return {
@@ -85,10 +91,9 @@ def _tinylab_epoch(bench: Bench, work: Work) -> Figures:
 
 
 def _floor_epoch(bench: Bench, work: Work) -> dict[str, Figures]:
-    """Its threads wait as tinylab's do, whose command sets GOMP_SPINCOUNT for itself."""
     script = works.HERE / "peers" / "floor.py"
     command = [str(bench.python("floor")), str(script), *works.arguments(work)]
-    told = json.loads(process.run(command, GOMP_SPINCOUNT="10000").output.splitlines()[-1])
+    told = json.loads(process.run(command, **COMMON).output.splitlines()[-1])
     lines = {"floor: kernels": "kernels", "floor: one product": "product"}
     return {line: {"epoch_seconds": told[key]} for line, key in lines.items()}
 
@@ -124,7 +129,7 @@ def startup(bench: Bench, name: str, work: Work, system: str) -> dict[str, Figur
         _tinylab_first_step(work)  # decodes the images, as the peers' have been
         return {system: {"first_step_seconds": _tinylab_first_step(work), **_answers()}}
     command = works.peer(bench.python(system), SCRIPTS[system], bench.data(name, work), work, 1)
-    seconds = process.seconds_until(command, lambda said: "first step" in said, **QUIET)
+    seconds = process.seconds_until(command, lambda said: "first step" in said, **COMMON)
     return {system: {"first_step_seconds": seconds}}
 
 
@@ -139,12 +144,15 @@ def _tinylab_first_step(work: Work) -> float:
 
 
 def _answers() -> Figures:
-    """Seconds until tinylab has answered what needs no training."""
-    program = [sys.executable, "-m", "tinylab", "train"]
+    """Seconds until tinylab has answered what needs no training; beside them, importing Hydra."""
+    tinylab = [sys.executable, "-m", "tinylab"]
+    program, tab = [*tinylab, "train"], ["completion", "answer", "tinylab train optim."]
     with tempfile.TemporaryDirectory() as outputs:
         run = [*program, "train.epochs=1", works.ON_CPU, f"outputs={outputs}"]
         process.run(run)
         return {
+            "import_hydra_seconds": process.run([sys.executable, "-c", "import hydra"]).seconds,
+            "completion_seconds": process.run([*tinylab, *tab]).seconds,
             "help_seconds": process.run([*program, "--help"]).seconds,
             "refused_seconds": process.run([*program, "optim.lr=-1"], status=1).seconds,
             "finished_seconds": process.run(run).seconds,
@@ -161,7 +169,7 @@ def sweep(bench: Bench, name: str, work: Work, system: str) -> dict[str, Figures
     command = works.peer(
         bench.python(system), SCRIPTS[system], bench.data(name, work), work, SWEEP_EPOCHS
     )
-    runs = [process.run(command, **QUIET) for _ in range(bench.sweep_runs)]
+    runs = [process.run(command, **COMMON) for _ in range(bench.sweep_runs)]
     return {
         system: {
             "sweep_seconds": sum(run.seconds for run in runs),

@@ -13,6 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 POLL_SECONDS = 0.005
+# Set where a machine keeps Python from caching what it compiles, as images of containers do; then
+# every start compiles all modules anew, torch's thousands too, and this measures Python's compiler.
+UNCACHED = "PYTHONDONTWRITEBYTECODE"
 BYTES = 1 if sys.platform == "darwin" else 1024  # the unit of ru_maxrss
 
 
@@ -33,9 +36,7 @@ def run(command: Sequence[str], status: int = 0, **environment: str) -> Ended:
     """Run to the end. Raises RuntimeError, with what was said, where the exit status is another."""
     with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as errors:
         started = time.perf_counter()
-        process = subprocess.Popen(
-            command, stdout=output, stderr=errors, env={**os.environ, **environment}
-        )
+        process = subprocess.Popen(command, stdout=output, stderr=errors, env=_with(environment))
         _, ended, usage = os.wait4(process.pid, 0)
         seconds = time.perf_counter() - started
         process.returncode = os.waitstatus_to_exitcode(ended)
@@ -57,7 +58,7 @@ def seconds_until(
     with tempfile.NamedTemporaryFile("w+") as output:
         started = time.perf_counter()
         process = subprocess.Popen(
-            command, stdout=output, stderr=subprocess.STDOUT, env={**os.environ, **environment}
+            command, stdout=output, stderr=subprocess.STDOUT, env=_with(environment)
         )
         try:
             while process.poll() is None:
@@ -69,3 +70,9 @@ def seconds_until(
             process.wait()
         said = Path(output.name).read_text(errors="replace")
     raise RuntimeError(f"{' '.join(command)}: ended too early: {said[-2000:]}")
+
+
+def _with(environment: dict[str, str]) -> dict[str, str]:
+    """This process's environment and more, as it is on a user's machine."""
+    inherited = {name: value for name, value in os.environ.items() if name != UNCACHED}
+    return {**inherited, **environment}

@@ -81,7 +81,7 @@ def predict(options: argparse.Namespace, out: TextIO) -> None:
     if len(files) > BATCH_SIZE and not out.isatty():  # there the lines show how far it is
         predictions = track(predictions, "classifying", len(files))
     room = BATCH_BYTES // math.prod(ensemble.first.image_shape)
-    tally = Tally(min(SHEET, room) if options.sheet is not None else 0)
+    tally = Tally(min(SHEET, room) if options.sheet is not None else 0, options.invert)
     top = min(options.top, len(ensemble.classes))
     for text in FORMATS[options.format](tally.watch(predictions), ensemble.classes, top):
         out.write(text.encode(out.encoding, "backslashreplace").decode(out.encoding))
@@ -116,8 +116,9 @@ def _introduce(ensemble: Ensemble) -> None:
 class Tally:
     """What is remembered of the predictions that pass by."""
 
-    def __init__(self, sheet: int) -> None:
+    def __init__(self, sheet: int, invert: str) -> None:
         self.sheet = sheet  # pictures on it
+        self.invert = invert
         self.shown: list[Prediction] = []
         self.faults: list[Prediction] = []
         self.done = {"inverted": 0, "fitted": 0}
@@ -135,8 +136,9 @@ class Tally:
 
     def say(self) -> None:
         """Say what was done to the images, and list the files that could not be read."""
+        judged = ", by the border; --invert no: light ink" if self.invert == "auto" else ""
         meaning = {
-            "inverted": "dark ink on a light ground",
+            "inverted": f"dark ink on a light ground{judged}",
             "fitted": "cropped to the ink, scaled and centred",
         }
         for what, count in self.done.items():

@@ -2,15 +2,7 @@
 
 from pathlib import Path
 
-from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
-from omegaconf import DictConfig
-
-from tinylab import runs
 from tinylab.commands.train_help import help_text
-from tinylab.compose import replay, run_hydra, to_config
-from tinylab.config import Config
-from tinylab.console import say
 from tinylab.errors import UserError
 
 
@@ -19,6 +11,10 @@ def main(arguments: list[str]) -> None:
     if "--help" in arguments or "-h" in arguments:
         print(help_text())
         return
+    # Hydra, half of the time of a short answer: not for --help.
+    from tinylab.commands.train_job import job
+    from tinylab.compose import replay, run_hydra
+
     if "--from" in arguments:
         place = arguments.index("--from")
         if place + 1 == len(arguments):
@@ -26,37 +22,3 @@ def main(arguments: list[str]) -> None:
         folder = Path(arguments[place + 1])
         arguments = replay(folder, arguments[:place] + arguments[place + 2 :])
     run_hydra(job, arguments)
-
-
-def job(composed: DictConfig) -> float | None:
-    """One job of Hydra's: train the config, or answer from the result that is there.
-
-    In a sweep that another launcher runs, a failure is recorded, and the next job goes on.
-    """
-    hydra_config = HydraConfig.get() if HydraConfig.initialized() else None
-    config = to_config(composed)
-    if hydra_config is None or hydra_config.mode != RunMode.MULTIRUN:
-        _refuse_sweep(config)
-        return train(config)
-    say(f"\njob {hydra_config.job.num + 1}: {' '.join(hydra_config.overrides.task)}")
-    with runs.failure_recorded(config):
-        return train(config)
-    return None
-
-
-def _refuse_sweep(config: Config) -> None:
-    """One run cannot do what is asked of a sweep. Raises UserError."""
-    sweep = config.sweep
-    if sweep.space or sweep.search != "grid":
-        what = f"over {', '.join(sweep.space)}" if sweep.space else f"sweep.search={sweep.search}"
-        raise UserError(f"{what}: expected -m, which makes many runs: tinylab train -m ...")
-
-
-def train(config: Config) -> float | None:
-    """Train one config, unless it is finished already; returns the validation accuracy."""
-    result = runs.standing_result(config)
-    if result is None:
-        from tinylab import experiment, runtime
-
-        result = experiment.run(config, runtime.command_line())
-    return result["val"]["accuracy"] if result["val"] is not None else None

@@ -3,7 +3,6 @@
 import glob
 import hashlib
 import json
-import math
 import os
 import re
 import zipfile
@@ -16,29 +15,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tinylab import runs
+from tinylab import results, runs
 from tinylab.compare.schema import without_effect
 from tinylab.config import flatten
 
-# Figure of a run -> where it stands in ``result.json``. Accuracies are shares, losses nats, times
-# seconds.
-FIGURES = {
-    "val_accuracy": ("val", "accuracy"),
-    "val_loss": ("val", "loss"),
-    "test_accuracy": ("test", "accuracy"),
-    "test_loss": ("test", "loss"),
-    "seconds": ("seconds", "train"),
-    "parameters": ("num_parameters",),
-}
-# What else is read from a result: numbers above 0, and values of other types.
-SIZES = (("dataset", "num_train"), ("dataset", "num_test"))
-NEEDED: dict[tuple[str, ...], type] = {
-    ("config", "dataset", "name"): str, ("config", "model", "name"): str,
-    ("config", "optim", "name"): str, ("config", "split", "seed"): int,
-    ("config", "split", "fold"): int, ("config", "seed"): int, ("dataset", "name"): str,
-    ("dataset", "classes"): list, ("dataset", "fingerprint"): str, ("split_sha256",): str,
-    ("environment", "code_sha256"): str,
-}  # fmt: skip
 SET_ASIDE = re.compile(r"\.\d{8}-\d{6}(-\d+)?")  # the end of the name that runs.set_aside gives
 RUN_FILES = ("result.json", "config.yaml", "failure.json")
 
@@ -69,8 +49,8 @@ class Run:
         return self.folder.name
 
     def figure(self, name: str) -> float | None:
-        """One of FIGURES; None for a validation figure of a run without validation set."""
-        value = _lookup(self.result, FIGURES[name])
+        """One of ``results.FIGURES``; None for one of validation where no image validates."""
+        value = results.lookup(self.result, results.FIGURES[name])
         return None if value is None else float(value)
 
     @cached_property
@@ -123,10 +103,8 @@ def read(folder: Path) -> Run | Skipped:
     result = runs.read_result(folder)
     if result is None:
         return Skipped(folder, _why_not(folder))
-    for keys in (*NEEDED, *SIZES, *FIGURES.values()):
-        if not _is_right(result, keys):
-            what = f"{'.'.join(keys)} is missing or wrong"
-            return Skipped(folder, f"its result.json is not tinylab's: {what}")
+    if (fault := results.fault(result)) is not None:
+        return Skipped(folder, fault)
     flat = flatten(result["config"])
     return Run(folder, result, {k: v for k, v in flat.items() if k not in without_effect()})
 
@@ -141,26 +119,6 @@ def _why_not(folder: Path) -> str:
     if result is not None or (folder / "config.yaml").exists():
         return "unfinished"
     return "no run" if folder.exists() else "not there"
-
-
-def _is_right(result: dict[str, Any], keys: tuple[str, ...]) -> bool:
-    """Whether a value is there and can be reckoned with; a run may have no validation set."""
-    value = _lookup(result, keys)
-    if keys in NEEDED:
-        return isinstance(value, NEEDED[keys])
-    if keys[0] == "val" and "val" in result and result["val"] is None:
-        return True
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        return False
-    return 0 <= value <= 1 if keys[-1] == "accuracy" else value > 0 or keys not in SIZES
-
-
-def _lookup(result: dict[str, Any], keys: Sequence[str]) -> Any:
-    """A value inside nested objects; None where it is not there."""
-    value: Any = result
-    for key in keys:
-        value = value.get(key) if isinstance(value, dict) else None
-    return value
 
 
 def _places(paths: Sequence[str | Path]) -> Iterator[Path | Skipped]:

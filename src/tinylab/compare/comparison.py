@@ -8,13 +8,14 @@ from functools import cached_property
 from statistics import fmean
 
 from tinylab.compare import statistics, variance
-from tinylab.compare.collect import FIGURES, Run
+from tinylab.compare.collect import Run
 from tinylab.compare.settings import Setting, families, group
 from tinylab.compare.statistics import Summary
 from tinylab.compare.variance import Variance
 from tinylab.compare.verdicts import Verdict, judge
 from tinylab.config import shown
 from tinylab.errors import UserError
+from tinylab.results import FIGURES
 
 FEW = 5  # settings of which every pair can be judged and read
 
@@ -25,7 +26,7 @@ class Row:
 
     name: str
     setting: Setting
-    figures: dict[str, Summary | None]  # by the keys of FIGURES
+    figures: dict[str, Summary | None]  # by the keys of ``results.FIGURES``
 
     @property
     def test(self) -> Summary:

@@ -11,12 +11,13 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from tinylab.compare.collect import FIGURES, Skipped
+from tinylab.compare.collect import Skipped
 from tinylab.compare.comparison import Comparison, Row
 from tinylab.compare.statistics import design
 from tinylab.compare.variance import Variance
 from tinylab.compare.verdicts import Verdict
 from tinylab.config import shown
+from tinylab.results import FIGURES
 
 
 def as_json(comparisons: Sequence[Comparison], skipped: Sequence[Skipped]) -> str:

@@ -7,7 +7,7 @@ Shapes: N images, C channels, height H, width W.
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -15,10 +15,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tinylab.config import AugmentConfig
+from tinylab.runtime import send
 
 
-@dataclass(frozen=True)
-class Draws:
+class Draws(NamedTuple):
     """What happens to each image of an epoch, in the order in which the images come.
 
     matrix: float32 (N, 2, 3), from output to input coordinates, in half sides from the centre.
@@ -40,9 +40,15 @@ class Draws:
     keep: Tensor | None
     patch: Tensor | None
 
+    def rows(self, start: int, end: int) -> "Draws":
+        """The draws of some of the images, which follow one another."""
+        return Draws(*[None if draws is None else draws[start:end] for draws in self])
+
 
 def draw(config: AugmentConfig, count: int, seed: int, device: torch.device) -> Draws:
     """Draw for ``count`` images. Everything is drawn on the CPU, so devices agree."""
+    if config == AugmentConfig(fill=config.fill):
+        return Draws(*[None] * 8)
     generator = torch.Generator().manual_seed(seed)
 
     def uniform(bound: float, *shape: int) -> Tensor:
@@ -63,14 +69,14 @@ def draw(config: AugmentConfig, count: int, seed: int, device: torch.device) -> 
     geometric = any((config.shift, config.rotate, config.scale, config.shear, config.elastic))
     photometric = bool(config.contrast or config.brightness)
     return Draws(
-        matrix=matrix.to(device) if geometric else None,
-        bend=bend.to(device) if config.elastic else None,
-        mirror=mirror.to(device) if config.flip else None,
-        gain=gain.to(device) if photometric else None,
-        shift=shift.to(device) if photometric else None,
-        hole=hole.to(device) if config.cutout else None,
-        keep=keep.to(device) if config.mixup else None,
-        patch=patch.to(device) if config.cutmix else None,
+        matrix=send(matrix, device) if geometric else None,
+        bend=send(bend, device) if config.elastic else None,
+        mirror=send(mirror, device) if config.flip else None,
+        gain=send(gain, device) if photometric else None,
+        shift=send(shift, device) if photometric else None,
+        hole=send(hole, device) if config.cutout else None,
+        keep=send(keep, device) if config.mixup else None,
+        patch=send(patch, device) if config.cutmix else None,
     )
 
 
@@ -100,23 +106,19 @@ def _patch_sides(alpha: float, count: int, seed: int) -> Tensor:
     return torch.from_numpy(areas).sqrt().float().unsqueeze(1)
 
 
-def apply(images: Tensor, draws: Draws, config: AugmentConfig, start: int, end: int) -> Tensor:
-    """Change a batch: pixels 0..255, uint8 or float (N, C, H, W) -> float32 (N, C, H, W).
-
-    ``start`` and ``end`` say which of the epoch's draws belong to the batch.
-    """
+def apply(images: Tensor, draws: Draws, config: AugmentConfig) -> Tensor:
+    """Change N images by N draws: pixels 0..255, uint8 or float (N, C, H, W) -> float32."""
     pixels = images.float()
     if draws.matrix is not None:
-        bend = None if draws.bend is None else draws.bend[start:end]
-        pixels = _warp(pixels, draws.matrix[start:end], bend, config.fill)
+        pixels = _warp(pixels, draws.matrix, draws.bend, config.fill)
     if draws.mirror is not None:
-        pixels = torch.where(draws.mirror[start:end], pixels.flip(3), pixels)
+        pixels = torch.where(draws.mirror, pixels.flip(3), pixels)
     if draws.gain is not None and draws.shift is not None:
         mean = pixels.mean(dim=(1, 2, 3), keepdim=True)
-        pixels = (pixels - mean) * draws.gain[start:end] + (mean + draws.shift[start:end])
+        pixels = (pixels - mean) * draws.gain + (mean + draws.shift)
         pixels = pixels.clamp_(0, 255)
     if draws.hole is not None:
-        pixels = _cut_out(pixels, draws.hole[start:end], config.cutout)
+        pixels = _cut_out(pixels, draws.hole, config.cutout)
     return pixels
 
 
@@ -127,7 +129,9 @@ def _warp(pixels: Tensor, matrix: Tensor, bend: Tensor | None, fill: str) -> Ten
     """
     H, W = pixels.shape[-2:]
     if H != W:  # a rotation in pixels is none in half sides
-        matrix = matrix * matrix.new_tensor([[1, H / W, 1], [W / H, 1, 1]])
+        matrix = matrix.clone()
+        matrix[:, 0, 1] *= H / W
+        matrix[:, 1, 0] *= W / H
     grid_NHW2 = F.affine_grid(matrix, list(pixels.shape), align_corners=False)
     if bend is not None:
         field_N2HW = F.interpolate(bend, (H, W), mode="bicubic", align_corners=True)
@@ -160,9 +164,7 @@ def _square(pixels: Tensor, centre: Tensor, half_side: Tensor | float) -> Tensor
     return inside_y[:, None, :, None] & inside_x[:, None, None, :]
 
 
-def mix(
-    inputs: Tensor, labels: Tensor, num_classes: int, draws: Draws, start: int, end: int
-) -> tuple[Tensor, Tensor]:
+def mix(inputs: Tensor, labels: Tensor, num_classes: int, draws: Draws) -> tuple[Tensor, Tensor]:
     """Mixup and CutMix of each image with its mirror place in the batch, whose order is random.
 
     inputs: float32 (N, C, H, W). labels: int64 (N,). Returns the mixed inputs and the shares of
@@ -171,11 +173,10 @@ def mix(
     partner = inputs.flip(0)
     share_N1 = inputs.new_ones(len(inputs), 1)
     if draws.keep is not None:
-        share_N1 = draws.keep[start:end]
+        share_N1 = draws.keep
         inputs = torch.lerp(partner, inputs, share_N1[:, :, None, None])
     if draws.patch is not None:
-        patch = draws.patch[start:end]
-        inside = _square(inputs, patch[:, :2], patch[:, 2:])
+        inside = _square(inputs, draws.patch[:, :2], draws.patch[:, 2:])
         inputs = torch.where(inside, partner, inputs)
         share_N1 = share_N1 * (1 - inside.to(inputs.dtype).mean(dim=(2, 3)))
     one_hot = F.one_hot(labels, num_classes).to(inputs.dtype)

@@ -1,13 +1,22 @@
-"""Batches on the device: the whole dataset lives there as uint8, a batch is an index away."""
+"""Batches on the device: the whole dataset lives there as uint8, a batch is an index away.
 
+Images that the device has no room for stay in main memory and are streamed (``stream.py``): the
+same batches, to the bit.
+"""
+
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from tinylab.data.arrays import Images
 from tinylab.data.split import Indices
+from tinylab.data.stream import stream
+from tinylab.runtime import send
 
 
 @dataclass(frozen=True)
@@ -26,21 +35,18 @@ class Normalization:
         return {"scale": self.scale.flatten().tolist(), "offset": self.offset.flatten().tolist()}
 
 
-def fit_normalization(images_NCHW: Tensor, kind: str) -> Normalization:
-    """``unit``: to [0, 1]. ``standard``: to mean 0, deviation 1 of the given images a channel.
+def fit_normalization(train: "Batches", kind: str) -> Normalization:
+    """``unit``: to [0, 1]. ``standard``: to mean 0, deviation 1 of the training images a channel.
 
-    images_NCHW: uint8, the training images only: nothing of the test set may leak in.
+    Of the training images only: nothing of the test set may leak in.
     """
-    C = images_NCHW.shape[1]
-    device = images_NCHW.device
+    C, device = train.images.shape[1], train.labels.device
     if kind == "unit":
         scale, offset = torch.full((C,), 1 / 255), torch.zeros(C)
     else:
         # Sums of integers are exact in any order, so every machine gets the same numbers.
         levels = torch.arange(256, dtype=torch.float64)
-        counts = torch.stack(
-            [torch.bincount(images_NCHW[:, c].flatten().cpu(), minlength=256) for c in range(C)]
-        ).double()
+        counts = _count_levels(train).double()
         total = counts.sum(1)
         mean = (counts * levels).sum(1) / total
         variance = (counts * levels.square()).sum(1) / total - mean.square()
@@ -51,6 +57,15 @@ def fit_normalization(images_NCHW: Tensor, kind: str) -> Normalization:
     return Normalization(
         scale.to(device, torch.float32).view(shape), offset.to(device, torch.float32).view(shape)
     )
+
+
+def _count_levels(train: "Batches") -> Tensor:
+    """How often each channel has each of the 256 levels: int64 (C, 256), on the CPU."""
+    counts = torch.zeros(train.images.shape[1], 256, dtype=torch.int64)
+    for images_NCHW, _ in train.in_order(4096):
+        for count, channel in zip(counts, images_NCHW.unbind(1), strict=True):
+            count += torch.bincount(channel.flatten().cpu(), minlength=256)
+    return counts
 
 
 def fit_class_weights(labels: Tensor, num_classes: int, kind: str) -> Tensor | None:
@@ -68,38 +83,82 @@ def fit_class_weights(labels: Tensor, num_classes: int, kind: str) -> Tensor | N
 
 @dataclass(frozen=True)
 class Batches:
-    """One part of a dataset on the device.
+    """One part of a dataset, in batches on the device.
 
-    images: uint8 (N, C, H, W). labels: int64 (N,).
+    images: uint8 (M, C, H, W), of all parts, which share them: there is no copy for each. On the
+    device; in main memory if they are ``streamed``. rows: int64 (N,), on the CPU, which of the
+    images are this part's; None: all. labels: int64 (N,), the part's, on the device.
     """
 
     images: Tensor
     labels: Tensor
+    rows: Tensor | None = None
+    streamed: bool = False
 
     def __len__(self) -> int:
         return len(self.labels)
 
+    def part(self, indices: Indices) -> "Batches":
+        """Some of the images, by their indices."""
+        rows = torch.from_numpy(indices)
+        labels = self.labels[rows.to(self.labels.device)]
+        return Batches(self.images, labels, rows, self.streamed)
+
     def take(self, indices: Tensor) -> tuple[Tensor, Tensor]:
-        """The images and labels at ``indices``, in the same memory format."""
-        if self.images.is_contiguous():
-            return self.images[indices], self.labels[indices]
-        images_NHWC = self.images.permute(0, 2, 3, 1)
-        return images_NHWC[indices].permute(0, 3, 1, 2), self.labels[indices]
+        """The images and labels at ``indices``, int64 on the CPU, in the same memory format."""
+        return next(self.in_turn(indices, [(0, len(indices))]))
+
+    def in_turn(
+        self, order: Tensor, bounds: list[tuple[int, int]]
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """The batches ``order[start:end]`` for each of ``bounds``, which follow one another.
+
+        order: int64, on the CPU. A batch is good until the next is asked for.
+        """
+        device = self.labels.device
+        rows = order if self.rows is None else self.rows[order]
+        labels = self.labels[send(order, device)]
+        is_nhwc = not self.images.is_contiguous()
+        stored = self.images.permute(0, 2, 3, 1) if is_nhwc else self.images
+        if self.streamed:
+            found = stream(stored, rows, bounds, device)
+        else:
+            found = map(stored.__getitem__, _cut(send(rows, device), bounds))
+        for images, part in zip(found, _cut(labels, bounds), strict=True):
+            yield images.permute(0, 3, 1, 2) if is_nhwc else images, part
 
     def in_order(self, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Every image once, in order, the last short batch included."""
-        images, labels = torch.split(self.images, batch_size), torch.split(self.labels, batch_size)
-        yield from zip(images, labels, strict=True)
+        if self.rows is None and not self.streamed:  # as views
+            parts = [torch.split(whole, batch_size) for whole in (self.images, self.labels)]
+            return zip(*parts, strict=True)
+        starts = range(0, len(self), batch_size)
+        bounds = [(start, min(start + batch_size, len(self))) for start in starts]
+        return self.in_turn(torch.arange(len(self)), bounds)
 
 
-def to_device(data: Images, indices: Indices, device: torch.device, channels_last: bool) -> Batches:
-    """Copy the chosen images onto the device, in the memory format the network wants."""
-    images = torch.from_numpy(data.images[indices]).to(device)
+def to_device(
+    data: Images, device: torch.device, channels_last: bool, streamed: bool = False
+) -> Batches:
+    """All images, in the memory format the network wants; copied onto the device, or streamed."""
+    images = _as_tensor(data.images)
+    if not streamed:
+        images = images.to(device)
     if channels_last:
         # One channel is the same memory in both formats, and is left as it is.
         images = images.contiguous(memory_format=torch.channels_last)
-    labels = torch.from_numpy(data.labels[indices]).to(device)
-    return Batches(images, labels)
+    return Batches(images, _as_tensor(data.labels).to(device), streamed=streamed)
+
+
+def _cut(whole: Tensor, bounds: list[tuple[int, int]]) -> Iterator[Tensor]:
+    return (whole[start:end] for start, end in bounds)
+
+
+def _as_tensor(array: NDArray[Any]) -> Tensor:
+    """The same memory, which is only read: arrays from the cache cannot be written to."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The given NumPy array is not writable")
+        return torch.from_numpy(array)
 
 
 def batch_bounds(num_images: int, batch_size: int) -> list[tuple[int, int]]:

@@ -7,7 +7,6 @@ known length before the bytes.
 
 import contextlib
 import hashlib
-import http.client
 import io
 import socket
 import sys
@@ -78,6 +77,8 @@ def _check(file: Path) -> None:
 
 def fetch(config: MnistConfig) -> None:
     """Download the files into their place. Raises UserError where that fails."""
+    import http.client  # and with it ssl and email: 20 ms at every start
+
     root = _root(config)
     raw = root / "MNIST" / "raw"
     say(f"MNIST is not in {raw}: downloading it (11 MB)")

@@ -9,7 +9,6 @@ from tinylab.config import Scene15Config
 from tinylab.console import say
 from tinylab.data import folder
 from tinylab.data.arrays import DataAbsentError, Source
-from tinylab.data.download import fetch_zip
 from tinylab.data.listing import class_folders
 from tinylab.data.places import data_root, user_path
 from tinylab.errors import UserError
@@ -30,6 +29,8 @@ def find(config: Scene15Config) -> Source:
 
 def fetch(config: Scene15Config) -> None:
     """Download the images into the data root. Raises UserError where that fails."""
+    from tinylab.data.download import fetch_zip  # and with it urllib, ssl and email
+
     root = _root(config)
     say(f"15-Scene is not in {root}")
     fetch_zip(config.url, root)

@@ -42,15 +42,25 @@ def _inside(folder: str, seen: set[tuple[int, int]]) -> Iterator[str]:
     """
     try:
         stat = os.stat(folder)
-        names = sorted(os.listdir(folder), key=natural_key)
+        with os.scandir(folder) as found:
+            entries = {entry.name: _is_folder(entry) for entry in found if entry.name[0] != "."}
     except OSError:
         yield folder
         return
     if (stat.st_dev, stat.st_ino) in seen:
         return
     seen.add((stat.st_dev, stat.st_ino))
-    paths = [os.path.join(folder, name) for name in names if not name.startswith(".")]
-    folders = [path for path in paths if os.path.isdir(path)]
-    yield from (p for p in paths if p.lower().endswith(SUFFIXES) and p not in set(folders))
-    for inner in folders:
-        yield from _inside(inner, seen)
+    names = sorted(entries, key=natural_key)
+    for name in names:
+        if not entries[name] and name.lower().endswith(SUFFIXES):
+            yield os.path.join(folder, name)
+    for name in names:
+        if entries[name]:
+            yield from _inside(os.path.join(folder, name), seen)
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    """Whether it is a folder, even of a path too long to be opened, or a link to one."""
+    if entry.is_symlink():
+        return os.path.isdir(entry.path)
+    return entry.is_dir(follow_symlinks=False)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from tinylab.compare.columns import pair
 from tinylab.compare.comparison import Comparison, Row
 from tinylab.compare.verdicts import Verdict, p_text
 
@@ -15,7 +16,7 @@ def answer(comparison: Comparison) -> list[str]:
         return [f"{best.setting.label}: test accuracy {_test(best)}."]
     if comparison.selected is None:
         undecided = f"{len(comparison.rows)} settings, and no validation set to choose one by."
-        return [undecided, *(f"On the test set: {each.words()}." for each in comparison.verdicts)]
+        return [undecided, *_of_pairs(comparison)]
     validation = best.figures["val_accuracy"]
     assert validation is not None
     found = (
@@ -23,6 +24,19 @@ def answer(comparison: Comparison) -> list[str]:
         f"({best.name}), with {validation.mean:.2%}. Its test accuracy is {_test(best)}."
     )
     return [found, f"On the test set {_comparison(comparison)}."]
+
+
+def _of_pairs(comparison: Comparison) -> list[str]:
+    """What the test set says of every two settings; those without difference in one sentence."""
+    pairs = [(pair(comparison, each), each) for each in comparison.verdicts]
+    found = [f"On the test set {each.words(*names)}." for names, each in pairs if each.winner]
+    alike = [" and ".join(names) for names, each in pairs if each.p and not each.winner]
+    if alike:
+        found.append(f"On the test set no difference is shown between {', or '.join(alike)}.")
+    untested = [" and ".join(names) for names, each in pairs if each.p is None]
+    if untested:
+        found.append(f"No test could be made between {', or '.join(untested)}.")
+    return found
 
 
 def _test(row: Row) -> str:

@@ -28,6 +28,7 @@ class Section:
     discipline: str
     leaderboard: Table
     verdicts: Table | None
+    lines: str  # which lines the curves are
     curves: Sequence[Chart]
     each_curve: Sequence[Chart]
     legend: Sequence[Cell]
@@ -86,6 +87,7 @@ def _section(comparison: Comparison, num_left_out: int) -> Section:
         discipline=answer.discipline(comparison, num_left_out),
         leaderboard=tables.leaderboard(comparison),
         verdicts=tables.verdicts(comparison),
+        lines="Training" if comparison.selected is None else "Validation solid, training dashed",
         curves=curves,
         each_curve=each_curve,
         legend=tables.legend(rows),

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from itertools import compress, product
 from typing import Any
 
+from tinylab.compare.columns import pair
 from tinylab.compare.comparison import Comparison, Row
 from tinylab.compare.settings import Setting, varied
 from tinylab.compare.statistics import Outcome
@@ -125,27 +126,28 @@ def short(row: Row) -> str:
 
 
 def verdicts(comparison: Comparison) -> Table | None:
-    """The best setting against each other one; None where there is nothing to compare."""
+    """The verdicts of a comparison; None where there is nothing to compare."""
     if not comparison.verdicts:
         return None
-    first = comparison.name_of(comparison.verdicts[0].first)
     tested = sum(each.p is not None for each in comparison.verdicts)
     rows = []
     for each in comparison.verdicts:
-        other, trial = comparison.name_of(each.second), each.trial
+        names, trial = pair(comparison, each), each.trial
         rows.append(
             [
-                Cell(f"{first} and {other}"),
-                Cell(each.words(first, other)),
+                Cell(" and ".join(names)),
+                Cell(each.words(*names)),
                 number(trial.difference, "{}") if trial.difference is None
                 else Cell(points(trial.difference), trial.difference),
                 _signed_span(trial.outcome),
                 Cell(trial.method),
             ]
         )  # fmt: skip
+    chosen = comparison.selected
+    whose = "Every two settings" if chosen is None else f"{chosen.name} against each other setting"
     family = f"; p is adjusted for {tested} comparisons (Holm), the intervals are not"
     return Table(
-        f"{first} against each other setting, by test accuracy{family if tested > 1 else ''}",
+        f"{whose}, by test accuracy{family if tested > 1 else ''}",
         ["settings", "verdict", "difference in points", "95 % interval", "test"],
         rows,
     )

@@ -109,14 +109,18 @@ def _folder(jobs: list[Job]) -> Path:
 
 
 def _missing(jobs: list[Job]) -> list[Job]:
-    """The jobs whose result is not there or does not stand any more."""
+    """The jobs whose result is not there or does not stand any more, which is said."""
     fingerprints: dict[str, str | None] = {}
-    missing = []
+    missing, reasons = [], []
     for job in jobs:
         result = runs.read_result(job.folder)
-        stands = result is not None and runs.outdated(result, job.config, fingerprints) is None
-        if job.config.fresh or not stands:
+        why = None if result is None else runs.outdated(result, job.config, fingerprints)
+        if job.config.fresh or result is None or why:
             missing.append(job)
+        if why:
+            reasons.append(why)
+    for why in dict.fromkeys(reasons):
+        say(f"{why}; set aside, and run again: {reasons.count(why)} of {len(jobs)}")
     return missing
 
 

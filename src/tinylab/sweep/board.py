@@ -10,7 +10,7 @@ from statistics import fmean, stdev
 from tinylab.compare.collect import Run
 from tinylab.compare.settings import Setting, varied
 from tinylab.runs import read_metrics
-from tinylab.tracking import Point, Row, write_band, write_columns
+from tinylab.tracking import METRICS, Point, Row, write_band, write_columns
 
 BANDS = ("train_loss", "val_loss", "train_accuracy", "val_accuracy")
 
@@ -25,7 +25,8 @@ def write(folder: Path, labels: dict[str, str], settings: Sequence[Setting]) -> 
     runs = [run for setting in settings for run in setting.runs]
     values = [run.values for run in runs]
     taken = {key: [each[key] for each in values if key in each] for key in varied(values)}
-    write_columns(folder, taken)
+    known = [name for name in METRICS if any(run.figure(name) is not None for run in runs)]
+    write_columns(folder, taken, known)
     for run in runs:
         _link(folder / _file_name(labels[run.name]), run.folder)
     for setting in settings:

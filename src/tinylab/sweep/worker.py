@@ -14,7 +14,7 @@ from tinylab import runs
 from tinylab.config import Config
 from tinylab.display import Progress
 from tinylab.errors import Pruned, Stopped
-from tinylab.machine import collect_garbage_seldom
+from tinylab.machine import collect_garbage_seldom, forget_garbage
 
 NEWS_SECONDS = 0.5  # between two words on how far a job is
 
@@ -80,6 +80,7 @@ def main(connection: Connection, slot: int) -> None:
         while True:
             config, command = connection.recv()
             connection.send(End(train(_on_gpu(config, slot), command, connection)))
+    forget_garbage()
 
 
 def train(config: Config, command: str, connection: Connection) -> str:

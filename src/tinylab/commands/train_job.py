@@ -1,0 +1,48 @@
+"""The job of ``tinylab train``: what Hydra calls with a composed config."""
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig
+
+from tinylab.compose import to_config
+from tinylab.config import Config
+from tinylab.console import say
+from tinylab.errors import UserError
+
+
+def job(composed: DictConfig) -> float | None:
+    """One job of Hydra's: train the config, or answer from the result that is there.
+
+    In a sweep that another launcher runs, a failure is recorded, and the next job goes on.
+    """
+    hydra_config = HydraConfig.get() if HydraConfig.initialized() else None
+    config = to_config(composed)
+    if hydra_config is None or hydra_config.mode != RunMode.MULTIRUN:
+        _refuse_sweep(config)
+        return train(config)
+    from tinylab import runs
+
+    say(f"\njob {hydra_config.job.num + 1}: {' '.join(hydra_config.overrides.task)}")
+    with runs.failure_recorded(config):
+        return train(config)
+    return None
+
+
+def _refuse_sweep(config: Config) -> None:
+    """One run cannot do what is asked of a sweep. Raises UserError."""
+    sweep = config.sweep
+    if sweep.space or sweep.search != "grid":
+        what = f"over {', '.join(sweep.space)}" if sweep.space else f"sweep.search={sweep.search}"
+        raise UserError(f"{what}: expected -m, which makes many runs: tinylab train -m ...")
+
+
+def train(config: Config) -> float | None:
+    """Train one config, unless it is finished already; returns the validation accuracy."""
+    from tinylab import runs  # and with it numpy, which a refused override does not wait for
+
+    result = runs.standing_result(config)
+    if result is None:
+        from tinylab import experiment, runtime
+
+        result = experiment.run(config, runtime.command_line())
+    return result["val"]["accuracy"] if result["val"] is not None else None
