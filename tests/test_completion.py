@@ -35,7 +35,7 @@ from tinylab.groups import choices, groups
         ("tinylab train model=x", []),
         ("tinylab train model.hi", ["model.hidden="]),
         ("tinylab train optim.nesterov=", ["optim.nesterov=false", "optim.nesterov=true"]),
-        ("tinylab train optim.lr=", ["optim.lr=0.001", "optim.lr=0.1"]),
+        ("tinylab train optim.lr=", ["optim.lr=0.001", "optim.lr=0.02", "optim.lr=0.1"]),
         ("tinylab train dataset.root=", []),  # files, by the shell
         ("tinylab train experiment=mnist_bas", ["experiment=mnist_baseline"]),
         ("tinylab train --fr", ["--from"]),
@@ -69,7 +69,8 @@ def test_a_chosen_option_narrows_its_keys() -> None:
     every, sgd = answers("tinylab train optim."), answers("tinylab train optim=sgd optim.")
     assert "optim.momentum=" in sgd
     assert "optim.beta1=" not in sgd
-    assert set(sgd) | {"optim.beta1=", "optim.beta2=", "optim.eps="} == set(every)
+    others = {f"optim.{key}=" for key in ("beta1", "beta2", "eps", "rest_lr")}
+    assert set(sgd) | others == set(every)
 
 
 @pytest.mark.parametrize("command", sorted(COMMANDS.keys() - {"train"}))
