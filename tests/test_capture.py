@@ -255,8 +255,10 @@ class FakeCuda:
     @contextlib.contextmanager
     def block(self, name: str) -> Iterator[None]:
         self.said.append(name)
-        yield
-        self.said.append(f"end of {name}")
+        try:
+            yield
+        finally:
+            self.said.append(f"end of {name}")
 
 
 def test_a_step_is_warmed_up_beside_and_recorded_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -291,6 +293,7 @@ def test_a_step_that_fails_is_refused_or_fails(
         capture.record(step)
     assert "\n" not in str(raised.value)
     assert fake.said.count("error") == fake.said.count("default") == 1
+    assert fake.said.index("end of stream") < len(fake.said) - 1 - fake.said[::-1].index("wait")
 
 
 @pytest.mark.parametrize("channels_last", [True, False])

@@ -97,10 +97,12 @@ def record(step: Callable[[], None]) -> Callable[[], None]:
     """
     stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
     stream.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(stream):
-        step()
-        _refuse_waiting(step, WARM_UP - 1)
-    torch.cuda.current_stream().wait_stream(stream)
+    try:
+        with torch.cuda.stream(stream):
+            step()
+            _refuse_waiting(step, WARM_UP - 1)
+    finally:  # a refused step, too, has kernels on their way, whose work is to be undone
+        torch.cuda.current_stream().wait_stream(stream)
     graph = torch.cuda.CUDAGraph()
     try:
         with torch.cuda.graph(graph, stream=stream):
