@@ -1,5 +1,6 @@
 """Seconds of an epoch of MNIST at batch 512 on a CUDA card, its step recorded or not, with bfloat16
-or not, in turn; the median of the epochs after the first, with the card's name.
+or not, in turn; the median of the epochs after the first, with the card's name. And the seconds of
+all kernels of an epoch, by PyTorch's profiler.
 
     TINYLAB_DATA=... python tests/benchmarks/cuda_epoch.py --epochs 6 [OVERRIDE ...]
 """
@@ -8,9 +9,10 @@ import argparse
 import functools
 import statistics
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import torch
+from torch.profiler import ProfilerActivity, profile
 
 from tinylab import runtime, train
 from tinylab.compose import run_hydra, to_config
@@ -30,15 +32,26 @@ def launched(training: train.Training, recipe: train.Recipe) -> Any:
     return functools.partial(train.train_step, training, recipe)
 
 
-def seconds_of(config: Config, full_step: Any) -> float:
-    """The median epoch of one training."""
+def epochs_of(config: Config, full_step: Any) -> Callable[[], float]:
+    """A training whose next epoch is trained when it is called; it gives the seconds."""
     prepared = prepare(config)
-    training = train.start(prepared.model, prepared.recipe)
-    train._full_step = full_step
-    quiet: Any = Silence()
-    parts = prepared.parts
-    train.fit(training, parts["train"], None, prepared.recipe, quiet, quiet, quiet, lambda: None)
-    return statistics.median(row["seconds"] for row in training.history[1:])
+    recipe, images = prepared.recipe, prepared.parts["train"]
+    training = train.start(prepared.model, recipe)
+    step, quiet = full_step(training, recipe), cast("Any", Silence())
+
+    def epoch() -> float:
+        train.train_epoch(training, images, recipe, step, quiet, quiet, lambda: None)
+        return float(train._close_epoch(training, len(images), recipe, None)["seconds"])
+
+    return epoch
+
+
+def kernel_seconds(epoch: Callable[[], float]) -> float:
+    """The sum over all that the card does in an epoch."""
+    with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as profiled:
+        epoch()
+    on_card = [e for e in profiled.events() if e.device_type == torch.autograd.DeviceType.CUDA]
+    return sum(event.self_device_time_total for event in on_card) / 1e6
 
 
 def main() -> None:
@@ -49,17 +62,19 @@ def main() -> None:
     if not torch.cuda.is_available():
         raise SystemExit("needs a CUDA device")
     print(runtime.device_name(torch.device("cuda:0")), "torch", torch.__version__)
-    recorded = train._full_step
     for precision in ("float32", "bfloat16"):
         overrides = [
             "dataset=mnist", "device=cuda:0", "train.batch_size=512",
-            f"train.epochs={arguments.epochs}", f"train.precision={precision}",
+            f"train.epochs={arguments.epochs + 1}", f"train.precision={precision}",
             *arguments.overrides,
         ]  # fmt: skip
         configs: list[Config] = []
         run_hydra(lambda composed: configs.append(to_config(composed)), overrides)  # noqa: B023
-        for name, full_step in (("recorded", recorded), ("launched one by one", launched)):
-            print(f"{precision:9} {name:20} {seconds_of(configs[0], full_step):.3f} s", flush=True)
+        for name, full_step in (("recorded", train._full_step), ("launched one by one", launched)):
+            epoch = epochs_of(configs[0], full_step)
+            seconds = statistics.median([epoch() for _ in range(arguments.epochs)][1:])
+            kernels = kernel_seconds(epoch)
+            print(f"{precision:9} {name:20} {seconds:.3f} s, kernels {kernels:.3f} s", flush=True)
 
 
 if __name__ == "__main__":
