@@ -161,10 +161,10 @@ def _git_state() -> tuple[str | None, bool | None]:
         return None, None
 
 
-def command_line() -> str:
+def command_line(command: str = "train") -> str:
     """The command as it was typed, fit to be pasted into a shell."""
     import shlex
 
     typed = sys.argv[1:]
-    command = [] if typed[:1] == ["train"] else ["train"]  # Hydra's own entry is not given it
-    return shlex.join(["tinylab", *command, *typed])
+    words = [] if typed[:1] == [command] else [command]  # Hydra's own entry is not given it
+    return shlex.join(["tinylab", *words, *typed])

@@ -44,7 +44,7 @@ def main(arguments: list[str]) -> None:
     whole = Figures(scope.labels, shares.mean(axis=0), ensemble.classes)
     report.show(ensemble, members, whole, scope, config.dataset.name)
     folder = report.folder_of(ensemble, config, scope)
-    report.write(folder, ensemble, config, members, whole, scope, command_line())
+    report.write(folder, ensemble, config, members, whole, scope, command_line("evaluate"))
 
 
 def _parser() -> Parser:
