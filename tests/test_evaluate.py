@@ -34,6 +34,14 @@ def evaluate(outputs: Path, *arguments: object) -> tuple[dict[str, Any], dict[st
         return json.loads((folder / "evaluation.json").read_text()), dict(arrays)
 
 
+def test_the_command_is_noted_as_it_was_typed(
+    digits_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.argv", ["tinylab", "evaluate", "a run", f"outputs={tmp_path}"])
+    found, _ = evaluate(tmp_path, digits_run)
+    assert found["command"] == f"tinylab evaluate 'a run' outputs={tmp_path}"
+
+
 def contents(folder: Path) -> dict[str, str]:
     """Path -> hash of all files below a folder."""
     files = [path for path in folder.rglob("*") if path.is_file()]
