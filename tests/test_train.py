@@ -3,6 +3,8 @@
 import copy
 import dataclasses
 import math
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -111,6 +113,38 @@ def test_test_time_augmentation_is_the_mean_of_the_views(tta: str) -> None:
     np.testing.assert_allclose(found.probabilities, mean.softmax(1).numpy(), atol=1e-5)
     assert found.score.loss == pytest.approx(float(F.cross_entropy(mean, batches.labels)), rel=1e-5)
     assert found.score.loss != evaluate(model, batches, LAB.recipe()).score.loss
+
+
+# 240 batches, each with 22 MB of activations and 0.1 MB of outputs.
+MANY_BATCHES = """
+import resource
+import torch
+from tinylab import models, runtime, train
+from tinylab.config import AdamConfig, AugmentConfig, BaselineConfig, TrainConfig
+from tinylab.data.batches import Batches, fit_normalization
+
+N, num_classes = 60_000, 100
+runtime.keep_freed_memory()
+torch.set_num_threads(1)
+images = torch.zeros(N, 1, 28, 28, dtype=torch.uint8)
+whole = Batches(images, torch.zeros(N, dtype=torch.int64)).part(torch.arange(N).numpy())
+recipe = train.Recipe(
+    TrainConfig(), AdamConfig(), AugmentConfig(), 0, num_classes,
+    fit_normalization(whole, "unit"), torch.device("cpu"),
+)
+small = BaselineConfig(hidden=8, kernel_size=1)
+model = models.build(small, (1, 28, 28), num_classes)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+train.evaluate(model, whole, recipe)
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="counts memory as Linux does")
+def test_evaluation_takes_no_more_memory_for_more_batches() -> None:
+    done = subprocess.run([sys.executable, "-c", MANY_BATCHES], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout) < 400  # MB; 150 of them are all outputs, and what is made of them
 
 
 def test_outputs_that_are_not_finite_are_refused() -> None:

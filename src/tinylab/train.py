@@ -171,11 +171,15 @@ def evaluate(model: nn.Module, batches: Batches, recipe: Recipe, tta: str = "non
     """
     was_training = model.training
     model.eval()
-    logits_parts: list[Tensor] = []
+    # Room for all is made first: a small result kept from each batch lies between the activations
+    # that are given back, and the next ones fit no more: 22 GB instead of 1.6 for 864,000 images.
+    outputs = torch.empty(len(batches), recipe.num_classes, device=recipe.device)
+    done = 0
     for images, _ in batches.in_order(recipe.train.eval_batch_size):
-        logits_parts.append(mean_logits(model, images, recipe, tta))
+        outputs[done : done + len(images)] = mean_logits(model, images, recipe, tta)
+        done += len(images)
     model.train(was_training)
-    logits = torch.cat(logits_parts).cpu().double()  # (N, num_classes)
+    logits = outputs.cpu().double()  # (N, num_classes)
     if not logits.isfinite().all():
         raise UserError(
             "the network's outputs are not finite numbers\n"

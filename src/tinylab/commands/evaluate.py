@@ -101,6 +101,12 @@ def _as_trained(trained: Trained, dataset: str) -> list[str]:
 def _probabilities(ensemble: Ensemble, images: NDArray[np.uint8]) -> NDArray[np.float64]:
     """Each member's, (members, N, num_classes), a batch at a time."""
     size = ensemble.first.config.train.eval_batch_size
-    batches = [images[start : start + size] for start in range(0, len(images), size)]
-    shown = track(batches, "evaluating batches", len(batches)) if len(batches) > FEW else batches
-    return np.concatenate([ensemble.probabilities(batch) for batch in shown], axis=1)
+    starts = range(0, len(images), size)
+    shown = track(starts, "evaluating batches", len(starts)) if len(starts) > FEW else starts
+    # Room for all first, as in ``train.evaluate``, for the same reason.
+    shape = (len(ensemble.members), len(images), len(ensemble.classes))
+    probabilities = np.empty(shape, np.float64)
+    for start in shown:
+        found = ensemble.probabilities(images[start : start + size])
+        probabilities[:, start : start + size] = found
+    return probabilities
