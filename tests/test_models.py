@@ -1,7 +1,9 @@
 """Networks: shapes, sizes, initial weights, memory formats, and images that do not fit."""
 
 import io
+import itertools
 import math
+import shutil
 from typing import Any
 
 import pytest
@@ -20,6 +22,7 @@ from tinylab.config import (
     TorchvisionConfig,
 )
 from tinylab.errors import UserError
+from tinylab.models import layers
 from tinylab.models.layers import DenseOverMap
 from tinylab.models.torchvision import build as build_torchvision
 from training_kit import one_thread  # noqa: F401 (a fixture)
@@ -195,8 +198,8 @@ def test_a_kernel_as_large_as_the_image_is_refused(kernel_size: int, most: int) 
 @given(st.integers(1, 5), st.integers(1, 4), st.integers(1, 4), st.integers(1, 4))
 def test_dense_over_map_is_flatten_and_linear(N: int, C: int, H: int, W: int) -> None:
     layer, maps = DenseOverMap((C, H, W), 6), images_of((C, H, W), N)
-    for memory_format in FORMATS:
-        in_format(layer, memory_format)
+    for memory_format, training in itertools.product(FORMATS, (True, False)):
+        in_format(layer, memory_format).train(training)
         results = []
         for function in (
             layer,
@@ -211,16 +214,47 @@ def test_dense_over_map_is_flatten_and_linear(N: int, C: int, H: int, W: int) ->
         torch.testing.assert_close(*results)
 
 
-def test_dense_over_map_copies_no_map_in_channels_last(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_dense_over_map_takes_a_gradient_that_is_one_value_expanded() -> None:
+    layer, maps = DenseOverMap((3, 4, 5), 6), images_of((3, 4, 5))
+    layer(maps).sum().backward()
+    torch.testing.assert_close(layer.weight.grad, maps.sum(0).expand(6, -1, -1, -1))
+
+
+def test_dense_over_map_keeps_to_the_types_of_autocast() -> None:
+    with torch.autocast("cpu", torch.bfloat16):
+        assert DenseOverMap((3, 4, 5), 6)(images_of((3, 4, 5))).dtype == torch.bfloat16
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+@pytest.mark.filterwarnings("ignore")  # of torch.compile's own parts
+def test_dense_over_map_can_be_compiled() -> None:
+    layer, maps = DenseOverMap((3, 4, 5), 6), images_of((3, 4, 5))
+    gradients = []
+    for function in (layer, torch.compile(layer)):
+        layer.zero_grad()
+        function(maps).square().sum().backward()
+        gradients.append(layer.weight.grad.clone())
+    torch.testing.assert_close(*gradients)
+
+
+@pytest.mark.parametrize(
+    ("training", "owner", "name"), [(True, layers.Products, "apply"), (False, F, "linear")]
+)
+def test_dense_over_map_copies_no_map_in_channels_last(
+    monkeypatch: pytest.MonkeyPatch, training: bool, owner: Any, name: str
+) -> None:
+    if training and not layers.HAS_ONEDNN:
+        pytest.skip("this processor's products are torch's own")
     seen: list[int] = []
-    linear = F.linear
+    product = getattr(owner, name)
 
     def spy(*tensors: Tensor) -> Tensor:
         seen.extend(tensor.data_ptr() for tensor in tensors)
-        return linear(*tensors)
+        output: Tensor = product(*tensors)
+        return output
 
-    monkeypatch.setattr(F, "linear", spy)
-    layer = in_format(DenseOverMap((3, 4, 5), 6), torch.channels_last)
+    monkeypatch.setattr(owner, name, spy)
+    layer = in_format(DenseOverMap((3, 4, 5), 6), torch.channels_last).train(training)
     maps = images_of((3, 4, 5)).contiguous(memory_format=torch.channels_last)
     layer(maps)
     assert seen == [tensor.data_ptr() for tensor in (maps, layer.weight, layer.bias)]

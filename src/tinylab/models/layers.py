@@ -1,10 +1,13 @@
 """Layers that PyTorch lacks."""
 
 import math
+import platform
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 
 class DenseOverMap(nn.Module):
@@ -27,4 +30,53 @@ class DenseOverMap(nn.Module):
         weight: Tensor = self.weight
         if map_NCHW.is_contiguous(memory_format=torch.channels_last):
             map_NCHW, weight = map_NCHW.permute(0, 2, 3, 1), weight.permute(0, 2, 3, 1)
-        return F.linear(map_NCHW.flatten(1), weight.flatten(1), self.bias)  # (N, out)
+        tensors = (map_NCHW.flatten(1), weight.flatten(1), self.bias)
+        product = Products.apply if self.training and _suits_onednn(*tensors) else F.linear
+        output: Tensor = product(*tensors)  # (N, out)
+        return output
+
+
+# On other processors than these it was not measured.
+HAS_ONEDNN = (
+    torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+    and platform.machine() in ("x86_64", "AMD64")
+)
+
+
+def _suits_onednn(*tensors: Tensor) -> bool:
+    """Whether ``Products`` may do what ``F.linear`` does.
+
+    Not for the compiler, which takes oneDNN's product with constant weights alone, and not for
+    autocast, which has types of its own.
+    """
+    if torch.compiler.is_compiling() or torch.is_autocast_enabled("cpu"):
+        return False
+    return HAS_ONEDNN and all(t.dtype == torch.float32 and t.device.type == "cpu" for t in tensors)
+
+
+class Products(torch.autograd.Function):
+    """``F.linear`` of float32 (N, in), (out, in) and (out,), its three products by oneDNN.
+
+    torch asks MKL for them, which is slow where two of the sides are as short as a batch: forward
+    and backward of the baseline CNN's dense layer take 1.0 to 1.8 ms with it and 0.83 ms with
+    oneDNN (two cores of an AMD EPYC, batch 32), and 17.7 and 10.9 ms in batches of 512.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, inputs: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        ctx.save_for_backward(inputs, weight)
+        return _product(inputs, weight, bias)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        inputs, weight = ctx.saved_tensors
+        grad = grad.contiguous()  # (N, out)
+        return _product(grad, weight.T), _product(grad.T, inputs.T), grad.sum(0)
+
+
+def _product(a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor:
+    """``a @ b.T + bias``."""
+    product: Tensor = torch.ops.mkldnn._linear_pointwise(a, b, bias, "none", [], "")
+    return product
