@@ -123,7 +123,9 @@ class Batches:
         if self.streamed:
             found = stream(stored, rows, bounds, device)
         else:
-            found = map(stored.__getitem__, _cut(send(rows, device), bounds))
+            # Indexing by [] goes byte by byte: 13 instead of 3 us for 32 of MNIST's, 127 instead
+            # of 8 for 512, on two cores.
+            found = (stored.index_select(0, part) for part in _cut(send(rows, device), bounds))
         for images, part in zip(found, _cut(labels, bounds), strict=True):
             yield images.permute(0, 3, 1, 2) if is_nhwc else images, part
 
