@@ -1,10 +1,10 @@
 """Networks: shapes, sizes, initial weights, memory formats, and images that do not fit."""
 
 import io
-import itertools
 import math
 import shutil
 from typing import Any
+from unittest import mock
 
 import pytest
 import torch
@@ -194,12 +194,19 @@ def test_a_kernel_as_large_as_the_image_is_refused(kernel_size: int, most: int) 
 
 # ---------------------------------------------------------------- DenseOverMap
 
+needs_onednn = pytest.mark.skipif(
+    not hasattr(torch.ops.mkldnn, "_linear_pointwise"), reason="torch was built without oneDNN"
+)
+# Whatever processor runs the tests.
+on_amd = mock.patch.object(layers, "PREFERS_ONEDNN", True)
 
+
+@pytest.mark.parametrize("onednn", [False, pytest.param(True, marks=needs_onednn)])
 @given(st.integers(1, 5), st.integers(1, 4), st.integers(1, 4), st.integers(1, 4))
-def test_dense_over_map_is_flatten_and_linear(N: int, C: int, H: int, W: int) -> None:
+def test_dense_over_map_is_flatten_and_linear(onednn: bool, N: int, C: int, H: int, W: int) -> None:
     layer, maps = DenseOverMap((C, H, W), 6), images_of((C, H, W), N)
-    for memory_format, training in itertools.product(FORMATS, (True, False)):
-        in_format(layer, memory_format).train(training)
+    for memory_format in FORMATS:
+        in_format(layer, memory_format)
         results = []
         for function in (
             layer,
@@ -207,19 +214,24 @@ def test_dense_over_map_is_flatten_and_linear(N: int, C: int, H: int, W: int) ->
         ):
             layer.zero_grad()
             inputs = maps.clone(memory_format=memory_format).requires_grad_()
-            output = function(inputs)
+            with mock.patch.object(layers, "PREFERS_ONEDNN", onednn):
+                output = function(inputs)
             output.sin().sum().backward()
             assert layer.weight.grad is not None
             results.append([output, inputs.grad, layer.weight.grad, layer.bias.grad])
         torch.testing.assert_close(*results)
 
 
+@needs_onednn
+@on_amd
 def test_dense_over_map_takes_a_gradient_that_is_one_value_expanded() -> None:
     layer, maps = DenseOverMap((3, 4, 5), 6), images_of((3, 4, 5))
     layer(maps).sum().backward()
     torch.testing.assert_close(layer.weight.grad, maps.sum(0).expand(6, -1, -1, -1))
 
 
+@needs_onednn
+@on_amd
 def test_dense_over_map_keeps_to_the_types_of_autocast() -> None:
     with torch.autocast("cpu", torch.bfloat16):
         assert DenseOverMap((3, 4, 5), 6)(images_of((3, 4, 5))).dtype == torch.bfloat16
@@ -227,6 +239,8 @@ def test_dense_over_map_keeps_to_the_types_of_autocast() -> None:
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
 @pytest.mark.filterwarnings("ignore")  # of torch.compile's own parts
+@needs_onednn
+@on_amd
 def test_dense_over_map_can_be_compiled() -> None:
     layer, maps = DenseOverMap((3, 4, 5), 6), images_of((3, 4, 5))
     gradients = []
@@ -238,13 +252,16 @@ def test_dense_over_map_can_be_compiled() -> None:
 
 
 @pytest.mark.parametrize(
-    ("training", "owner", "name"), [(True, layers.Products, "apply"), (False, F, "linear")]
+    ("training", "owner", "name"),
+    [
+        pytest.param(True, layers.Products, "apply", marks=needs_onednn),
+        (False, F, "linear"),
+    ],
 )
+@on_amd
 def test_dense_over_map_copies_no_map_in_channels_last(
     monkeypatch: pytest.MonkeyPatch, training: bool, owner: Any, name: str
 ) -> None:
-    if training and not layers.HAS_ONEDNN:
-        pytest.skip("this processor's products are torch's own")
     seen: list[int] = []
     product = getattr(owner, name)
 

@@ -19,7 +19,7 @@ from tinylab import train
 from tinylab.compose import run_hydra, to_config
 from tinylab.data.batches import Batches, batch_bounds
 from tinylab.experiment import Prepared, prepare
-from tinylab.models.layers import HAS_ONEDNN
+from tinylab.models.layers import PREFERS_ONEDNN
 
 WARM_UP, STEPS = 10, 200
 SIDE = 2048  # of the large matrices
@@ -32,7 +32,7 @@ def product_flops(
     return 2 * a_shape[0] * a_shape[1] * b_shape[0]
 
 
-COUNTED = {torch.ops.mkldnn._linear_pointwise: product_flops} if HAS_ONEDNN else {}
+COUNTED = {torch.ops.mkldnn._linear_pointwise: product_flops} if PREFERS_ONEDNN else {}
 
 
 def seconds_of(work: Callable[[], object], repeats: int) -> float:
