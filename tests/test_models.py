@@ -267,8 +267,7 @@ def test_dense_over_map_copies_no_map_in_channels_last(
 
     def spy(*tensors: Tensor) -> Tensor:
         seen.extend(tensor.data_ptr() for tensor in tensors)
-        output: Tensor = product(*tensors)
-        return output
+        return product(*tensors)
 
     monkeypatch.setattr(owner, name, spy)
     layer = in_format(DenseOverMap((3, 4, 5), 6), torch.channels_last).train(training)

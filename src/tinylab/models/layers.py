@@ -32,6 +32,7 @@ class DenseOverMap(nn.Module):
         if map_NCHW.is_contiguous(memory_format=torch.channels_last):
             map_NCHW, weight = map_NCHW.permute(0, 2, 3, 1), weight.permute(0, 2, 3, 1)
         tensors = (map_NCHW.flatten(1), weight.flatten(1), self.bias)
+        # Exported networks, which are in evaluation mode, need operators that are known elsewhere.
         product = Products.apply if self.training and _suits_onednn(*tensors) else F.linear
         output: Tensor = product(*tensors)  # (N, out)
         return output
@@ -52,10 +53,12 @@ def _suits_onednn(*tensors: Tensor) -> bool:
     Not for the compiler, which takes oneDNN's product with constant weights alone, and not for
     autocast, which has types of its own.
     """
-    if torch.compiler.is_compiling() or torch.is_autocast_enabled("cpu"):
-        return False
-    on_cpu = all(t.dtype == torch.float32 and t.device.type == "cpu" for t in tensors)
-    return PREFERS_ONEDNN and on_cpu
+    return (
+        PREFERS_ONEDNN
+        and not torch.compiler.is_compiling()
+        and not torch.is_autocast_enabled("cpu")
+        and all(t.dtype == torch.float32 and t.device.type == "cpu" for t in tensors)
+    )
 
 
 class Products(torch.autograd.Function):
