@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from tinylab.config import (
+from tinylab.config.schema import (
     AdamConfig,
     BaselineConfig,
     Config,

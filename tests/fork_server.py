@@ -12,7 +12,9 @@ import os
 import resource
 import sys
 
-from tinylab import cli, experiment, train  # noqa: F401 (imported before the forks)
+from tinylab import cli
+from tinylab.experiment import run as experiment  # noqa: F401 (imported before the forks)
+from tinylab.training import loop as train  # noqa: F401
 
 
 def serve() -> None:

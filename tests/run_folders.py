@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from tinylab.config import AdamConfig, Config, DigitsConfig, MlpConfig, run_id
+from tinylab.config.schema import AdamConfig, Config, DigitsConfig, MlpConfig, run_id
 
 
 def config(**values: Any) -> Config:

@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 import yaml
 
-from tinylab import cli, compose, runs
-from tinylab.groups import choices, groups
+from tinylab import cli
+from tinylab.config import compose
+from tinylab.config.groups import choices, groups
+from tinylab.store import folder as runs
 
 TINY = ["train.epochs=2", "train.batch_size=128"]
 
@@ -126,7 +128,7 @@ def test_changed_code_is_noticed_and_the_old_run_kept(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert cli.run(["train", *TINY]) == 0
-    monkeypatch.setattr("tinylab.runs.code_sha256", lambda: "another")
+    monkeypatch.setattr("tinylab.store.folder.code_sha256", lambda: "another")
     capsys.readouterr()
     assert cli.run(["train", *TINY]) == 0
     assert "code has changed since; the old folder is kept as" in capsys.readouterr().out

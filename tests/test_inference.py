@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 import torch
 
-from tinylab import checkpoint, cli, data
-from tinylab.compose import replay, restore, run_hydra, to_config
-from tinylab.config import Config, DigitsConfig, SplitConfig
+from tinylab import cli, data
+from tinylab.config.compose import replay, restore, run_hydra, to_config
+from tinylab.config.schema import Config, DigitsConfig, SplitConfig
 from tinylab.errors import UserError
 from tinylab.inference import Ensemble, is_run, load_ensemble, the_run
+from tinylab.training import checkpoint
 
 TINY = ["train.epochs=1", "train.batch_size=256"]
 

@@ -4,9 +4,9 @@ import dataclasses
 import re
 from pathlib import Path
 
-from tinylab import compose
 from tinylab.cli import COMMANDS
-from tinylab.config import Config, shown
+from tinylab.config import compose
+from tinylab.config.schema import Config, shown
 
 README = Path(__file__).parents[1] / "README.md"
 

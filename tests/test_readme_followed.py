@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
-from tinylab import runs
+from tinylab.store import folder as runs
 
 README = Path(__file__).parents[1] / "README.md"
 ELSEWHERE = ("python3 -m venv", "hydra/launcher=", "benchmarks")  # CI's first step; a cluster

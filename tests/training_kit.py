@@ -12,9 +12,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tinylab import models, train
-from tinylab.checkpoint import Checkpoints
-from tinylab.config import (
+from tinylab import models
+from tinylab.config.schema import (
     AdamConfig,
     AugmentConfig,
     BaselineConfig,
@@ -24,9 +23,11 @@ from tinylab.config import (
 )
 from tinylab.data.arrays import Images
 from tinylab.data.batches import Batches, fit_class_weights, fit_normalization, to_device
-from tinylab.display import Display, Progress
-from tinylab.tracking import NullTracker
-from tinylab.train import Recipe, Training
+from tinylab.training import loop as train
+from tinylab.training.checkpoint import Checkpoints
+from tinylab.training.loop import Recipe, Training
+from tinylab.ui.display import Display, Progress
+from tinylab.ui.tensorboard import NullTracker
 
 CPU = torch.device("cpu")
 NUM_CLASSES = 3

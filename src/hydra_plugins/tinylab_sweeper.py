@@ -27,6 +27,6 @@ class TinylabSweeper(Sweeper):
 
     def sweep(self, arguments: list[str]) -> Any:
         """Check every job, run what is missing, show the table."""
-        from tinylab.sweep import run
+        from tinylab.sweeps import run
 
         return run(arguments, self._loader, self._master, self._launcher)

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 from tinylab import __version__
 from tinylab.commands import COMMANDS
-from tinylab.config import did_you_mean
+from tinylab.config.schema import did_you_mean
 from tinylab.errors import Stopped, UserError
-from tinylab.machine import collect_garbage_seldom, forget_garbage
+from tinylab.system.machine import collect_garbage_seldom, forget_garbage
 
 EXAMPLES = """\
   tinylab train                          train on digits: offline, in seconds

@@ -16,15 +16,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from tinylab import checkpoint, models, runs, runtime
-from tinylab.checkpoint import CheckpointError, weights_sha256
-from tinylab.compare.collect import Run, Skipped, collect, read
-from tinylab.compose import restore
-from tinylab.config import Config, ModelConfig, TorchvisionConfig
-from tinylab.console import say
+from tinylab import models
+from tinylab.config.compose import restore
+from tinylab.config.schema import Config, ModelConfig, TorchvisionConfig
 from tinylab.data.batches import Normalization
 from tinylab.errors import UserError
-from tinylab.train import Recipe, mean_logits
+from tinylab.store import folder as runs
+from tinylab.store.collect import Run, Skipped, collect, read
+from tinylab.system import runtime
+from tinylab.training import checkpoint
+from tinylab.training.checkpoint import CheckpointError, weights_sha256
+from tinylab.training.loop import Recipe, mean_logits
+from tinylab.ui.console import say
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,11 @@ from typing import Any, cast
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from tinylab import runtime, train
-from tinylab.compose import run_hydra, to_config
-from tinylab.config import Config
-from tinylab.prepare import prepare
+from tinylab.config.compose import run_hydra, to_config
+from tinylab.config.schema import Config
+from tinylab.experiment.prepare import prepare
+from tinylab.system import runtime
+from tinylab.training import loop as train
 
 
 class Silence:

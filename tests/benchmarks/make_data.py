@@ -13,8 +13,8 @@ import numpy as np
 
 from repeated import repeat_mnist
 from tinylab import data
-from tinylab.compose import run_hydra, to_config
-from tinylab.config import Config
+from tinylab.config.compose import run_hydra, to_config
+from tinylab.config.schema import Config
 
 
 def save(config: Config, path: Path) -> None:

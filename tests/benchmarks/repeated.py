@@ -12,7 +12,7 @@ from functools import partial
 import numpy as np
 
 from tinylab import cli, data
-from tinylab.config import MnistConfig
+from tinylab.config.schema import MnistConfig
 from tinylab.data import mnist
 from tinylab.data.arrays import Images, Source
 

@@ -6,15 +6,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tinylab.commands.parser import Parser
-from tinylab.compare import formats, show
-from tinylab.compare.collect import Skipped, collect
-from tinylab.compare.comparison import Comparison, compare
-from tinylab.compare.differences import differences
-from tinylab.compare.settings import METRICS
-from tinylab.compare.tables import as_markdown, on_screen
-from tinylab.compare.verdicts import TESTS
-from tinylab.console import say
+from tinylab.comparison import formats, show
+from tinylab.comparison.comparison import Comparison, compare
+from tinylab.comparison.differences import differences
+from tinylab.comparison.settings import METRICS
+from tinylab.comparison.verdicts import TESTS
 from tinylab.errors import UserError
+from tinylab.store.collect import Skipped, collect
+from tinylab.ui.console import say
+from tinylab.ui.tables import as_markdown, on_screen
 
 FORMATS = ("table", "markdown", "csv", "json")
 EXAMPLES = """\

@@ -12,10 +12,10 @@ from pathlib import Path
 
 from tinylab.commands import COMMANDS
 from tinylab.commands.parser import Parser
-from tinylab.compare.schema import defaults
-from tinylab.config import shown
-from tinylab.console import say
-from tinylab.groups import choices, groups
+from tinylab.config.groups import choices, groups
+from tinylab.config.keys import defaults
+from tinylab.config.schema import shown
+from tinylab.ui.console import say
 
 BASH = """\
 _tinylab() {

@@ -18,9 +18,9 @@ from functools import partial
 from pathlib import Path
 
 from tinylab.commands.parser import Parser
-from tinylab.config import DatasetConfig, DigitsConfig, MnistConfig, Scene15Config
-from tinylab.console import in_bytes, say
+from tinylab.config.schema import DatasetConfig, DigitsConfig, MnistConfig, Scene15Config
 from tinylab.errors import UserError
+from tinylab.ui.console import in_bytes, say
 
 FREE_BYTES = 10**9  # less on a disk is worth a word
 # Distribution -> module, where the names differ by more than capitals.
@@ -127,7 +127,7 @@ def library(requirement: str) -> Findings:
     try:
         version = importlib.metadata.version(wanted.name)
         if wanted.name == "torchvision":
-            from tinylab.pairing import import_torchvision
+            from tinylab.system.torchvision import import_torchvision
 
             import_torchvision("torchvision")
         else:
@@ -146,7 +146,7 @@ def library(requirement: str) -> Findings:
 
 def config() -> Findings:
     """The YAML files and the schema."""
-    from tinylab import compose, groups
+    from tinylab.config import compose, groups
 
     compose.run_hydra(lambda composed: compose.to_config(composed), [])
     yield Finding(f"{len(groups.groups())} groups in {groups.conf_folder()}")
@@ -156,7 +156,7 @@ def device() -> Findings:
     """What training runs on: by a small computation on it."""
     import torch
 
-    from tinylab import machine, runtime
+    from tinylab.system import machine, runtime
 
     chosen = runtime.choose_device("auto")
     torch.ones(8, device=chosen).sum().item()
@@ -176,7 +176,7 @@ def device() -> Findings:
 
 def allocator() -> Findings:
     """Whether freed memory can be kept, without which every step takes twice as long."""
-    from tinylab import runtime
+    from tinylab.system import runtime
 
     if "malloc" in os.environ.get("LD_PRELOAD", ""):
         yield Finding("LD_PRELOAD brings another allocator", "unset LD_PRELOAD")
@@ -204,7 +204,7 @@ def openmp() -> Findings:
 
 def tensorboard() -> Findings:
     """Curves, by writing some."""
-    from tinylab.tracking import RunTracker
+    from tinylab.ui.tensorboard import RunTracker
 
     with tempfile.TemporaryDirectory() as name:
         RunTracker(Path(name), [], {}).close()
@@ -214,7 +214,7 @@ def tensorboard() -> Findings:
 
 def datasets() -> Findings:
     """The data root, and the fingerprint of each dataset in it."""
-    from tinylab.data.places import data_root
+    from tinylab.data.paths import data_root
 
     set_by = "TINYLAB_DATA" if os.environ.get("TINYLAB_DATA") else "the default; else TINYLAB_DATA"
     yield Finding(f"root {data_root()} ({set_by})")
@@ -261,7 +261,8 @@ def code() -> Findings:
     """Which source a result is recorded with."""
     import torch
 
-    from tinylab import runs, runtime
+    from tinylab.store import folder as runs
+    from tinylab.system import runtime
 
     facts = runtime.environment(torch.device("cpu"))
     if facts["git_commit"] is None:

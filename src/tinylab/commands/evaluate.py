@@ -8,15 +8,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinylab.commands.parser import Parser
-from tinylab.compose import RECORDS, replay, run_hydra, to_config
-from tinylab.config import Config, FolderConfig
-from tinylab.console import track
+from tinylab.config.compose import RECORDS, replay, run_hydra, to_config
+from tinylab.config.schema import Config, FolderConfig
 from tinylab.errors import UserError
 from tinylab.evaluate import report
 from tinylab.evaluate.figures import Figures
 from tinylab.evaluate.scope import PARTS, choose
 from tinylab.inference import Ensemble, Trained, load_ensemble, the_run
-from tinylab.runtime import command_line
+from tinylab.system.runtime import command_line
+from tinylab.ui.console import track
 
 EPILOG = """\
 By default the test part of the run's own data, or all images of other data.

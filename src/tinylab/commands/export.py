@@ -5,12 +5,12 @@ from pathlib import Path
 
 from tinylab import data
 from tinylab.commands.parser import Parser
-from tinylab.console import say
 from tinylab.export.check import compare, refuse_difference
 from tinylab.export.formats import FORMATS, require
 from tinylab.export.network import deployed, metadata
-from tinylab.files import atomic_path
 from tinylab.inference import load_ensemble, the_run
+from tinylab.system.files import atomic_path
+from tinylab.ui.console import say
 
 EPILOG = """\
 The file takes any number of images, uint8 (batch, channels, height, width), and gives logits;

@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tinylab.commands.parser import Parser
-from tinylab.compare.schema import defaults, without_effect
-from tinylab.compare.settings import tells
-from tinylab.config import shown
-from tinylab.console import in_bytes, say, table
-from tinylab.shelf import Run, conditions, in_order, select
+from tinylab.comparison.settings import tells
+from tinylab.config.keys import defaults, without_effect
+from tinylab.config.schema import shown
+from tinylab.store.query import Run, conditions, in_order, select
+from tinylab.ui.console import in_bytes, say, table
 
 FILTERS = """\
 A filter is a condition on a config key or a figure, or a run's name or folder, where * stands for

@@ -12,14 +12,14 @@ from typing import TextIO
 import numpy as np
 
 from tinylab.commands.parser import Parser
-from tinylab.console import say, track
 from tinylab.errors import UserError
-from tinylab.files import write_bytes
 from tinylab.inference import Ensemble, is_run, load_ensemble, the_run
 from tinylab.predict import pictures
 from tinylab.predict.classify import BATCH_BYTES, BATCH_SIZE, Prediction, classify
 from tinylab.predict.formats import FORMATS, printable
 from tinylab.predict.gather import gather
+from tinylab.system.files import write_bytes
+from tinylab.ui.console import say, track
 
 SHEET = 400  # pictures at most on a sheet
 EPILOG = """\
@@ -150,7 +150,7 @@ class Tally:
 
 def _write_sheet(path: Path, shown: list[Prediction], classes: tuple[str, ...], total: int) -> None:
     """Draw what the network saw of each picture, with its class, probability and file name."""
-    from tinylab import plots
+    from tinylab.ui import plots
 
     captions = []
     for prediction in shown:

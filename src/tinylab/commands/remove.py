@@ -12,12 +12,12 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from tinylab import runs
 from tinylab.commands.parser import Parser
-from tinylab.console import in_bytes, say, table
 from tinylab.data import cache
 from tinylab.errors import UserError
-from tinylab.shelf import Run, select
+from tinylab.store import folder as runs
+from tinylab.store.query import Run, select
+from tinylab.ui.console import in_bytes, say, table
 
 EXAMPLES = """\
 The filters are those of tinylab list. What matches is shown, and nothing is removed before you

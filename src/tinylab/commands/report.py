@@ -4,10 +4,10 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from tinylab import report
+from tinylab import reporting as report
 from tinylab.commands.parser import Parser
-from tinylab.console import say
 from tinylab.errors import UserError
+from tinylab.ui.console import say
 
 EXAMPLES = """\
 examples:

@@ -13,7 +13,7 @@ def main(arguments: list[str]) -> None:
         return
     # Hydra, half of the time of a short answer: not for --help.
     from tinylab.commands.train_job import job
-    from tinylab.compose import replay, run_hydra
+    from tinylab.config.compose import replay, run_hydra
 
     if "--from" in arguments:
         place = arguments.index("--from")

@@ -1,6 +1,6 @@
 """What ``tinylab train --help`` says."""
 
-from tinylab.groups import choices, groups
+from tinylab.config.groups import choices, groups
 
 EXAMPLES = """\
   tinylab train                                    digits, in seconds, offline

@@ -4,10 +4,10 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from tinylab.compose import to_config
-from tinylab.config import Config
-from tinylab.console import say
+from tinylab.config.compose import to_config
+from tinylab.config.schema import Config
 from tinylab.errors import UserError
+from tinylab.ui.console import say
 
 
 def job(composed: DictConfig) -> float | None:
@@ -20,7 +20,7 @@ def job(composed: DictConfig) -> float | None:
     if hydra_config is None or hydra_config.mode != RunMode.MULTIRUN:
         _refuse_sweep(config)
         return train(config)
-    from tinylab import runs
+    from tinylab.store import folder as runs
 
     say(f"\njob {hydra_config.job.num + 1}: {' '.join(hydra_config.overrides.task)}")
     with runs.failure_recorded(config):
@@ -38,11 +38,14 @@ def _refuse_sweep(config: Config) -> None:
 
 def train(config: Config) -> float | None:
     """Train one config, unless it is finished already; returns the validation accuracy."""
-    from tinylab import runs  # and with it numpy, which a refused override does not wait for
+    from tinylab.store import (
+        folder as runs,  # and with it numpy, which a refused override does not wait for
+    )
 
     result = runs.standing_result(config)
     if result is None:
-        from tinylab import experiment, runtime
+        from tinylab.experiment import run as experiment
+        from tinylab.system import runtime
 
         result = experiment.run(config, runtime.command_line())
     return result["val"]["accuracy"] if result["val"] is not None else None

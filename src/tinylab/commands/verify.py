@@ -20,10 +20,10 @@ from typing import Any
 import numpy as np
 import yaml
 
-from tinylab import runs
 from tinylab.commands.parser import Parser
-from tinylab.console import say
 from tinylab.errors import UserError
+from tinylab.store import folder as runs
+from tinylab.ui.console import say
 
 TIMINGS = ("seconds", "images_per_second", "time")  # columns of metrics.jsonl that may differ
 PROGRAM = (sys.executable, "-m", "tinylab")

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tinylab.config import DatasetConfig, SplitConfig
+from tinylab.config.schema import DatasetConfig, SplitConfig
 from tinylab.data import cache, digits, folder, mnist, scene15
 from tinylab.data.arrays import DataAbsentError, Images, Source
 from tinylab.data.cache import Decoded

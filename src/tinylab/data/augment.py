@@ -14,8 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tinylab.config import AugmentConfig
-from tinylab.runtime import send
+from tinylab.config.schema import AugmentConfig
+from tinylab.system.runtime import send
 
 
 class Draws(NamedTuple):

@@ -16,7 +16,7 @@ from torch import Tensor
 from tinylab.data.arrays import Images
 from tinylab.data.split import Indices
 from tinylab.data.stream import stream
-from tinylab.runtime import send
+from tinylab.system.runtime import send
 
 
 @dataclass(frozen=True)

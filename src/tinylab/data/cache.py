@@ -19,9 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinylab.data.arrays import Images, Source
-from tinylab.data.places import cache_root
+from tinylab.data.paths import cache_root
 from tinylab.errors import UserError
-from tinylab.files import write_npz
+from tinylab.system.files import write_npz
 
 
 @dataclass(frozen=True)

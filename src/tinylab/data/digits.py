@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tinylab.config import DigitsConfig
+from tinylab.config.schema import DigitsConfig
 from tinylab.data.arrays import Images, Source, pad_to
 
 

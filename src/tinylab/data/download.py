@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from tinylab.console import is_terminal, say, track
 from tinylab.errors import UserError
+from tinylab.ui.console import is_terminal, say, track
 
 CHUNK = 1 << 20  # bytes
 TIMEOUT = 30  # seconds without an answer

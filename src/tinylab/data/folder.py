@@ -14,14 +14,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tinylab import machine
-from tinylab.config import FolderConfig
-from tinylab.console import say, track
+from tinylab.config.schema import FolderConfig
 from tinylab.data import listing
 from tinylab.data.arrays import Images, Source
 from tinylab.data.listing import Listing
-from tinylab.data.places import user_path
+from tinylab.data.paths import user_path
 from tinylab.errors import UserError
+from tinylab.system import machine
+from tinylab.ui.console import say, track
 
 MAX_PIXELS = 2**28  # of one file; more is taken for a decompression bomb
 MAX_BYTES = 2**31  # of one file: 2**28 pixels of 8 bytes

@@ -17,9 +17,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from tinylab.console import say
 from tinylab.data.arrays import DataAbsentError
 from tinylab.errors import UserError
+from tinylab.ui.console import say
 
 SUFFIXES = (
     ".jpg", ".jpeg", ".jpe", ".png", ".bmp", ".dib", ".webp", ".tif", ".tiff",

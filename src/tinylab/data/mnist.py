@@ -15,12 +15,12 @@ from pathlib import Path
 
 import numpy as np
 
-from tinylab.config import MnistConfig
-from tinylab.console import say
+from tinylab.config.schema import MnistConfig
 from tinylab.data.arrays import DataAbsentError, Images, Source, pad_to
-from tinylab.data.places import data_root, user_path
+from tinylab.data.paths import data_root, user_path
 from tinylab.errors import UserError
-from tinylab.pairing import import_torchvision
+from tinylab.system.torchvision import import_torchvision
+from tinylab.ui.console import say
 
 # File name -> MD5 of the unpacked file: training images and labels, then those of the test set.
 FILES = {

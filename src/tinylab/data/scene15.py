@@ -5,13 +5,13 @@ Class folders may be named in words or numbered 00 to 14, as different copies ha
 
 from pathlib import Path
 
-from tinylab.config import Scene15Config
-from tinylab.console import say
+from tinylab.config.schema import Scene15Config
 from tinylab.data import folder
 from tinylab.data.arrays import DataAbsentError, Source
 from tinylab.data.listing import class_folders
-from tinylab.data.places import data_root, user_path
+from tinylab.data.paths import data_root, user_path
 from tinylab.errors import UserError
+from tinylab.ui.console import say
 
 NUM_CLASSES = 15
 

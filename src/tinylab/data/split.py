@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from tinylab.config import SplitConfig
+from tinylab.config.schema import SplitConfig
 from tinylab.errors import UserError
 
 Indices = NDArray[np.int64]

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tinylab import metrics
 from tinylab.evaluate.calibration import Reliability, reliability
+from tinylab.training import metrics
 
 TINY = np.finfo(np.float64).tiny  # a probability of 0 would make the loss infinite
 

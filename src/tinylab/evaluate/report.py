@@ -8,14 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from tinylab import plots, runs
-from tinylab.config import Config, identity
-from tinylab.console import say
+from tinylab.config.schema import Config, identity
 from tinylab.evaluate.figures import Figures
 from tinylab.evaluate.scope import Scope
-from tinylab.files import write_bytes, write_json, write_npz
 from tinylab.inference import Ensemble
-from tinylab.runtime import environment
+from tinylab.store import folder as runs
+from tinylab.system.files import write_bytes, write_json, write_npz
+from tinylab.system.runtime import environment
+from tinylab.ui import plots
+from tinylab.ui.console import say
 
 SHOWN = 30  # classes at most in the table on the screen
 

@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinylab import data
-from tinylab.config import DatasetConfig, FolderConfig
+from tinylab.config.schema import DatasetConfig, FolderConfig
 from tinylab.data.cache import Decoded
-from tinylab.data.places import user_path
+from tinylab.data.paths import user_path
 from tinylab.data.split import Split, split
 from tinylab.errors import UserError
 from tinylab.inference import Ensemble, Trained

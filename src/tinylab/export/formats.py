@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from tinylab.compose import RECORDS
+from tinylab.config.compose import RECORDS
 from tinylab.errors import UserError
 from tinylab.export.network import Deployed
 from tinylab.inference import build_model, restore_normalization

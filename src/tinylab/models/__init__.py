@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from tinylab.config import ModelConfig
+from tinylab.config.schema import ModelConfig
 from tinylab.models import baseline, mlp, resnet, torchvision
 
 # Each builder takes its own record of config.py, the image shape (C, H, W) and the class count.

@@ -6,7 +6,7 @@ Convolution without activation, max-pool 2, flatten, dense ReLU, dropout, dense 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tinylab.config import BaselineConfig
+from tinylab.config.schema import BaselineConfig
 from tinylab.errors import UserError
 from tinylab.models.layers import DenseOverMap
 

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from tinylab.runtime import device_name
+from tinylab.system.runtime import device_name
 
 
 class DenseOverMap(nn.Module):

@@ -2,7 +2,7 @@
 
 from torch import nn
 
-from tinylab.config import MlpConfig
+from tinylab.config.schema import MlpConfig
 
 
 def build(config: MlpConfig, image_shape: tuple[int, int, int], num_classes: int) -> nn.Sequential:

@@ -3,7 +3,7 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tinylab.config import ResnetConfig
+from tinylab.config.schema import ResnetConfig
 from tinylab.errors import UserError
 
 

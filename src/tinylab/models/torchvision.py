@@ -3,9 +3,9 @@
 import torch
 from torch import nn
 
-from tinylab.config import TorchvisionConfig, did_you_mean
+from tinylab.config.schema import TorchvisionConfig, did_you_mean
 from tinylab.errors import UserError
-from tinylab.pairing import import_torchvision
+from tinylab.system.torchvision import import_torchvision
 
 
 def build(

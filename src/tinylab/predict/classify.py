@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinylab.inference import Ensemble
-from tinylab.machine import cores
 from tinylab.predict.pictures import Picture
+from tinylab.system.machine import cores
 
 BATCH_SIZE = 256  # images at a time, or as many as have BATCH_BYTES pixels
 BATCH_BYTES = 2**26

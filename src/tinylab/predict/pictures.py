@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tinylab.config import DatasetConfig, FolderConfig
+from tinylab.config.schema import DatasetConfig, FolderConfig
 from tinylab.data import folder
 from tinylab.data.arrays import pad_to
 from tinylab.errors import UserError

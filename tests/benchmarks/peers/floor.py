@@ -15,11 +15,11 @@ from collections.abc import Callable
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from tinylab import train
-from tinylab.compose import run_hydra, to_config
+from tinylab.config.compose import run_hydra, to_config
 from tinylab.data.batches import Batches, batch_bounds
-from tinylab.experiment import Prepared, prepare
+from tinylab.experiment.run import Prepared, prepare
 from tinylab.models.layers import PREFERS_ONEDNN
+from tinylab.training import loop as train
 
 WARM_UP, STEPS = 10, 200
 SIDE = 2048  # of the large matrices

@@ -1,0 +1,138 @@
+"""The columns of a comparison's tables: settings, verdicts, variance components."""
+
+import math
+from collections.abc import Callable, Sequence
+
+from tinylab.comparison.comparison import Comparison, Row
+from tinylab.comparison.statistics import Summary, design, is_crossed
+from tinylab.comparison.variance import SOURCES, Variance
+from tinylab.comparison.verdicts import Verdict, points
+from tinylab.config.schema import shown
+from tinylab.ui.display import duration
+from tinylab.ui.tables import Column
+
+
+def names(rows: Sequence[Row]) -> Column:
+    """The letters."""
+    return Column(("", ""), [row.name for row in rows], is_words=True)
+
+
+def labels(rows: Sequence[Row]) -> Column:
+    """What the settings differ in, in one column."""
+    return Column(("", "setting"), [row.setting.label for row in rows], is_words=True)
+
+
+def keys(rows: Sequence[Row]) -> list[Column]:
+    """What the settings differ in, a column a key."""
+    columns = []
+    for key in dict.fromkeys(key for row in rows for key in row.setting.values):
+        section, dot, name = key.rpartition(".")
+        values = [row.setting.values for row in rows]
+        cells = [shown(each[key]) if key in each else "" for each in values]
+        columns.append(Column((section + dot, name), cells, is_words=True))
+    return columns
+
+
+def figures(comparison: Comparison) -> list[Column]:
+    """What was measured: validation first, by which settings are ranked and chosen."""
+    rows, metric = comparison.rows, comparison.metric
+    unit, of_val = ("loss", _loss) if metric == "val_loss" else ("acc %", _percent)
+    val, test = [row.figures[metric] for row in rows], [row.test for row in rows]
+    return [
+        Column(("", "runs"), [_runs(row) for row in rows]),
+        Column(("val", unit), [_mean(each, of_val) for each in val]),
+        Column(("val", "sd"), [_std(each, of_val) for each in val]),
+        Column(("test *", "acc %"), [_mean(each, _percent) for each in test]),
+        Column(("test *", "sd"), [_std(each, _percent) for each in test]),
+        Column(("95 % interval", "of the mean"), [_span(each.low, each.high) for each in test]),
+        Column(("95 % interval", "of one test set"), [_span(*row.one_test_set) for row in rows]),
+        Column(("", "time"), [_mean(row.figures["seconds"], _time) for row in rows]),
+        Column(("", "parameters"), [_mean(row.figures["parameters"], _count) for row in rows]),
+    ]
+
+
+def _runs(row: Row) -> str:
+    found = row.setting.cells
+    if not is_crossed(found):
+        return str(len(found))
+    splits, seeds = design(found)
+    whole = f"{splits} x {seeds}"
+    return whole if len(found) == splits * seeds else f"{len(found)} of {whole}"
+
+
+def _mean(summary: Summary | None, text: Callable[[float], str]) -> str:
+    return "-" if summary is None else text(summary.mean)
+
+
+def _std(summary: Summary | None, text: Callable[[float], str]) -> str:
+    return "-" if summary is None or summary.std is None else text(summary.std)
+
+
+def _span(low: float | None, high: float | None) -> str:
+    """An interval of a share; of few runs Student's may reach beyond what a share can be."""
+    if low is None or high is None:
+        return "-"
+    return f"{_percent(max(low, 0.0))} to {_percent(min(high, 1.0))}"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.2f}"
+
+
+def _loss(loss: float) -> str:
+    return f"{loss:.4f}"
+
+
+def _time(seconds: float) -> str:
+    return f"{seconds:.1f} s" if seconds < 60 else duration(seconds)
+
+
+def _count(number: float) -> str:
+    return f"{number:,.0f}"
+
+
+def verdicts(comparison: Comparison) -> list[Column]:
+    """First minus second in points of test accuracy, and the verdict in words."""
+    found = comparison.verdicts
+    pairs = [pair(comparison, verdict) for verdict in found]
+    words = [verdict.words(*names) for verdict, names in zip(found, pairs, strict=True)]
+    return [
+        Column(("", "pair"), [" - ".join(names) for names in pairs], is_words=True),
+        Column(("", "points"), [_points(verdict.trial.difference) for verdict in found]),
+        Column(("", "95 % interval"), [_signed_span(verdict) for verdict in found]),
+        Column(("", "verdict"), words, is_words=True),
+    ]
+
+
+def pair(comparison: Comparison, verdict: Verdict) -> tuple[str, str]:
+    """The letters of a verdict's settings."""
+    return comparison.name_of(verdict.first), comparison.name_of(verdict.second)
+
+
+def _points(difference: float | None) -> str:
+    return "-" if difference is None else points(difference)
+
+
+def _signed_span(verdict: Verdict) -> str:
+    outcome = verdict.trial.outcome
+    return "-" if outcome is None else f"{points(outcome.low)} to {points(outcome.high)}"
+
+
+def variances(comparison: Comparison) -> list[Column]:
+    """Each source's standard deviation in points, and its share of the variance."""
+    found = comparison.variances
+    sizes = ["-" if each is None else f"{each.num_splits} x {each.num_seeds}" for each in found]
+    columns = [names(comparison.rows), Column(("splits", "x seeds"), sizes)]
+    for source in SOURCES:
+        columns.append(Column((source, "sd"), [_component(each, source) for each in found]))
+        columns.append(Column((source, "share"), [_share(each, source) for each in found]))
+    return columns
+
+
+def _component(variance: Variance | None, source: str) -> str:
+    return "-" if variance is None else _percent(math.sqrt(variance.components[source]))
+
+
+def _share(variance: Variance | None, source: str) -> str:
+    shares = None if variance is None else variance.shares
+    return "-" if shares is None else f"{100 * shares[source]:.0f} %"

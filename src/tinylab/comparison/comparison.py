@@ -1,0 +1,206 @@
+"""The whole comparison of many runs: settings with their figures, verdicts, and warnings."""
+
+import itertools
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from statistics import fmean
+
+from tinylab.comparison import statistics, variance
+from tinylab.comparison.settings import Setting, families, group
+from tinylab.comparison.statistics import Summary
+from tinylab.comparison.variance import Variance
+from tinylab.comparison.verdicts import Verdict, judge
+from tinylab.config.schema import shown
+from tinylab.errors import UserError
+from tinylab.store.collect import Run
+from tinylab.store.result import FIGURES
+
+FEW = 5  # settings of which every pair can be judged and read
+
+
+@dataclass(frozen=True, eq=False)
+class Row:
+    """A setting with its figures over the seeds; ``name`` is a letter to speak of it by."""
+
+    name: str
+    setting: Setting
+    figures: dict[str, Summary | None]  # by the keys of ``results.FIGURES``
+
+    @property
+    def test(self) -> Summary:
+        """The test accuracy, with Student's interval: the luck of the seeds."""
+        summary = self.figures["test_accuracy"]
+        assert summary is not None
+        return summary
+
+    @property
+    def num_test(self) -> float:
+        """The images in one test set; a mean where the sizes differ, as those of folds."""
+        return fmean(run.result["dataset"]["num_test"] for run in self.setting.runs)
+
+    @cached_property
+    def one_test_set(self) -> tuple[float, float]:
+        """Wilson's 95 % interval of the mean test accuracy: the luck of which images are tested."""
+        return statistics.wilson(self.test.mean * self.num_test, self.num_test)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The settings on one dataset, best validation first.
+
+    ``selected`` is the best by validation, None where no setting has a validation set.
+    ``variances`` are those of the rows, or empty where they were not asked for.
+    """
+
+    dataset: str
+    metric: str
+    rows: tuple[Row, ...]
+    selected: Row | None
+    verdicts: tuple[Verdict, ...]
+    warnings: tuple[str, ...]
+    variances: tuple[Variance | None, ...]
+
+    @property
+    def num_runs(self) -> int:
+        """How many runs there are in all settings together."""
+        return sum(len(row.setting.runs) for row in self.rows)
+
+    def name_of(self, setting: Setting) -> str:
+        """The letter of a setting."""
+        return next(row.name for row in self.rows if row.setting is setting)
+
+
+def compare(
+    runs: Sequence[Run],
+    by: Sequence[str] | None = None,
+    metric: str = "val_accuracy",
+    pairs: Sequence[Sequence[str]] = (),
+    test: str = "t",
+    with_variance: bool = False,
+) -> list[Comparison]:
+    """One comparison for each dataset.
+
+    Without named ``pairs`` the verdicts are on the best setting by validation and each other one,
+    or, without validation sets, on all pairs of at most FEW settings. A pair names its settings
+    by letter or by values (``model=mlp,model.layers=1``). Raises UserError for an unknown key, or
+    a pair that does not name two settings of one dataset.
+    """
+    grouped = [group(family, by, metric) for family in families(runs)]
+    letters = (_letters(number) for number in range(len(runs)))
+    tables = [tuple(_row(next(letters), setting) for setting in each) for each in grouped]
+    named = [_named(pair, tables) for pair in pairs]
+    found = []
+    for rows, dataset in zip(tables, _datasets(tables), strict=True):
+        selected = rows[0] if rows[0].figures[metric] is not None else None
+        chosen = [p for p in named if p[0] in rows] if pairs else _pairs(rows, selected)
+        verdicts = judge([(first.setting, second.setting) for first, second in chosen], test)
+        warnings = [*_of_selection(rows, selected, metric), *_of_runs(rows)]
+        variances = [variance.of_setting(row.setting) for row in rows if with_variance]
+        found.append(
+            Comparison(
+                dataset, metric, rows, selected, tuple(verdicts), tuple(warnings), tuple(variances)
+            )
+        )
+    return found
+
+
+def _datasets(tables: Sequence[Sequence[Row]]) -> list[str]:
+    """The datasets' names, with their fingerprints where one name means two sets of images."""
+    datasets = [rows[0].setting.runs[0].result["dataset"] for rows in tables]
+    names = [str(dataset["name"]) for dataset in datasets]
+    return [
+        name if names.count(name) == 1 else f"{name} (images {dataset['fingerprint'][:8]})"
+        for name, dataset in zip(names, datasets, strict=True)
+    ]
+
+
+def _row(name: str, setting: Setting) -> Row:
+    found = {figure: setting.figures(figure) for figure in FIGURES}
+    summaries = {
+        figure: None if cells is None else statistics.summarize(cells)
+        for figure, cells in found.items()
+    }
+    return Row(name, setting, summaries)
+
+
+def _letters(number: int) -> str:
+    """0, 1, ... -> A, B, ..., Z, AA, AB, ..."""
+    rest, last = divmod(number, 26)
+    return (_letters(rest - 1) if rest else "") + chr(ord("A") + last)
+
+
+def _named(pair: Sequence[str], tables: Sequence[tuple[Row, ...]]) -> tuple[Row, Row]:
+    first, second = (_find(name, [row for rows in tables for row in rows]) for name in pair)
+    asked = f"--pair {' '.join(pair)}"
+    if first is second:
+        raise UserError(f"{asked}: expected two settings; both names mean {first.name}")
+    if not any(first in rows and second in rows for rows in tables):
+        raise UserError(f"{asked}: their datasets differ, so their accuracies cannot be compared")
+    return first, second
+
+
+def _find(name: str, rows: Sequence[Row]) -> Row:
+    found = [row for row in rows if _is_meant(name, row)]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        names = ", ".join(row.name for row in found)
+        raise UserError(f"--pair {name}: that is {names}; expected one setting, by its letter")
+    listed = ", ".join(f"{row.name} ({row.setting.label})" for row in rows[:3])
+    raise UserError(
+        f"--pair {name}: no setting is called so\n"
+        f"  expected a letter or values, of {listed}{' ...' if len(rows) > 3 else ''}"
+    )
+
+
+def _is_meant(name: str, row: Row) -> bool:
+    if "=" not in name:
+        return name.upper() == row.name
+    values = row.setting.runs[0].values
+    asked = [each.partition("=") for each in re.split(r"[,\s]+", name.strip())]
+    return all(key in values and shown(values[key]) == value for key, _, value in asked)
+
+
+def _pairs(rows: Sequence[Row], selected: Row | None) -> list[tuple[Row, Row]]:
+    """The best against each other one; where none can be chosen, all pairs of a few settings."""
+    if selected is None:
+        return list(itertools.combinations(rows, 2)) if len(rows) <= FEW else []
+    return [(selected, row) for row in rows if row is not selected]
+
+
+def _of_selection(rows: Sequence[Row], selected: Row | None, metric: str) -> list[str]:
+    """What there is to say against choosing by the test column."""
+    if len(rows) == 1:
+        return []
+    if selected is None:
+        return [
+            "no validation set (split.val=0): no setting can be chosen here; a choice by the "
+            "test column would make its accuracy too good"
+        ]
+    warnings = []
+    unseen = [row.name for row in rows if row.figures[metric] is None]
+    if unseen:
+        warnings.append(f"without validation set, and so not to be chosen: {', '.join(unseen)}")
+    best = max(rows, key=lambda row: row.test.mean)
+    if best.test.mean > selected.test.mean:
+        warnings.append(
+            f"the best test accuracy is not that of the best validation: {best.name} has "
+            f"{best.test.mean:.2%}, {selected.name} {selected.test.mean:.2%}; the choice stays "
+            f"{selected.name}"
+        )
+    return warnings
+
+
+def _of_runs(rows: Sequence[Row]) -> list[str]:
+    """What makes the runs of a comparison less alike than they seem."""
+    warnings = []
+    runs = [run for row in rows for run in row.setting.runs]
+    versions = len({run.result["environment"]["code_sha256"] for run in runs})
+    if versions > 1:
+        warnings.append(f"the runs come from {versions} versions of tinylab's code")
+    pooled = dict.fromkeys(key for row in rows for key in row.setting.pooled)
+    if pooled:
+        warnings.append(f"pooled within the settings, as asked: {', '.join(pooled)}")
+    return warnings

@@ -1,0 +1,122 @@
+"""A comparison for other programs: JSON with everything, CSV with a line a setting.
+
+Accuracies are shares, differences too; losses are nats, times seconds. Keys are only ever added.
+"""
+
+import csv
+import dataclasses
+import io
+import itertools
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from tinylab.comparison.comparison import Comparison, Row
+from tinylab.comparison.statistics import design
+from tinylab.comparison.variance import Variance
+from tinylab.comparison.verdicts import Verdict
+from tinylab.config.schema import shown
+from tinylab.store.collect import Skipped
+from tinylab.store.result import FIGURES
+
+
+def as_json(comparisons: Sequence[Comparison], skipped: Sequence[Skipped]) -> str:
+    """Everything that was found, as indented JSON; None where a figure does not exist."""
+    value = {
+        "comparisons": [_comparison(comparison) for comparison in comparisons],
+        "left_out": [{"path": str(each.path), "reason": each.reason} for each in skipped],
+    }
+    return json.dumps(value, indent=2, allow_nan=False)
+
+
+def as_csv(comparisons: Sequence[Comparison]) -> str:
+    """A line a setting: its values, and the mean, sd and interval of every figure."""
+    lines = [
+        {"dataset": each.dataset, **_csv_row(row), **_csv_variance(variance)}
+        for each in comparisons
+        for row, variance in itertools.zip_longest(each.rows, each.variances)
+    ]
+    columns = list(dict.fromkeys(key for line in lines for key in line))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(lines)
+    return text.getvalue().rstrip("\n")
+
+
+def _comparison(comparison: Comparison) -> dict[str, Any]:
+    selected = comparison.selected
+    return {
+        "dataset": comparison.dataset,
+        "ranked_by": comparison.metric,
+        "num_settings": len(comparison.rows),
+        "num_runs": comparison.num_runs,
+        "selected": None if selected is None else selected.name,
+        "warnings": list(comparison.warnings),
+        "settings": [_setting(row) for row in comparison.rows],
+        "verdicts": [_verdict(comparison, verdict) for verdict in comparison.verdicts],
+        "variances": [
+            None if each is None else {**dataclasses.asdict(each), "shares": each.shares}
+            for each in comparison.variances
+        ],
+    }
+
+
+def _setting(row: Row) -> dict[str, Any]:
+    low, high = row.one_test_set
+    return {
+        "name": row.name,
+        "label": row.setting.label,
+        "values": row.setting.values,
+        "runs": [str(run.folder) for run in row.setting.runs],
+        "num_splits": design(row.setting.cells)[0],
+        "num_seeds": design(row.setting.cells)[1],
+        **{
+            key: None if each is None else dataclasses.asdict(each)
+            for key, each in row.figures.items()
+        },
+        "one_test_set": {"num": row.num_test, "low": low, "high": high},
+    }
+
+
+def _verdict(comparison: Comparison, verdict: Verdict) -> dict[str, Any]:
+    trial, winner = verdict.trial, verdict.winner
+    outcome = trial.outcome
+    return {
+        "first": comparison.name_of(verdict.first),
+        "second": comparison.name_of(verdict.second),
+        "about": "test_accuracy",
+        "method": trial.method or None,
+        "difference": trial.difference,
+        "low": None if outcome is None else outcome.low,
+        "high": None if outcome is None else outcome.high,
+        "p": None if outcome is None else outcome.p,
+        "p_holm": verdict.p,
+        "winner": None if winner is None else comparison.name_of(winner),
+        "words": verdict.words(),
+    }
+
+
+def _csv_row(row: Row) -> dict[str, Any]:
+    figures: dict[str, Any] = {}
+    for key in FIGURES:
+        summary = row.figures[key]
+        for part in ("mean", "std", "low", "high"):
+            figures[f"{key}_{part}"] = None if summary is None else getattr(summary, part)
+    low, high = row.one_test_set
+    return {
+        "name": row.name,
+        **{key: shown(value) for key, value in row.setting.values.items()},
+        "runs": len(row.setting.runs),
+        "splits": design(row.setting.cells)[0],
+        "seeds": design(row.setting.cells)[1],
+        **figures,
+        "one_test_set_low": low,
+        "one_test_set_high": high,
+    }
+
+
+def _csv_variance(variance: Variance | None) -> dict[str, Any]:
+    if variance is None:
+        return {}
+    return {f"variance_{source}": value for source, value in variance.components.items()}

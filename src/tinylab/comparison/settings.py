@@ -1,0 +1,181 @@
+"""Settings: runs that share every config value but the seeds."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from statistics import fmean
+from typing import Any
+
+from tinylab.comparison.statistics import Cell
+from tinylab.config.keys import SEEDS, SPLIT_SEEDS, defaults
+from tinylab.config.schema import did_you_mean, shown
+from tinylab.errors import UserError
+from tinylab.store.collect import Run
+
+METRICS = ("val_accuracy", "val_loss")  # what a setting may be chosen by
+Values = Mapping[str, Any]
+_ABSENT = object()
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A point in the space of settings, with its repetitions over the seeds.
+
+    ``values`` are only those that tell it from the other settings it was grouped with. A key that
+    depends on another choice (``model.filters`` of the baseline) is absent where it has no sense.
+    """
+
+    values: dict[str, Any]
+    runs: tuple[Run, ...]
+
+    @cached_property
+    def label(self) -> str:
+        """``model=mlp model.layers=2``, or dataset and model where there is one setting alone."""
+        if not self.values:
+            values = self.runs[0].values
+            return f"{values['dataset']} {values['model']}"
+        return " ".join(f"{key}={shown(value)}" for key, value in self.values.items())
+
+    @cached_property
+    def by_test_set(self) -> dict[str, tuple[Run, ...]]:
+        """The runs by the images that they were tested on."""
+        found: dict[str, list[Run]] = {}
+        for run in self.runs:
+            found.setdefault(run.test_set, []).append(run)
+        return {test_set: tuple(inner) for test_set, inner in found.items()}
+
+    @cached_property
+    def pooled(self) -> list[str]:
+        """The keys beside the seeds in which the runs differ: what ``--group-by`` left out."""
+        return [key for key in varied([run.values for run in self.runs]) if key not in SEEDS]
+
+    @cached_property
+    def cells(self) -> dict[Cell, Run]:
+        """The runs by what is repeated."""
+        return cells(self.runs, self.pooled)
+
+    def figures(self, name: str) -> dict[Cell, float] | None:
+        """A figure of every run, by what is repeated; None where a run does not have it."""
+        found = {cell: run.figure(name) for cell, run in self.cells.items()}
+        known = {cell: value for cell, value in found.items() if value is not None}
+        return known if len(known) == len(found) else None
+
+
+def cells(runs: Iterable[Run], pooled: Sequence[str] = ()) -> dict[Cell, Run]:
+    """Runs of one setting by what is repeated: the split, and the seed with what was pooled."""
+    return {
+        (
+            _text([run.values.get(key) for key in SPLIT_SEEDS]),
+            _text([run.values.get(key) for key in ("seed", *pooled)]),
+        ): run
+        for run in runs
+    }
+
+
+def families(runs: Iterable[Run]) -> list[list[Run]]:
+    """Runs that can be compared: of one dataset, however it was prepared.
+
+    Runs of one preparation whose images differ (by fingerprint: the data has changed in between)
+    do not come together.
+    """
+    fingerprints: dict[str, list[str]] = {}
+    found: dict[str, list[Run]] = {}
+    for run in runs:
+        dataset = run.result["dataset"]
+        prepared = {key: v for key, v in run.values.items() if key.split(".")[0] == "dataset"}
+        seen = fingerprints.setdefault(_text(prepared), [])
+        if dataset["fingerprint"] not in seen:
+            seen.append(dataset["fingerprint"])
+        version = seen.index(dataset["fingerprint"])
+        source = [dataset["name"], run.values.get("dataset.root"), dataset["classes"], version]
+        found.setdefault(_text(source), []).append(run)
+    return list(found.values())
+
+
+def group(
+    runs: Sequence[Run], by: Sequence[str] | None = None, metric: str = "val_accuracy"
+) -> list[Setting]:
+    """The runs as settings, best validation first.
+
+    ``by`` names the keys that make a setting; without it all do but the seeds. Settings without
+    validation set come last, in the order of their values. Raises UserError for an unknown key.
+    """
+    keys = list(dict.fromkeys(key for run in runs for key in run.values if key not in SEEDS))
+    if by is not None:
+        keys = _checked(by, [*keys, *SEEDS])
+    found: dict[str, list[Run]] = {}
+    for run in runs:
+        found.setdefault(_text(_chosen(run.values, keys)), []).append(run)
+    distinct = [_chosen(inner[0].values, keys) for inner in found.values()]
+    shown_keys = keys if by is not None else [key for key in keys if tells(key, distinct)]
+    settings = [
+        Setting(_chosen(inner[0].values, shown_keys), tuple(sorted(inner, key=_seeds)))
+        for inner in found.values()
+    ]
+    settings.sort(key=lambda setting: [_natural(setting.values.get(key)) for key in shown_keys])
+    return sorted(settings, key=lambda setting: _rank(setting, metric))
+
+
+def varied(values: Sequence[Values]) -> list[str]:
+    """The keys whose value is not the same in all of ``values``, or absent in some."""
+    keys = dict.fromkeys(key for each in values for key in each)
+    first = values[0] if values else {}
+    return [
+        key
+        for key in keys
+        if any(each.get(key, _ABSENT) != first.get(key, _ABSENT) for each in values)
+    ]
+
+
+def _checked(by: Sequence[str], known: Sequence[str]) -> list[str]:
+    for key in by:
+        if key not in known:
+            raise UserError(
+                f"--group-by {key}: no run has this key{did_you_mean(key, known)}; expected keys "
+                "such as model.filters,optim.lr"
+            )
+    return list(dict.fromkeys(by))
+
+
+def _chosen(values: Values, keys: Iterable[str]) -> dict[str, Any]:
+    return {key: values[key] for key in keys if key in values}
+
+
+def tells(key: str, settings: Sequence[Values]) -> bool:
+    """Whether a key tells settings apart.
+
+    A key of a group's choice (``optim.lr``) says nothing where the choice (``optim``) tells all:
+    where each choice has one value, and that is its default.
+    """
+    group = key.partition(".")[0] if "." in key else ""
+    by_choice: dict[str, list[Any]] = {}
+    for values in settings:
+        by_choice.setdefault(str(values.get(group, "")), []).append(values.get(key, _ABSENT))
+    if any(value != inner[0] for inner in by_choice.values() for value in inner):
+        return True
+    single = {choice: inner[0] for choice, inner in by_choice.items() if inner[0] is not _ABSENT}
+    differ = any(value != next(iter(single.values())) for value in single.values())
+    return differ and any(defaults().get((key, name)) != value for name, value in single.items())
+
+
+def _rank(setting: Setting, metric: str) -> tuple[bool, float, float]:
+    accuracies, losses = setting.figures("val_accuracy"), setting.figures("val_loss")
+    if accuracies is None or losses is None:
+        return True, 0.0, 0.0
+    accuracy, loss = -fmean(accuracies.values()), fmean(losses.values())
+    return (False, loss, accuracy) if metric == "val_loss" else (False, accuracy, loss)
+
+
+def _seeds(run: Run) -> tuple[int, ...]:
+    return tuple(run.values.get(key, 0) for key in SEEDS)
+
+
+def _natural(value: Any) -> tuple[bool, float, str]:
+    """Numbers by size, before words."""
+    is_number = isinstance(value, int | float)
+    return not is_number, value if is_number else 0.0, str(value)
+
+
+def _text(value: Any) -> str:
+    return json.dumps(value, sort_keys=True)

@@ -1,0 +1,132 @@
+"""Comparisons in words and tables."""
+
+from collections.abc import Sequence
+
+from tinylab.comparison import columns
+from tinylab.comparison.comparison import Comparison
+from tinylab.comparison.statistics import is_crossed
+from tinylab.store.collect import Skipped
+from tinylab.ui.tables import WIDTH, Section, aligned
+
+RANKED_BY = {"val_accuracy": "validation accuracy", "val_loss": "validation loss"}
+LEGEND = (
+    "* not for choosing: read it of the setting that validation has chosen.",
+    "sd and interval of the mean: the luck of the seeds (Student's t). Interval of one test set: "
+    "the luck of which images are in it (Wilson). Neither includes the other.",
+)
+LEGEND_CROSSED = (
+    "a x b: a splits by b seeds. Runs that share a split or a seed share its luck, so the "
+    "interval of the mean adds both up (min F', Clark 1973)."
+)
+LEGEND_SPLITS = (
+    "Splits share training images, which makes the interval of their mean too narrow; verdicts are "
+    "corrected for it."
+)
+LEGEND_VARIANCE = (
+    "sd in points. rest: what split and seed make together; one run for each two of them cannot "
+    "tell that from noise. Few splits or seeds give rough shares."
+)
+MOST_SKIPPED = 5  # names shown for each reason
+
+
+def sections(
+    comparisons: Sequence[Comparison], skipped: Sequence[Skipped], is_narrow: bool
+) -> list[Section]:
+    """Everything that there is to show; ``is_narrow`` keeps the tables to the screen's width."""
+    found = [Section(_apart(comparisons))]
+    for comparison in comparisons:
+        found += _settings(comparison, is_narrow)
+        if comparison.verdicts:
+            table = columns.verdicts(comparison)
+            found.append(Section([_verdict_heading(comparison)], table, _methods(comparison)))
+        if comparison.variances:
+            words = "Where the spread of test accuracy comes from: two crossed random factors"
+            notes = [LEGEND_VARIANCE, *_variance_notes(comparison)]
+            found.append(Section([words], columns.variances(comparison), notes))
+    return [*found, Section(left_out(skipped))]
+
+
+def left_out(skipped: Sequence[Skipped]) -> list[str]:
+    """What was left out, a line for each reason."""
+    by_reason: dict[str, list[str]] = {}
+    for each in skipped:
+        by_reason.setdefault(each.reason, []).append(each.path.name or str(each.path))
+    found = []
+    for reason, names in by_reason.items():
+        more = f" and {len(names) - MOST_SKIPPED} more" if len(names) > MOST_SKIPPED else ""
+        found.append(f"left out, {reason}: {', '.join(names[:MOST_SKIPPED])}{more}")
+    return found
+
+
+def _apart(comparisons: Sequence[Comparison]) -> list[str]:
+    if len(comparisons) == 1:
+        return []
+    names = ", ".join(comparison.dataset for comparison in comparisons)
+    return [f"not compared with one another, being of different images: {names}"]
+
+
+def _settings(comparison: Comparison, is_narrow: bool) -> list[Section]:
+    """The settings with their figures; where the table is too wide, the settings come first."""
+    rows, words = comparison.rows, [_heading(comparison)]
+    words += [f"warning: {warning}" for warning in comparison.warnings]
+    names, keys, figures = columns.names(rows), columns.keys(rows), columns.figures(comparison)
+    whole = [names, *keys, *figures]
+    if keys and not (is_narrow and max(map(len, aligned(whole))) > WIDTH):
+        return [Section(words, whole, _legend(comparison))]
+    labels = Section(words, [names, columns.labels(rows)])
+    return [labels, Section([], [names, *figures], _legend(comparison))]
+
+
+def _heading(comparison: Comparison) -> str:
+    """How many settings were tried, which is to be known before the test column is read."""
+    rows, runs = len(comparison.rows), comparison.num_runs
+    tried = f"{rows} setting{'s' * (rows > 1)} tried in {runs} run{'s' * (runs > 1)}"
+    is_ranked = rows > 1 and comparison.selected is not None
+    ranked = f", ranked by {RANKED_BY[comparison.metric]}" if is_ranked else ""
+    return f"{comparison.dataset}: {tried}{ranked}"
+
+
+def _legend(comparison: Comparison) -> list[str]:
+    settings = [row.setting for row in comparison.rows]
+    found = [*LEGEND]
+    if any(is_crossed(setting.cells) for setting in settings):
+        found.append(LEGEND_CROSSED)
+    if any(len(setting.by_test_set) > 1 for setting in settings):
+        found.append(LEGEND_SPLITS)
+    return found
+
+
+def _verdict_heading(comparison: Comparison) -> str:
+    tested = sum(verdict.p is not None for verdict in comparison.verdicts)
+    family = f"; p is adjusted for {tested} comparisons (Holm), the intervals are not"
+    first = comparison.verdicts[0].first
+    is_best = comparison.selected is not None and first is comparison.selected.setting
+    best = f", {comparison.name_of(first)} being the best by validation" if is_best else ""
+    return f"Verdicts on test accuracy{best}{family if tested > 1 else ''}"
+
+
+def _methods(comparison: Comparison) -> list[str]:
+    """By which test each pair was judged; one line where all were judged by the same."""
+    pairs: dict[str, list[str]] = {}
+    for verdict in comparison.verdicts:
+        if verdict.trial.method:
+            pair = " - ".join(columns.pair(comparison, verdict))
+            pairs.setdefault(verdict.trial.method, []).append(pair)
+    if len(pairs) == 1:
+        return [f"Tested by {method}." for method in pairs]
+    return [f"{', '.join(listed)}: {method}." for method, listed in pairs.items()]
+
+
+def _variance_notes(comparison: Comparison) -> list[str]:
+    found = []
+    for row, variance in zip(comparison.rows, comparison.variances, strict=True):
+        if variance is None:
+            found.append(f"{row.name}: needs two split seeds by two training seeds, or more.")
+            continue
+        if variance.clipped:
+            sources = " and ".join(variance.clipped)
+            found.append(f"{row.name}: the estimate for {sources} was below 0, and is taken as 0.")
+        if variance.left_out:
+            gaps = f"{variance.left_out} of {len(row.setting.runs)} runs"
+            found.append(f"{row.name}: left out of the factorial, which has gaps: {gaps}.")
+    return found

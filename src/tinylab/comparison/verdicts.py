@@ -1,0 +1,217 @@
+"""Which of two settings is better on the test set, and how sure that is.
+
+Single runs are judged by the images they have right, settings with repetitions by the accuracies
+of their runs, paired by split and seed. Pairs that are tested on other images each time, or that
+share a split or a seed, are not independent, and the test that is chosen knows it.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from statistics import fmean, stdev, variance
+
+from tinylab.comparison import statistics
+from tinylab.comparison.settings import Setting, cells
+from tinylab.comparison.statistics import Cell, Cells, Outcome
+from tinylab.store.collect import Run
+
+DETECT = 0.01  # one point of accuracy: what a verdict without difference speaks of
+TESTS = ("t", "wilcoxon")
+LEAST_RANKS = 6  # pairs, of which the smallest possible p is 2 / 2^6
+Pairs = Sequence[tuple[Setting, Setting]]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What a test of two settings found. ``outcome`` is None where no test could be made.
+
+    ``difference`` is first minus second in test accuracy, as a share; ``otherwise`` what there
+    is to say where no difference is shown.
+    """
+
+    method: str
+    difference: float | None
+    outcome: Outcome | None
+    otherwise: str
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A trial with its place in a family: ``p`` is adjusted for their number (Holm)."""
+
+    first: Setting
+    second: Setting
+    trial: Trial
+    p: float | None
+
+    @property
+    def winner(self) -> Setting | None:
+        """The better one, where that is shown at the 5 % level."""
+        if self.trial.outcome is None or self.p is None or self.p >= statistics.ALPHA:
+            return None
+        return self.first if self.trial.outcome.difference > 0 else self.second
+
+    def words(self, first: str | None = None, second: str | None = None) -> str:
+        """``A beats B (p = 0.003)``, with other names than the settings' labels if given."""
+        first, second = first or self.first.label, second or self.second.label
+        if self.p is None:
+            return self.trial.otherwise
+        if self.winner is None:
+            return f"no difference shown ({p_text(self.p)}): {self.trial.otherwise}"
+        if self.winner is self.second:
+            first, second = second, first
+        return f"{first} beats {second} ({p_text(self.p)})"
+
+
+def p_text(p: float) -> str:
+    """``p = 0.003``."""
+    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
+
+
+def judge(pairs: Pairs, test: str = "t") -> list[Verdict]:
+    """The verdicts on a family of pairs of settings; ``test`` is one of TESTS."""
+    trials = [try_out(first, second, test) for first, second in pairs]
+    tested = [trial.outcome.p for trial in trials if trial.outcome is not None]
+    adjusted = iter(statistics.holm(tested))
+    return [
+        Verdict(first, second, trial, next(adjusted) if trial.outcome is not None else None)
+        for (first, second), trial in zip(pairs, trials, strict=True)
+    ]
+
+
+def try_out(first: Setting, second: Setting, test: str = "t") -> Trial:
+    """The test that the design of two settings allows, on the test sets that both have."""
+    common = first.by_test_set.keys() & second.by_test_set.keys()
+    if not common:
+        return _refused("they have no test split in common")
+    a, b = ([run for run in each.runs if run.test_set in common] for each in (first, second))
+    pooled = list(dict.fromkeys(first.pooled + second.pooled))
+    by_cell, other_by_cell = cells(a, pooled), cells(b, pooled)
+    both = [cell for cell in by_cell if cell in other_by_cell]
+    differences = {cell: _accuracy(by_cell[cell]) - _accuracy(other_by_cell[cell]) for cell in both}
+    used = 2 * len(both)
+    if len(a) == len(b) == 1:
+        trial, used = _single(a[0], b[0]), 2
+    elif len(common) > 1 and len({split for split, _ in both}) < 2:
+        return _refused("fewer than two of their test splits have a training seed in common")
+    elif len(common) > 1:
+        trial = _of_differences(differences, _test_train_ratio([*a, *b]), test)
+    elif len(both) == len(a) == len(b):
+        trial = _of_differences(differences, 0.0, test)
+    else:
+        trial, used = _unpaired(by_cell, other_by_cell, test), len(a) + len(b)
+    total = len(first.runs) + len(second.runs)
+    if used == total or not trial.method:
+        return trial
+    return replace(trial, method=f"{trial.method}, by {used} of their {total} runs")
+
+
+def _refused(reason: str) -> Trial:
+    return Trial("", None, None, f"not compared: {reason}")
+
+
+def _accuracy(run: Run) -> float:
+    return float(run.result["test"]["accuracy"])
+
+
+def _test_train_ratio(runs: Sequence[Run]) -> float:
+    datasets = [run.result["dataset"] for run in runs]
+    return fmean(each["num_test"] for each in datasets) / fmean(
+        each["num_train"] for each in datasets
+    )
+
+
+def _single(a: Run, b: Run) -> Trial:
+    first, second = a.predictions, b.predictions
+    if first is None or second is None:
+        lacking = a if first is None else b
+        return _refused(f"{lacking.folder / 'predictions.npz'} cannot be read")
+    right = first["predicted"] == first["label"]
+    other_right = second["predicted"] == second["label"]
+    outcome = statistics.mcnemar(right, other_right)
+    method = f"exact McNemar on {len(right):,} test images"
+    return Trial(method, outcome.difference, outcome, "more seeds of both would tell more")
+
+
+def _of_differences(differences: Cells, test_train_ratio: float, test: str) -> Trial:
+    """The test of paired differences; a ratio above 0 says that their test sets differ."""
+    values = list(differences.values())
+    n, mean = len(values), fmean(values)
+    if not statistics.have_spread(values):
+        same = "equal accuracy" if abs(mean) < 1e-12 else f"the same {points(mean)} points"
+        return Trial("", mean, None, f"not tested: {same} in each of {n} pairs")
+    if test == "wilcoxon":
+        return _by_ranks(values, test_train_ratio == 0 and not statistics.is_crossed(differences))
+    if statistics.is_crossed(differences):
+        return _crossed(differences, test_train_ratio)
+    needed = statistics.pairs_needed(stdev(values), DETECT, test_train_ratio)
+    if test_train_ratio > 0:
+        method = f"corrected resampled t (Nadeau and Bengio 2003) over {n} splits"
+        outcome = statistics.corrected_t(values, test_train_ratio)
+        return Trial(method, mean, outcome, _more(needed, n, "split"))
+    method = f"paired t over {n} pairs, on one test set"
+    return Trial(method, mean, statistics.paired_t(values), _more(needed, n, "seed"))
+
+
+def _by_ranks(differences: Sequence[float], are_independent: bool) -> Trial:
+    n, mean = len(differences), fmean(differences)
+    if not are_independent:
+        reason = "Wilcoxon's test needs independent pairs, and these share splits or images"
+        return Trial("", mean, None, f"not tested: {reason}")
+    outcome = replace(statistics.paired_t(differences), p=statistics.wilcoxon(differences))
+    method = f"Wilcoxon signed-rank over {n} pairs (the interval is Student's), on one test set"
+    needed = statistics.pairs_needed(stdev(differences), DETECT)
+    few = f"it takes {LEAST_RANKS} seeds to show any"
+    return Trial(method, mean, outcome, few if n < LEAST_RANKS else _more(needed, n, "seed"))
+
+
+def _crossed(differences: Cells, test_train_ratio: float) -> Trial:
+    splits, seeds = statistics.design(differences)
+    outcome = statistics.crossed_t(differences, test_train_ratio)
+    method = f"min F' (Clark 1973) over {splits} splits and {seeds} seeds"
+    if test_train_ratio > 0:
+        method += ", corrected for resampling (Nadeau and Bengio 2003)"
+    # As if each of the fewer levels brought one independent difference.
+    fewer = min(splits, seeds)
+    error, _ = statistics.crossed_error(differences, test_train_ratio)
+    std = error / math.sqrt(1 / fewer + test_train_ratio)
+    needed = statistics.pairs_needed(std, DETECT, test_train_ratio)
+    advice = _more(needed, fewer, "split", " and as many more seeds")
+    return Trial(method, outcome.difference, outcome, advice)
+
+
+def _unpaired(a: Mapping[Cell, Run], b: Mapping[Cell, Run], test: str) -> Trial:
+    if min(len(a), len(b)) == 1:
+        return _refused("one of them has a single run, whose spread over seeds is not known")
+    if statistics.is_crossed(dict.fromkeys((*a, *b), 0.0)):
+        return _refused("splits crossed with seeds are compared in pairs, and theirs differ")
+    first, second = ([_accuracy(run) for run in runs.values()] for runs in (a, b))
+    difference = fmean(first) - fmean(second)
+    if not (statistics.have_spread(first) or statistics.have_spread(second)):
+        return Trial("", difference, None, "not tested: no spread over the seeds of either")
+    outcome = statistics.welch(first, second)
+    method = "Welch's t"
+    if test == "wilcoxon":
+        outcome = replace(outcome, p=statistics.mann_whitney(first, second))
+        method = "Mann-Whitney's rank-sum (the interval is Welch's)"
+    std = math.sqrt((variance(first) + variance(second)) / 2)
+    smaller = min(len(first), len(second))
+    advice = _more(statistics.group_size_needed(std, DETECT), smaller, "seed", " of each")
+    seeds = f"{len(first)} and {len(second)} unpaired seeds"
+    return Trial(f"{method} over {seeds}, on one test set", difference, outcome, advice)
+
+
+def _more(needed: int | None, have: int, unit: str, besides: str = "") -> str:
+    """What it takes to show a difference of DETECT."""
+    shows = f"detect {DETECT * 100:.0f} point with {statistics.POWER * 100:.0f} % power"
+    if needed is None:
+        return f"{statistics.MOST:,} {unit}s would not {shows}"
+    if needed <= have:
+        return f"as many as these {shows}"
+    plural = "s" if needed > have + 1 else ""
+    return f"{needed - have} more {unit}{plural}{besides} would {shows}"
+
+
+def points(difference: float) -> str:
+    """A difference of shares in points: ``+1.25``."""
+    return f"{100 * difference:+.2f}"

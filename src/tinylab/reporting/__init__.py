@@ -1,0 +1,51 @@
+"""``tinylab report``: one self-contained HTML page on a sweep, or on any set of runs.
+
+``page`` says what stands on it, from the settings and verdicts of ``compare``; ``answer`` its
+first sentences, ``tables`` its tables, ``charts`` which figures fit, ``figures`` how they are
+drawn (with ``svg``), ``mistakes`` what the best setting gets wrong (with ``png``), and
+``page.html.j2`` how it looks. ``card`` and ``card.md.j2`` do the same for the model card of one
+run. No torch in here.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from tinylab import __version__
+from tinylab.errors import UserError
+from tinylab.reporting import card
+from tinylab.reporting.page import build
+from tinylab.system.files import write_text
+
+
+def write(paths: Sequence[Path], out: Path, question: str | None = None) -> None:
+    """Write the page on the finished runs in ``paths`` to ``out``.
+
+    ``question`` is the command that is answered, where the paths do not tell it. Raises UserError
+    where no path holds a finished run.
+    """
+    page = build(paths, question)
+    write_text(out, _render("page.html.j2", page=page, version=__version__))
+
+
+def write_card(folder: Path, out: Path) -> None:
+    """Write the model card of a run as Markdown. Raises UserError where it is not finished."""
+    write_text(out, _render("card.md.j2", card.markdown, **card.facts(folder)))
+
+
+def _render(template: str, finalize: Callable[[Any], Any] | None = None, **values: Any) -> str:
+    """A template with values; ``finalize`` escapes them, or by default what escapes HTML."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined, UndefinedError
+
+    environment = Environment(
+        loader=PackageLoader("tinylab", "reporting"),
+        autoescape=True,
+        finalize=finalize,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    try:
+        return environment.get_template(template).render(values)
+    except UndefinedError as error:
+        raise UserError(f"a result.json is of another version of tinylab: {error}") from error

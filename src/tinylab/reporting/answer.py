@@ -1,0 +1,102 @@
+"""The report's first sentences: what was found, how sure it is, and what not to conclude."""
+
+from collections.abc import Sequence
+
+from tinylab.comparison.columns import pair
+from tinylab.comparison.comparison import Comparison, Row
+from tinylab.comparison.verdicts import Verdict, p_text
+
+MOST_NAMED = 2  # settings that a sentence names
+
+
+def answer(comparison: Comparison) -> list[str]:
+    """What was found, in a few sentences."""
+    [best, *others] = comparison.rows
+    if not others:
+        return [f"{best.setting.label}: test accuracy {_test(best)}."]
+    if comparison.selected is None:
+        undecided = f"{len(comparison.rows)} settings, and no validation set to choose one by."
+        return [undecided, *_of_pairs(comparison)]
+    validation = best.figures["val_accuracy"]
+    assert validation is not None
+    found = (
+        f"Best of {len(comparison.rows)} settings by validation: {best.setting.label} "
+        f"({best.name}), with {validation.mean:.2%}. Its test accuracy is {_test(best)}."
+    )
+    return [found, f"On the test set {_comparison(comparison)}."]
+
+
+def _of_pairs(comparison: Comparison) -> list[str]:
+    """What the test set says of every two settings; those without difference in one sentence."""
+    pairs = [(pair(comparison, each), each) for each in comparison.verdicts]
+    found = [f"On the test set {each.words(*names)}." for names, each in pairs if each.winner]
+    alike = [" and ".join(names) for names, each in pairs if each.p and not each.winner]
+    if alike:
+        found.append(f"On the test set no difference is shown between {', or '.join(alike)}.")
+    untested = [" and ".join(names) for names, each in pairs if each.p is None]
+    if untested:
+        found.append(f"No test could be made between {', or '.join(untested)}.")
+    return found
+
+
+def _test(row: Row) -> str:
+    """The test accuracy with its interval: of the mean over seeds, else of one test set."""
+    low, high = row.test.low, row.test.high
+    what = f"mean of {len(row.setting.runs)} runs"
+    if low is None or high is None:
+        (low, high), what = row.one_test_set, f"one run, {row.num_test:,.0f} images"
+    return f"{row.test.mean:.2%} (95 % interval {max(low, 0):.2%} to {min(high, 1):.2%}; {what})"
+
+
+def _comparison(comparison: Comparison) -> str:
+    """Which settings the best one beats, and which it does not."""
+    best, found = comparison.rows[0].setting, comparison.verdicts
+    kinds = {
+        "it beats": [each for each in found if each.winner is best],
+        "it is beaten by": [each for each in found if each.winner is each.second],
+        "no difference is shown to": [each for each in found if each.p and each.winner is None],
+        "it could not be tested against": [each for each in found if each.p is None],
+    }
+    return "; ".join(
+        f"{words} {_listed(comparison, verdicts)}" for words, verdicts in kinds.items() if verdicts
+    )
+
+
+def _listed(comparison: Comparison, verdicts: Sequence[Verdict]) -> str:
+    """All of a few settings, or how many there are and which is the best of them."""
+    first, *others = [comparison.name_of(each.second) for each in verdicts]
+    if len(others) < MOST_NAMED:
+        return " and ".join(_named(comparison, each) for each in verdicts)
+    return f"{len(verdicts)} others, the best of which is {first}"
+
+
+def _named(comparison: Comparison, verdict: Verdict) -> str:
+    """``B (model.filters=8; p = 0.237)``."""
+    p = "" if verdict.p is None else f"; {p_text(verdict.p)}"
+    return f"{comparison.name_of(verdict.second)} ({verdict.second.label}{p})"
+
+
+def discipline(comparison: Comparison, num_left_out: int) -> str:
+    """What is to be known before the column of test accuracies is read."""
+    more = f", besides {num_left_out} that are left out below" if num_left_out else ""
+    if len(comparison.rows) == 1 and not more:
+        return "One setting was tried, so its test accuracy was chosen from nothing."
+    settings, runs = len(comparison.rows), comparison.num_runs
+    tried = f"{settings} setting{'s' * (settings > 1)} tried in {runs} run{'s' * (runs > 1)}{more}."
+    if comparison.selected is None:
+        return tried
+    return (
+        f"{tried} Choose by validation alone: the test accuracy belongs to the setting so chosen, "
+        "and flatters any that is chosen by it."
+    )
+
+
+def warnings(comparison: Comparison) -> list[str]:
+    """What a careful reader would object to."""
+    found = [f"{text[0].upper()}{text[1:]}." for text in comparison.warnings]
+    if all(len(row.setting.runs) == 1 for row in comparison.rows):
+        found.append(
+            f"One run{' a setting' if len(comparison.rows) > 1 else ''}: an interval then speaks "
+            "of the images in the test set, and not of other seeds. Repeat with seed=0,1,2."
+        )
+    return found

@@ -1,0 +1,53 @@
+"""``tinylab report RUN --card``: what somebody should know who is given the trained network.
+
+Every figure is from the run's own files; the sentences round them are in ``card.md.j2``.
+"""
+
+import re
+import shlex
+from pathlib import Path
+from typing import Any
+
+from markupsafe import Markup
+
+from tinylab.errors import UserError
+from tinylab.reporting import details, mistakes
+from tinylab.store.collect import Skipped, read
+
+FEW = 30  # test images of a class, below which its recall is a rough guess
+
+
+def facts(folder: Path) -> dict[str, Any]:
+    """What the card's template needs. Raises UserError where ``folder`` is no finished run."""
+    run = read(folder)
+    if isinstance(run, Skipped):
+        raise UserError(f"{folder}: expected the folder of a finished run, but: {run.reason}")
+    found = mistakes.read(run)
+    totals = zip(found.classes, found.matrix.sum(axis=1), strict=True)
+    typed = (["train", "--from", folder], ["verify", folder], ["predict", folder, "IMAGE"])
+    return {
+        "name": run.name,
+        "result": run.result,
+        "duplicates": run.result["dataset"].get("duplicates"),
+        "config": details.config(run),
+        "recall": mistakes.recall(found),
+        "confused": mistakes.confused(found),
+        "few": [name for name, total in totals if total < FEW],
+        "few_images": FEW,
+        "environment": details.environment([run]),
+        "commands": [_indented(shlex.join(["tinylab", *map(str, words)])) for words in typed],
+        "command": _indented(str(run.result.get("command"))),
+    }
+
+
+def _indented(code: str) -> Markup:
+    """A text as the inside of a code block, whose lines are all indented by four spaces."""
+    return Markup(code.replace("\n", "\n    "))
+
+
+def markdown(value: object) -> Markup:
+    """A value as text that Markdown leaves alone; what is Markup already stays as it is."""
+    if isinstance(value, Markup):
+        return value
+    one_line = " ".join(str(value).split())
+    return Markup(re.sub(r"([\\`*<>|\[\]~&#])", r"\\\1", one_line))

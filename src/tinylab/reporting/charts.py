@@ -1,0 +1,161 @@
+"""Which figures fit a set of settings, and the numbers that go into them."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import fmean
+
+import numpy as np
+from markupsafe import Markup
+
+from tinylab.comparison.comparison import Row
+from tinylab.comparison.settings import varied
+from tinylab.config.schema import shown
+from tinylab.reporting import figures
+from tinylab.reporting.figures import Curves, Dots, Values
+from tinylab.reporting.tables import is_number, order, short, words
+
+MOST_LINES = 12  # numbers that get a line of dots each; more of them make a scatter plot
+FEW_LINES = 5  # that get one though each comes but once, as in a search
+MOST_RANKED = 30  # settings that get a line of dots each
+LEAST_AXES = 3  # numeric keys that parallel coordinates need
+COLUMNS = ("train_loss", "train_accuracy", "val_loss", "val_accuracy")
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A figure and the line below it."""
+
+    svg: Markup
+    caption: str
+
+
+def learning_curves(rows: Sequence[Row]) -> tuple[list[Chart], list[Chart]]:
+    """Accuracy and loss by epoch of all settings together, and where these are more than the
+    colours, the accuracy of each by itself. Settings whose curves cannot be read are not there.
+    """
+    histories = [[read_history(run.folder) for run in row.setting.runs] for row in rows]
+    accuracy, loss = (
+        [
+            _curves(short(row), figures.colour(place), inner, name)
+            for place, (row, inner) in enumerate(zip(rows, histories, strict=True))
+            if all(inner)
+        ]
+        for name in ("accuracy", "loss")
+    )
+    if not accuracy:
+        return [], []
+    together = [
+        Chart(figures.learning_curves(accuracy, "accuracy"), "Accuracy"),
+        Chart(figures.learning_curves(loss, "loss"), "Loss"),
+    ]
+    if len(rows) <= figures.COLOURS:
+        return together, []
+    alone = [replace(one, colour=figures.colour(0)) for one in accuracy]
+    return together, [Chart(figures.learning_curves([one], "accuracy"), one.label) for one in alone]
+
+
+def _curves(label: str, colour: str, histories: Sequence[dict[str, Values]], name: str) -> Curves:
+    """A setting's curves, as far as all of its runs go."""
+    epochs = min(len(history[f"train_{name}"]) for history in histories)
+    train, val = (
+        np.array([history[f"{part}_{name}"][:epochs] for history in histories])
+        for part in ("train", "val")
+    )
+    return Curves(label, colour, train, val if np.isfinite(val).all() else None)
+
+
+def read_history(folder: Path) -> dict[str, Values]:
+    """The columns of ``metrics.jsonl``, each (epochs,); empty where it is absent or damaged."""
+    try:
+        lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+        rows = [json.loads(line) for line in lines]
+        found = {name: np.array([row[name] for row in rows], float) for name in COLUMNS}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+    is_whole = rows and np.isfinite([found["train_loss"], found["train_accuracy"]]).all()
+    return found if is_whole else {}
+
+
+def effects(rows: Sequence[Row], figure: str) -> list[Chart]:
+    """Dots by setting, and by the values of each varied key."""
+    scored = [row for row in rows if row.figures[figure] is not None]
+    keys = varied([row.setting.values for row in scored])
+    found = [
+        _effect([row for row in scored if key in row.setting.values], key, figure) for key in keys
+    ]
+    has_intervals = any(len(row.setting.runs) > 1 for row in scored)
+    return [_ranking(scored, figure), *found] if len(keys) > 1 and has_intervals else found
+
+
+def _ranking(rows: Sequence[Row], figure: str) -> Chart:
+    """A line of dots for each setting, in the order of the leaderboard."""
+    lines = [_dots(short(row), row, figure) for row in rows[:MOST_RANKED]]
+    beyond = f"; the first {MOST_RANKED} of {len(rows)}" if len(rows) > MOST_RANKED else ""
+    caption = f"Every run a dot{_interval_words(lines)}{beyond}"
+    return Chart(figures.dots(lines, words(figure)), caption)
+
+
+def _interval_words(lines: Sequence[Dots]) -> str:
+    has_interval = any(line.interval is not None for line in lines)
+    return "; mean and its 95 % interval a line" if has_interval else ""
+
+
+def _dots(label: str, row: Row, figure: str) -> Dots:
+    """The runs of one setting."""
+    summary = row.figures[figure]
+    assert summary is not None
+    if summary.low is None or summary.high is None:
+        return Dots(label, _scores([row], figure), summary.mean, None)
+    interval = max(summary.low, 0.0), min(summary.high, 1.0)
+    return Dots(label, _scores([row], figure), summary.mean, interval)
+
+
+def _scores(rows: Sequence[Row], figure: str) -> list[float]:
+    """The accuracies of all runs."""
+    runs = [run for row in rows for run in row.setting.runs]
+    return [score for run in runs if (score := run.figure(figure)) is not None]
+
+
+def _effect(rows: Sequence[Row], key: str, figure: str) -> Chart:
+    """The runs' accuracies by the value of one key."""
+    caption = f"{key}: every run a dot"
+    by_value: dict[str, list[Row]] = {}
+    for row in sorted(rows, key=lambda row: order(row.setting.values[key])):
+        by_value.setdefault(shown(row.setting.values[key]), []).append(row)
+    is_repeated = sum(len(row.setting.runs) for row in rows) >= 2 * len(by_value)
+    most = MOST_LINES if is_repeated else FEW_LINES
+    if len(by_value) > most and all(is_number(row.setting.values[key]) for row in rows):
+        return Chart(_scatter(rows, key, figure), caption)
+    name = key.rpartition(".")[2]
+    if all(len(inner) == 1 for inner in by_value.values()):
+        lines = [_dots(f"{name}={text}", row, figure) for text, [row] in by_value.items()]
+        caption += _interval_words(lines)
+    else:
+        # The dots of a line differ in more than their seeds, so that no interval fits them.
+        scores = {text: _scores(inner, figure) for text, inner in by_value.items()}
+        lines = [Dots(f"{name}={text}", s, fmean(s), None) for text, s in scores.items()]
+        caption += "; their mean a line"
+    return Chart(figures.dots(lines, words(figure)), caption)
+
+
+def _scatter(rows: Sequence[Row], key: str, figure: str) -> Markup:
+    pairs = [(row.setting.values[key], score) for row in rows for score in _scores([row], figure)]
+    values, scores = zip(*pairs, strict=True)
+    return figures.scatter(key, values, scores, words(figure))
+
+
+def parallel(rows: Sequence[Row], figure: str) -> Chart | None:
+    """A line a setting through its values of numeric keys to its mean; None for few keys."""
+    scored = [(row.setting.values, each.mean) for row in rows if (each := row.figures[figure])]
+    keys = [
+        key
+        for key in varied([values for values, _ in scored])
+        if all(is_number(values.get(key)) for values, _ in scored)
+    ]
+    if len(keys) < LEAST_AXES:
+        return None
+    points = np.array([[values[key] for key in keys] for values, _ in scored], float)
+    svg = figures.parallel(keys, points, [score for _, score in scored], words(figure))
+    return Chart(svg, "Every setting a line; the stronger its colour, the better it is")

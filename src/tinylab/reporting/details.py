@@ -1,0 +1,81 @@
+"""Tables for who wants to know exactly: configs, environment, every run, what was left out."""
+
+import shlex
+from collections.abc import Sequence
+
+from tinylab.comparison.comparison import Row
+from tinylab.comparison.settings import varied
+from tinylab.config.keys import defaults, helps
+from tinylab.config.schema import shown
+from tinylab.reporting.tables import ABSENT, Cell, Table, in_order, number, value
+from tinylab.store.collect import Run, Skipped
+
+SEEDS = ("seed", "split.seed")
+
+
+def differences(runs: Sequence[Run]) -> Table:
+    """The config keys that are not the same in all runs, seeds included."""
+    values = [run.values for run in runs]
+    return Table(
+        "Config keys that differ between the runs",
+        ["key", "values", "what it is"],
+        [
+            [
+                Cell(key),
+                Cell(", ".join(in_order(each[key] for each in values if key in each))),
+                Cell(helps().get(key, "")),
+            ]
+            for key in varied(values)
+        ],
+    )
+
+
+def config(run: Run) -> Table:
+    """The whole config of a run, as far as it counts, with the schema's defaults."""
+    rows = []
+    for key, each in run.values.items():
+        choice = run.values.get(key.partition(".")[0], "") if "." in key else ""
+        default = defaults().get((key, str(choice)), each)
+        rows.append([Cell(key), value(each), Cell("" if each == default else shown(default))])
+    return Table(f"Config of {run.name}", ["key", "value", "default, where it is another"], rows)
+
+
+def environment(runs: Sequence[Run]) -> Table:
+    """Where and with what the runs were computed."""
+    facts = [run.result["environment"] for run in runs]
+    return Table(
+        "Environment of the runs",
+        ["what", "values"],
+        [
+            [Cell(key), Cell(", ".join(in_order(each[key] for each in facts if key in each)))]
+            for key in dict.fromkeys(key for each in facts for key in each)
+        ],
+    )
+
+
+def repetition(rows: Sequence[Row]) -> Table:
+    """Every run with its seeds and accuracies, and the command that repeats it."""
+    return Table(
+        "The runs, and the command that repeats each",
+        ["setting", "seed", "split.seed", "validation accuracy", "test accuracy", "command"],
+        [
+            [
+                Cell(row.name),
+                *(value(run.values[key]) if key in run.values else ABSENT for key in SEEDS),
+                number(run.figure("val_accuracy")),
+                number(run.figure("test_accuracy")),
+                Cell(shlex.join(["tinylab", "train", "--from", str(run.folder)])),
+            ]
+            for row in rows
+            for run in row.setting.runs
+        ],
+    )
+
+
+def left_out(skipped: Sequence[Skipped]) -> Table:
+    """What lies in the paths and is no finished run."""
+    return Table(
+        "Folders that are no finished run",
+        ["folder", "why"],
+        [[Cell(str(each.path)), Cell(each.reason)] for each in skipped],
+    )

@@ -1,0 +1,211 @@
+"""The report's figures: plain numbers in, SVG out. Each says in words what it shows."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from markupsafe import Markup
+from numpy.typing import NDArray
+
+from tinylab.reporting.svg import (
+    Scale,
+    element,
+    figure,
+    fit,
+    line,
+    path,
+    percent,
+    plain,
+    text,
+    x_axis,
+    y_axis,
+)
+
+Values = NDArray[np.float64]
+COLOURS = 7  # told apart by people with any colour vision; what comes after them is grey
+WIDTH = 360.0  # a phone's, so that letters keep their size there
+LETTER = 7.2  # width of a wide one, in units
+
+
+@dataclass(frozen=True)
+class Curves:
+    """Learning curves of one setting's runs, (runs, epochs); ``val`` None without validation.
+
+    ``colour`` is what the function of that name gives for the setting's place.
+    """
+
+    label: str
+    colour: str
+    train: Values
+    val: Values | None
+
+
+@dataclass(frozen=True)
+class Dots:
+    """One row of a dot plot: a value for each run, their mean and its interval, if it has one."""
+
+    label: str
+    values: Sequence[float]
+    mean: float
+    interval: tuple[float, float] | None
+
+
+def learning_curves(settings: Sequence[Curves], name: str) -> Markup:
+    """Training dashed and validation solid by epoch: mean over runs, band from lowest to highest.
+
+    Settings whose colour is ``rest`` are grey, and without band and training. ``name`` is
+    accuracy or loss.
+    """
+    height, left, bottom = 240.0, 52.0, 200.0
+    parts = [part for one in settings for part in (one.train, one.val) if part is not None]
+    x = Scale(1, max(2, *(part.shape[1] for part in parts)), left + 6, WIDTH - 12, least=1)
+    ends = [float(end) for part in parts for end in (part.min(), part.max())]
+    y = fit(ends, bottom, 8, may_be_log=name == "loss")
+    label = plain if name == "loss" else percent
+    drawn = [_curve(one, x, y) for one in settings]
+    words = "; ".join(
+        f"{one.label}: {label(round(float(_shown(one).mean(axis=0)[-1]), 4))} after the last epoch"
+        for one in settings[:COLOURS]
+    )
+    return figure(
+        WIDTH, height, f"{name} by epoch", words,
+        x_axis(x, bottom, 8, "epoch", plain), y_axis(y, left, WIDTH - 8, label),
+        *reversed(drawn),
+    )  # fmt: skip
+
+
+def colour(place: int) -> str:
+    """The class that colours the setting at this place of the table."""
+    return f"c{place}" if place < COLOURS else "rest"
+
+
+def _shown(curves: Curves) -> Values:
+    return curves.train if curves.val is None else curves.val
+
+
+def _curve(curves: Curves, x: Scale, y: Scale) -> Markup:
+    parts = []
+    if curves.colour != "rest":
+        low, high = (_places(edge, x, y) for edge in (_shown(curves).min(0), _shown(curves).max(0)))
+        parts.append(element("path", d=path([*high, *reversed(low)]) + "Z", class_="band"))
+        parts.append(_mean_line(curves.train, "train", x, y))
+    if curves.val is not None or curves.colour == "rest":
+        parts.append(_mean_line(_shown(curves), "val", x, y))
+    return element("g", element("title", curves.label), *parts, class_=curves.colour)
+
+
+def _mean_line(values: Values, class_: str, x: Scale, y: Scale) -> Markup:
+    """The line of the mean over runs; a single epoch is a dot."""
+    points = _places(values.mean(axis=0), x, y)
+    if len(points) == 1:
+        return element("circle", cx=points[0][0], cy=points[0][1], r=3, class_="dot")
+    return element("path", d=path(points), class_=f"line {class_}")
+
+
+def _places(values: Values, x: Scale, y: Scale) -> list[tuple[float, float]]:
+    return [(x(epoch), y(float(value))) for epoch, value in enumerate(values, start=1)]
+
+
+def dots(rows: Sequence[Dots], name: str) -> Markup:
+    """A row for each setting or value: its runs as dots, their mean with its interval.
+
+    Long labels stand above their row, short ones left of it.
+    """
+    letters = max(len(row.label) for row in rows)
+    above = letters > 16
+    step, left = (38.0, 12.0) if above else (24.0, letters * LETTER + 14)
+    bottom = len(rows) * step + 14
+    ends = [end for row in rows for end in (*row.values, *(row.interval or ()))]
+    x = fit(ends, left, WIDTH - 10, may_be_log=False)
+    drawn = []
+    for place, row in enumerate(rows):
+        y = (place + 0.5) * step + (10 if above else 2)
+        at = (left, y - 12) if above else (left - 8, y + 4)
+        drawn += [
+            text(at, _clipped(row.label), "start" if above else "end", "halo"),
+            _dot_row(row, x, y),
+        ]
+    words = "; ".join(f"{row.label}: {_summary(row)}" for row in rows)
+    return figure(
+        WIDTH, bottom + 40, f"{name}, run by run", words,
+        x_axis(x, bottom, 4, name, percent), *drawn,
+    )  # fmt: skip
+
+
+def _clipped(label: str) -> str:
+    """A label that fits the figure's width."""
+    most = int(WIDTH / LETTER) - 2
+    return label if len(label) <= most else f"{label[: most - 1]}…"
+
+
+def _dot_row(row: Dots, x: Scale, y: float) -> Markup:
+    parts = []
+    if row.interval is not None:
+        parts.append(line((x(row.interval[0]), y), (x(row.interval[1]), y), "interval"))
+    parts += [element("circle", cx=x(value), cy=y, r=3.2, class_="dot") for value in row.values]
+    if len(row.values) > 1:
+        parts.append(line((x(row.mean), y - 7), (x(row.mean), y + 7), "mean"))
+    return element("g", element("title", f"{row.label}: {_summary(row)}"), *parts, class_="c0")
+
+
+def _summary(row: Dots) -> str:
+    """A row in words."""
+    runs = f"{len(row.values)} run{'s' if len(row.values) > 1 else ''}"
+    if row.interval is None:
+        return f"mean {percent(round(row.mean, 4))} of {runs}"
+    low, high = (percent(round(end, 4)) for end in row.interval)
+    return f"mean {percent(round(row.mean, 4))} ({low} to {high}) of {runs}"
+
+
+def scatter(key: str, values: Sequence[float], scores: Sequence[float], name: str) -> Markup:
+    """One dot a run: a numeric key across, the score upwards."""
+    left, bottom = 52.0, 200.0
+    x, y = fit(values, left, WIDTH - 10), fit(scores, bottom, 8, may_be_log=False)
+    drawn = [
+        element("circle", cx=x(value), cy=y(score), r=3.2, class_="dot")
+        for value, score in zip(values, scores, strict=True)
+    ]
+    best = max(range(len(values)), key=lambda place: scores[place])
+    words = f"highest, {percent(round(scores[best], 4))}, at {key}={plain(values[best])}"
+    return figure(
+        WIDTH, 240, f"{name} by {key}", words,
+        x_axis(x, bottom, 8, key, plain), y_axis(y, left, WIDTH - 8, percent),
+        element("g", *drawn, class_="c0"),
+    )  # fmt: skip
+
+
+def parallel(keys: Sequence[str], runs: Values, scores: Sequence[float], name: str) -> Markup:
+    """Parallel coordinates: a line a run through its value on each key's axis, to its score.
+
+    ``runs`` is (runs, keys). Colour and the last axis show the score; the best lines are on top.
+    """
+    gap, top, bottom = 84.0, 40.0, 256.0
+    columns = [*runs.T, np.array(scores)]
+    scales = [fit(column.tolist(), bottom, top) for column in runs.T]
+    scales.append(fit(scores, bottom, top, may_be_log=False))
+    places = [60 + gap * place for place in range(len(columns))]
+    axes = [
+        _upright(scale, x, 14 + 14 * (number % 2), key, percent if key == name else plain)
+        for number, (scale, x, key) in enumerate(zip(scales, places, [*keys, name], strict=True))
+    ]
+    lines = []
+    for run in np.argsort(scores, kind="stable"):
+        share = (scores[run] - min(scores)) / (max(scores) - min(scores) or 1)
+        points = [
+            (x, scale(float(column[run])))
+            for x, scale, column in zip(places, scales, columns, strict=True)
+        ]
+        lines.append(
+            element("path", d=path(points), class_="line shade", style=f"--share:{share:.2f}")
+        )
+    best = int(np.argmax(scores))
+    chosen = ", ".join(f"{key}={plain(v)}" for key, v in zip(keys, runs[best], strict=True))
+    words = f"{len(scores)} runs; the best, {percent(round(scores[best], 4))}, has {chosen}"
+    return figure(places[-1] + 60, 270, f"{name} by {len(keys)} keys", words, *lines, *axes)
+
+
+def _upright(scale: Scale, x: float, y: float, key: str, label: Callable[[float], str]) -> Markup:
+    parts = [line((x, scale.start), (x, scale.end), "axis"), text((x, y), key, class_="name")]
+    for tick in scale.ticks():
+        parts += [text((x + 5, scale(tick) + 4), label(tick), "start", "halo")]
+    return Markup("").join(parts)

@@ -1,0 +1,112 @@
+"""What the page says, section by section, made from the runs that the paths mean."""
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tinylab.comparison.comparison import Comparison, compare
+from tinylab.comparison.show import left_out
+from tinylab.errors import UserError
+from tinylab.reporting import answer, charts, details, mistakes, tables
+from tinylab.reporting.charts import Chart
+from tinylab.reporting.mistakes import Mistakes
+from tinylab.reporting.tables import Cell, Table
+from tinylab.store import folder as runs
+from tinylab.store.collect import Run, collect
+
+MOST_NAMED = 3  # paths in the title
+
+
+@dataclass(frozen=True)
+class Section:
+    """The settings of one dataset."""
+
+    title: str
+    answer: Sequence[str]
+    warnings: Sequence[str]
+    discipline: str
+    leaderboard: Table
+    verdicts: Table | None
+    lines: str  # which lines the curves are
+    curves: Sequence[Chart]
+    each_curve: Sequence[Chart]
+    legend: Sequence[Cell]
+    effects: Sequence[Chart]
+    grid: Table | None
+    parallel: Chart | None
+    best: str
+    mistakes: Mistakes | str  # why they are not known
+    details: Sequence[Table]
+
+
+@dataclass(frozen=True)
+class Page:
+    """The whole page."""
+
+    title: str
+    questions: Sequence[str]
+    sections: Sequence[Section]
+    left_out: Table | None
+    repeat: str
+
+
+def build(paths: Sequence[Path], question: str | None = None) -> Page:
+    """The page on the finished runs in ``paths``. Raises UserError where there is none."""
+    found, skipped = collect(paths)
+    if not found:
+        reasons = "".join(f"\n  {line}" for line in left_out(skipped))
+        raise UserError(f"no finished run in {', '.join(map(str, paths))}{reasons}")
+    return Page(
+        title=" and ".join(path.resolve().name for path in paths[:MOST_NAMED]),
+        questions=[question] if question else [_question(path) for path in paths],
+        sections=[_section(comparison, len(skipped)) for comparison in compare(found)],
+        left_out=details.left_out(skipped) if skipped else None,
+        repeat=shlex.join(["tinylab", "report", *map(str, paths)]),
+    )
+
+
+def _question(path: Path) -> str:
+    """The command that led to what is in the path, or what the path is."""
+    arguments = (runs.read_json(path / "sweep.json") or {}).get("arguments")
+    if isinstance(arguments, list):
+        return shlex.join(["tinylab", "train", "-m", *map(str, arguments)])
+    result = runs.read_result(path) or {}
+    return str(result.get("command", f"every finished run in {path}"))
+
+
+def _section(comparison: Comparison, num_left_out: int) -> Section:
+    rows = comparison.rows
+    family = [run for row in rows for run in row.setting.runs]
+    figure = "test_accuracy" if comparison.selected is None else "val_accuracy"
+    curves, each_curve = charts.learning_curves(rows)
+    return Section(
+        title=comparison.dataset,
+        answer=answer.answer(comparison),
+        warnings=answer.warnings(comparison),
+        discipline=answer.discipline(comparison, num_left_out),
+        leaderboard=tables.leaderboard(comparison),
+        verdicts=tables.verdicts(comparison),
+        lines="Training" if comparison.selected is None else "Validation solid, training dashed",
+        curves=curves,
+        each_curve=each_curve,
+        legend=tables.legend(rows),
+        effects=charts.effects(rows, figure),
+        grid=tables.grid(rows, figure),
+        parallel=charts.parallel(rows, figure),
+        best=f"{rows[0].name}, {rows[0].setting.label}: {rows[0].setting.runs[0].name}",
+        mistakes=_mistakes(rows[0].setting.runs[0]),
+        details=[
+            details.differences(family),
+            details.config(family[0]),
+            details.environment(family),
+            details.repetition(rows),
+        ],
+    )
+
+
+def _mistakes(run: Run) -> Mistakes | str:
+    try:
+        return mistakes.find(run)
+    except UserError as error:
+        return str(error)

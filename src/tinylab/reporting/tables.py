@@ -1,0 +1,211 @@
+"""Tables of a comparison: what stands in each cell, by what it is sorted, how it is shaded."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import compress, product
+from typing import Any
+
+from tinylab.comparison.columns import pair
+from tinylab.comparison.comparison import Comparison, Row
+from tinylab.comparison.settings import Setting, varied
+from tinylab.comparison.statistics import Outcome
+from tinylab.comparison.verdicts import points
+from tinylab.config.schema import shown
+from tinylab.reporting.figures import COLOURS, colour
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell. ``value`` sorts its column; ``share``, 0 to 1, shades it."""
+
+    text: str
+    value: float | None = None
+    share: float | None = None
+    key: str = ""  # the class of the colour that a figure uses for this row
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table whose rows begin with their heading; a matrix is one of shaded cells."""
+
+    caption: str
+    head: Sequence[str]
+    rows: Sequence[Sequence[Cell]]
+    is_matrix: bool = False
+
+
+ABSENT = Cell("–")
+LUCK = (
+    "Standard deviation (sd) and interval of the mean tell the luck of the seeds (Student's t), "
+    "the interval of one test set that of its images (Wilson)"
+)
+
+
+def number(value: float | None, form: str = "{:.2%}") -> Cell:
+    """A number as a cell."""
+    return ABSENT if value is None else Cell(form.format(value), value)
+
+
+def leaderboard(comparison: Comparison) -> Table:
+    """A row a setting, in the comparison's order; columns without any figure are left out."""
+    keys = list(dict.fromkeys(key for row in comparison.rows for key in row.setting.values))
+    head = [
+        "setting", *keys, "runs", "validation accuracy", "sd", "validation loss", "test accuracy",
+        "sd", "95 % interval of the mean", "95 % interval of one test set", "parameters",
+        "training time",
+    ]  # fmt: skip
+    rows = [_leader(place, row, keys) for place, row in enumerate(comparison.rows)]
+    filled = [any(row[column] is not ABSENT for row in rows) for column in range(len(head))]
+    is_ranked = comparison.selected is not None and len(rows) > 1
+    return Table(
+        f"Settings{', best validation first' if is_ranked else ''}. {LUCK}",
+        list(compress(head, filled)),
+        [list(compress(row, filled)) for row in rows],
+    )
+
+
+def _leader(place: int, row: Row, keys: Sequence[str]) -> list[Cell]:
+    values = row.setting.values
+    return [
+        Cell(row.name, place, key=colour(place)),
+        *(value(values[key]) if key in values else ABSENT for key in keys),
+        number(len(row.setting.runs), "{}"),
+        _mean(row, "val_accuracy"),
+        _std(row, "val_accuracy"),
+        _mean(row, "val_loss", "{:.4f}"),
+        _mean(row, "test_accuracy"),
+        _std(row, "test_accuracy"),
+        _span(row.test.low, row.test.high),
+        _span(*row.one_test_set),
+        _mean(row, "parameters", "{:,.0f}"),
+        _mean(row, "seconds", "{:,.1f} s"),
+    ]
+
+
+def value(setting: Any) -> Cell:
+    """A config value as it is typed; numbers sort by size."""
+    return Cell(shown(setting), setting if is_number(setting) else None)
+
+
+def is_number(setting: Any) -> bool:
+    """Whether a config value has a size."""
+    return isinstance(setting, int | float) and not isinstance(setting, bool)
+
+
+def _mean(row: Row, figure: str, form: str = "{:.2%}") -> Cell:
+    summary = row.figures[figure]
+    return ABSENT if summary is None else number(summary.mean, form)
+
+
+def _std(row: Row, figure: str) -> Cell:
+    summary = row.figures[figure]
+    return ABSENT if summary is None else number(summary.std)
+
+
+def _span(low: float | None, high: float | None) -> Cell:
+    if low is None or high is None:
+        return ABSENT
+    return Cell(f"{max(low, 0):.2%} to {min(high, 1):.2%}", low)
+
+
+def legend(rows: Sequence[Row]) -> list[Cell]:
+    """What each colour of the learning curves stands for."""
+    named = [Cell(short(row), key=colour(place)) for place, row in enumerate(rows[:COLOURS])]
+    rest = len(rows) - len(named)
+    return [*named, Cell(f"{rest} more", key=colour(COLOURS))] if rest else named
+
+
+def short(row: Row) -> str:
+    """A setting by its letter and its values, without the groups of the keys if that is clear."""
+    values = row.setting.values
+    names = [key.rpartition(".")[2] for key in values]
+    if not names or len(set(names)) < len(names):
+        return f"{row.name}  {row.setting.label}"
+    pairs = zip(names, values.values(), strict=True)
+    return "  ".join([row.name, *(f"{name}={shown(each)}" for name, each in pairs)])
+
+
+def verdicts(comparison: Comparison) -> Table | None:
+    """The verdicts of a comparison; None where there is nothing to compare."""
+    if not comparison.verdicts:
+        return None
+    tested = sum(each.p is not None for each in comparison.verdicts)
+    rows = []
+    for each in comparison.verdicts:
+        names, trial = pair(comparison, each), each.trial
+        rows.append(
+            [
+                Cell(" and ".join(names)),
+                Cell(each.words(*names)),
+                number(trial.difference, "{}") if trial.difference is None
+                else Cell(points(trial.difference), trial.difference),
+                _signed_span(trial.outcome),
+                Cell(trial.method),
+            ]
+        )  # fmt: skip
+    chosen = comparison.selected
+    whose = "Every two settings" if chosen is None else f"{chosen.name} against each other setting"
+    family = f"; p is adjusted for {tested} comparisons (Holm), the intervals are not"
+    return Table(
+        f"{whose}, by test accuracy{family if tested > 1 else ''}",
+        ["settings", "verdict", "difference in points", "95 % interval", "test"],
+        rows,
+    )
+
+
+def _signed_span(outcome: Outcome | None) -> Cell:
+    if outcome is None:
+        return ABSENT
+    return Cell(f"{points(outcome.low)} to {points(outcome.high)}", outcome.low)
+
+
+def grid(rows: Sequence[Row], figure: str) -> Table | None:
+    """Mean accuracy by two keys; None where not two keys vary, or a pair of values is missing."""
+    keys = varied([row.setting.values for row in rows])
+    if len(keys) != 2:
+        return None
+    means = {
+        tuple(_text(row.setting, key) for key in keys): summary.mean
+        for row in rows
+        if (summary := row.figures[figure]) is not None
+    }
+    lines, columns = (
+        in_order(row.setting.values[key] for row in rows if key in row.setting.values)
+        for key in keys
+    )
+    if means.keys() != set(product(lines, columns)):
+        return None
+    low, high = min(means.values()), max(means.values())
+    return Table(
+        f"Mean {words(figure)}: {keys[0]} downwards, {keys[1]} across",
+        ["", *columns],
+        [
+            [Cell(line), *(_shaded(means[line, column], low, high) for column in columns)]
+            for line in lines
+        ],
+        is_matrix=True,
+    )
+
+
+def _text(setting: Setting, key: str) -> str:
+    return shown(setting.values[key]) if key in setting.values else ""
+
+
+def _shaded(mean: float, low: float, high: float) -> Cell:
+    return Cell(f"{mean:.2%}", mean, share=(mean - low) / (high - low) if high > low else 0.0)
+
+
+def in_order(values: Iterable[Any]) -> list[str]:
+    """Each value once, as it is typed: numbers by size, then words."""
+    distinct = {shown(each): each for each in values}
+    return sorted(distinct, key=lambda text: order(distinct[text]))
+
+
+def order(setting: Any) -> tuple[bool, float, str]:
+    """Sorts config values: numbers by size, then words."""
+    return (False, setting, "") if is_number(setting) else (True, 0.0, shown(setting))
+
+
+def words(figure: str) -> str:
+    """``val_accuracy`` -> validation accuracy."""
+    return figure.replace("val_", "validation_").replace("_", " ")

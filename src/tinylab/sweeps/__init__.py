@@ -1,0 +1,143 @@
+"""Sweeps: many configs from one command, checked before the first job starts.
+
+The state of a sweep is the state of its runs: the same command runs what is missing, and nothing
+else. ``sweep.json`` says which runs belong to it.
+
+``space`` reads what varies. ``grid`` makes all jobs of it at once; ``search`` makes one after
+another, from ``proposals`` by Optuna. Both are plans, which ``launch`` runs in a ``pool`` of
+processes, each with a ``worker``'s loop. ``conclusion`` says what was found.
+"""
+
+import contextlib
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra.core.config_loader import ConfigLoader
+from hydra.plugins.launcher import Launcher
+from omegaconf import DictConfig
+
+from tinylab import data
+from tinylab.config.schema import run_id
+from tinylab.errors import UserError
+from tinylab.store import folder as runs
+from tinylab.sweeps import leaderboard
+from tinylab.sweeps.conclusion import conclude
+from tinylab.sweeps.grid import Grid, expand
+from tinylab.sweeps.job import Composer, Job
+from tinylab.sweeps.launch import launch, parallel_jobs
+from tinylab.sweeps.space import Space, read
+from tinylab.system.files import write_json
+from tinylab.ui.console import say
+
+
+def run(
+    arguments: list[str], loader: ConfigLoader, master: DictConfig, launcher: Launcher | None
+) -> list[Any]:
+    """Run what is missing of a grid or a search; a failed job stops no other.
+
+    ``launcher`` is one of Hydra's plugins (SLURM, Ray, ...); None: our own, on this machine.
+
+    Raises UserError before the first job where any of them is wrong, and after the last one
+    where any has failed.
+    """
+    composer = Composer(loader, master)
+    space = read(arguments, composer)
+    if space.settings.search == "grid":
+        return _run_grid(space, composer, arguments, launcher)
+    if launcher is not None:
+        raise UserError(
+            f"sweep.search={space.settings.search} with hydra/launcher: Hydra's launchers cannot "
+            "be asked for one job after another; leave hydra/launcher out, or sweep.search=grid"
+        )
+    _run_search(space, composer, arguments)
+    return []
+
+
+def _run_grid(
+    space: Space, composer: Composer, arguments: list[str], launcher: Launcher | None
+) -> list[Any]:
+    jobs = expand(space, composer)
+    folder = _folder(jobs)
+    missing = _missing(jobs)
+    say(f"sweep of {len(jobs)} jobs over {space}; {len(jobs) - len(missing)} finished already")
+    _write_state(folder, jobs, arguments)
+    launched = [job for job in missing if job.config.sweep.retry_failed or not _has_failed(job)]
+    returns: Sequence[Any] = []
+    if launched and launcher is not None:
+        returns = launcher.launch([job.overrides for job in launched], initial_job_idx=0)
+    elif launched:
+        _make_data_ready(launched)
+        size = parallel_jobs(jobs[0].config, len(jobs))
+        launch(Grid(launched), size, len(jobs), len(jobs) - len(launched))
+    _write_state(folder, jobs, arguments)
+    conclude(folder, jobs, leaderboard.rows(jobs))
+    return [returns]
+
+
+def _run_search(space: Space, composer: Composer, arguments: list[str]) -> None:
+    from tinylab.sweeps import search  # and with it optuna
+
+    checked = search.check(space, composer)
+    config = checked[0].config
+    folder = search.folder_of(space, config)
+    with runs.sole_writer(folder):
+        plan = search.Search(space, composer, folder, checked[0], arguments)
+        done = plan.num_ended
+        say(f"{plan}; {done} ended already")
+        _make_data_ready(checked)
+        launch(plan, parallel_jobs(config, plan.total), plan.total, done)
+    shares = [f"{key} {share:.0%}" for key, share in plan.importances().items()]
+    if shares:
+        say(f"\nimportance  {', '.join(shares)}")
+    conclude(folder, plan.jobs, leaderboard.rows(plan.jobs, plan.pruned))
+
+
+def _make_data_ready(jobs: list[Job]) -> None:
+    """Once for all jobs; what cannot be had fails the jobs that need it."""
+    for dataset in {repr(job.config.dataset): job.config.dataset for job in jobs}.values():
+        with contextlib.suppress(UserError):
+            data.make_ready(dataset)
+
+
+def _folder(jobs: list[Job]) -> Path:
+    """``outputs/sweeps/<name>``, or named by the runs in it: the same sweep, the same folder."""
+    config = jobs[0].config
+    digest = hashlib.sha256(" ".join(sorted(run_id(job.config) for job in jobs)).encode())
+    name = config.name or f"{config.dataset.name}-{digest.hexdigest()[:10]}"
+    return Path(config.outputs).expanduser() / "sweeps" / name
+
+
+def _missing(jobs: list[Job]) -> list[Job]:
+    """The jobs whose result is not there or does not stand any more, which is said."""
+    fingerprints: dict[str, str | None] = {}
+    missing, reasons = [], []
+    for job in jobs:
+        result = runs.read_result(job.folder)
+        why = None if result is None else runs.outdated(result, job.config, fingerprints)
+        if job.config.fresh or result is None or why:
+            missing.append(job)
+        if why:
+            reasons.append(why)
+    for why in dict.fromkeys(reasons):
+        say(f"{why}; set aside, and run again: {reasons.count(why)} of {len(jobs)}")
+    return missing
+
+
+def _has_failed(job: Job) -> bool:
+    return (job.folder / "failure.json").is_file()
+
+
+def _state(job: Job) -> str:
+    if runs.read_result(job.folder) is not None:
+        return "finished"
+    return "failed" if _has_failed(job) else "missing"
+
+
+def _write_state(folder: Path, jobs: list[Job], arguments: list[str]) -> None:
+    listed = [
+        {"run_id": run_id(job.config), "overrides": job.varied, "state": _state(job)}
+        for job in jobs
+    ]
+    write_json(folder / "sweep.json", {"arguments": arguments, "jobs": listed})

@@ -1,0 +1,66 @@
+"""A sweep's own TensorBoard folder: its runs by readable names, and the mean over their seeds."""
+
+import math
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import fmean, stdev
+
+from tinylab.comparison.settings import Setting, varied
+from tinylab.store.collect import Run
+from tinylab.store.folder import read_metrics
+from tinylab.ui.tensorboard import METRICS, Point, Row, write_band, write_columns
+
+BANDS = ("train_loss", "val_loss", "train_accuracy", "val_accuracy")
+
+
+def write(folder: Path, labels: dict[str, str], settings: Sequence[Setting]) -> None:
+    """Write ``folder`` anew. ``labels`` has a name for each run by its id.
+
+    The runs are links to their folders, so nothing is copied and nothing grows old; where the
+    system has no links, only the means are there.
+    """
+    shutil.rmtree(folder, ignore_errors=True)
+    runs = [run for setting in settings for run in setting.runs]
+    values = [run.values for run in runs]
+    taken = {key: [each[key] for each in values if key in each] for key in varied(values)}
+    known = [name for name in METRICS if any(run.figure(name) is not None for run in runs)]
+    write_columns(folder, taken, known)
+    for run in runs:
+        _link(folder / _file_name(labels[run.name]), run.folder)
+    for setting in settings:
+        if len(setting.runs) > 1:
+            write_band(folder / "mean" / _file_name(setting.label), _bands(setting.runs))
+
+
+def _link(link: Path, target: Path) -> None:
+    try:
+        link.symlink_to(os.path.relpath(target, link.parent), target_is_directory=True)
+    except OSError:  # Windows without the right to make links
+        return
+
+
+def _file_name(label: str) -> str:
+    """A label as the name of a folder: ``optim.lr=0.1,seed=2``."""
+    return label.replace("/", "_").replace(" ", ",")[:120]
+
+
+def _bands(runs: Sequence[Run]) -> dict[str, list[Point]]:
+    """For each column the mean over the runs, epoch by epoch, plus and minus their deviation."""
+    histories = [read_metrics(run.folder) for run in runs]
+    found = {}
+    for column in BANDS:
+        # Runs may have stopped early; the mean ends with the shortest, or its members would change.
+        points = [_point(column, rows) for rows in zip(*histories, strict=False)]
+        if whole := [point for point in points if point is not None]:
+            found[column] = whole
+    return found
+
+
+def _point(column: str, rows: Sequence[Row]) -> Point | None:
+    values = [row[column] for row in rows]
+    if not all(isinstance(value, float) and math.isfinite(value) for value in values):
+        return None
+    mean, spread = fmean(values), stdev(values)
+    return Point(rows[0]["step"], rows[0]["time"], mean, mean - spread, mean + spread)

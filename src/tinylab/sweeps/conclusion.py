@@ -1,0 +1,52 @@
+"""The end of a sweep: what was found, on the screen, in files, as a page and in TensorBoard."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from tinylab import reporting as report
+from tinylab.comparison import show
+from tinylab.comparison.comparison import compare
+from tinylab.comparison.settings import group
+from tinylab.config.schema import run_id
+from tinylab.errors import UserError
+from tinylab.store.collect import Run, collect
+from tinylab.sweeps import board, leaderboard
+from tinylab.sweeps.job import Job
+from tinylab.sweeps.leaderboard import Row
+from tinylab.ui.console import say
+from tinylab.ui.tables import on_screen
+
+
+def conclude(folder: Path, jobs: Sequence[Job], table: list[Row]) -> None:
+    """Show what was found, and write what there is to look at. Raises UserError for failed jobs."""
+    found, _ = collect([folder])
+    _show(found, jobs[0], table)
+    if found and not leaderboard.is_written(folder, table):
+        labels = {run_id(job.config): job.label for job in jobs}
+        board.write(folder / "tensorboard", labels, group(found))
+        report.write([folder], folder / "report.html")
+    leaderboard.write(folder, table)
+    say(f"\nfiles   {folder}")
+    if found:
+        say(f"report  {folder / 'report.html'}")
+        say(f"curves  tensorboard --logdir {folder / 'tensorboard'}")
+    failed = sum(row["state"] not in ("finished", "pruned") for row in table)
+    if failed:
+        raise UserError(
+            f"{failed} of {len(table)} jobs failed; each one's train.log says why\n"
+            "  mend the cause and repeat the command: what is finished is not run again"
+        )
+
+
+def _show(found: Sequence[Run], first: Job, table: list[Row]) -> None:
+    """Settings with intervals and verdicts where seeds were repeated, else a line a run."""
+    metric = first.config.sweep.metric
+    if all(len(setting.runs) == 1 for setting in group(found, metric=metric)):
+        leaderboard.show(table, list(first.varied))
+        return
+    unfinished = [row for row in table if row["state"] != "finished"]
+    if unfinished:
+        leaderboard.show(unfinished, list(first.varied))
+    say("")
+    for line in on_screen(show.sections(compare(found, metric=metric), [], is_narrow=True)):
+        say(line)

@@ -1,0 +1,45 @@
+"""The jobs of ``tinylab train -m a=1,2 b=x,y``: every combination, composed and checked."""
+
+import itertools
+
+from tinylab.errors import UserError
+from tinylab.sweeps.job import Composer, Job, refuse_twins
+from tinylab.sweeps.space import Space
+
+
+def expand(space: Space, composer: Composer) -> list[Job]:
+    """The jobs of a grid, each composed and checked. Raises UserError for the first bad one."""
+    for axis in space.axes:
+        if axis.interval is not None:
+            raise UserError(
+                f"{axis}: a grid needs a list of values, or ask for a search: "
+                "sweep.search=tpe sweep.trials=20"
+            )
+    choices = [[(axis.key, value) for value in axis.values] for axis in space.axes]
+    combinations = [dict(combination) for combination in itertools.product(*choices)]
+    jobs: list[Job] = []
+    for number, varied in enumerate(combinations, start=1):
+        try:
+            jobs.append(composer.job(space.fixed, varied))
+        except UserError as error:
+            raise UserError(f"job {number} of {len(combinations)}: {error}") from error
+    refuse_twins(jobs)
+    return jobs
+
+
+class Grid:
+    """The plan of a sweep without a search: every job, in its order, to its end."""
+
+    def __init__(self, jobs: list[Job]) -> None:
+        self._waiting = list(reversed(jobs))
+
+    def next_job(self) -> Job | None:
+        """The next one."""
+        return self._waiting.pop() if self._waiting else None
+
+    def goes_on(self, job: Job, row: dict[str, float | None]) -> bool:
+        """Always."""
+        return True
+
+    def ended(self, job: Job, state: str) -> None:
+        """What the others do does not depend on it."""

@@ -1,0 +1,116 @@
+"""One job of a sweep: its overrides, and the config that is composed and checked from them."""
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override, OverrideType
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
+
+from tinylab.config.compose import explain, to_config
+from tinylab.config.groups import groups
+from tinylab.config.schema import Config, SweepConfig, run_id
+from tinylab.errors import UserError
+from tinylab.store import folder as runs
+
+
+@dataclass(frozen=True)
+class Job:
+    """One combination: its overrides, what varies in it, and its checked config."""
+
+    overrides: list[str]
+    varied: dict[str, str]
+    config: Config
+
+    @property
+    def folder(self) -> Path:
+        """Where its run is kept."""
+        return runs.folder_of(self.config)
+
+    @property
+    def label(self) -> str:
+        """What tells it from the others, as it is typed."""
+        return label(self.varied) or self.folder.name
+
+
+def label(varied: dict[str, str]) -> str:
+    """The values of one combination, as they are typed."""
+    return " ".join(f"{key}={value}" for key, value in varied.items())
+
+
+class Composer:
+    """Composes jobs; those that differ in values alone share one composition of their groups.
+
+    Hydra's own takes 0.1 to 0.15 s a job; this takes 5 ms. A test compares the two.
+    """
+
+    def __init__(self, loader: ConfigLoader, master: DictConfig) -> None:
+        self._loader = loader
+        self._master = master
+        self._parser = OverridesParser.create(config_loader=loader)
+        self._bases: dict[tuple[str, ...], DictConfig] = {}
+
+    def parse(self, overrides: Sequence[str]) -> list[Override]:
+        """Hydra's reading of overrides as they are typed. Raises UserError."""
+        try:
+            return self._parser.parse_overrides(list(overrides))
+        except HydraException as error:
+            raise explain(error) from error
+
+    def job(self, fixed: Sequence[str], varied: dict[str, str]) -> Job:
+        """Compose and check one job. Raises UserError for whatever is wrong with it."""
+        overrides = [*fixed, *(f"{key}={value}" for key, value in varied.items())]
+        try:
+            return Job(overrides, varied, to_config(self.compose(overrides)))
+        except (HydraException, OmegaConfBaseException) as error:
+            raise explain(error) from error
+
+    def settings(self, overrides: list[str]) -> SweepConfig:
+        """The section ``sweep`` of one job's config. Raises UserError."""
+        try:
+            settings = OmegaConf.to_object(self.compose(overrides).sweep)
+        except (HydraException, OmegaConfBaseException) as error:
+            raise explain(error) from error
+        assert isinstance(settings, SweepConfig)
+        return settings
+
+    def compose(self, overrides: list[str]) -> DictConfig:
+        """The config of one job, without Hydra's own part."""
+        parsed = self._parser.parse_overrides(overrides)
+        shared = tuple(o.input_line or "" for o in parsed if not _is_plain_value(o))
+        if shared not in self._bases:
+            base = self._loader.load_sweep_config(self._master, list(shared))
+            with open_dict(base):
+                del base["hydra"]
+            self._bases[shared] = base
+        composed = copy.deepcopy(self._bases[shared])
+        for override in filter(_is_plain_value, parsed):
+            OmegaConf.update(composed, override.key_or_group, override.value(), merge=True)
+        return composed
+
+
+def _is_plain_value(override: Override) -> bool:
+    """Whether an override only sets a value that is there already, and chooses no group."""
+    return (
+        override.type == OverrideType.CHANGE
+        and override.package is None
+        and override.key_or_group not in groups()
+        and not override.key_or_group.startswith("hydra")
+    )
+
+
+def refuse_twins(jobs: Sequence[Job]) -> None:
+    """Raise UserError where two jobs are the same run."""
+    first_of: dict[str, Job] = {}
+    for job in jobs:
+        first = first_of.setdefault(run_id(job.config), job)
+        if first is not job:
+            raise UserError(
+                f"{first.label} and {job.label} are the same run: remove the repeated value, or "
+                "the key that changes no result"
+            )

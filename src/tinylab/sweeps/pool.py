@@ -1,0 +1,106 @@
+"""The parent's side of a parallel sweep: worker processes, each with its share of the cores."""
+
+import contextlib
+import multiprocessing
+from collections.abc import Iterator
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+
+from tinylab.config.schema import Config
+from tinylab.sweeps import worker
+from tinylab.sweeps.worker import End, Epoch, Step
+
+POLL_SECONDS = 0.2
+
+
+@dataclass
+class Worker:
+    """One process and the number of the job that it trains, None while it waits for one."""
+
+    slot: int
+    process: BaseProcess
+    connection: Connection
+    job: int | None = None
+
+
+class Pool:
+    """At most ``size`` worker processes, started as they are needed.
+
+    Spawned, not forked: a fork of a process in which CUDA or OpenMP has run may hang.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._workers: dict[int, Worker] = {}
+
+    def has_room(self) -> bool:
+        """Whether a job can start at once."""
+        return len(self.running()) < self._size
+
+    def running(self) -> list[int]:
+        """The numbers of the jobs that are being trained."""
+        return [worker.job for worker in self._workers.values() if worker.job is not None]
+
+    def start(self, number: int, config: Config, command: str) -> None:
+        """Give job ``number`` to a free worker."""
+        free = [worker for worker in self._workers.values() if worker.job is None]
+        chosen = free[0] if free else self._spawn()
+        chosen.job = number
+        with contextlib.suppress(OSError):  # killed while it waited; news will tell
+            chosen.connection.send((config, command))
+
+    def _spawn(self) -> Worker:
+        slot = min(set(range(self._size)) - set(self._workers))
+        context = multiprocessing.get_context("spawn")
+        ours, theirs = context.Pipe()
+        process = context.Process(target=worker.main, args=(theirs, slot))
+        process.start()
+        theirs.close()  # so that the end of the process is the end of the pipe
+        self._workers[slot] = Worker(slot, process, ours)
+        return self._workers[slot]
+
+    def news(self) -> Iterator[tuple[int, Step | Epoch | End]]:
+        """What the jobs have told since, with their numbers; returns after a short while.
+
+        Each Epoch must be answered. A worker that dies ends its job as failed, and no other.
+        """
+        busy = {each.connection: each for each in self._workers.values() if each.job is not None}
+        for connection in wait(list(busy), POLL_SECONDS):
+            teller = busy[connection]  # type: ignore[index]
+            number = teller.job
+            assert number is not None
+            try:
+                told = teller.connection.recv()
+            except (EOFError, OSError):
+                told = End("failed", self._bury(teller))
+            if isinstance(told, End):
+                teller.job = None
+            yield number, told
+
+    def _bury(self, dead: Worker) -> str:
+        """Forget a worker whose process has ended; how it ended, in words."""
+        del self._workers[dead.slot]
+        dead.connection.close()
+        dead.process.join()
+        code = dead.process.exitcode or 0
+        how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
+        return f"its process {how}" + (" (out of memory?)" if code == -9 else "")
+
+    def answer(self, number: int, go_on: bool) -> None:
+        """Tell job ``number`` after an epoch whether to go on."""
+        [asker] = [each for each in self._workers.values() if each.job == number]
+        with contextlib.suppress(OSError):  # it has died since; news will tell
+            asker.connection.send(go_on)
+
+    def __enter__(self) -> "Pool":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Stop what is still running, its state saved, and wait for its end."""
+        for each in self._workers.values():
+            if each.job is not None:
+                each.process.terminate()
+            each.connection.close()
+        for each in self._workers.values():
+            each.process.join()

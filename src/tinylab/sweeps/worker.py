@@ -1,0 +1,106 @@
+"""The child's side of a parallel sweep: a process that trains one job after another."""
+
+import contextlib
+import dataclasses
+import os
+import signal
+import sys
+import time
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from typing import Any
+
+from tinylab.config.schema import Config
+from tinylab.errors import Pruned, Stopped
+from tinylab.store import folder as runs
+from tinylab.system.machine import collect_garbage_seldom, forget_garbage
+from tinylab.ui.display import Progress
+
+NEWS_SECONDS = 0.5  # between two words on how far a job is
+
+
+@dataclass(frozen=True)
+class Step:
+    """A job is this share done."""
+
+    fraction: float
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """A job has ended an epoch, and waits to be told whether to go on."""
+
+    row: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class End:
+    """A job has ended: finished, failed or pruned. ``error``: why a worker could not say so."""
+
+    state: str
+    error: str = ""
+
+
+@dataclass
+class Link:
+    """The display of a job in a worker: it tells the parent, and stops when the parent says so."""
+
+    connection: Connection
+    epochs: int
+    told: float = 0.0
+
+    def step(self, epoch: int, done: int, steps: int, progress: Progress) -> None:
+        """Tell how far the job is, twice a second. An orphan asks itself to stop."""
+        if time.monotonic() - self.told < NEWS_SECONDS:
+            return
+        self.told = time.monotonic()
+        try:
+            self.connection.send(Step((epoch + done / steps) / self.epochs))
+        except OSError:  # the parent was killed; the loop saves its state and raises Stopped
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def epoch(self, row: dict[str, Any]) -> None:
+        """Tell the epoch's figures; raises Pruned where they do not promise enough."""
+        try:
+            self.connection.send(Epoch(row))
+            go_on = self.connection.recv()
+        except (OSError, EOFError):
+            raise Stopped(signal.SIGTERM) from None
+        if not go_on:
+            raise Pruned
+
+
+def main(connection: Connection, slot: int) -> None:
+    """Train the configs that come through ``connection`` until it closes or a signal comes."""
+    sys.stdout = open(os.devnull, "w")  # noqa: SIM115 (the parent says how it goes)
+    collect_garbage_seldom()
+    # Ctrl-C reaches the whole group; the parent tells its workers. While training, it is noted.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with contextlib.suppress(EOFError, OSError, Stopped):
+        while True:
+            config, command = connection.recv()
+            connection.send(End(train(_on_gpu(config, slot), command, connection)))
+    forget_garbage()
+
+
+def train(config: Config, command: str, connection: Connection) -> str:
+    """Train one job; how it ended. Raises Stopped when a signal came or the parent has gone."""
+    from tinylab.experiment import run as experiment
+
+    with runs.failure_recorded(config):
+        try:
+            experiment.run(config, command, Link(connection, config.train.epochs))
+        except Pruned:
+            return "pruned"
+        return "finished"
+    return "failed"
+
+
+def _on_gpu(config: Config, slot: int) -> Config:
+    """The config with one of several GPUs, round robin over the workers."""
+    import torch
+
+    count = torch.cuda.device_count()
+    if count < 2 or config.device not in ("auto", "cuda"):
+        return config
+    return dataclasses.replace(config, device=f"cuda:{slot % count}")

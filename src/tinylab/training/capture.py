@@ -1,0 +1,143 @@
+"""One training step recorded as a CUDA graph, and replayed instead of launched kernel by kernel.
+
+A small network's kernels take less time than launching them one by one does; a replay is a single
+launch. What a recorded step reads and writes stays where it was recorded, so each batch is copied
+into the buffers of the first one. What must hold in a step that can be recorded:
+https://docs.pytorch.org/docs/stable/notes/cuda.html#cuda-graphs
+"""
+
+import contextlib
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from tinylab.data.augment import Draws
+from tinylab.ui.console import say
+
+WARM_UP = 3  # steps before the recording: libraries set themselves up, cuDNN tries its kernels
+
+
+class CaptureError(Exception):
+    """A step that cannot be recorded; the message says why."""
+
+
+class Batch(NamedTuple):
+    """What one step reads besides the state of training.
+
+    images: uint8 (N, C, H, W). labels: int64 (N,). draws: those of these images. lr: the learning
+    rate. share: that of the new weights in their moving average. On CUDA both are tensors of one
+    number, which a recorded step reads anew whenever it is replayed.
+    """
+
+    images: Tensor
+    labels: Tensor
+    draws: Draws
+    lr: float | Tensor
+    share: float | Tensor
+
+    def tensors(self) -> list[Tensor]:
+        """All tensors in it, in a fixed order."""
+        return [value for value in (*self, *self.draws) if isinstance(value, Tensor)]
+
+    def buffers(self) -> "Batch":
+        """A batch of the same shapes and memory formats in memory of its own, with equal values."""
+        own = Batch(*map(_cloned, self))
+        return own._replace(draws=Draws(*map(_cloned, self.draws)))
+
+
+def _cloned(value: Any) -> Any:
+    return value.clone() if isinstance(value, Tensor) else value
+
+
+class Captured:
+    """A step that is recorded when it is first taken, and replayed from then on.
+
+    Recording takes a few steps to warm up; ``remember`` notes the state of training before them,
+    and the function that it returns brings it back. So every step, the first one too, is a replay,
+    and training that goes on from a checkpoint repeats the bits of training that was not stopped.
+    A step that cannot be recorded is taken as it is, and one line says so.
+    """
+
+    def __init__(
+        self, step: Callable[[Batch], None], remember: Callable[[], Callable[[], None]]
+    ) -> None:
+        self._step, self._remember = step, remember
+        self._buffers: Batch | None = None
+        self._replay: Callable[[], None] | None = None
+
+    def __call__(self, batch: Batch) -> None:
+        """Take the step with ``batch``, which must have the shapes of the first one."""
+        if self._buffers is None:
+            self._buffers = batch.buffers()
+            self._record(self._buffers)
+        if self._replay is None:
+            self._step(batch)
+            return
+        for own, new in zip(self._buffers.tensors(), batch.tensors(), strict=True):
+            own.copy_(new)
+        self._replay()
+
+    def _record(self, buffers: Batch) -> None:
+        go_back = self._remember()
+        try:
+            self._replay = record(lambda: self._step(buffers))
+        except CaptureError as error:
+            say(f"cuda    each kernel is launched by itself: {error}")
+        go_back()
+
+
+def record(step: Callable[[], None]) -> Callable[[], None]:
+    """Warm up, record ``step`` on the current device, and return its replay.
+
+    The recording itself does no work. Dropout's stream moves on with each replay as with each step:
+    PyTorch gives its seed and position to the graph. Raises CaptureError.
+    """
+    stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+    stream.wait_stream(torch.cuda.current_stream())
+    try:
+        with torch.cuda.stream(stream):
+            step()
+            _refuse_waiting(step, WARM_UP - 1)
+    finally:  # a refused step, too, has kernels on their way, whose work is to be undone
+        torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    try:
+        with torch.cuda.graph(graph, stream=stream):
+            step()
+    except RuntimeError as error:
+        raise CaptureError(_first_line(error)) from error
+    return graph.replay
+
+
+def _refuse_waiting(step: Callable[[], None], times: int) -> None:
+    """Take steps in which the host must not wait for the device.
+
+    A recording would fail there too, but leave PyTorch's allocator in the midst of it.
+    """
+    try:
+        with no_waiting():
+            for _ in range(times):
+                step()
+    except RuntimeError as error:
+        if "synchronizing CUDA operation" not in str(error):
+            raise  # it fails with or without a recording
+        raise CaptureError("a part of the step waits for the device") from error
+
+
+@contextlib.contextmanager
+def no_waiting() -> Iterator[None]:
+    """Raise RuntimeError where the host would wait for the device in the block."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Synchronization debug mode is a prototype")
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            yield
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0]

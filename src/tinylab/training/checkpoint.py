@@ -1,0 +1,113 @@
+"""Checkpoints: everything that training is, on disk, whole or not at all.
+
+A file is what ``torch.save`` writes, a zip archive whose CRC-32 sums are checked before it is
+believed. The checkpoint before the last is kept until the next one is safe.
+"""
+
+import hashlib
+import io
+import pickle
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from tinylab.system.files import disk_errors, write_bytes
+from tinylab.ui.console import say
+
+FORMAT = "tinylab checkpoint"
+VERSION = 1
+
+State = dict[str, Any]
+
+
+class CheckpointError(Exception):
+    """A file that is not a whole checkpoint of this run; the message says why."""
+
+
+def save(path: Path, state: State) -> None:
+    """Write ``state`` (tensors, numbers, texts, lists, dicts) durably and all at once.
+
+    Raises UserError where the disk is full; the file that was there before is then intact.
+    """
+    buffer = io.BytesIO()
+    torch.save({"format": FORMAT, "version": VERSION, **state}, buffer)
+    write_bytes(path, buffer.getvalue())
+
+
+def load(path: Path) -> State:
+    """Read a checkpoint onto the CPU. Raises CheckpointError for anything but a whole one."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+        if damaged is not None:
+            raise CheckpointError(f"checksum of {damaged} is wrong")
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except CheckpointError:
+        raise
+    except OSError as error:
+        raise CheckpointError(error.strerror or str(error)) from error
+    except pickle.UnpicklingError as error:  # torch's own text advises to read it all the same
+        raise CheckpointError(
+            "it asks for code to be run, or is damaged; only tensors and plain values are read"
+        ) from error
+    except Exception as error:  # a damaged archive can fail in any part of the reader
+        raise CheckpointError(
+            f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+        ) from error
+    if not isinstance(state, dict) or state.get("format") != FORMAT:
+        raise CheckpointError("not a checkpoint of tinylab")
+    version = state.get("version")
+    if version != VERSION:
+        raise CheckpointError(f"written in format {version}; this tinylab reads {VERSION}")
+    return state
+
+
+class Checkpoints:
+    """The checkpoints of one run's folder: ``last.ckpt``, ``previous.ckpt``, ``best.ckpt``."""
+
+    def __init__(self, folder: Path, run_id: str) -> None:
+        self.last = folder / "last.ckpt"
+        self.previous = folder / "previous.ckpt"
+        self.best = folder / "best.ckpt"
+        self.run_id = run_id
+        self.stamp: State = {}  # facts that go into every resume point
+
+    def save_last(self, state: State) -> None:
+        """Keep the resume point; at every instant this one or the one before is whole."""
+        fresh = self.last.with_name("next.ckpt")
+        save(fresh, {"run_id": self.run_id, **self.stamp, **state})
+        with disk_errors(self.last):
+            if self.last.exists():
+                self.last.replace(self.previous)
+            fresh.replace(self.last)
+
+    def save_best(self, weights: State) -> None:
+        """Keep the weights that are tested, when training is over."""
+        save(self.best, {"run_id": self.run_id, "model": weights})
+
+    def load_last(self) -> State | None:
+        """The newest whole resume point of this run, or None. Damaged ones are named."""
+        for path in (self.last.with_name("next.ckpt"), self.last, self.previous):
+            if not path.exists():
+                continue
+            try:
+                state = load(path)
+                if state.get("run_id") != self.run_id:
+                    raise CheckpointError(f"belongs to run {state.get('run_id')}")
+            except CheckpointError as error:
+                say(f"{path.name} is not used ({error}); looking for an older one")
+                continue
+            return state
+        return None
+
+
+def weights_sha256(model: nn.Module) -> str:
+    """SHA-256 over weights and buffers in name order, whatever their memory format."""
+    digest = hashlib.sha256()
+    for name, value in sorted(model.state_dict().items()):
+        digest.update(f"{name}\0".encode())
+        digest.update(value.detach().cpu().flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()

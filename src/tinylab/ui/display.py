@@ -1,0 +1,234 @@
+"""How training looks on the screen while it goes on: one run, or the many of a sweep."""
+
+import re
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+from tinylab.ui.console import is_terminal, say
+
+REFRESH_SECONDS = 0.2
+BESIDE_LABEL = 42  # columns that the bar of a job and its figures need
+Progress = Callable[[], str]  # tells the figures so far; asked only when they are shown
+
+
+class Display(Protocol):
+    """Who is told how training goes."""
+
+    def step(self, epoch: int, done: int, steps: int, progress: Progress) -> None:
+        """After ``done`` of ``steps`` in epoch number ``epoch`` (from 0)."""
+
+    def epoch(self, row: dict[str, Any]) -> None:
+        """After an epoch, when its state is on the disk."""
+
+
+class RunDisplay:
+    """One line an epoch; on a terminal a live bar below the lines."""
+
+    def __init__(self, epochs: int) -> None:
+        self._epochs = epochs
+        self._started = time.monotonic()
+        self._epochs_before: int | None = None
+        self._bar = _live_bar() if is_terminal() else None
+        self._refreshed = 0.0
+
+    def step(self, epoch: int, done: int, steps: int, progress: Progress) -> None:
+        """After ``done`` of ``steps`` in epoch number ``epoch`` (from 0): move the bar."""
+        if self._bar is None or time.monotonic() - self._refreshed < REFRESH_SECONDS:
+            return
+        self._refreshed = time.monotonic()
+        self._bar.update(
+            self._bar.task_ids[0],
+            completed=epoch * steps + done,
+            total=self._epochs * steps,
+            epoch=f"{epoch + 1}/{self._epochs}",
+            figures=progress(),
+        )
+
+    def epoch(self, row: dict[str, Any]) -> None:
+        """After an epoch: say its figures."""
+        if self._epochs_before is None:
+            self._epochs_before = row["epoch"] - 1
+        done = row["epoch"] - self._epochs_before
+        seconds_left = (time.monotonic() - self._started) / done * (self._epochs - row["epoch"])
+        say(epoch_line(row, self._epochs, seconds_left))
+
+    def __enter__(self) -> Self:
+        if self._bar is not None:
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+
+def _live_bar() -> Any:
+    from rich import progress
+    from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+
+    bar = progress.Progress(
+        TextColumn("epoch {task.fields[epoch]}"),
+        BarColumn(),
+        TextColumn("{task.percentage:3.0f} %"),
+        TextColumn("{task.fields[figures]}"),
+        TimeRemainingColumn(),
+        transient=True,
+        refresh_per_second=1 / REFRESH_SECONDS,
+    )
+    bar.add_task("", total=None, epoch="1", figures="")
+    return bar
+
+
+def epoch_line(row: dict[str, Any], epochs: int, seconds_left: float) -> str:
+    """One epoch's figures as a line of text."""
+    line = (
+        f"epoch {row['epoch']:>{len(str(epochs))}}/{epochs}  "
+        f"train loss {row['train_loss']:.4f}  accuracy {row['train_accuracy']:7.2%}"
+    )
+    if row["val_loss"] is not None:
+        line += f"  |  val loss {row['val_loss']:.4f}  accuracy {row['val_accuracy']:7.2%}"
+    return f"{line}  |  {row['images_per_second']:,.0f} images/s  {duration(seconds_left)} left"
+
+
+def duration(seconds: float) -> str:
+    """``1:02:03`` or ``2:03``."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+class SweepDisplay:
+    """One line an ended job; on a terminal live bars for the sweep and for each running job.
+
+    ``total`` jobs in all, of which ``done`` were finished before.
+    """
+
+    def __init__(self, total: int, done: int) -> None:
+        self._total, self._done = total, done
+        self._ended = 0
+        self._failed = 0
+        self._fractions: dict[int, float] = {}
+        self._best: tuple[float, str] | None = None
+        self._started = time.monotonic()
+        self._screen = _SweepScreen(total) if is_terminal() else None
+
+    def start(self, number: int, label: str) -> None:
+        """Job ``number`` begins."""
+        self._fractions[number] = 0.0
+        if self._screen is not None:
+            self._screen.start(number, label)
+
+    def progress(self, number: int, fraction: float) -> None:
+        """Job ``number`` has done this share of its work."""
+        self._fractions[number] = fraction
+        if self._screen is not None:
+            self._screen.move(number, completed=fraction)
+            self._update_sum()
+
+    def epoch(self, number: int, row: dict[str, Any]) -> None:
+        """Job ``number`` has ended an epoch with these figures."""
+        if self._screen is not None:
+            val = row["val_accuracy"]
+            figures = f"epoch {row['epoch']}" + ("" if val is None else f", val {val:.2%}")
+            self._screen.move(number, figures=figures)
+
+    def end(self, number: int, label: str, state: str, words: str, value: float | None) -> None:
+        """Job ``number`` has ended; the larger ``value``, the better."""
+        del self._fractions[number]
+        self._ended += 1
+        self._failed += state == "failed"
+        if value is not None and (self._best is None or value > self._best[0]):
+            self._best = value, f"{words} ({label})"
+        if self._screen is not None:
+            self._screen.end(number)
+            self._update_sum()
+        count = self._done + self._ended
+        line = f"{count:>{len(str(self._total))}} of {self._total}  {label}  {state}  {words}"
+        left = f"  |  {duration(self._seconds_left())} left" if count < self._total else ""
+        say(line.rstrip() + left)
+
+    def _seconds_left(self) -> float:
+        """From the work done so far, each job counted alike."""
+        done = self._ended + sum(self._fractions.values())
+        all_jobs = self._total - self._done
+        return (time.monotonic() - self._started) * (all_jobs / max(done, 1e-3) - 1)
+
+    def _update_sum(self) -> None:
+        completed = self._done + self._ended + sum(self._fractions.values())
+        words = [f"{self._done + self._ended - self._failed} of {self._total} done"]
+        words += [f"{self._failed} failed"] if self._failed else []
+        words += [f"{len(self._fractions)} running"]
+        words += [f"{duration(self._seconds_left())} left"]
+        assert self._screen is not None
+        self._screen.show(completed, ", ".join(words), self._best[1] if self._best else "")
+
+    def __enter__(self) -> Self:
+        if self._screen is not None:
+            self._screen.live.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._screen is not None:
+            self._screen.live.stop()
+
+
+class _SweepScreen:
+    """The live part: a bar for the sweep, the best job so far, a bar for each running job."""
+
+    def __init__(self, total: int) -> None:
+        from rich.console import Group
+        from rich.live import Live
+        from rich.text import Text
+
+        self._sweep, self._jobs = _bars(20), _bars(10)
+        self._best = Text(no_wrap=True, overflow="ellipsis")
+        self._all = self._sweep.add_task("sweep", total=total, figures="")
+        self._tasks: dict[int, Any] = {}
+        everything = Group(self._sweep, self._best, self._jobs)
+        self.live = Live(everything, transient=True, refresh_per_second=1 / REFRESH_SECONDS)
+
+    def start(self, number: int, label: str) -> None:
+        """Job ``number`` gets a bar."""
+        name = _shortened(label, self.live.console.width - BESIDE_LABEL)
+        self._tasks[number] = self._jobs.add_task(name, total=1.0, figures="")
+
+    def move(self, number: int, **fields: Any) -> None:
+        """The bar of job ``number`` has changed."""
+        self._jobs.update(self._tasks[number], **fields)
+
+    def end(self, number: int) -> None:
+        """Job ``number`` needs its bar no more."""
+        self._jobs.remove_task(self._tasks.pop(number))
+
+    def show(self, completed: float, words: str, best: str) -> None:
+        """What there is to say of all jobs."""
+        self._sweep.update(self._all, completed=completed, figures=words)
+        self._best.plain = f"best  {best}" if best else ""
+
+
+def _shortened(label: str, room: int) -> str:
+    """A job's label in so many columns: if need be without the sections of its keys, then cut."""
+    if len(label) > room:
+        label = re.sub(r"(?<!\S)[\w./]+\.(?=\w+=)", "", label)
+    return label if len(label) <= room else f"{label[: max(room - 1, 0)]}…"
+
+
+def _bars(width: int) -> Any:
+    from rich.progress import BarColumn, Progress, TextColumn
+
+    # Labels are no markup: a value may be a list in brackets.
+    label, figures = "{task.description}", "{task.percentage:3.0f} %  {task.fields[figures]}"
+    columns = TextColumn(label, markup=False), BarColumn(width), TextColumn(figures, markup=False)
+    return Progress(*columns)

@@ -1,0 +1,214 @@
+"""Curves for TensorBoard and ``metrics.jsonl``, both made from the run's history.
+
+The history travels in the checkpoint, and both files are written anew from it when a run is
+resumed: no gap, no doubled and no stale point, and a lost file is rebuilt.
+"""
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tinylab.system.files import disk_errors, write_text
+
+Row = dict[str, Any]
+
+# Column of the history -> tag of the curve.
+TAGS = {
+    "train_loss": "loss/train",
+    "val_loss": "loss/val",
+    "train_accuracy": "accuracy/train",
+    "val_accuracy": "accuracy/val",
+    "lr": "optim/lr",
+    "grad_norm": "optim/grad_norm",
+    "images_per_second": "speed/images_per_second",
+}
+CHARTS = {
+    "training and validation": {
+        "loss": ["Multiline", ["loss/train", "loss/val"]],
+        "accuracy": ["Multiline", ["accuracy/train", "accuracy/val"]],
+    }
+}
+# Figure of the result -> tag of its column in the HParams tab.
+METRICS = {
+    "val_accuracy": "final/val_accuracy",
+    "val_loss": "final/val_loss",
+    "test_accuracy": "final/test_accuracy",
+    "test_loss": "final/test_loss",
+}
+
+
+@dataclass(frozen=True)
+class Point:
+    """A mean over runs, and the band round it."""
+
+    step: int
+    time: float
+    mean: float
+    low: float
+    high: float
+
+
+class Tracker(Protocol):
+    """Where the loop sends what it measured."""
+
+    def log(self, row: Row) -> None:
+        """Take one epoch's figures."""
+
+
+class NullTracker:
+    """Keeps nothing."""
+
+    def log(self, row: Row) -> None:
+        """Forget the row."""
+
+
+class RunTracker:
+    """Writes one run's curves, pictures and final figures into its folder."""
+
+    def __init__(self, folder: Path, history: list[Row], hparams: dict[str, Any]) -> None:
+        # torch's writer, which needs tensorboard; imported here, because it takes a while.
+        from torch.utils.tensorboard.writer import SummaryWriter
+
+        for stale in folder.glob("events.out.tfevents.*"):
+            stale.unlink()
+        self._metrics = folder / "metrics.jsonl"
+        with disk_errors(folder):
+            self._writer = SummaryWriter(str(folder), flush_secs=10)
+        self._hparams = {key: _worded(value) for key, value in hparams.items()}
+        self._writer.add_custom_scalars(CHARTS)
+        self._start_hparams()
+        write_text(self._metrics, "".join(_line(row) for row in history))
+        for row in history:
+            self._curves(row)
+
+    def log(self, row: Row) -> None:
+        """Write one epoch's figures."""
+        with disk_errors(self._metrics), self._metrics.open("a", encoding="utf-8") as file:
+            file.write(_line(row))
+        self._curves(row)
+
+    def text(self, tag: str, markdown: str) -> None:
+        """Show a text."""
+        self._writer.add_text(tag, markdown)
+
+    def picture(self, tag: str, pixels_HWC: NDArray[np.uint8]) -> None:
+        """Show a picture, uint8 (H, W, 3)."""
+        self._writer.add_image(tag, pixels_HWC, dataformats="HWC")
+
+    def finish(self, figures: dict[str, float | None], step: int) -> None:
+        """Write the final figures, which fill the HParams tab, and mark the run as finished."""
+        for name, value in figures.items():
+            if value is not None:
+                self._writer.add_scalar(METRICS[name], value, step)
+        self._end_hparams()
+
+    def close(self) -> None:
+        """Put everything on the disk."""
+        self._writer.close()
+
+    def _curves(self, row: Row) -> None:
+        for name, tag in TAGS.items():
+            if row[name] is not None:
+                self._writer.add_scalar(tag, row[name], row["step"], row["time"])
+
+    def _start_hparams(self) -> None:
+        # SummaryWriter.add_hparams would open a second run folder; its parts go into this one. All
+        # but the first: that names the columns, and TensorBoard would take those of one run for
+        # all. Without it, it shows the columns of every run.
+        from torch.utils.tensorboard.summary import hparams
+
+        metrics = dict.fromkeys(METRICS.values(), 0.0)
+        _, start, self._end = hparams(self._hparams, metrics)  # type: ignore[no-untyped-call]
+        writer = self._writer._get_file_writer()  # type: ignore[no-untyped-call]
+        writer.add_summary(start)
+
+    def _end_hparams(self) -> None:
+        writer = self._writer._get_file_writer()  # type: ignore[no-untyped-call]
+        writer.add_summary(self._end)
+
+
+def write_columns(
+    folder: Path, values: Mapping[str, Sequence[Any]], figures: Sequence[str]
+) -> None:
+    """Say in ``folder``, above those of its runs, which columns the HParams tab has.
+
+    ``values`` has for each hyperparameter those that it takes in the runs; ``figures`` are those
+    keys of METRICS that they have.
+    """
+    from tensorboard.plugins.hparams import summary_v2 as hp
+
+    def column(key: str, taken: Sequence[Any]) -> Any:
+        values = [_worded(value) for value in taken]
+        if len({isinstance(value, str) for value in values}) > 1:
+            return hp.HParam(key)
+        # Of one type: TensorBoard offers a tick for each.
+        is_word = isinstance(values[0], str)
+        return hp.HParam(key, hp.Discrete(sorted(set(values if is_word else map(float, values)))))
+
+    columns = [column(key, taken) for key, taken in values.items()]
+    metrics = [hp.Metric(METRICS[figure]) for figure in figures]
+    _write_events(folder, [(0, now(), hp.hparams_config_pb(columns, metrics))])
+
+
+def write_band(folder: Path, bands: Mapping[str, list[Point]]) -> None:
+    """Write one run that is the mean of others: for each column of the history its points.
+
+    The scalars page shows the mean as a curve; the custom scalars page shows the band, too.
+    """
+    from tensorboard.compat.proto.summary_pb2 import Summary
+    from tensorboard.compat.proto.tensor_pb2 import TensorProto
+    from tensorboard.plugins.custom_scalar import layout_pb2, metadata
+
+    events: list[tuple[int, float, Any]] = []
+    charts = []
+    for column, points in bands.items():
+        # Named so that the pages, which sort by name, begin with accuracy and loss.
+        tags = TAGS[column], f"std_low/{TAGS[column]}", f"std_high/{TAGS[column]}"
+        series = layout_pb2.MarginChartContent.Series(value=tags[0], lower=tags[1], upper=tags[2])
+        margin = layout_pb2.MarginChartContent(series=[series])
+        charts.append(layout_pb2.Chart(title=TAGS[column], margin=margin))
+        for point in points:
+            figures = zip(tags, (point.mean, point.low, point.high), strict=True)
+            values = [Summary.Value(tag=tag, simple_value=value) for tag, value in figures]
+            events.append((point.step, point.time, Summary(value=values)))
+    category = layout_pb2.Category(title="mean and band over seeds", chart=charts)
+    layout = layout_pb2.Layout(category=[category]).SerializeToString()
+    shown = Summary.Value(
+        tag=metadata.CONFIG_SUMMARY_TAG,
+        metadata=metadata.create_summary_metadata(),
+        tensor=TensorProto(dtype="DT_STRING", string_val=[layout]),
+    )
+    _write_events(folder, [(0, now(), Summary(value=[shown])), *events])
+
+
+def _write_events(folder: Path, events: list[tuple[int, float, Any]]) -> None:
+    """Step, time and summary of each, without torch: this is for the end of a sweep."""
+    from tensorboard.compat.proto.event_pb2 import Event
+    from tensorboard.summary.writer.event_file_writer import EventFileWriter
+
+    with disk_errors(folder):
+        writer = EventFileWriter(str(folder))
+        for step, moment, summary in events:
+            writer.add_event(Event(step=step, wall_time=moment, summary=summary))
+        writer.close()
+
+
+def _worded(value: Any) -> Any:
+    """Texts for what TensorBoard cannot hold: null, true, false, lists."""
+    is_plain = isinstance(value, int | float | str) and not isinstance(value, bool)
+    return value if is_plain else json.dumps(value)
+
+
+def now() -> float:
+    """Seconds since 1970, for the history's ``time`` column."""
+    return time.time()
+
+
+def _line(row: Row) -> str:
+    return json.dumps(row) + "\n"

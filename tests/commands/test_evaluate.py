@@ -1,0 +1,304 @@
+"""`tinylab evaluate`: the run's own figures, other data by class name, nothing scored unsaid."""
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from sklearn import metrics as reference
+
+from tinylab import cli, data
+from tinylab.config.schema import DigitsConfig, SplitConfig
+from tinylab.evaluate.calibration import NUM_BINS, reliability
+from tinylab.evaluate.figures import Figures
+
+Capture = pytest.CaptureFixture[str]
+TINY = ["train.epochs=1", "train.batch_size=128"]
+
+
+def evaluate(outputs: Path, *arguments: object) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+    """``evaluation.json`` and ``predictions.npz`` of a new evaluation."""
+    before = set(outputs.glob("evaluations/*"))
+    assert cli.run(["evaluate", *map(str, arguments), f"outputs={outputs}"]) == 0
+    [folder] = set(outputs.glob("evaluations/*")) - before
+    names = {path.name for path in folder.iterdir()}
+    assert names == {"evaluation.json", "predictions.npz", "confusion.png", "reliability.png"}
+    with np.load(folder / "predictions.npz") as arrays:
+        return json.loads((folder / "evaluation.json").read_text()), dict(arrays)
+
+
+def test_the_command_is_noted_as_it_was_typed(
+    digits_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.argv", ["tinylab", "evaluate", "a run", f"outputs={tmp_path}"])
+    found, _ = evaluate(tmp_path, digits_run)
+    assert found["command"] == f"tinylab evaluate 'a run' outputs={tmp_path}"
+
+
+def contents(folder: Path) -> dict[str, str]:
+    """Path -> hash of all files below a folder."""
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    return {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def write_digits(root: Path, indices: NDArray[np.int64]) -> None:
+    """Images of digits as ``root/<class>/<index>.png``."""
+    images = data.load(DigitsConfig(), SplitConfig()).data
+    for index in indices:
+        place = root / images.classes[images.labels[index]]
+        place.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(place / f"{index}.png"), images.images[index, 0])
+
+
+def the_test_part() -> NDArray[np.int64]:
+    return data.load(DigitsConfig(), SplitConfig()).split.test
+
+
+def test_the_own_test_part_gives_the_runs_own_figures_and_leaves_the_run_alone(
+    digits_run: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    before = contents(digits_run)
+    found, arrays = evaluate(tmp_path, digits_run)
+    assert contents(digits_run) == before
+    result = json.loads((digits_run / "result.json").read_text())
+    assert found["accuracy"] == result["test"]["accuracy"]
+    assert found["accuracy_ci95"] == result["test"]["accuracy_ci95"]
+    assert found["loss"] == pytest.approx(result["test"]["loss"], rel=1e-6)
+    assert found["confusion"] == result["confusion"]
+    assert [row["recall"] for row in found["per_class"]] == result["test"]["per_class_recall"]
+    assert (found["dataset"]["part"], found["dataset"]["num_learnt"]) == ("test", 0)
+    with np.load(digits_run / "predictions.npz") as run:
+        for key in ("index", "label", "predicted"):
+            assert (arrays[key] == run[key]).all()
+        assert np.abs(arrays["probabilities"] - run["probabilities"]).max() < 1e-3
+    assert "digits, test: 179 images, none of which the network" in capsys.readouterr().out
+
+
+def test_with_views_averaged_the_runs_own_figures_come_out_too(tmp_path: Path) -> None:
+    options = ["model=mlp", "train.tta=shift", "dataset.normalize=standard"]
+    assert cli.run(["train", *TINY, *options, f"outputs={tmp_path}"]) == 0
+    [run] = (tmp_path / "runs").glob("digits-*")
+    result = json.loads((run / "result.json").read_text())
+    found, _ = evaluate(tmp_path, run)
+    assert found["accuracy"] == result["test"]["accuracy"]
+    assert found["loss"] == pytest.approx(result["test"]["loss"], rel=1e-6)
+    assert found["loss"] != pytest.approx(result["test_plain"]["loss"], rel=1e-6)
+
+
+def test_other_data_is_prepared_as_in_training_and_scored_whole(
+    digits_run: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    """A folder is by default read in colour and at 32x32; here as the network was trained."""
+    write_digits(tmp_path / "photos", the_test_part())
+    found, _ = evaluate(tmp_path, digits_run, "dataset=folder", f"dataset.root={tmp_path}/photos")
+    result = json.loads((digits_run / "result.json").read_text())
+    assert found["num"] == 179
+    assert found["accuracy"] == result["test"]["accuracy"]
+    assert found["dataset"]["image_size"] == 8
+    assert "folder, all: 179 images, none of the data" in capsys.readouterr().out
+
+
+def test_classes_are_matched_by_name_and_some_may_be_absent(
+    digits_run: Path, tmp_path: Path
+) -> None:
+    """In the folder 3 and 8 are classes 0 and 1; for the network they are 3 and 8."""
+    labels = data.load(DigitsConfig(), SplitConfig()).data.labels
+    chosen = [index for index in the_test_part() if labels[index] in (3, 8)]
+    write_digits(tmp_path / "photos", np.array(chosen))
+    found, arrays = evaluate(
+        tmp_path, digits_run, "dataset=folder", f"dataset.root={tmp_path}/photos"
+    )
+    assert set(arrays["label"]) == {3, 8}
+    assert [path.split("/")[0] for path in arrays["path"]] == [str(n) for n in arrays["label"]]
+    assert found["accuracy"] > 0.7
+    assert [row["class"] for row in found["per_class"] if row["num"]] == ["3", "8"]
+    assert found["per_class"][0]["recall"] is None
+
+
+def test_unknown_classes_are_refused_with_both_lists(
+    digits_run: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    write_digits(tmp_path / "photos", the_test_part()[:40])
+    (tmp_path / "photos" / "0").rename(tmp_path / "photos" / "zero")
+    root = f"dataset.root={tmp_path}/photos"
+    assert cli.run(["evaluate", str(digits_run), "dataset=folder", root]) == 1
+    error = capsys.readouterr().err
+    assert "1 of its" in error
+    assert "data: 1, 2, 3" in error
+    assert "zero\n" in error
+    assert "network: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9\n" in error
+
+
+def train(outputs: Path, *overrides: str) -> Path:
+    before = set((outputs / "runs").glob("digits-*"))
+    assert cli.run(["train", "model=mlp", *TINY, *overrides, f"outputs={outputs}"]) == 0
+    [folder] = set((outputs / "runs").glob("digits-*")) - before
+    return folder
+
+
+def test_an_ensemble_is_scored_beside_its_members(
+    digits_run: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    other = train(tmp_path)
+    alone = [evaluate(tmp_path, run, "--part", "test") for run in (digits_run, other)]
+    capsys.readouterr()
+    both, arrays = evaluate(tmp_path, digits_run, other)
+    mean = (alone[0][1]["probabilities"] + alone[1][1]["probabilities"].astype(float)) / 2
+    assert np.abs(arrays["probabilities"] - mean).max() < 2e-3
+    assert [each["accuracy"] for each in both["runs"]] == [each["accuracy"] for each, _ in alone]
+    out = capsys.readouterr().out
+    assert out.count("95 % interval") == 3
+
+
+def test_no_image_that_has_trained_a_network_is_scored_unsaid(
+    tmp_path: Path, capsys: Capture
+) -> None:
+    one, other = train(tmp_path), train(tmp_path, "split.seed=1")
+    assert cli.run(["evaluate", str(one), str(other), f"outputs={tmp_path}"]) == 1
+    error = capsys.readouterr().err
+    splits = [data.load(DigitsConfig(), SplitConfig(seed=seed)).split for seed in (0, 1)]
+    torn = len(np.setdiff1d(splits[0].test, splits[1].test))
+    assert f"{torn} test images of {one.name} have trained {other.name}" in error
+    assert not list(tmp_path.glob("evaluations/*"))
+    found, _ = evaluate(tmp_path, one, other, "--part", "all")
+    learnt = 1797 - len(np.intersect1d(splits[0].test, splits[1].test))
+    assert (found["num"], found["dataset"]["num_learnt"]) == (1797, learnt)
+    assert f"{learnt:,} of which it was trained on" in capsys.readouterr().out
+    for part, count in (("train", 1457), ("val", 161)):
+        found, arrays = evaluate(tmp_path, one, "--part", part)
+        assert found["dataset"]["num_learnt"] == found["num"] == count
+        assert (arrays["index"] == getattr(splits[0], part)).all()
+
+
+def test_the_own_data_read_otherwise_is_still_the_own_data(tmp_path: Path) -> None:
+    write_digits(tmp_path / "photos", np.arange(400))
+    options = ["dataset=folder", f"dataset.root={tmp_path}/photos", "dataset.image_size=12"]
+    assert cli.run(["train", "model=mlp", *TINY, *options, f"outputs={tmp_path}"]) == 0
+    [run] = (tmp_path / "runs").glob("folder-*")
+    found, arrays = evaluate(tmp_path, run, "dataset.interpolation=nearest")
+    assert found["dataset"]["part"] == "test"
+    with np.load(run / "split.npz") as split:
+        assert (arrays["index"] == split["test"]).all()
+
+
+def test_data_that_has_changed_since_training_is_refused(tmp_path: Path, capsys: Capture) -> None:
+    write_digits(tmp_path / "photos", np.arange(300))
+    options = ["dataset=folder", f"dataset.root={tmp_path}/photos", "dataset.image_size=8"]
+    assert cli.run(["train", "model=mlp", *TINY, *options, f"outputs={tmp_path}"]) == 0
+    [run] = (tmp_path / "runs").glob("folder-*")
+    write_digits(tmp_path / "photos", np.arange(300, 310))
+    capsys.readouterr()
+    assert cli.run(["evaluate", str(run), f"outputs={tmp_path}"]) == 1
+    assert "its data has changed since" in capsys.readouterr().err
+    found, _ = evaluate(tmp_path, run, "--part", "all")
+    assert found["dataset"]["num_learnt"] == found["num"] == 310
+    shutil.copytree(tmp_path / "photos", tmp_path / "elsewhere")
+    found, _ = evaluate(tmp_path, run, f"dataset.root={tmp_path}/elsewhere")
+    assert found["dataset"]["part"] == "all", "a folder elsewhere is other data"
+
+
+def test_class_names_of_any_kind_are_drawn_and_shown(tmp_path: Path, capsys: Capture) -> None:
+    write_digits(tmp_path / "photos", np.arange(200))
+    for number, name in enumerate(["$x^{", "数字", "a 'b' \"c\""]):
+        (tmp_path / "photos" / str(number)).rename(tmp_path / "photos" / name)
+    options = ["dataset=folder", f"dataset.root={tmp_path}/photos", "dataset.image_size=8"]
+    assert cli.run(["train", "model=mlp", *TINY, *options, f"outputs={tmp_path}"]) == 0
+    [run] = (tmp_path / "runs").glob("folder-*")
+    evaluate(tmp_path, run, "--part", "all")
+    assert "$x^{" in capsys.readouterr().out
+
+
+WRONG = {
+    "no run": (["dataset=digits"], ["RUN", "finished run"]),
+    "folder that is no run": (["nowhere"], ["nowhere", "finished run"]),
+    "images too small": (["{run}", "dataset=mnist"], ["28 or more", "takes images of 1x8x8"]),
+    "images of another size": (["{run}", "dataset.image_size=9"], ["1x9x9", "takes 1x8x8"]),
+    "its own normalisation": (["{run}", "dataset.normalize=unit"], ["keeps the normalisation"]),
+    "a key of training": (["{run}", "train.epochs=3"], ["train.epochs=3", "dataset.KEY"]),
+    "another split": (["{run}", "split.seed=3"], ["split.seed=3", "all else is the run's"]),
+    "unknown key": (["{run}", "dataset.sise=3"], ["dataset.sise", "did you mean"]),
+    "unknown dataset": (["{run}", "dataset=digit"], ["dataset=digit", "did you mean 'digits'"]),
+    "unknown part": (["{run}", "--part", "most"], ["most", "test"]),
+    "absent folder": (["{run}", "dataset=folder", "dataset.root=absent"], ["absent"]),
+    "absent device": (["{run}", "--device", "cuda:7"], ["cuda:7", "cpu"]),
+}
+
+
+@pytest.mark.parametrize(("arguments", "said"), WRONG.values(), ids=WRONG.keys())
+def test_wrong_input_is_refused_in_words_and_leaves_nothing(
+    arguments: list[str], said: list[str], digits_run: Path, tmp_path: Path, capsys: Capture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    assert cli.run(["evaluate", *(word.format(run=digits_run) for word in arguments)]) == 1
+    error = capsys.readouterr().err
+    for words in said:
+        assert words in error
+    assert "Traceback" not in error
+    assert not list(tmp_path.iterdir())
+
+
+def plain_error(confidence: NDArray[np.float64], right: NDArray[np.bool_], bins: int) -> float:
+    """ECE as the paper writes it, item by item."""
+    total = 0.0
+    for number in range(1, bins + 1):
+        low, high = (number - 1) / bins, number / bins
+        inside = [i for i, share in enumerate(confidence) if low < share <= high]
+        if inside:
+            gap = abs(np.mean(right[inside]) - np.mean(confidence[inside]))
+            total += len(inside) / len(confidence) * gap
+    return total
+
+
+PREDICTION = st.tuples(st.floats(0.01, 1), st.booleans())
+
+
+@given(st.lists(PREDICTION, min_size=1, max_size=60), st.sampled_from([1, 2, 10, NUM_BINS]))
+def test_the_calibration_error_is_the_papers(
+    predictions: list[tuple[float, bool]], bins: int
+) -> None:
+    confidence = np.array([share for share, _ in predictions])
+    right = np.array([is_right for _, is_right in predictions])
+    found = reliability(confidence, right, bins)
+    assert found.counts.sum() == len(predictions)
+    assert found.error == pytest.approx(plain_error(confidence, right, bins), abs=1e-12)
+
+
+def test_a_calibrated_network_has_no_error_and_a_boastful_one_has() -> None:
+    confidence = np.full(100, 0.8)
+    right = np.arange(100) < 80
+    assert reliability(confidence, right).error == pytest.approx(0)
+    assert reliability(np.ones(100), right).error == pytest.approx(0.2)
+    assert reliability(np.array([1 / 15, 1.0]), np.array([True, True])).counts[[0, 14]].sum() == 2
+
+
+@given(st.integers(2, 5), st.integers(1, 40), st.integers(0, 2**32 - 1))
+def test_the_figures_are_scikit_learns(K: int, N: int, seed: int) -> None:
+    generator = np.random.default_rng(seed)
+    labels = generator.integers(0, K, N)
+    probabilities = generator.dirichlet(np.ones(K), N)
+    found = Figures(labels, probabilities, tuple("abcde"[:K]))
+    precision, recall, f1, support = reference.precision_recall_fscore_support(
+        labels, found.predicted, labels=range(K), zero_division=np.nan
+    )
+    rows = found.by_class()
+    assert [row["num"] for row in rows] == support.tolist()
+    for key, expected in (("precision", precision), ("recall", recall), ("f1", f1)):
+        values = [np.nan if row[key] is None else row[key] for row in rows]
+        assert np.allclose(values, expected, equal_nan=True), key
+    loss = reference.log_loss(labels, probabilities, labels=range(K))
+    assert found.score.loss == pytest.approx(loss)
+    assert found.score.accuracy == reference.accuracy_score(labels, found.predicted)
+
+
+def test_a_probability_of_zero_gives_a_finite_loss() -> None:
+    found = Figures(np.array([0, 1]), np.array([[0.0, 1.0], [0.0, 1.0]]), ("a", "b"))
+    assert np.isfinite(found.score.loss)
+    assert json.loads(json.dumps(found.as_dict(), allow_nan=False))["accuracy"] == 0.5

@@ -1,0 +1,263 @@
+"""`tinylab remove`: what is shown is removed, whole, after a yes, and nothing that is in use."""
+
+import contextlib
+import os
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from run_folders import failed, finished, stopped
+from tinylab import cli
+from tinylab.config.schema import DigitsConfig, SplitConfig
+from tinylab.data import load
+from tinylab.store import folder as runs
+
+
+@pytest.fixture(autouse=True)
+def outputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The outputs folder of the working folder, where commands look by themselves."""
+    monkeypatch.chdir(tmp_path)
+    return Path("outputs")
+
+
+@pytest.fixture
+def answer(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], list[str]]:
+    """Sit at a terminal and answer; the list fills with the questions."""
+    asked: list[str] = []
+
+    def answer_with(text: str) -> list[str]:
+        def ask(question: str) -> str:
+            asked.append(question)
+            if text == "^D":
+                raise EOFError
+            return text
+
+        monkeypatch.setattr("builtins.input", ask)
+        monkeypatch.setattr(sys.stdin, "isatty", lambda: True, raising=False)
+        return asked
+
+    return answer_with
+
+
+@contextlib.contextmanager
+def held(folder: Path, begin: bool = True) -> Iterator[Callable[[], None]]:
+    """Another thread holds the run's lock, at once or when the yielded function is called."""
+    begun, ended = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with runs.sole_writer(folder):
+            begun.set()
+            ended.wait()
+
+    thread = threading.Thread(target=hold)
+
+    def start() -> None:
+        thread.start()
+        begun.wait()
+
+    if begin:
+        start()
+    try:
+        yield start
+    finally:
+        ended.set()
+        thread.join()
+
+
+def left(outputs: Path) -> list[str]:
+    """What is in ``outputs/runs``, hidden or not, apart from the locks."""
+    return sorted(name for name in os.listdir(outputs / "runs") if name != ".locks")
+
+
+def test_what_matches_is_shown_and_removed_after_a_yes(
+    outputs: Path, answer: Callable[[str], list[str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    kept = finished(outputs)
+    doomed = [failed(outputs, seed=1), stopped(outputs, seed=2), finished(outputs, seed=3)]
+    (doomed[0] / "deeper").mkdir()
+    (doomed[0] / "deeper" / "file").write_bytes(b"x" * 2_000_000)
+    asked = answer("y")
+    assert cli.run(["remove", "seed>0"]) == 0
+    assert left(outputs) == [kept.name]
+    assert asked == ["remove these 3 runs (2.0 MB)? [y/N] "]
+    shown = capsys.readouterr().out
+    for folder, state in zip(doomed, ("failed", "stopped", "finished"), strict=True):
+        assert f"{folder.name}  {state}" in shown
+
+
+@pytest.mark.parametrize("text", ["", "n", "no", "x", "^D"])
+def test_nothing_is_removed_without_a_yes(
+    text: str,
+    outputs: Path,
+    answer: Callable[[str], list[str]],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    folder = finished(outputs)
+    asked = answer(text)
+    assert cli.run(["remove", str(folder)]) == 1
+    assert len(asked) == 1
+    assert "this run" in asked[0]
+    assert left(outputs) == [folder.name]
+    assert capsys.readouterr().err == "tinylab: nothing removed\n"
+
+
+def test_a_script_must_say_yes(
+    outputs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = finished(outputs)
+    monkeypatch.setattr(sys.stdin, "isatty", lambda: False, raising=False)
+    assert cli.run(["remove", "*"]) == 1
+    assert "--yes removes without asking" in capsys.readouterr().err
+    assert left(outputs) == [folder.name]
+    assert cli.run(["remove", "*", "--yes"]) == 0
+    assert left(outputs) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "expected filters or runs"),
+        (["--yes"], "expected filters or runs"),
+        (["seed=7", "--yes"], "no such run in outputs/runs: nothing removed"),
+        (["--set-aside", "--yes"], "no such run in outputs/runs: nothing removed"),
+        (["nowhere/*", "--yes"], "nowhere/*: no such run in outputs/runs"),
+        (["outputs", "--yes"], "outputs: expected the folder of a run"),
+        (["conf", "--yes"], "conf: expected the folder of a run"),
+    ],
+)
+def test_what_matches_nothing_is_said(
+    arguments: list[str], message: str, outputs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    finished(outputs)
+    Path("conf").mkdir()
+    Path("conf/config.yaml").write_text("seed: 0")
+    assert cli.run(["remove", *arguments]) == 1
+    assert message in capsys.readouterr().err
+    assert len(left(outputs)) == 1
+    assert Path("conf/config.yaml").exists()
+
+
+def test_a_running_one_is_left_alone_and_named(
+    outputs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    busy, other = stopped(outputs), stopped(outputs, seed=1)
+    with held(busy):
+        assert cli.run(["remove", "*", "--yes"]) == 1
+        assert cli.run(["remove", str(busy), "--yes"]) == 1
+    assert left(outputs) == [busy.name]
+    said = capsys.readouterr()
+    assert said.err == 2 * f"tinylab: being trained, and left alone: {busy.name}\n"
+    assert "this run" in said.out
+    assert other.name in said.out
+
+
+def test_one_that_begins_to_run_while_we_ask_is_left_alone(
+    outputs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, busy = sorted([stopped(outputs), stopped(outputs, seed=1)])
+    monkeypatch.setattr(sys.stdin, "isatty", lambda: True, raising=False)
+    with held(busy, begin=False) as begin:
+
+        def ask(_: str) -> str:
+            begin()
+            return "yes"
+
+        monkeypatch.setattr("builtins.input", ask)
+        assert cli.run(["remove", "*"]) == 1
+    assert f"{busy.name} is being trained by another process" in capsys.readouterr().err
+    assert left(outputs) == [busy.name], "the first is gone, and nothing of it is left hidden"
+    assert not first.exists()
+
+
+def test_old_runs_are_removed_where_they_are_asked_for(outputs: Path) -> None:
+    new = finished(outputs)
+    for stamp in ("20261123-101112", "20261123-101112-2", "20251123-101112"):
+        shutil.copytree(new, new.with_name(f"{new.name}.{stamp}"))
+    assert cli.run(["remove", "state=failed", "--set-aside", "--yes"]) == 1
+    old = new.with_name(f"{new.name}.20251123-101112")
+    assert cli.run(["remove", str(old), "--yes"]) == 0
+    assert len(left(outputs)) == 3
+    assert cli.run(["remove", "--set-aside", "--yes"]) == 0
+    assert left(outputs) == [new.name]
+
+
+def test_a_run_of_another_outputs_folder_is_named_by_its_folder(outputs: Path) -> None:
+    here, there = finished(outputs), finished(Path("elsewhere"))
+    assert cli.run(["remove", f"{there}/", "--yes"]) == 0
+    assert left(Path("elsewhere")) == []
+    assert here.exists()
+
+
+def test_a_link_is_refused(outputs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = finished(outputs)
+    moved = folder.rename(Path(folder.name).absolute())
+    folder.symlink_to(moved)
+    assert cli.run(["remove", "*", "--yes"]) == 1
+    assert "a link" in capsys.readouterr().err
+    assert (moved / "result.json").exists()
+
+
+def test_a_removal_that_was_killed_is_ended_by_the_next(
+    outputs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, other = finished(outputs), finished(outputs, seed=1)
+
+    def killed(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", killed)
+        assert cli.run(["remove", str(folder), "--yes"]) == 130
+    assert not folder.exists()
+    assert len(left(outputs)) == 2
+    assert cli.run(["list"]) == 0  # what is hidden is no run
+    assert cli.run(["remove", str(other), "--yes"]) == 0
+    assert left(outputs) == []
+
+
+def test_a_folder_that_cannot_be_renamed_is_said(
+    outputs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    folder = finished(outputs)
+    monkeypatch.setattr(Path, "rename", refuse)
+    assert cli.run(["remove", "*", "--yes"]) == 1
+    assert f"{folder}: cannot be removed: Permission denied" in capsys.readouterr().err
+
+
+def test_decoded_images_are_removed_and_made_again(
+    own_cache: Path, answer: Callable[[str], list[str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = load(DigitsConfig(), SplitConfig())
+    [file] = own_cache.iterdir()
+    (own_cache / f".{file.name}.0123.tmp").write_bytes(b"half")
+    two_days_ago = time.time() - 2 * 86400
+    os.utime(file, (two_days_ago, two_days_ago))
+    asked = answer("y")
+    assert cli.run(["remove", "--cache"]) == 0
+    assert list(own_cache.iterdir()) == []
+    assert asked[0].startswith("remove these 2 decoded datasets (")
+    assert f"{file.name}  " in (shown := capsys.readouterr().out)
+    assert "2.0 days old" in shown
+    assert cli.run(["remove", "--cache"]) == 1
+    assert "no decoded images are kept" in capsys.readouterr().err
+    assert load(DigitsConfig(), SplitConfig()).fingerprint == first.fingerprint
+
+
+def test_removing_imports_no_torch(outputs: Path) -> None:
+    finished(outputs)
+    program = """
+import sys
+from tinylab import cli
+assert cli.run(["remove", "*", "--yes"]) == 0
+assert not {"torch", "hydra", "matplotlib"} & set(sys.modules)
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, capture_output=True)

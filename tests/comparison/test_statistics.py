@@ -1,0 +1,306 @@
+"""The statistics against published examples and against the libraries' other ways to them."""
+
+import math
+import warnings
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+from statsmodels.stats.power import TTestIndPower, TTestPower
+
+from tinylab.comparison.statistics import (
+    corrected_t,
+    crossed_error,
+    crossed_t,
+    group_size_needed,
+    have_spread,
+    holm,
+    is_crossed,
+    mann_whitney,
+    mcnemar,
+    paired_t,
+    pairs_needed,
+    summarize,
+    welch,
+    wilcoxon,
+    wilson,
+)
+from tinylab.training import metrics
+
+# Hours of sleep gained with two drugs (Cushny and Peebles, 1905), by which Student explained his
+# test; the expected figures are those of R's documentation of t.test.
+DRUG_1 = [0.7, -1.6, -0.2, -1.2, -0.1, 3.4, 3.7, 0.8, 0.0, 2.0]
+DRUG_2 = [1.9, 0.8, 1.1, 0.1, -0.1, 4.4, 5.5, 1.6, 4.6, 3.4]
+GAINED = [a - b for a, b in zip(DRUG_1, DRUG_2, strict=True)]
+# Hamilton's depression scale before and after (Hollander and Wolfe, 1973, page 29).
+BEFORE = [1.83, 0.50, 1.62, 2.48, 1.68, 1.88, 1.55, 3.06, 1.30]
+AFTER = [0.878, 0.647, 0.598, 2.05, 1.06, 1.29, 1.06, 3.14, 1.29]
+# Permeability of a membrane at term and at 12 to 26 weeks (Hollander and Wolfe, 1973, page 69).
+TERM = [0.80, 0.83, 1.89, 1.04, 1.45, 1.38, 1.91, 1.64, 0.73, 1.46]
+EARLY = [1.15, 0.88, 0.90, 0.74, 1.21]
+
+
+def over_seeds(values: list[float]) -> dict[tuple[str, str], float]:
+    return {("0", str(seed)): value for seed, value in enumerate(values)}
+
+
+def test_the_interval_of_a_mean_is_students() -> None:
+    found = summarize(over_seeds(DRUG_1))
+    assert found.num == 10
+    assert found.mean == pytest.approx(0.75)
+    assert found.std == pytest.approx(1.789010)
+    assert (found.low, found.high) == pytest.approx((-0.5297804, 2.0297804))
+
+
+def test_one_value_has_no_spread() -> None:
+    found = summarize(over_seeds([0.9]))
+    assert (found.num, found.mean) == (1, 0.9)
+    assert found.std is found.low is found.high is None
+
+
+def test_paired_t_is_students_example() -> None:
+    found = paired_t(GAINED)
+    assert found.difference == pytest.approx(-1.58)
+    assert (found.low, found.high) == pytest.approx((-2.4598858, -0.7001142))
+    assert found.p == pytest.approx(0.002833, abs=1e-6)
+
+
+def test_welch_is_the_example_of_r() -> None:
+    found = welch(DRUG_1, DRUG_2)
+    assert found.difference == pytest.approx(-1.58)
+    assert (found.low, found.high) == pytest.approx((-3.3654832, 0.2054832))
+    assert found.p == pytest.approx(0.07939, abs=1e-5)
+
+
+def test_wilcoxon_and_mann_whitney_are_the_examples_of_hollander_and_wolfe() -> None:
+    differences = [a - b for a, b in zip(BEFORE, AFTER, strict=True)]
+    assert wilcoxon(differences) == pytest.approx(2 * 0.01953, abs=1e-4)
+    assert mann_whitney(TERM, EARLY) == pytest.approx(2 * 0.1272, abs=2e-4)
+
+
+def test_wilcoxon_sees_ties_behind_rounding() -> None:
+    noisy = [0.3 - 0.2, 0.2 - 0.1, 0.1, -0.1, 0.1, 0.1]
+    assert wilcoxon(noisy) == pytest.approx(wilcoxon([1, 1, 1, -1, 1, 1]))
+
+
+def test_the_corrected_t_by_hand() -> None:
+    """n = 5, mean 0.02, s = 0.01 sqrt(2.5), variance factor 1/5 + 1/9 = 14/45."""
+    found = corrected_t([0.00, 0.01, 0.02, 0.03, 0.04], 1 / 9)
+    scale = 0.01 * math.sqrt(2.5 * 14 / 45)  # 0.0088192
+    assert found.p == pytest.approx(2 * stats.t.sf(0.02 / scale, 4))
+    assert (found.low, found.high) == pytest.approx(
+        (0.02 - 2.776445 * scale, 0.02 + 2.776445 * scale)
+    )
+
+
+def test_the_corrected_t_is_scikit_learns_example() -> None:
+    """Its guide "Statistical comparison of models using grid search" prints 0.750 and 0.227.
+
+    That p-value is one-sided. 10 times 10 folds of 100 moons; SVMs with two kernels, by ROC AUC.
+    """
+    from sklearn.datasets import make_moons
+    from sklearn.model_selection import RepeatedStratifiedKFold, cross_val_score
+    from sklearn.svm import SVC
+
+    X, y = make_moons(noise=0.352, random_state=1, n_samples=100)
+    folds = RepeatedStratifiedKFold(n_splits=10, n_repeats=10, random_state=0)
+    rbf, linear = (
+        cross_val_score(SVC(kernel=kernel, random_state=0), X, y, scoring="roc_auc", cv=folds)
+        for kernel in ("rbf", "linear")
+    )
+    found = corrected_t((rbf - linear).tolist(), 10 / 90)
+    assert found.p / 2 == pytest.approx(0.227, abs=5e-4)
+    assert stats.t.isf(found.p / 2, 99) == pytest.approx(0.750, abs=5e-4)
+
+
+SPREAD = st.lists(st.floats(-1, 1), min_size=2, max_size=9).filter(lambda x: np.ptp(x) > 1e-3)
+
+
+@given(SPREAD)
+def test_without_overlap_the_corrected_t_is_the_plain_one(differences: list[float]) -> None:
+    plain, corrected = paired_t(differences), corrected_t(differences, 0.0)
+    assert corrected.p == pytest.approx(plain.p)
+    assert (corrected.low, corrected.high) == pytest.approx((plain.low, plain.high))
+
+
+@given(SPREAD, st.floats(0.01, 1))
+def test_overlap_makes_a_verdict_more_careful(differences: list[float], ratio: float) -> None:
+    plain, corrected = paired_t(differences), corrected_t(differences, ratio)
+    assert corrected.p >= plain.p
+    assert corrected.low <= plain.low <= plain.high <= corrected.high
+
+
+@given(SPREAD, SPREAD)
+@settings(max_examples=10)
+def test_turned_round_every_test_says_the_opposite(a: list[float], b: list[float]) -> None:
+    one, other = welch(a, b), welch(b, a)
+    assert (one.p, one.low, one.high) == pytest.approx((other.p, -other.high, -other.low))
+    assert mann_whitney(a, b) == pytest.approx(mann_whitney(b, a))
+    assert wilcoxon(a) == pytest.approx(wilcoxon([-x for x in a]))
+
+
+def factorial(table: np.ndarray) -> dict[tuple[str, str], float]:
+    """Rows are splits, columns seeds."""
+    return {(str(i), str(j)): float(value) for (i, j), value in np.ndenumerate(table)}
+
+
+def test_over_crossed_splits_and_seeds_it_is_min_f() -> None:
+    """min F' = F1 F2 / (F1 + F2), its degrees of freedom (F1 + F2)^2 / (F1^2/n2 + F2^2/n1)."""
+    table = np.array([[1.0, 4.0, 2.0], [3.0, 6.0, 3.5]])
+    F1 = stats.ttest_1samp(table.mean(axis=1), 0).statistic ** 2
+    F2 = stats.ttest_1samp(table.mean(axis=0), 0).statistic ** 2
+    freedom = (F1 + F2) ** 2 / (F1**2 / 2 + F2**2 / 1)
+    expected = stats.f.sf(F1 * F2 / (F1 + F2), 1, freedom)
+    assert crossed_t(factorial(table), 0.0).p == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("spreads", [(1, 0, 0), (0, 1, 0), (0, 0, 1), (1, 3, 1), (3, 1, 1)])
+def test_crossed_splits_and_seeds_hardly_ever_show_what_is_not_there(
+    spreads: tuple[float, float, float],
+) -> None:
+    generator = np.random.default_rng(0)
+    shapes = (1000, 3, 1), (1000, 1, 4), (1000, 3, 4)
+    tables = sum(
+        spread * generator.normal(size=shape) for spread, shape in zip(spreads, shapes, strict=True)
+    )
+    found = [crossed_t(factorial(table), 0.0).p < 0.05 for table in tables]  # type: ignore[union-attr]
+    assert np.mean(found) < 0.08, "5 %, and what 1,000 tables leave open"
+
+
+def test_overlap_makes_a_crossed_verdict_more_careful_too() -> None:
+    cells = factorial(np.array([[1.0, 4.0, 2.0], [3.0, 6.0, 3.5]]))
+    assert crossed_t(cells, 1 / 9).p > crossed_t(cells, 0.0).p
+
+
+def test_where_all_is_interaction_the_error_is_that_of_the_runs() -> None:
+    error, freedom = crossed_error(factorial(np.array([[0.0, 1.0], [1.0, 0.0]])))
+    assert (error, freedom) == (pytest.approx(math.sqrt(1 / 3 / 4)), 1)
+    assert crossed_error(factorial(np.full((2, 3), 7.0))) == (0, 1)
+
+
+def test_the_interval_over_a_factorial_is_the_crossed_one() -> None:
+    cells = factorial(np.array([[1.0, 4.0, 2.0], [3.0, 6.0, 3.5]]))
+    found, expected = summarize(cells), crossed_t(cells, 0.0)
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high))
+    assert (found.num, found.mean) == (6, pytest.approx(3.25))
+
+
+@pytest.mark.parametrize(
+    ("cells", "expected"),
+    [
+        ([(0, 0), (0, 1), (0, 2)], False),  # seeds alone
+        ([(0, 0), (1, 0), (2, 0)], False),  # splits alone
+        ([(0, 0), (1, 1), (2, 2)], False),  # each split with a seed of its own
+        ([(0, 0), (0, 1), (1, 0), (1, 1)], True),
+        ([(0, 0), (0, 1), (1, 2)], True),  # two of three share a split
+    ],
+)
+def test_what_is_crossed(cells: list[tuple[int, int]], expected: bool) -> None:
+    assert is_crossed({(str(split), str(seed)) for split, seed in cells}) == expected
+
+
+def test_wilson_is_newcombes_table() -> None:
+    """Newcombe, Statistics in Medicine 17 (1998), table I, method 3."""
+    assert wilson(81, 263) == pytest.approx((0.2553, 0.3662), abs=5e-5)
+    assert wilson(15, 148) == pytest.approx((0.0624, 0.1605), abs=5e-5)
+    assert wilson(0, 20) == pytest.approx((0.0, 0.1611), abs=5e-5)
+    assert wilson(1, 29) == pytest.approx((0.0061, 0.1718), abs=5e-5)
+
+
+@given(st.integers(0, 200))
+def test_wilson_is_that_of_a_runs_own_result(num_correct: int) -> None:
+    assert wilson(num_correct, 200) == pytest.approx(metrics.wilson_interval(num_correct, 200))
+
+
+def rights(both: int, first: int, second: int, neither: int) -> tuple[np.ndarray, np.ndarray]:
+    counts = [both, first, second, neither]
+    a, b = np.repeat([True, True, False, False], counts), np.repeat([True, False] * 2, counts)
+    return a, b
+
+
+def test_mcnemar_is_exact_by_hand() -> None:
+    """1 against 9: twice the chance of 0 or 1 heads in 10 tosses, 2 * 11 / 1024."""
+    found = mcnemar(*rights(50, 1, 9, 40))
+    assert found.p == pytest.approx(2 * 11 / 1024)
+    assert found.difference == pytest.approx(-0.08)
+
+
+def test_mcnemar_of_equal_predictions_and_of_a_tie_shows_nothing() -> None:
+    same = mcnemar(*rights(80, 0, 0, 20))
+    assert (same.difference, same.p) == (0, 1)
+    tie = mcnemar(*rights(80, 7, 7, 6))
+    assert tie.p == 1
+    for found in (same, tie):
+        assert found.low == pytest.approx(-found.high)
+        assert found.high > 0
+
+
+def test_the_interval_of_matched_shares_is_agresti_and_mins() -> None:
+    """Approval of a president in two surveys (Agresti, Categorical Data Analysis, table 10.1).
+
+    By hand: (86 - 150) / 1602 plus and minus 1.96 standard errors, each cell with 0.5 more.
+    """
+    found = mcnemar(*rights(794, 86, 150, 570))
+    assert found.difference == pytest.approx(-0.04)
+    error = math.sqrt(86.5 + 150.5 - 64**2 / 1602) / 1602
+    expected = -64 / 1602 - 1.959964 * error, -64 / 1602 + 1.959964 * error
+    assert (found.low, found.high) == pytest.approx(expected, rel=1e-3)
+    assert found.p == pytest.approx(stats.binomtest(86, 236).pvalue)
+
+
+@given(st.integers(0, 40), st.integers(0, 40), st.integers(0, 40))
+def test_mcnemars_p_is_that_of_a_coin(first: int, second: int, both: int) -> None:
+    found = mcnemar(*rights(both, first, second, 1))
+    assert found.low < found.high
+    if first + second:
+        assert found.p == pytest.approx(stats.binomtest(first, first + second).pvalue)
+    if found.p < 0.01:
+        assert found.low > 0 or found.high < 0
+
+
+def test_holm_is_the_textbook_example() -> None:
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([]) == []
+    assert holm([0.2]) == [0.2]
+
+
+def test_power_is_that_of_published_tables() -> None:
+    """Cohen (1988), table 2.4.1: 64 a group for d = 0.5; G*Power's manual: 34 pairs for dz 0.5."""
+    assert group_size_needed(std=0.02, detect=0.01) == 64
+    assert pairs_needed(std=0.02, detect=0.01) == 34
+
+
+@given(st.floats(0.008, 0.1))  # below, SciPy's power is NaN
+@settings(max_examples=20)
+def test_the_least_number_is_enough_and_one_less_is_not(std: float) -> None:
+    needed = pairs_needed(std, 0.01)
+    assert needed is not None
+    assert TTestPower().power(0.01 / std, needed, 0.05) >= 0.8
+    assert needed == 2 or TTestPower().power(0.01 / std, needed - 1, 0.05) < 0.8
+    size = group_size_needed(std / 2, 0.01)
+    assert size is not None
+    assert TTestIndPower().power(0.02 / std, size, 0.05) >= 0.8
+
+
+def test_a_hopeless_number_is_none_and_a_trifling_one_is_two() -> None:
+    assert pairs_needed(std=1.0, detect=0.01) is None
+    assert group_size_needed(std=1.0, detect=0.01) is None
+    with warnings.catch_warnings(action="error"):
+        assert pairs_needed(std=1e-9, detect=0.01) == 2
+
+
+def test_overlapping_splits_can_never_show_what_is_too_small() -> None:
+    """With endless splits the standard error stays s sqrt(ratio): 0.02 / 3 here."""
+    assert pairs_needed(std=0.02, detect=0.01, test_train_ratio=1 / 9) is None
+    few = pairs_needed(std=0.005, detect=0.01)
+    more = pairs_needed(std=0.005, detect=0.01, test_train_ratio=1 / 9)
+    assert few is not None
+    assert more is not None
+    assert more > few
+
+
+def test_equal_differences_have_no_spread_though_rounding_parts_them() -> None:
+    assert not have_spread([0.3 - 0.2, 0.2 - 0.1, 0.1])
+    assert have_spread([0.1, 0.101])

@@ -1,0 +1,114 @@
+"""Variance components against a published example and against statsmodels' REML."""
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from statsmodels.regression.mixed_linear_model import MixedLM
+
+from compare_kit import write_run
+from tinylab.comparison.settings import group
+from tinylab.comparison.variance import Variance, decompose, largest_factorial, of_setting
+from tinylab.store.collect import collect
+
+# Six targets rated by four judges (Shrout and Fleiss, Psychological Bulletin 86, 1979, table 2).
+RATINGS = [[9, 2, 5, 8], [6, 1, 3, 2], [8, 4, 6, 8], [7, 1, 2, 6], [10, 5, 6, 9], [6, 2, 4, 7]]
+
+
+def cells(table: list[list[float]]) -> dict[tuple[str, str], float]:
+    return {(str(i), str(j)): value for i, row in enumerate(table) for j, value in enumerate(row)}
+
+
+def test_the_components_are_those_of_shrout_and_fleiss() -> None:
+    """Their table 3 has the mean squares 11.24, 32.49 and 1.02, and ICC(2,1) = 0.29."""
+    found = decompose(cells(RATINGS))
+    assert (found.num_splits, found.num_seeds) == (6, 4)
+    assert found.components == pytest.approx(
+        {"split": (11.24 - 1.02) / 4, "seed": (32.49 - 1.02) / 6, "rest": 1.02}, abs=0.005
+    )
+    assert found.shares is not None
+    assert found.shares["split"] == pytest.approx(0.29, abs=0.005)
+    assert found.clipped == ()
+
+
+def test_the_components_are_those_of_a_mixed_model() -> None:
+    """On complete data the ANOVA's estimates are those of REML, where none is negative."""
+    generator = np.random.default_rng(0)
+    table = generator.normal(size=(6, 1)) * 3 + generator.normal(size=5) * 2
+    table += generator.normal(size=(6, 5))
+    found = decompose(cells(table.tolist()))
+    rows = [(i, j, value) for (i, j), value in cells(table.tolist()).items()]
+    data = pd.DataFrame(rows, columns=["split", "seed", "y"])
+    parts = {"split": "0 + C(split)", "seed": "0 + C(seed)"}
+    model = MixedLM.from_formula("y ~ 1", data, groups=np.ones(len(data)), vc_formula=parts)
+    with warnings.catch_warnings(action="ignore"):
+        fitted = model.fit()
+    by_name = dict(zip(model.exog_vc.names, fitted.vcomp, strict=True))
+    assert found.components == pytest.approx({**by_name, "rest": fitted.scale}, rel=1e-3)
+
+
+def test_a_negative_estimate_becomes_zero_and_is_named() -> None:
+    found = decompose(cells([[0.0, 1.0], [1.0, 0.0]]))
+    assert found.components == pytest.approx({"split": 0, "seed": 0, "rest": 1})
+    assert found.clipped == ("split", "seed")
+
+
+def test_without_spread_there_are_no_shares() -> None:
+    assert Variance(2, 2, {"split": 0.0, "seed": 0.0, "rest": 0.0}, (), 0).shares is None
+
+
+def test_an_incomplete_factorial_is_cut_to_a_complete_one() -> None:
+    whole = cells([[1, 2, 3], [4, 5, 6], [7, 8, 9]])
+    lacking = {cell: value for cell, value in whole.items() if cell not in {("2", "1"), ("2", "2")}}
+    assert largest_factorial(whole) == whole
+    assert largest_factorial(lacking) == cells([[1, 2, 3], [4, 5, 6]])
+    assert largest_factorial({("0", "0"): 1.0, ("1", "1"): 1.0}) is None
+    assert largest_factorial({}) is None
+
+
+@given(st.sets(st.tuples(st.sampled_from("abcd"), st.sampled_from("0123"))))
+@settings(max_examples=100)
+def test_what_is_kept_is_always_complete(present: set[tuple[str, str]]) -> None:
+    kept = largest_factorial(dict.fromkeys(present, 0.0))
+    if kept is not None:
+        splits, seeds = {split for split, _ in kept}, {seed for _, seed in kept}
+        assert set(kept) == {(split, seed) for split in splits for seed in seeds}
+        assert min(len(splits), len(seeds)) >= 2
+
+
+def test_runs_become_cells(tmp_path: Path) -> None:
+    for i, row in enumerate(RATINGS):
+        for j, value in enumerate(row):
+            write_run(tmp_path, value, split__seed=i, seed=j)
+    write_run(tmp_path, 50, split__seed=9, seed=0)
+    [setting] = group(collect([tmp_path])[0])
+    found = of_setting(setting)
+    assert found is not None
+    assert found.left_out == 1
+    assert found.components["seed"] == pytest.approx((32.4861 - 1.0194) / 6 / 100**2, rel=1e-4)
+
+
+def test_folds_are_splits_and_one_split_is_not_enough(tmp_path: Path) -> None:
+    for fold in range(2):
+        for seed in range(2):
+            more = {"split__folds": 2, "split__fold": fold, "seed": seed}
+            write_run(tmp_path, 80 + fold + 3 * seed, **more)
+    [setting] = group(collect([tmp_path])[0])
+    assert of_setting(setting) is not None
+    [by_fold, _] = group(list(setting.runs), ["split.fold"])
+    assert of_setting(by_fold) is None
+
+
+def test_pooled_settings_have_no_components(tmp_path: Path) -> None:
+    for split in range(2):
+        for seed in range(2):
+            for filters in (4, 8):
+                write_run(
+                    tmp_path, 80 + split, split__seed=split, seed=seed, model__filters=filters
+                )
+    [setting] = group(collect([tmp_path])[0], ["model"])
+    assert of_setting(setting) is None

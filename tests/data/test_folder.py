@@ -1,0 +1,477 @@
+"""A folder of images: found in a fixed order, decoded as OpenCV does, faults named."""
+
+import io
+import os
+import struct
+import subprocess
+import sys
+import zlib
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from image_files import encoded, fill, picture
+from tinylab import data
+from tinylab.config.schema import FolderConfig, SplitConfig
+from tinylab.data import cache, folder
+from tinylab.data.arrays import DataAbsentError, Images
+from tinylab.data.listing import SUFFIXES, natural_key
+from tinylab.errors import UserError
+
+
+def read(root: Path, **options: object) -> Images:
+    """What ``dataset=folder dataset.root=root`` decodes, without the cache."""
+    options = {"image_size": 8, **options}
+    return folder.find(FolderConfig(root=str(root), **options)).read()  # type: ignore[arg-type]
+
+
+def names_in_order(root: Path) -> list[str]:
+    files = folder.find(FolderConfig(root=str(root))).files
+    return [str(Path(file).relative_to(root)) for file in files]
+
+
+def refusal(root: Path, **options: object) -> str:
+    """What the user reads where the folder is refused."""
+    with pytest.raises(UserError) as error:
+        read(root, **options)
+    return str(error.value)
+
+
+# ---------------------------------------------------------------- finding
+
+
+def test_classes_and_files_come_in_natural_order(tmp_path: Path) -> None:
+    fill(tmp_path, "10/a10.png", "10/a9.png", "2/b.png", "2/B.png", "1/x.png")
+    assert names_in_order(tmp_path) == ["1/x.png", "2/B.png", "2/b.png", "10/a9.png", "10/a10.png"]
+    images = read(tmp_path)
+    assert images.classes == ("1", "2", "10")
+    assert images.labels.tolist() == [0, 1, 1, 2, 2]
+
+
+@given(st.permutations(["1", "01", "001", "1a", "a1", "a01", "a", "a10", "a2", "²", ""]))
+def test_the_order_of_names_does_not_depend_on_the_file_system(names: list[str]) -> None:
+    assert sorted(names, key=natural_key) == [
+        "", "001", "01", "1", "1a", "a", "a01", "a1", "a2", "a10", "²",
+    ]  # fmt: skip
+
+
+def test_many_suffixes_are_read_in_either_case(tmp_path: Path) -> None:
+    for suffix in (*SUFFIXES, *map(str.upper, SUFFIXES)):
+        image = picture(height=32, width=32)  # JPEG 2000 has a smallest size
+        if suffix.lower() in (".pgm", ".pbm"):
+            image = image[:, :, 0].copy()
+        fill(tmp_path, f"a/x{suffix}", content=encoded(suffix.lower(), image))
+    fill(tmp_path, "b/x.jpg", content=encoded(".jpg"))
+    images = read(tmp_path)
+    assert images.labels.tolist() == 2 * len(SUFFIXES) * [0] + [1]
+    assert images.images.any(axis=(1, 2, 3)).all()
+
+
+def test_hidden_files_and_files_that_are_no_images_are_passed_over(tmp_path: Path) -> None:
+    fill(tmp_path, "a/1.png", "b/1.png", ".hidden/1.png", "a/._1.png", "a/notes.txt", "b/.png")
+    (tmp_path / "b" / "folder.png").mkdir()
+    fill(tmp_path, "stray.png")
+    assert names_in_order(tmp_path) == ["a/1.png", "b/1.png"]
+
+
+def test_train_and_test_folders_are_an_official_split(tmp_path: Path) -> None:
+    fill(tmp_path, "train/a/1.png", "train/b/2.png", "train/b/3.png")
+    fill(tmp_path, "test/a/4.png", "test/b/5.png")
+    images = read(tmp_path)
+    assert images.labels.tolist() == [0, 1, 1, 0, 1]
+    assert images.num_official_test == 2
+    assert images.classes == ("a", "b")
+
+
+def test_a_folder_beside_train_and_test_is_said_to_be_passed_over(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fill(tmp_path, "train/a/1.png", "train/b/1.png", "test/a/1.png", "test/b/1.png", "val/a/1.png")
+    assert len(names_in_order(tmp_path)) == 4
+    assert capsys.readouterr().out == f"{tmp_path}: only train/ and test/ are read, not val\n"
+
+
+def test_an_absent_folder_is_data_that_is_absent(tmp_path: Path) -> None:
+    with pytest.raises(DataAbsentError, match=f"dataset.root={tmp_path}/no: no such folder"):
+        read(tmp_path / "no")
+
+
+def test_a_home_folder_may_be_written_with_a_tilde(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    fill(tmp_path, "pictures/a/1.png", "pictures/b/1.png")
+    assert len(read(Path("~/pictures")).labels) == 2
+    assert "~nobody-of-this-name" in refusal(Path("~nobody-of-this-name/x"))
+
+
+def test_a_folder_needs_two_classes(tmp_path: Path) -> None:
+    assert "found no folder; expected at least two class folders" in refusal(tmp_path)
+    fill(tmp_path, "only/1.png")
+    assert "found only only/; expected at least two class folders" in refusal(tmp_path)
+
+
+def test_an_empty_class_is_refused_by_name(tmp_path: Path) -> None:
+    fill(tmp_path, "a/1.png", "b/readme.txt")
+    assert refusal(tmp_path).startswith(f"{tmp_path}/b: a class folder without an image (.jpg,")
+
+
+def test_train_without_test_is_refused_with_a_hint(tmp_path: Path) -> None:
+    fill(tmp_path, "train/a/1.png", "train/b/1.png", "val/a/1.png", "val/b/1.png")
+    assert "a given split is read from train/ and test/" in refusal(tmp_path)
+
+
+def test_classes_that_differ_between_train_and_test_are_named(tmp_path: Path) -> None:
+    fill(tmp_path, *(f"train/{name}/1.png" for name in "abcdefgh"))
+    fill(tmp_path, "test/a/1.png", "test/x/1.png")
+    assert refusal(tmp_path).endswith(
+        "the same classes; only in train/: b, c, d, e, f, ...; only in test/: x"
+    )
+
+
+# ---------------------------------------------------------------- decoding
+
+
+@pytest.mark.parametrize(
+    ("name", "flag"),
+    [
+        ("nearest", cv2.INTER_NEAREST),
+        ("linear", cv2.INTER_LINEAR),
+        ("area", cv2.INTER_AREA),
+        ("cubic", cv2.INTER_CUBIC),
+        ("lanczos", cv2.INTER_LANCZOS4),
+    ],
+)
+def test_pixels_are_those_of_a_plain_opencv_resize(tmp_path: Path, name: str, flag: int) -> None:
+    fill(tmp_path, "a/1.png", "b/1.png")
+    expected = cv2.resize(cv2.cvtColor(picture(), cv2.COLOR_BGR2RGB), (8, 8), interpolation=flag)
+    found = read(tmp_path, interpolation=name).images
+    assert found.shape == (2, 3, 8, 8)
+    assert np.array_equal(found[0], expected.transpose(2, 0, 1))
+
+
+def test_the_first_channel_is_red(tmp_path: Path) -> None:
+    red = np.zeros((4, 4, 3), np.uint8)
+    red[:, :, 2] = 200  # OpenCV's own order is blue, green, red
+    fill(tmp_path, "a/1.png", "b/1.png", content=encoded(image=red))
+    assert read(tmp_path).images[0].max(axis=(1, 2)).tolist() == [200, 0, 0]
+
+
+def test_grayscale_gives_one_channel(tmp_path: Path) -> None:
+    fill(tmp_path, "a/1.png", "b/1.png")
+    found = read(tmp_path, grayscale=True, image_size=12).images
+    gray = cv2.imdecode(np.frombuffer(encoded(), np.uint8), cv2.IMREAD_GRAYSCALE)
+    assert gray is not None
+    assert found.shape == (2, 1, 12, 12)
+    assert np.array_equal(found[1, 0], cv2.resize(gray, (12, 12)))
+
+
+def test_a_gray_file_becomes_three_equal_channels(tmp_path: Path) -> None:
+    fill(tmp_path, "a/1.png", "b/1.png", content=encoded(image=picture()[:, :, 0].copy()))
+    red, green, blue = read(tmp_path).images[0]
+    assert np.array_equal(red, green)
+    assert np.array_equal(red, blue)
+
+
+def test_16_bits_a_channel_become_8(tmp_path: Path) -> None:
+    deep = np.arange(64, dtype=np.uint16).reshape(8, 8) * 1024
+    fill(tmp_path, "a/1.png", "b/1.png", content=encoded(image=deep))  # type: ignore[arg-type]
+    assert np.array_equal(read(tmp_path, grayscale=True).images[0, 0], deep >> 8)
+
+
+def test_transparency_is_dropped(tmp_path: Path) -> None:
+    clear = np.full((8, 8, 4), 77, np.uint8)
+    clear[:, :, 3] = 0
+    fill(tmp_path, "a/1.png", "b/1.png", content=encoded(image=clear))
+    assert (read(tmp_path).images == 77).all()
+
+
+@pytest.mark.parametrize("grayscale", [False, True])
+def test_a_photograph_is_turned_upright_by_its_exif_data(tmp_path: Path, grayscale: bool) -> None:
+    jpeg = encoded(
+        ".jpg", np.repeat(np.repeat(np.array([[[255] * 3, [0] * 3]], np.uint8), 8, 0), 4, 1)
+    )
+    turned = b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0"
+    segment = b"\xff\xe1" + struct.pack(">H", len(turned) + 2) + turned
+    fill(tmp_path, "a/1.jpg", content=jpeg)
+    fill(tmp_path, "b/1.jpg", content=jpeg[:2] + segment + jpeg[2:])
+    lying, upright = read(tmp_path, grayscale=grayscale).images[:, 0].astype(int)
+    assert lying[:, 0].min() > 200 > 50 > lying[:, -1].max()  # bright on the left
+    assert upright[0].min() > 200 > 50 > upright[-1].max()  # a quarter turn right: on top
+
+
+@pytest.mark.parametrize(
+    "name", ["with space", 'it\'s "quoted"', "Zürich 東京", "new\nline", "%41"]
+)
+def test_class_and_file_names_may_hold_any_character(tmp_path: Path, name: str) -> None:
+    fill(tmp_path, f"{name}/{name}.png", "zz/1.png")
+    images = read(tmp_path)
+    assert set(images.classes) == {name, "zz"}
+    assert images.images.any(axis=(1, 2, 3)).all()
+
+
+def test_a_name_that_is_no_utf_8_is_read_and_kept_in_the_cache(
+    tmp_path: Path, own_cache: Path
+) -> None:
+    strange = os.fsdecode(b"caf\xe9")
+    fill(tmp_path, f"data/{strange}/{strange}.png", "data/zz/1.png", "data/zz/2.png")
+    config = FolderConfig(root=str(tmp_path / "data"), image_size=4)
+    splits = [data.load(config, SplitConfig(test=0.34, val=0)) for _ in range(2)]
+    assert splits[0].data.classes == splits[1].data.classes == (strange, "zz")
+    assert len(list(own_cache.iterdir())) == 1
+
+
+def made_by_pillow(image: Image.Image, **options: object) -> bytes:
+    content = io.BytesIO()
+    image.save(content, **options)  # type: ignore[arg-type]
+    return content.getvalue()
+
+
+SMOOTH = Image.fromarray(picture(seed=1, height=40, width=30))
+MORE = {"save_all": True, "append_images": [Image.new("RGB", SMOOTH.size)]}
+UNUSUAL = {
+    "cmyk.jpg": made_by_pillow(SMOOTH.convert("CMYK"), format="JPEG", quality=95),
+    "cmyk.tif": made_by_pillow(SMOOTH.convert("CMYK"), format="TIFF"),
+    "progressive.jpg": made_by_pillow(SMOOTH, format="JPEG", progressive=True),
+    "animated.gif": made_by_pillow(SMOOTH, format="GIF", **MORE),
+    "animated.webp": made_by_pillow(SMOOTH, format="WEBP", lossless=True, **MORE),
+    "animated.png": made_by_pillow(SMOOTH, format="PNG", **MORE),
+    "pages.tif": made_by_pillow(SMOOTH, format="TIFF", **MORE),
+    "palette.png": made_by_pillow(SMOOTH.convert("P"), format="PNG"),
+    "bits.png": made_by_pillow(SMOOTH.convert("1"), format="PNG"),
+    "fax.tif": made_by_pillow(SMOOTH.convert("1"), format="TIFF", compression="group4"),
+    "alpha.png": made_by_pillow(SMOOTH.convert("LA"), format="PNG"),
+    "photo.avif": made_by_pillow(SMOOTH, format="AVIF"),
+}
+
+
+@pytest.mark.parametrize("name", UNUSUAL)
+def test_unusual_kinds_are_read_as_pillow_reads_them(name: str, tmp_path: Path) -> None:
+    fill(tmp_path, f"a/{name}", f"b/{name}", content=UNUSUAL[name])
+    found = read(tmp_path, image_size=20).images[0].transpose(1, 2, 0)
+    first_frame = Image.open(io.BytesIO(UNUSUAL[name])).convert("RGB")
+    reference = cv2.resize(np.asarray(first_frame), (20, 20))
+    assert np.abs(found.astype(int) - reference).mean() < 1.5  # CMYK is rounded in another way
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+def test_16_bits_a_colour_become_8(suffix: str, tmp_path: Path) -> None:
+    deep = picture(seed=1).astype(np.uint16) * 257
+    fill(tmp_path, "a/1.png", f"b/1{suffix}", content=encoded(suffix, deep))  # type: ignore[arg-type]
+    fill(tmp_path, "a/1.png", content=encoded(image=picture(seed=1)))
+    flat, found = read(tmp_path).images
+    assert np.array_equal(found, flat)
+
+
+@pytest.mark.parametrize("mode", ["F", "I"])
+def test_32_bits_a_channel_are_said_to_be_unreadable(mode: str, tmp_path: Path) -> None:
+    fill(tmp_path, "a/1.png", "b/1.png")
+    fill(tmp_path, "b/x.tif", content=made_by_pillow(SMOOTH.convert(mode), format="TIFF"))
+    assert "b/x.tif: cannot be read as an image: damaged, or of a kind" in refusal(tmp_path)
+
+
+# ---------------------------------------------------------------- faults
+
+
+def bad_files(root: Path) -> list[Path]:
+    """Files that look like images and are none: empty, text, cut short, links to nowhere."""
+    fill(root, "a/empty.png", content=b"")
+    fill(root, "a/text.jpg", content=b"<html>404</html>")
+    for suffix in (".png", ".jpg", ".webp", ".tif", ".bmp"):
+        whole = encoded(suffix)
+        fill(root, f"b/cut{suffix}", content=whole[: len(whole) // 2])
+    (root / "a" / "loop.png").symlink_to("loop.png")
+    (root / "b" / "gone.jpg").symlink_to("no such file")
+    return [root / "a" / name for name in ("empty.png", "loop.png", "text.jpg")] + [
+        root / "b" / name
+        for name in ("cut.bmp", "cut.jpg", "cut.png", "cut.tif", "cut.webp", "gone.jpg")
+    ]
+
+
+def test_the_first_unreadable_file_is_named_with_the_remedy(tmp_path: Path) -> None:
+    fill(tmp_path, "a/good.png", "b/good.png")
+    first, *_ = bad_files(tmp_path)
+    assert refusal(tmp_path) == (
+        f"{first} (and 8 more): cannot be read as an image: the file is empty\n"
+        "  mend or remove it, or leave such files out with dataset.skip_bad=true"
+    )
+
+
+@pytest.mark.parametrize("number", range(9))
+def test_every_kind_of_unreadable_file_is_refused(tmp_path: Path, number: int) -> None:
+    fill(tmp_path, "a/good.png", "b/good.png")
+    bad = bad_files(tmp_path)
+    for file in bad[:number] + bad[number + 1 :]:
+        file.unlink()
+    assert refusal(tmp_path).startswith(f"{bad[number]}: cannot be read as an image: ")
+
+
+def test_a_link_to_what_has_no_end_is_not_read(tmp_path: Path) -> None:
+    fill(tmp_path, "a/1.png", "b/1.png")
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "a" / "endless.png").symlink_to("/dev/zero")
+    (tmp_path / "b" / "waiting.png").symlink_to(tmp_path / "pipe")
+    os.mkfifo(tmp_path / "b" / "pipe.png")
+    assert names_in_order(tmp_path) == ["a/1.png", "a/endless.png", "b/1.png", "b/waiting.png"]
+    assert "a/endless.png (and 1 more): cannot be read as an image: not a file" in refusal(tmp_path)
+
+
+def test_a_huge_file_is_not_read(tmp_path: Path) -> None:
+    fill(tmp_path, "a/1.png", "b/1.png", "b/huge.png")
+    os.truncate(tmp_path / "b" / "huge.png", folder.MAX_BYTES + 1)  # sparse: it takes no room
+    assert "b/huge.png: cannot be read as an image: larger than 2,147,483,648" in refusal(tmp_path)
+
+
+def test_names_and_paths_of_every_length_are_read_or_named(tmp_path: Path) -> None:
+    longest = "n" * 251
+    fill(tmp_path, f"a/{longest}.png", f"{'c' * 255}/1.png")
+    assert read(tmp_path).classes == ("a", "c" * 255)
+    assert "cannot be read: File name too long" in whole_refusal(tmp_path / ("d/" * 2500))
+
+
+def whole_refusal(root: Path) -> str:
+    """What the user reads where ``tinylab train`` is refused the data."""
+    with pytest.raises(UserError) as error:
+        data.load(FolderConfig(root=str(root)), SplitConfig())
+    return str(error.value)
+
+
+def test_the_names_of_the_images_go_with_them(tmp_path: Path, own_cache: Path) -> None:
+    names = ["a/10.png", "a/new\nline.png", f"b/{os.fsdecode(b'caf' + bytes([233]))}.png"]
+    fill(tmp_path / "data", *names, "b/bad.png")
+    (tmp_path / "data" / "b" / "bad.png").write_bytes(b"")
+    config = FolderConfig(root=str(tmp_path / "data"), image_size=4, skip_bad=True)
+    for _ in range(2):  # decoded, and from the cache
+        assert list(cache.load(folder.find(config)).images.names) == names
+    assert len(list(own_cache.iterdir())) == 1
+
+
+def test_links_that_loop_are_no_class_folders(tmp_path: Path) -> None:
+    fill(tmp_path, "a/1.png", "b/1.png")
+    (tmp_path / "c").symlink_to("d")
+    (tmp_path / "d").symlink_to("c")
+    assert read(tmp_path).classes == ("a", "b")
+
+
+def test_a_linked_image_and_a_linked_class_are_read(tmp_path: Path) -> None:
+    fill(tmp_path, "store/1.png", "data/a/1.png")
+    (tmp_path / "data" / "a" / "2.png").symlink_to(tmp_path / "store" / "1.png")
+    (tmp_path / "data" / "b").symlink_to(tmp_path / "store")
+    assert read(tmp_path / "data").labels.tolist() == [0, 0, 1]
+
+
+def test_skip_bad_leaves_such_files_out_and_says_which(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fill(tmp_path, "a/good.png", "b/good.png", "b/zz.png")
+    bad = bad_files(tmp_path)
+    images = read(tmp_path, skip_bad=True)
+    assert images.labels.tolist() == [0, 1, 1]
+    assert images.images.any(axis=(1, 2, 3)).all()
+    said = capsys.readouterr().out.splitlines()
+    assert said[-11] == f"{tmp_path}: 9 of 12 files cannot be read as images:"
+    assert [line.split(":")[0].strip() for line in said[-10:-1]] == [
+        str(file.relative_to(tmp_path)) for file in bad
+    ]
+    assert said[-10] == "  a/empty.png: the file is empty"
+    assert said[-1] == "they are left out"
+
+
+def test_skip_bad_shortens_the_official_test_set_by_its_own_bad_files(tmp_path: Path) -> None:
+    for part, good in (("train", 3), ("test", 2)):
+        fill(tmp_path, *(f"{part}/{name}/{i}.png" for name in "ab" for i in range(good)))
+        fill(tmp_path, f"{part}/a/0.png", content=b"bad")
+    fill(tmp_path, "test/b/1.png", content=b"bad")
+    images = read(tmp_path, skip_bad=True)
+    assert images.labels.tolist() == [0, 0, 1, 1, 1, 0, 1]
+    assert images.num_official_test == 2
+
+
+def test_a_class_without_a_readable_training_image_is_refused(tmp_path: Path) -> None:
+    fill(tmp_path, "train/a/1.png", "test/a/1.png", "test/b/1.png")
+    fill(tmp_path, "train/b/1.png", content=b"bad")
+    assert refusal(tmp_path, skip_bad=True).startswith("class b: none of its training images can")
+
+
+def test_a_file_that_vanishes_between_listing_and_reading_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(tmp_path, "a/1.png", "b/1.png")
+    config = FolderConfig(root=str(tmp_path))
+    source = folder.find(config)
+    (tmp_path / "b" / "1.png").unlink()
+    monkeypatch.setitem(data.READERS, "folder", data.Reader(lambda _: source))
+    with pytest.raises(UserError, match=r"b/1.png: cannot be read as an image: No such file"):
+        data.load(config, SplitConfig())
+
+
+def test_a_class_folder_that_may_not_be_listed_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def forbidden(path: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    fill(tmp_path, "a/1.png", "b/1.png")
+    monkeypatch.setattr(os, "scandir", forbidden)
+    with pytest.raises(UserError, match=f"{tmp_path}/a: cannot be read: Permission denied"):
+        data.load(FolderConfig(root=str(tmp_path)), SplitConfig())
+
+
+def black_png(side: int) -> bytes:
+    """A square PNG of one bit a pixel, without ever holding its pixels."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        crc = zlib.crc32(kind + content)
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", crc)
+
+    row = bytes(1 + (side + 7) // 8)
+    packer = zlib.compressobj(1)
+    pixels = b"".join(packer.compress(row) for _ in range(side)) + packer.flush()
+    header = struct.pack(">IIBBBBB", side, side, 1, 0, 0, 0, 0)
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
+    )
+
+
+def test_a_decompression_bomb_is_not_unpacked(tmp_path: Path) -> None:
+    fill(tmp_path, "a/1.png", "b/1.png")
+    fill(tmp_path, "b/bomb.png", content=black_png(side=20_000))
+    code = f"""
+from tinylab.config.schema import FolderConfig
+from tinylab.data import cache, folder
+folder.find(FolderConfig(root={str(tmp_path)!r})).read()
+"""
+    # A process of its own: OpenCV reads its limit once, when it is imported.
+    ended = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False
+    )
+    assert "b/bomb.png: cannot be read as an image: too many pixels" in ended.stderr
+
+
+def test_more_images_than_memory_is_said_before_decoding(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_memory(*_: object) -> None:
+        raise MemoryError
+
+    fill(tmp_path, "a/1.png", "b/1.png")
+    monkeypatch.setattr(np, "empty", no_memory)
+    assert refusal(tmp_path).startswith("dataset.image_size=8: 2 such images are 0 GB, more than")
+
+
+def test_without_a_terminal_progress_is_one_line_and_opencv_is_quiet(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    fill(tmp_path, "a/1.png", "b/1.png")
+    bad_files(tmp_path)
+    (tmp_path / "b" / "cut.jpg").unlink()  # libjpeg has a word of its own
+    read(tmp_path, skip_bad=True)
+    said = capfd.readouterr()
+    assert said.out.startswith("decoding images: 10 ...\n")
+    assert said.out.endswith("they are left out\n")
+    assert said.err == ""

@@ -1,0 +1,183 @@
+"""Which files are there: class folders and `labels.csv` agree, and what is wrong is named."""
+
+import csv
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from image_files import encoded, fill, picture
+from tinylab import data
+from tinylab.config.schema import FolderConfig, SplitConfig
+from tinylab.data import folder
+from tinylab.data.listing import Listing, class_folders, table
+from tinylab.errors import UserError
+
+
+def written(root: Path, *rows: str, head: str = "path,label") -> Path:
+    """A folder with a table of these rows, in which an image ``x.png`` lies."""
+    fill(root, "x.png")
+    (root / "labels.csv").write_text("\n".join([head, *rows]))
+    return root
+
+
+def refusal(root: Path, skip_bad: bool = False) -> str:
+    with pytest.raises(UserError) as error:
+        table(root, skip_bad)
+    return str(error.value)
+
+
+def as_rows(files: Listing) -> list[tuple[str, str]]:
+    return [
+        (name, files.classes[label]) for name, label in zip(files.names, files.labels, strict=True)
+    ]
+
+
+# ---------------------------------------------------------------- class folders
+
+
+def test_what_is_passed_over_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    fill(tmp_path, "a/1.png", "a/2.HEIC", "a/3.heic", "b/1.png", "b/deep/1.png", "b/notes", "b/.x")
+    assert class_folders(tmp_path).names == ("a/1.png", "b/1.png")
+    said = capsys.readouterr().out
+    assert said.startswith(f"{tmp_path}: passed over what is no image by its name: 2 .heic, 1 ")
+    assert "1 folder" in said
+    assert "1 without a suffix" in said
+
+
+def test_nothing_is_said_where_nothing_is_passed_over(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class_folders(fill(tmp_path, "train/a/1.png", "train/b/1.png", "test/a/1.png", "test/b/1.png"))
+    assert capsys.readouterr().out == ""
+
+
+# ---------------------------------------------------------------- the table
+
+
+@given(st.randoms(), st.booleans())
+def test_a_table_in_any_order_is_the_same_as_class_folders(
+    tmp_path_factory: pytest.TempPathFactory, draw: random.Random, has_test: bool
+) -> None:
+    parts = ["train/", "test/"] if has_test else [""]
+    names = [f"{part}{c}/{i}.png" for part in parts for c in ("2", "10", "é b") for i in (1, 9, 10)]
+    root = fill(tmp_path_factory.mktemp("data"), *names)
+    expected = class_folders(root)
+    draw.shuffle(names)
+    with (root / "labels.csv").open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["split", "note", "label", "path"] if has_test else ["label", "path"])
+        for name in names:
+            *part, label, _ = name.split("/")
+            writer.writerow([*part, "of no matter", label, name] if has_test else [label, name])
+    found = table(root, skip_bad=False)
+    assert as_rows(found) == as_rows(expected)
+    assert (found.classes, found.num_test) == (expected.classes, expected.num_test)
+
+
+def test_dataset_folder_reads_the_table_where_there_is_one(tmp_path: Path) -> None:
+    fill(tmp_path, "ignored/1.png", "pics/one.png", "two words.png", 'it\'s "2".png')
+    fill(tmp_path, "pics/white.png", content=encoded(image=np.full((4, 4, 3), 255, np.uint8)))
+    rows = ["pics/white.png, bright ", "two words.png,dark", '"it\'s ""2"".png",dark']
+    written(tmp_path, *rows, "./pics//one.png,dark", "")
+    images = folder.find(FolderConfig(root=str(tmp_path), image_size=4)).read()
+    assert images.classes == ("bright", "dark")
+    assert images.names == ("pics/white.png", 'it\'s "2".png', "pics/one.png", "two words.png")
+    assert images.labels.tolist() == [0, 1, 1, 1]
+    assert images.images[0].min() == 255 > images.images[1:].min()
+
+
+def test_a_mark_of_byte_order_is_no_part_of_the_header(tmp_path: Path) -> None:
+    written(fill(tmp_path, "y.png"), "x.png,a", "y.png,b", head="\ufeffpath,label")
+    assert table(tmp_path, skip_bad=False).names == ("x.png", "y.png")
+
+
+def test_changed_labels_are_noticed_though_no_image_changed(
+    tmp_path: Path, own_cache: Path
+) -> None:
+    names = [f"{i}.png" for i in range(20)]
+    for i, name in enumerate(names):
+        fill(tmp_path / "data", name, content=encoded(image=picture(seed=i)))
+    config = FolderConfig(root=str(tmp_path / "data"), image_size=4)
+    found = []
+    for odd in ("a", "b"):
+        rows = [f"{name},{odd if i == 0 else 'ab'[i % 2]}" for i, name in enumerate(names)]
+        written(tmp_path / "data", *rows)
+        found.append(data.load(config, SplitConfig(stratified=True)))
+    assert found[0].fingerprint != found[1].fingerprint
+    assert [np.bincount(each.data.labels).tolist() for each in found] == [[10, 10], [9, 11]]
+
+
+@pytest.mark.parametrize(
+    ("row", "fault"),
+    [
+        ("../x.png,a", "../x.png: expected a path inside the folder of labels.csv"),
+        ("y/../../x.png,a", "../x.png: expected a path inside the folder of labels.csv"),
+        ("/etc/x.png,a", "/etc/x.png: expected a path inside the folder of labels.csv"),
+        ("gone.png,a", "gone.png: no such file"),
+        ("y,a", "y: no image by its name (.jpg, .jpeg, .jpe, .png, ...)"),
+        ("x.png,", "expected a path and a label"),
+        (" ,a", "expected a path and a label"),
+        ("x.png", "expected a path and a label"),
+        (
+            "x.png,one, two",
+            'more cells than the header has; a comma in a name wants quotes: "a, b.jpg",label',
+        ),
+        ("a\0b.png,a", "expected a path and a label"),
+    ],
+)
+def test_a_wrong_row_is_named_by_its_line(row: str, fault: str, tmp_path: Path) -> None:
+    written(tmp_path, "x.png,b", row)
+    assert refusal(tmp_path) == f"{tmp_path}/labels.csv: line 3: {fault}"
+
+
+def test_all_wrong_rows_are_listed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    written(tmp_path, *(f"gone{i}.png,a" for i in range(25)), "x.png,b", "./x.png,b")
+    assert refusal(tmp_path).endswith("line 2: gone0.png: no such file (and 25 more wrong rows)")
+    said = capsys.readouterr().out.splitlines()
+    assert said[0] == "  line 2: gone0.png: no such file"
+    assert said[-1] == "  and 6 more"
+    assert len(said) == 21
+
+
+def test_a_file_listed_twice_is_wrong(tmp_path: Path) -> None:
+    written(tmp_path, "x.png,b", "./x.png,a")
+    assert refusal(tmp_path).endswith("line 3: x.png: is in line 2 already")
+
+
+def test_a_split_is_train_or_test(tmp_path: Path) -> None:
+    written(tmp_path, "x.png,b,val", head="path,label,split")
+    assert refusal(tmp_path).endswith("line 2: split val: expected train or test")
+
+
+def test_skip_bad_leaves_out_files_that_are_not_there(tmp_path: Path) -> None:
+    written(fill(tmp_path, "y.png"), "x.png,a", "y.png,b", "gone.png,b")
+    options = {"root": str(tmp_path), "skip_bad": True}
+    assert folder.find(FolderConfig(**options)).read().names == ("x.png", "y.png")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "the first line is ; expected path,label"),
+        ("x.png,a\n", "the first line is x.png,a; expected path,label, and perhaps split"),
+        ("path;label\nx.png;a\n", "the first line is path;label; expected"),
+        ("path,label\n", "0 classes in the training rows; expected at least two"),
+        ("path,label\nx.png,a\n", "1 classes in the training rows; expected at least two"),
+        ("path,label\nx.png,\xe9\n", "expected a CSV table in UTF-8 ("),
+        (f"path,label\n{'x' * 200_000},a\n", "expected a CSV table in UTF-8 (field larger"),
+    ],
+)
+def test_what_is_no_such_table_is_refused(text: str, message: str, tmp_path: Path) -> None:
+    fill(tmp_path, "x.png")
+    (tmp_path / "labels.csv").write_bytes(text.encode("latin-1"))
+    assert message in refusal(tmp_path)
+
+
+def test_a_class_without_training_rows_is_named(tmp_path: Path) -> None:
+    fill(tmp_path, "1.png", "2.png", "3.png")
+    written(tmp_path, "1.png,a,train", "2.png,b,train", "3.png,c,test", head="path,label,split")
+    assert refusal(tmp_path).endswith("in test rows alone: c; expected training rows too")

@@ -1,0 +1,46 @@
+"""What a run starts from: here, where its images are kept."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tinylab.config.compose import run_hydra, to_config
+from tinylab.config.schema import Config
+from tinylab.experiment import run as experiment
+from tinylab.experiment.prepare import PARTS, prepare
+from tinylab.system import runtime
+
+
+def config(tmp_path: Path) -> Config:
+    configs: list[Config] = []
+    overrides = ["train.epochs=1", "model=mlp", "device=cpu", "threads=1", f"outputs={tmp_path}"]
+    run_hydra(lambda composed: configs.append(to_config(composed)), overrides)
+    return configs[0]
+
+
+def test_a_small_device_has_the_images_streamed_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    results: list[dict[str, Any]] = []
+    for room in (float("inf"), 1797 * 64 - 1):  # bytes; one is lacking
+        monkeypatch.setattr(runtime, "room_for_images", lambda device, room=room: room)
+        one = config(tmp_path / str(room))
+        assert {prepare(one).parts[name].streamed for name in PARTS} == {room < 1e9}
+        results.append(experiment.run(one, "a test"))
+        said = capsys.readouterr().out
+        assert ("kept in main memory and streamed" in " ".join(said.split())) == (room < 1e9)
+    for key in ("weights_sha256", "test", "val", "train", "confusion"):
+        assert results[0][key] == results[1][key]
+
+
+def test_main_memory_has_room_for_all_images() -> None:
+    assert runtime.room_for_images(torch.device("cpu")) == float("inf")
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_images_may_take_half_of_a_free_card() -> None:
+    device = torch.device("cuda:0")
+    free, _ = torch.cuda.mem_get_info(device)
+    assert 0 < runtime.room_for_images(device) <= free / 2 + 2**20

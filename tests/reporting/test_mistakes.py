@@ -1,0 +1,164 @@
+"""What a run gets wrong: the classes it confuses, its worst errors, and their pictures."""
+
+import base64
+import dataclasses
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from PIL import Image
+
+from tinylab import data
+from tinylab.config.schema import DigitsConfig, SplitConfig
+from tinylab.errors import UserError
+from tinylab.reporting import mistakes, png
+from tinylab.reporting.mistakes import Predictions
+from tinylab.store.collect import Run
+
+
+def decoded(address: str) -> np.ndarray:
+    """The pixels of a data: address, by another library's decoder: (C, H, W)."""
+    head, _, body = address.partition(",")
+    assert head == "data:image/png;base64"
+    pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(body))))
+    return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
+
+
+def test_pictures_keep_every_pixel() -> None:
+    @given(
+        st.sampled_from([1, 3]).flatmap(
+            lambda C: hnp.arrays(
+                np.uint8, st.tuples(st.just(C), st.integers(1, 9), st.integers(1, 9))
+            )
+        )
+    )
+    def check(image: np.ndarray) -> None:
+        assert np.array_equal(decoded(png.data_address(image)), image)
+
+    check()
+
+
+def predictions(label: Any, predicted: Any, num_classes: int, belief: Any = None) -> Predictions:
+    label, predicted = np.array(label), np.array(predicted)
+    belief = np.full(len(label), 0.5) if belief is None else np.array(belief)
+    names = tuple(f"class {k}" for k in range(num_classes))
+    return Predictions(np.arange(len(label)) + 100, label, predicted, belief, names)
+
+
+@given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), min_size=1, max_size=40))
+def test_tables_count_what_a_loop_counts(pairs: list[tuple[int, int]]) -> None:
+    found = predictions(*zip(*pairs, strict=True), num_classes=5)
+    matrix = mistakes.confusion(found)
+    assert not isinstance(matrix, str)
+    for i, row in enumerate(matrix.rows):
+        for j, cell in enumerate(row[1:]):
+            assert cell.value == pairs.count((i, j))
+            assert cell.share == pytest.approx(
+                pairs.count((i, j)) / max(1, sum(a == i for a, _ in pairs))
+            )
+    wrong = {(a, b) for a, b in pairs if a != b}
+    rows = mistakes.confused(found).rows
+    assert len(rows) == min(len(wrong), mistakes.MOST_PAIRS)
+    counts = [row[2].value or 0 for row in rows]
+    assert counts == sorted(counts, reverse=True)
+    for label, predicted, count, _ in rows:
+        pair = int(label.text[-1]), int(predicted.text[-1])
+        assert count.value == pairs.count(pair)
+    for i, (_, total, recall) in enumerate(mistakes.recall(found).rows):
+        of_class = [b for a, b in pairs if a == i]
+        assert total.value == len(of_class)
+        assert recall.value == (of_class.count(i) / len(of_class) if of_class else None)
+
+
+def test_many_classes_are_a_picture_a_pixel_a_cell() -> None:
+    label = np.repeat(np.arange(100), 2)
+    predicted = label.copy()
+    predicted[0] = 7  # one of class 0's two
+    picture = mistakes.confusion(predictions(label, predicted, 100))
+    assert isinstance(picture, str)
+    pixels = decoded(picture)[0]
+    assert pixels.shape == (100, 100)
+    assert (pixels.diagonal()[1:] == 0).all()
+    assert pixels[0, 0] == pixels[0, 7] == 128
+    assert (pixels == 255).sum() == 100 * 100 - 101
+
+
+DIGITS = data.load(DigitsConfig(), SplitConfig())
+
+
+def run(tmp_path: Path, label: Any, predicted: Any, belief: Any, **dataset: Any) -> Run:
+    """A run that was tested on the first images of digits."""
+    probabilities = np.full((len(label), 10), 0.01)
+    probabilities[np.arange(len(label)), predicted] = belief
+    np.savez(
+        tmp_path / "predictions.npz", index=np.arange(len(label)), label=label,
+        predicted=predicted, probabilities=probabilities.astype(np.float16),
+    )  # fmt: skip
+    config = {
+        "dataset": dataclasses.asdict(DigitsConfig()),
+        "split": dataclasses.asdict(SplitConfig()),
+    }
+    facts = {"classes": list("0123456789"), "fingerprint": DIGITS.fingerprint, **dataset}
+    return Run(tmp_path, {"config": config, "dataset": facts}, {})
+
+
+def test_the_worst_mistakes_come_first_with_their_pictures(tmp_path: Path) -> None:
+    tested = run(tmp_path, [0, 1, 2, 3], [0, 5, 6, 7], [0.9, 0.5, 0.75, 0.625])
+    found = mistakes.find(tested)
+    assert found.no_pictures == ""
+    said = [(m.index, m.label, m.predicted, m.belief) for m in found.worst]
+    assert said == [(2, "2", "6", 0.75), (3, "3", "7", 0.625), (1, "1", "5", 0.5)]
+    for mistake in found.worst:
+        assert mistake.picture is not None
+        assert np.array_equal(decoded(mistake.picture), DIGITS.data.images[mistake.index])
+
+
+def test_there_are_no_more_pictures_than_a_page_can_bear(tmp_path: Path) -> None:
+    found = mistakes.find(run(tmp_path, [0] * 100, [1] * 100, [0.5] * 100))
+    assert len(found.worst) == mistakes.MOST
+
+
+def test_large_images_are_thinned_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mistakes, "LARGEST", 3)
+    [mistake] = mistakes.find(run(tmp_path, [0], [1], [0.5])).worst
+    assert mistake.picture is not None
+    assert np.array_equal(decoded(mistake.picture), DIGITS.data.images[0][:, ::3, ::3])
+
+
+def test_changed_data_has_no_pictures_but_words(tmp_path: Path) -> None:
+    found = mistakes.find(run(tmp_path, [0, 1], [1, 1], [0.5, 0.5], fingerprint="other"))
+    assert found.no_pictures == "the dataset has changed since the run"
+    assert [(m.label, m.predicted, m.picture) for m in found.worst] == [("0", "1", None)]
+
+
+def test_numbers_beyond_the_data_have_no_pictures_but_words(tmp_path: Path) -> None:
+    tested = run(tmp_path, [0], [1], [0.5])
+    with np.load(tmp_path / "predictions.npz") as arrays:
+        np.savez(tmp_path / "predictions.npz", **{**arrays, "index": np.array([9999])})
+    assert "no images of these numbers" in mistakes.find(tested).no_pictures
+
+
+def test_absent_data_is_not_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TINYLAB_DATA", str(tmp_path / "nothing"))
+    tested = run(tmp_path, [0], [1], [0.5])
+    tested.result["config"]["dataset"] = {"name": "mnist", "root": None, "image_size": 28}
+    found = mistakes.find(tested)
+    assert found.no_pictures
+    assert found.worst[0].picture is None
+    assert not (tmp_path / "nothing").exists()
+
+
+def test_not_one_mistake(tmp_path: Path) -> None:
+    found = mistakes.find(run(tmp_path, [0, 1], [0, 1], [0.5, 0.5]))
+    assert found.worst == found.confused.rows == []
+
+
+@pytest.mark.parametrize("label", [[10], [-1]])
+def test_a_class_that_is_none_is_a_damaged_file(tmp_path: Path, label: list[int]) -> None:
+    with pytest.raises(UserError, match=r"predictions\.npz cannot be read"):
+        mistakes.find(run(tmp_path, label, [1], [0.5]))

@@ -1,0 +1,308 @@
+"""Which tables and figures a set of settings gets, and what stands in them."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from compare_kit import write_run
+from tinylab.comparison.comparison import Comparison, compare
+from tinylab.reporting import answer, charts, details, tables
+from tinylab.reporting.figures import COLOURS
+from tinylab.reporting.tables import Cell, Table
+from tinylab.store.collect import collect
+
+
+def compared(outputs: Path) -> Comparison:
+    [found] = compare(collect([outputs])[0])
+    return found
+
+
+def column(table: Table, name: str) -> list[str]:
+    place = list(table.head).index(name)
+    return [row[place].text for row in table.rows]
+
+
+def texts(rows: Sequence[Sequence[Cell]]) -> list[list[str]]:
+    return [[cell.text for cell in row] for row in rows]
+
+
+# ---------------------------------------------------------------- tables
+
+
+def test_a_leaderboard_is_in_order_and_sorts_by_numbers(tmp_path: Path) -> None:
+    for filters, right, val in ((8, 80, 0.8), (16, 90, 0.95), (128, 85, 0.9)):
+        for seed in (0, 1):
+            write_run(tmp_path, right + seed, val, model__filters=filters, seed=seed)
+    table = tables.leaderboard(compared(tmp_path))
+    assert column(table, "setting") == ["A", "B", "C"]
+    assert column(table, "model.filters") == ["16", "128", "8"]
+    assert [row[1].value for row in table.rows] == [16, 128, 8]
+    assert column(table, "validation accuracy") == ["95.00%", "90.00%", "80.00%"]
+    assert column(table, "test accuracy") == ["90.50%", "85.50%", "80.50%"]
+    assert table.caption.startswith("Settings, best validation first")
+
+
+def test_columns_without_a_figure_are_left_out(tmp_path: Path) -> None:
+    write_run(tmp_path, val=None)
+    table = tables.leaderboard(compared(tmp_path))
+    assert "validation accuracy" not in table.head
+    assert "sd" not in table.head
+    assert "95 % interval of one test set" in table.head
+    assert "best" not in table.caption
+
+
+def test_an_interval_does_not_leave_what_a_share_can_be(tmp_path: Path) -> None:
+    for seed, right in enumerate((70, 99)):
+        write_run(tmp_path, right, seed=seed)
+    table = tables.leaderboard(compared(tmp_path))
+    assert column(table, "95 % interval of the mean") == ["0.00% to 100.00%"]
+
+
+def test_two_keys_make_a_grid(tmp_path: Path) -> None:
+    for filters in (4, 32):
+        for hidden in (8, 16, 64):
+            val = 0.5 + filters / 100 + hidden / 1000
+            write_run(tmp_path, val=val, model__filters=filters, model__hidden=hidden)
+    table = tables.grid(compared(tmp_path).rows, "val_accuracy")
+    assert table is not None
+    assert table.head == ["", "8", "16", "64"]
+    assert texts(table.rows)[0] == ["4", "54.80%", "55.60%", "60.40%"]
+    shares = [cell.share for row in table.rows for cell in row[1:] if cell.share is not None]
+    assert min(shares) == 0
+    assert max(shares) == 1
+
+
+def test_a_grid_with_a_hole_is_none(tmp_path: Path) -> None:
+    for filters, hidden in ((4, 8), (4, 16), (32, 8)):
+        write_run(tmp_path, model__filters=filters, model__hidden=hidden)
+    assert tables.grid(compared(tmp_path).rows, "val_accuracy") is None
+
+
+def test_keys_that_only_some_settings_have_make_no_grid(tmp_path: Path) -> None:
+    write_run(tmp_path, model="baseline", model__filters=4)
+    write_run(tmp_path, model="mlp", model__layers=1)
+    assert tables.grid(compared(tmp_path).rows, "val_accuracy") is None
+
+
+def test_short_names_where_they_stay_clear(tmp_path: Path) -> None:
+    write_run(tmp_path, val=0.9, model__filters=4, optim__lr=0.1)
+    write_run(tmp_path, val=0.8, model__filters=8, optim__lr=0.2)
+    assert tables.short(compared(tmp_path).rows[0]) == "A  filters=4  lr=0.1"
+    for number, folder in enumerate(sorted(tmp_path.glob("runs/*"))):
+        result = json.loads((folder / "result.json").read_text())
+        result["config"]["augment"]["filters"] = number
+        (folder / "result.json").write_text(json.dumps(result))
+    assert "model.filters=4" in tables.short(compared(tmp_path).rows[0])
+
+
+def test_verdicts_name_the_settings_by_letter(tmp_path: Path) -> None:
+    for seed in range(3):
+        write_run(tmp_path, 90 + seed, 0.9, model__filters=4, seed=seed)
+        write_run(tmp_path, 50 + seed % 2, 0.8, model__filters=8, seed=seed)
+    table = tables.verdicts(compared(tmp_path))
+    assert table is not None
+    assert column(table, "settings") == ["A and B"]
+    assert column(table, "verdict")[0].startswith("A beats B (p ")
+    assert "Holm" not in table.caption, "one comparison is no family"
+
+
+def test_config_beside_its_defaults(tmp_path: Path) -> None:
+    write_run(tmp_path, optim="sgd", optim__lr=0.3)
+    table = details.config(compared(tmp_path).rows[0].setting.runs[0])
+    said = {row[0].text: [cell.text for cell in row[1:]] for row in table.rows}
+    assert said["optim.lr"] == ["0.3", "0.1"]
+    assert said["optim.momentum"] == ["0.9", ""]
+    assert said["model.filters"] == ["28", ""]
+    assert "outputs" not in said
+
+
+# ---------------------------------------------------------------- which figures
+
+
+def captions(found: Sequence[charts.Chart]) -> list[str]:
+    return [chart.caption for chart in found]
+
+
+def test_one_key_has_one_figure_in_the_order_of_its_values(tmp_path: Path) -> None:
+    for filters in (128, 4, 16):
+        for seed in (0, 1):
+            write_run(tmp_path, val=0.9 + seed / 100, model__filters=filters, seed=seed)
+    [chart] = charts.effects(compared(tmp_path).rows, "val_accuracy")
+    assert chart.caption == "model.filters: every run a dot; mean and its 95 % interval a line"
+    places = [chart.svg.index(f"filters={value}") for value in (4, 16, 128)]
+    assert places == sorted(places)
+    assert chart.svg.count("<circle") == 6
+
+
+def test_where_other_keys_vary_too_no_interval_is_drawn(tmp_path: Path) -> None:
+    for filters in (4, 16):
+        for hidden in (8, 64):
+            for seed in (0, 1):
+                write_run(
+                    tmp_path, val=0.9 + seed / 100, model__filters=filters, model__hidden=hidden,
+                    seed=seed,
+                )  # fmt: skip
+    ranking, *effects = charts.effects(compared(tmp_path).rows, "val_accuracy")
+    assert "interval" in ranking.caption
+    assert captions(effects) == [
+        "model.filters: every run a dot; their mean a line",
+        "model.hidden: every run a dot; their mean a line",
+    ]
+    assert not any('class="interval"' in chart.svg for chart in effects)
+
+
+def test_many_numbers_are_a_scatter_plot(tmp_path: Path) -> None:
+    for number in range(charts.MOST_LINES + 1):
+        write_run(tmp_path, val=0.5 + number / 100, optim__lr=10.0**-number)
+    [chart] = charts.effects(compared(tmp_path).rows, "val_accuracy")
+    assert "highest, 62%, at optim.lr=1e-12" in chart.svg
+    assert "lr=" not in chart.svg.partition("</desc>")[2]
+    assert chart.svg.count("<circle") == charts.MOST_LINES + 1
+
+
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_values_that_come_once_are_a_scatter_plot_and_repeated_ones_are_lines(
+    tmp_path: Path, seeds: int
+) -> None:
+    for number in range(charts.FEW_LINES + 1):
+        for seed in range(seeds):
+            write_run(tmp_path, val=0.5 + number / 100, optim__lr=10.0**-number, seed=seed)
+    [chart] = charts.effects(compared(tmp_path).rows, "val_accuracy")
+    assert ("lr=0.1" in chart.svg.partition("</desc>")[2]) == (seeds == 2)
+
+
+def test_settings_of_one_run_are_ranked_in_the_table_alone(tmp_path: Path) -> None:
+    for filters in (4, 16):
+        for hidden in (8, 64):
+            write_run(tmp_path, val=0.9, model__filters=filters, model__hidden=hidden)
+    found = charts.effects(compared(tmp_path).rows, "val_accuracy")
+    assert [chart.caption.partition(":")[0] for chart in found] == ["model.filters", "model.hidden"]
+
+
+def test_three_numeric_keys_make_parallel_coordinates(tmp_path: Path) -> None:
+    for number in range(4):
+        write_run(
+            tmp_path, val=0.5 + number / 10, model__filters=4 + number,
+            optim__lr=0.1 / (1 + number), model__dropout=number / 10,
+        )  # fmt: skip
+    rows = compared(tmp_path).rows
+    chart = charts.parallel(rows, "val_accuracy")
+    assert chart is not None
+    assert "the best, 80%, has" in chart.svg
+    assert charts.parallel(rows[:1], "val_accuracy") is None
+
+
+# ---------------------------------------------------------------- learning curves
+
+
+def write_history(folder: Path, epochs: int, **columns: Any) -> None:
+    rows = []
+    for epoch in range(1, epochs + 1):
+        figures = {
+            "train_loss": 1 / epoch,
+            "train_accuracy": 0.5,
+            "val_loss": 1.0,
+            "val_accuracy": 0.4,
+        }
+        rows.append({"epoch": epoch, **figures, **columns})
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def test_curves_go_as_far_as_all_runs_of_a_setting(tmp_path: Path) -> None:
+    for seed, epochs in ((0, 5), (1, 3)):
+        write_history(write_run(tmp_path, seed=seed), epochs)
+    [accuracy, loss], alone = charts.learning_curves(compared(tmp_path).rows)
+    assert alone == []
+    assert accuracy.caption == "Accuracy"
+    assert ">3</text>" in loss.svg
+    assert ">5</text>" not in loss.svg
+
+
+def test_a_setting_without_curves_leaves_the_colours_of_the_others(tmp_path: Path) -> None:
+    write_run(tmp_path, val=0.9, model__filters=4)
+    write_history(write_run(tmp_path, val=0.8, model__filters=8), 3)
+    [accuracy, _], _ = charts.learning_curves(compared(tmp_path).rows)
+    assert '<g class="c1">' in accuracy.svg
+    assert '<g class="c0">' not in accuracy.svg
+
+
+def test_more_settings_than_colours_are_shown_one_by_one_as_well(tmp_path: Path) -> None:
+    for number in range(COLOURS + 1):
+        write_history(write_run(tmp_path, val=0.9 - number / 100, model__filters=number + 1), 3)
+    together, alone = charts.learning_curves(compared(tmp_path).rows)
+    assert len(together) == 2
+    assert together[0].svg.count('<g class="rest">') == 1
+    assert [chart.caption.split()[-1] for chart in alone] == [
+        f"filters={number + 1}" for number in range(COLOURS + 1)
+    ]
+    assert all('<g class="c0">' in chart.svg for chart in alone)
+
+
+@pytest.mark.parametrize(
+    "columns", [{"train_loss": None}, {"train_loss": float("nan")}, {"val_loss": "x"}]
+)
+def test_damaged_curves_are_none(tmp_path: Path, columns: dict[str, Any]) -> None:
+    write_history(tmp_path, 3, **columns)
+    assert charts.read_history(tmp_path) == {}
+
+
+def test_history_has_a_gap_where_there_was_no_validation(tmp_path: Path) -> None:
+    write_history(tmp_path, 3, val_loss=None, val_accuracy=None)
+    assert np.isnan(charts.read_history(tmp_path)["val_loss"]).all()
+
+
+# ---------------------------------------------------------------- the first sentences
+
+
+def test_the_answer_names_few_and_counts_many(tmp_path: Path) -> None:
+    for seed in range(3):
+        write_run(tmp_path, 90 + seed, 0.95, model__filters=100, seed=seed)
+        for filters in range(1, 5):
+            write_run(
+                tmp_path, 50 + seed % 2, 0.5 + filters / 100, model__filters=filters, seed=seed
+            )
+    best, verdict = answer.answer(compared(tmp_path))
+    assert best.startswith("Best of 5 settings by validation: model.filters=100 (A), with 95.00%.")
+    assert "91.00%" in best
+    assert verdict.startswith("On the test set it beats 4 others, the best of which is B.")
+
+
+def test_one_run_has_the_interval_of_its_test_set(tmp_path: Path) -> None:
+    write_run(tmp_path, 90)
+    comparison = compared(tmp_path)
+    [sentence] = answer.answer(comparison)
+    interval = "95 % interval 82.56% to 94.48%; one run, 100 images"
+    assert sentence == f"digits baseline: test accuracy 90.00% ({interval})."
+    assert answer.discipline(comparison, 0).startswith("One setting was tried")
+
+
+def test_two_settings_without_validation_are_still_tested(tmp_path: Path) -> None:
+    write_run(tmp_path, range(50), None, model__filters=4)
+    write_run(tmp_path, range(20, 100), None, model__filters=8)
+    comparison = compared(tmp_path)
+    first, second = answer.answer(comparison)
+    assert "no validation set" in first
+    assert second == "On the test set B beats A (p < 0.001)."
+    assert "validation" not in answer.discipline(comparison, 0)
+
+
+def test_without_validation_every_two_settings_are_named(tmp_path: Path) -> None:
+    for filters, right in ((4, range(50)), (8, range(20, 100)), (16, range(20, 99))):
+        write_run(tmp_path, right, None, model__filters=filters)
+    comparison = compared(tmp_path)
+    table = tables.verdicts(comparison)
+    assert table is not None
+    assert table.caption.startswith("Every two settings")
+    assert column(table, "settings") == ["A and B", "A and C", "B and C"]
+    assert [words.partition(" (")[0] for words in column(table, "verdict")] == [
+        "B beats A", "C beats A", "no difference shown",
+    ]  # fmt: skip
+    assert answer.answer(comparison)[1:] == [
+        "On the test set B beats A (p = 0.001).",
+        "On the test set C beats A (p = 0.001).",
+        "On the test set no difference is shown between B and C.",
+    ]

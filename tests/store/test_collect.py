@@ -1,0 +1,206 @@
+"""Which runs the paths mean; whatever else lies there is listed and no more."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from compare_kit import edit_result, write_run
+from tinylab.store.collect import Skipped, collect
+
+
+def names(paths: list[Path | str]) -> set[str]:
+    found, skipped = collect(paths)
+    assert skipped == []
+    return {run.name for run in found}
+
+
+def reasons(paths: list[Path | str]) -> dict[str, str]:
+    """What was left out, by name."""
+    return {skipped.path.name: skipped.reason for skipped in collect(paths)[1]}
+
+
+def sweep(outputs: Path, name: str, run_ids: list[str]) -> Path:
+    folder = outputs / "sweeps" / name
+    folder.mkdir(parents=True)
+    jobs = [{"run_id": run_id, "overrides": {}, "state": "finished"} for run_id in run_ids]
+    (folder / "sweep.json").write_text(json.dumps({"arguments": [], "jobs": jobs}))
+    return folder
+
+
+def test_a_run_a_sweep_a_folder_of_either_outputs_and_a_glob(tmp_path: Path) -> None:
+    first, second = (write_run(tmp_path, seed=seed) for seed in (0, 1))
+    folder = sweep(tmp_path, "mine", [first.name, second.name])
+    both = {first.name, second.name}
+    assert names([first]) == {first.name}
+    assert names([folder]) == both
+    assert names([tmp_path / "runs"]) == both
+    assert names([tmp_path / "sweeps"]) == both
+    assert names([tmp_path]) == both
+    assert names([f"{tmp_path}/runs/digits-*"]) == both
+    assert names([first, folder, tmp_path]) == both, "each run once"
+
+
+def test_a_sweep_is_found_from_inside_its_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = write_run(tmp_path)
+    monkeypatch.chdir(sweep(tmp_path, "mine", [run.name]))
+    assert names(["."]) == {run.name}
+
+
+def test_what_is_no_finished_run_is_listed_with_its_reason(tmp_path: Path) -> None:
+    good = write_run(tmp_path)
+    unfinished, failed, broken, old, other, odd = (
+        write_run(tmp_path, seed=seed) for seed in range(1, 7)
+    )
+    (unfinished / "result.json").unlink()
+    (failed / "result.json").unlink()
+    (failed / "failure.json").write_text('{"error": "no memory\\nmore"}')
+    (broken / "result.json").write_text('{"status": "fini')
+    edit_result(old, test={"loss": 0.5})
+    edit_result(other, num_parameters="many")
+    edit_result(odd, status="running")
+    (tmp_path / "runs" / "foreign").mkdir()
+    (tmp_path / "runs" / "notes.txt").write_text("no folder")
+    found, _ = collect([tmp_path])
+    assert [run.name for run in found] == [good.name]
+    assert reasons([tmp_path]) == {
+        unfinished.name: "unfinished",
+        failed.name: "failed: no memory",
+        broken.name: "its result.json cannot be read",
+        old.name: "its result.json is not tinylab's: test.accuracy is missing or wrong",
+        other.name: "its result.json is not tinylab's: num_parameters is missing or wrong",
+        odd.name: "unfinished",
+        "foreign": "no run",
+    }
+
+
+@pytest.mark.parametrize("text", ["[]", "null", '"x"', '{"status": "finished"}', "\x00", "{"])
+def test_no_content_of_a_result_is_a_crash(tmp_path: Path, text: str) -> None:
+    run = write_run(tmp_path)
+    (run / "result.json").write_text(text)
+    found, [skipped] = collect([run])
+    assert found == []
+    assert "result.json" in skipped.reason
+
+
+PARTS = (
+    "config", "dataset", "test", "seconds", "val", "split_sha256", "environment",
+    "num_parameters",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("key", PARTS)
+def test_a_part_that_is_missing_or_of_another_kind_is_named(tmp_path: Path, key: str) -> None:
+    run = write_run(tmp_path)
+    result = json.loads((run / "result.json").read_text())
+    without = {name: value for name, value in result.items() if name != key}
+    for damaged in (without, {**result, key: [1]}, {**result, key: {"name": None}}):
+        (run / "result.json").write_text(json.dumps(damaged))
+        found, [skipped] = collect([run])
+        assert found == []
+        assert key in skipped.reason
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"test__accuracy": 98.8},
+        {"test__accuracy": float("nan")},
+        {"test__loss": float("inf")},
+        {"val__accuracy": None},
+        {"dataset__num_train": 0},
+        {"dataset__fingerprint": 7},
+    ],
+)
+def test_figures_that_cannot_be_reckoned_with_are_left_out(
+    tmp_path: Path, damage: dict[str, Any]
+) -> None:
+    run = write_run(tmp_path)
+    edit_result(run, **damage)
+    [key] = damage
+    [skipped] = collect([run])[1]
+    assert f"{key.replace('__', '.')} is missing or wrong" in skipped.reason
+
+
+def test_predictions_of_another_length_are_none(tmp_path: Path) -> None:
+    run = write_run(tmp_path)
+    arrays = dict(np.load(run / "predictions.npz"))
+    np.savez(run / "predictions.npz", **{**arrays, "predicted": arrays["predicted"][:5]})
+    assert collect([run])[0][0].predictions is None
+
+
+def test_places_that_are_not_there_or_empty(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "file").write_text("")
+    assert reasons([tmp_path / "nowhere", tmp_path / "file", tmp_path / "empty"]) == {
+        "nowhere": "not there",
+        "file": "not a folder",
+        "empty": "no run in it",
+    }
+    assert reasons([tmp_path / "a*b"]) == {"a*b": "matches nothing"}
+
+
+def test_a_run_that_a_search_gave_up_is_called_so(tmp_path: Path) -> None:
+    finished, given_up = (write_run(tmp_path, seed=seed) for seed in (0, 1))
+    (given_up / "result.json").unlink()
+    folder = sweep(tmp_path, "mine", [])
+    jobs = [{"run_id": run.name, "state": "pruned"} for run in (finished, given_up)]
+    (folder / "sweep.json").write_text(json.dumps({"jobs": jobs}))
+    assert reasons([folder]) == {given_up.name: "pruned by the search"}
+
+
+@pytest.mark.parametrize("text", ["", "{}", '{"jobs": [1]}', '{"jobs": null}'])
+def test_a_damaged_sweep_is_listed(tmp_path: Path, text: str) -> None:
+    folder = sweep(tmp_path, "mine", [])
+    (folder / "sweep.json").write_text(text)
+    assert reasons([folder]) == {"mine": "its sweep.json cannot be read"}
+
+
+def test_a_job_of_a_sweep_that_never_ran_is_listed(tmp_path: Path) -> None:
+    assert reasons([sweep(tmp_path, "mine", ["digits-mlp-0"])]) == {"digits-mlp-0": "not there"}
+
+
+def test_what_was_set_aside_counts_only_where_it_is_named(tmp_path: Path) -> None:
+    run = write_run(tmp_path)
+    old = run.rename(run.with_name(f"{run.name}.20261123-101112-2"))
+    found, [skipped] = collect([tmp_path])
+    assert found == []
+    assert skipped.reason.startswith("set aside")
+    assert names([old]) == {old.name}
+
+
+def test_a_copy_of_a_run_does_not_count_twice(tmp_path: Path) -> None:
+    run = write_run(tmp_path)
+    copied = tmp_path / "copied"
+    shutil.copytree(run, copied)
+    found, skipped = collect([run, copied])
+    assert len(found) == 1
+    assert skipped == [Skipped(copied, f"the same run as {run}")]
+
+
+def test_values_are_what_can_change_a_result_by_the_keys_one_types(tmp_path: Path) -> None:
+    [run], _ = collect([write_run(tmp_path, model="mlp", device="cpu", name="mine")])
+    assert run.values["model"] == "mlp"
+    assert run.values["model.layers"] == 2
+    assert not {"device", "name", "outputs", "train.checkpoint_seconds"} & set(run.values)
+
+
+def test_the_test_set_is_known_by_its_images(tmp_path: Path) -> None:
+    for seed, val in ((0, 0.1), (0, 0.2), (1, 0.1)):
+        write_run(tmp_path, split__seed=seed, split__val=val)
+    found, _ = collect([tmp_path])
+    by_split = {(run.values["split.seed"], run.values["split.val"]): run for run in found}
+    assert by_split[0, 0.1].test_set == by_split[0, 0.2].test_set != by_split[1, 0.1].test_set
+
+
+def test_without_predictions_a_test_set_is_known_by_its_split(tmp_path: Path) -> None:
+    folder = write_run(tmp_path)
+    (folder / "predictions.npz").write_bytes(b"PK damaged")
+    [run], _ = collect([folder])
+    assert run.predictions is None
+    assert run.test_set == run.result["split_sha256"]

@@ -1,0 +1,87 @@
+"""A sweep's own TensorBoard folder, read back by TensorBoard's reader and served by its server."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.hparams import metadata
+
+from compare_kit import write_run
+from tensorboard_kit import fetch, read_scalars, serve_tensorboard
+from tinylab import cli
+from tinylab.comparison.settings import group
+from tinylab.store.collect import collect
+from tinylab.sweeps import board
+from tinylab.ui.tensorboard import METRICS, TAGS
+
+
+@pytest.fixture(scope="module")
+def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two models of two seeds each, of which one model has keys that the other has not."""
+    outputs = tmp_path_factory.mktemp("outputs")
+    overrides = ["train.epochs=2", "train.batch_size=256", f"outputs={outputs}", "name=s"]
+    assert cli.run(["train", "-m", "model=mlp,baseline", "seed=0,1", *overrides]) == 0
+    return outputs / "sweeps" / "s"
+
+
+def rows_of(folder: Path) -> list[dict]:
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_the_runs_are_there_by_readable_names(sweep: Path) -> None:
+    board = sweep / "tensorboard"
+    names = {f"model={model},seed={seed}" for model in ("mlp", "baseline") for seed in (0, 1)}
+    assert {path.name for path in board.iterdir() if path.is_symlink()} == names
+    for name in names:
+        assert len(rows_of(board / name)) == 2
+        config = json.loads((board / name / "result.json").read_text())["config"]
+        assert name == f"model={config['model']['name']},seed={config['seed']}"
+
+
+@pytest.mark.parametrize("model", ["mlp", "baseline"])
+def test_the_mean_and_the_band_are_those_of_the_seeds(sweep: Path, model: str) -> None:
+    board = sweep / "tensorboard"
+    runs = [rows_of(board / f"model={model},seed={seed}") for seed in (0, 1)]
+    scalars = read_scalars(board / "mean" / f"model={model}")
+    for column in ("train_loss", "val_loss", "train_accuracy", "val_accuracy"):
+        values = np.array([[row[column] for row in rows] for rows in runs])  # (seed, epoch)
+        mean, std = values.mean(0), values.std(0, ddof=1)
+        for prefix, expected in (("", mean), ("std_low/", mean - std), ("std_high/", mean + std)):
+            points = scalars[prefix + TAGS[column]]
+            assert [step for step, _, _ in points] == [row["step"] for row in runs[0]]
+            assert [value for _, value, _ in points] == pytest.approx(expected, rel=1e-6)
+
+
+def test_the_hparams_tab_has_the_same_columns_for_all(sweep: Path) -> None:
+    with serve_tensorboard(sweep / "tensorboard", num_runs=7) as server:
+        experiment = fetch(f"{server}/data/plugin/hparams/experiment", {})
+        assert isinstance(experiment, dict)
+        assert [info["name"]["tag"] for info in experiment["metricInfos"]] == [*METRICS.values()]
+        columns = {info["name"] for info in experiment["hparamInfos"]}
+        assert {"model", "seed", "model.layers", "model.filters"} <= columns
+        assert "optim.lr" not in columns, "it does not vary"
+        request = {
+            "colParams": [{"metric": {"tag": tag}} for tag in METRICS.values()],
+            "allowedStatuses": ["STATUS_SUCCESS"], "startIndex": 0, "sliceSize": 10,
+        }  # fmt: skip
+        found = fetch(f"{server}/data/plugin/hparams/session_groups", request)
+        assert isinstance(found, dict)
+        assert len(found["sessionGroups"]) == 4
+        assert all(len(row["metricValues"]) == len(METRICS) for row in found["sessionGroups"])
+
+
+def test_figures_that_no_run_has_make_no_column(tmp_path: Path) -> None:
+    write_run(tmp_path, val=None, model__filters=4)
+    write_run(tmp_path, val=None, model__filters=8)
+    found = collect([tmp_path])[0]
+    board.write(tmp_path / "board", {run.name: run.name for run in found}, group(found))
+    events = EventAccumulator(str(tmp_path / "board")).Reload()
+    content = events.SummaryMetadata(metadata.EXPERIMENT_TAG).plugin_data.content
+    columns = metadata.parse_experiment_plugin_data(content)
+    assert [each.name.tag for each in columns.metric_infos] == [
+        "final/test_accuracy",
+        "final/test_loss",
+    ]
+    assert [each.name for each in columns.hparam_infos] == ["model.filters"]

@@ -1,0 +1,162 @@
+"""Sweeps through the command line."""
+
+import csv
+import json
+import shlex
+from pathlib import Path
+
+import pytest
+from hydra import initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.types import RunMode
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from omegaconf import DictConfig, OmegaConf
+
+from tinylab import cli
+from tinylab.config import compose
+from tinylab.config.groups import conf_folder
+from tinylab.sweeps.job import Composer
+
+TINY = ["train.epochs=1", "train.batch_size=256", "jobs=1"]
+
+
+@pytest.fixture(autouse=True)
+def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def results() -> list[dict]:
+    return [json.loads(path.read_text()) for path in Path("outputs/runs").glob("*/result.json")]
+
+
+def test_two_jobs_leave_two_runs_and_a_table(capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["train", "-m", "model=baseline,mlp", *TINY]
+    assert cli.run(command) == 0
+    assert {result["command"] for result in results()} == {shlex.join(["tinylab", *command])}
+    assert {result["config"]["model"]["name"] for result in results()} == {"baseline", "mlp"}
+    table = capsys.readouterr().out.split("\n\n")[-2].splitlines()
+    assert table[0].split()[:2] == ["model", "state"]
+    assert len(table) == 3
+    best = max(results(), key=lambda result: result["val"]["accuracy"])
+    assert table[1].split()[0] == best["config"]["model"]["name"], "sorted by validation"
+
+
+def test_the_same_sweep_again_runs_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["train", *TINY, "-m", "seed=range(2)"]  # the flag may stand anywhere
+    assert cli.run(command) == 0
+    capsys.readouterr()
+    assert cli.run(command) == 0
+    out = capsys.readouterr().out
+    assert "2 finished already" in out
+    assert "epoch" not in out.replace("train.epochs", "")
+
+
+def test_a_sweep_shares_its_runs_with_single_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["train", "seed=1", *TINY]) == 0
+    capsys.readouterr()
+    assert cli.run(["train", "-m", "seed=0,1", *TINY]) == 0
+    assert "1 finished already" in capsys.readouterr().out
+    assert len(results()) == 2
+
+
+def test_what_other_code_has_found_is_run_again_and_said(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert cli.run(["train", "seed=1", *TINY]) == 0
+    [path] = Path("outputs/runs").glob("*/result.json")
+    result = json.loads(path.read_text())
+    result["environment"]["code_sha256"] = "older"
+    path.write_text(json.dumps(result))
+    capsys.readouterr()
+    assert cli.run(["train", "-m", "seed=0,1", *TINY]) == 0
+    out = capsys.readouterr().out
+    assert "tinylab's code has changed since; set aside, and run again: 1 of 2" in out
+    assert "0 finished already" in out
+
+
+def test_one_failed_job_does_not_stop_the_others(capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["train", "-m", "optim=sgd", "optim.lr=1e30,0.1", "train.grad_clip=null", *TINY]
+    assert cli.run(command) == 1
+    captured = capsys.readouterr()
+    assert "1 of 2 jobs failed" in captured.err
+    assert "not a finite number" in captured.out
+    assert len(results()) == 1
+    [failure] = Path("outputs/runs").glob("*/failure.json")
+    assert "Traceback" in (failure.parent / "train.log").read_text()
+
+
+def test_without_validation_the_table_warns(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["train", "-m", "model.hidden=8,16", "split.val=0", *TINY]) == 0
+    assert "do not choose a setting by its test accuracy" in capsys.readouterr().out
+
+
+def test_a_sweep_leaves_its_state_and_a_leaderboard() -> None:
+    assert cli.run(["train", "-m", "model.hidden=8,32", "name=widths", *TINY]) == 0
+    state = json.loads(Path("outputs/sweeps/widths/sweep.json").read_text())
+    assert [job["overrides"] for job in state["jobs"]] == [
+        {"model.hidden": "8"},
+        {"model.hidden": "32"},
+    ]
+    assert {job["state"] for job in state["jobs"]} == {"finished"}
+    with Path("outputs/sweeps/widths/leaderboard.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    accuracies = [float(row["val_accuracy"]) for row in rows]
+    assert accuracies == sorted(accuracies, reverse=True)
+    assert {row["run"] for row in rows} == {job["run_id"] for job in state["jobs"]}
+
+
+def test_repeated_seeds_end_in_intervals_verdicts_and_a_report(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert cli.run(["train", "-m", "model.filters=2,8", "seed=0,1", "name=s", *TINY]) == 0
+    out = capsys.readouterr().out
+    assert "2 settings tried in 4 runs" in out
+    assert "Verdicts on test accuracy" in out
+    page = Path("outputs/sweeps/s/report.html").read_text()
+    assert "model.filters=8" in page
+    assert "tinylab train -m model.filters=2,8" in page
+
+
+def test_failed_jobs_are_left_alone_when_that_is_asked_for(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    command = ["train", "-m", "optim=sgd", "optim.lr=1e30", *TINY]
+    assert cli.run(command) == 1
+    capsys.readouterr()
+    assert cli.run([*command, "sweep.retry_failed=false"]) == 1
+    assert "1 of 1" not in capsys.readouterr().out
+    assert cli.run(command) == 1
+    assert "1 of 1" in capsys.readouterr().out
+    [failure] = Path("outputs/runs").glob("*/failure.json")
+    assert len(json.loads(failure.read_text())["failures"]) == 2
+
+
+OVERRIDES = st.fixed_dictionaries(
+    {},
+    optional={
+        "dataset": st.sampled_from(["mnist", "digits"]),
+        "model.hidden": st.integers(1, 64),
+        "optim": st.sampled_from(["adam", "sgd"]),
+        "optim.lr": st.sampled_from(["1e-3", "0.1", "3"]),
+        "split.test": st.sampled_from(["null", "0.2"]),
+        "name": st.sampled_from(["plain", "'with space'"]),
+        "train.patience": st.sampled_from(["null", "3"]),
+        "experiment": st.just("scene15_baseline"),
+        "augment.flip": st.sampled_from(["true", "false"]),
+    },
+)
+
+
+@given(OVERRIDES)
+@settings(max_examples=12, deadline=None)
+def test_the_lean_composition_equals_hydras_own(overrides: dict[str, object]) -> None:
+    arguments = [f"{key}={value}" for key, value in overrides.items()]
+    composed: list[DictConfig] = []
+    compose.run_hydra(composed.append, arguments)
+    with initialize_config_dir(str(conf_folder()), version_base="1.3"):
+        hydra = GlobalHydra.instance().hydra
+        assert hydra is not None
+        master = hydra.compose_config("config", [], run_mode=RunMode.MULTIRUN)
+        lean = Composer(hydra.config_loader, master).compose(arguments)
+    assert OmegaConf.to_container(lean) == OmegaConf.to_container(composed[0])

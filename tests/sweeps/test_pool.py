@@ -1,0 +1,153 @@
+"""Worker processes of a sweep: what they are told, what they tell, how they die."""
+
+import json
+import multiprocessing
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tinylab.config.schema import AdamConfig, BaselineConfig, Config, DigitsConfig, TrainConfig
+from tinylab.experiment import run as experiment
+from tinylab.store.folder import folder_of
+from tinylab.sweeps import worker
+from tinylab.sweeps.launch import parallel_jobs
+from tinylab.sweeps.pool import Pool
+from tinylab.sweeps.worker import End, Epoch, Step
+from tinylab.system import machine
+
+
+def config(outputs: Path, epochs: int = 2, seed: int = 0) -> Config:
+    return Config(
+        dataset=DigitsConfig(), model=BaselineConfig(filters=2, hidden=8), optim=AdamConfig(),
+        train=TrainConfig(epochs=epochs), seed=seed, threads=1, outputs=str(outputs),
+    )  # fmt: skip
+
+
+def tell(pool: Pool) -> Iterator[tuple[int, Step | Epoch | End]]:
+    while pool.running():
+        yield from pool.news()
+
+
+def test_jobs_tell_each_epoch_and_their_end(tmp_path: Path) -> None:
+    epochs: dict[int, int] = {0: 0, 1: 0}
+    ends = {}
+    with Pool(1) as pool:
+        for number in (0, 1):
+            assert pool.has_room()
+            pool.start(number, config(tmp_path, seed=number), "tinylab train")
+            assert not pool.has_room()
+            for who, told in tell(pool):
+                assert who == number
+                if isinstance(told, Epoch):
+                    epochs[who] += 1
+                    pool.answer(who, True)
+                elif isinstance(told, End):
+                    ends[who] = told.state
+    assert epochs == {0: 2, 1: 2}
+    assert ends == {0: "finished", 1: "finished"}
+    result = json.loads((folder_of(config(tmp_path)) / "result.json").read_text())
+    assert result["command"] == "tinylab train"
+
+
+def test_a_pruned_job_ends_after_that_epoch_and_can_go_on(tmp_path: Path) -> None:
+    with Pool(1) as pool:
+        pool.start(0, config(tmp_path, epochs=50), "")
+        epochs, ends = 0, []
+        for _, told in tell(pool):
+            if isinstance(told, Epoch):
+                epochs += 1
+                pool.answer(0, False)
+            elif isinstance(told, End):
+                ends.append(told)
+    assert ends == [End("pruned")]
+    assert epochs == 1
+    folder = folder_of(config(tmp_path, epochs=50))
+    assert (folder / "last.ckpt").exists()
+    assert not (folder / "failure.json").exists()
+
+
+def test_a_worker_that_is_killed_costs_its_own_job_alone(tmp_path: Path) -> None:
+    ends = {}
+    with Pool(2) as pool:
+        pool.start(0, config(tmp_path, epochs=5000), "")
+        pool.start(1, config(tmp_path, seed=1), "")
+        victim: int | None = None
+        for number, told in tell(pool):
+            if isinstance(told, Epoch):
+                if number == 0 and victim is None:
+                    [victim] = [
+                        worker.process.pid for worker in pool._workers.values() if worker.job == 0
+                    ]
+                    os.kill(victim, signal.SIGKILL)
+                pool.answer(number, True)
+            elif isinstance(told, End):
+                ends[number] = told
+        assert pool.has_room()
+    assert ends[1].state == "finished"
+    assert ends[0] == End("failed", "its process was killed by signal 9 (out of memory?)")
+
+
+def test_leaving_the_pool_stops_what_runs_with_its_state_saved(tmp_path: Path) -> None:
+    with Pool(1) as pool:
+        pool.start(0, config(tmp_path, epochs=5000), "")
+        for _, told in tell(pool):
+            if isinstance(told, Epoch):
+                break  # and leave its question unanswered
+    assert not multiprocessing.active_children()
+    assert (
+        "the state is on disk"
+        in (
+            folder_of(config(tmp_path)).parent
+            / next(path.name for path in (tmp_path / "runs").glob("digits-*"))
+            / "train.log"
+        ).read_text()
+    )
+
+
+class _Silent:
+    """A connection to nobody in particular."""
+
+    def send(self, told: object) -> None:
+        time.sleep(0)
+
+    def recv(self) -> bool:
+        return True
+
+
+def test_a_fault_of_ours_in_a_job_is_recorded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for count in (1, 2):
+
+        def broken(config: Config, count: int = count) -> None:
+            raise KeyError(f"bug {count}")
+
+        monkeypatch.setattr(experiment, "prepare", broken)
+        assert worker.train(config(tmp_path), "", _Silent()) == "failed"  # type: ignore[arg-type]
+        failure = json.loads((folder_of(config(tmp_path)) / "failure.json").read_text())
+        assert len(failure["failures"]) == count
+        assert failure["error"] == f"KeyError: 'bug {count}'", "the last word is the newest"
+    assert "Traceback" in (folder_of(config(tmp_path)) / "train.log").read_text()
+
+
+@pytest.mark.parametrize(
+    ("jobs", "device", "threads", "gpus", "expected"),
+    [
+        (None, "auto", None, 0, 4), (None, "auto", 2, 0, 2), (3, "auto", None, 0, 3),
+        (None, "auto", None, 2, 2), (None, "cpu", None, 2, 4), (None, "cuda", 8, 1, 1),
+        (20, "auto", None, 0, 10), (None, "cpu", 9, 0, 1), (None, "mps", None, 0, 1),
+    ],
+)  # fmt: skip
+def test_how_many_jobs_run_at_once(
+    jobs: int | None, device: str, threads: int | None, gpus: int, expected: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(machine, "cores", lambda: 4)
+    monkeypatch.setattr(machine, "gpus", lambda: gpus)
+    asked = config(Path("x"))
+    asked.jobs, asked.device, asked.threads = jobs, device, threads
+    assert parallel_jobs(asked, 10) == expected

@@ -1,0 +1,55 @@
+"""What TensorBoard shows: its event files, and a running server."""
+
+import contextlib
+import json
+import re
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+ADDRESS = re.compile(r"http://[\d.:]+")
+
+
+def read_scalars(folder: Path) -> dict[str, list[tuple[int, float, float]]]:
+    """Tag -> its points (step, value, time), from the one event file of a folder."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    [file] = folder.glob("events.out.tfevents.*")
+    events = EventAccumulator(str(file), size_guidance={"scalars": 0})
+    events.Reload()
+    return {
+        tag: [(point.step, point.value, point.wall_time) for point in events.Scalars(tag)]
+        for tag in events.Tags()["scalars"]
+    }
+
+
+@contextlib.contextmanager
+def serve_tensorboard(folder: Path, num_runs: int) -> Iterator[str]:
+    """The address of a TensorBoard that shows ``folder``, once it has found all runs in it."""
+    command = [sys.executable, "-m", "tensorboard.main", "--logdir", str(folder)]
+    process = subprocess.Popen(
+        [*command, "--host", "127.0.0.1", "--port", "0", "--load_fast", "false"],
+        stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True,
+    )  # fmt: skip
+    assert process.stderr is not None
+    try:
+        [address] = next(found for line in process.stderr if (found := ADDRESS.findall(line)))
+        for _ in range(200):  # it reads the folder in the background
+            if len(fetch(f"{address}/data/runs")) == num_runs:  # type: ignore[arg-type]
+                break
+            time.sleep(0.2)
+        yield address
+    finally:
+        process.kill()  # SIGTERM is caught, and now and then forgotten
+        process.wait()
+        process.stderr.close()
+
+
+def fetch(url: str, body: object = None) -> object:
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(url, data, {"Content-Type": "application/json"})
+    with urllib.request.urlopen(request, timeout=30) as response:
+        return json.load(response)

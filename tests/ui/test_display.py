@@ -1,0 +1,74 @@
+"""What a sweep shows on a terminal while it goes on."""
+
+import io
+from collections.abc import Callable
+
+import pytest
+from rich.console import Console
+
+from tinylab.ui import display
+from tinylab.ui.display import SweepDisplay
+
+Screen = Callable[[SweepDisplay], list[str]]
+
+
+@pytest.fixture
+def screen(monkeypatch: pytest.MonkeyPatch) -> Screen:
+    """The live lines of a display on a terminal of 80 columns."""
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setattr(display, "is_terminal", lambda: True)
+
+    def lines(shown: SweepDisplay) -> list[str]:
+        assert shown._screen is not None
+        console = Console(file=io.StringIO(), width=80, color_system=None)
+        with console.capture() as captured:
+            console.print(shown._screen.live.get_renderable())
+        return [line.rstrip() for line in captured.get().splitlines()]
+
+    return lines
+
+
+def test_the_sum_the_best_and_every_running_job(screen: Screen) -> None:
+    shown = SweepDisplay(total=12, done=3)
+    for number in range(3):
+        shown.start(number, f"model=mlp seed={number}")
+    shown.end(0, "model=mlp seed=0", "finished", "val accuracy 98.76%", 0.9876)
+    shown.end(1, "model=mlp seed=1", "failed", "out of memory", None)
+    shown.progress(2, 0.5)
+    shown.epoch(2, {"epoch": 5, "val_accuracy": 0.875})
+    total, best, job = screen(shown)
+    assert total.startswith("sweep ━")
+    assert " 46 %  4 of 12 done, 1 failed, 1 running, " in total
+    assert best == "best  val accuracy 98.76% (model=mlp seed=0)"
+    assert job.startswith("model=mlp seed=2 ━")
+    assert job.endswith(" 50 %  epoch 5, val 87.50%")
+
+
+def test_without_validation_there_is_the_epoch(screen: Screen) -> None:
+    shown = SweepDisplay(total=1, done=0)
+    shown.start(0, "seed=1")
+    shown.epoch(0, {"epoch": 5, "val_accuracy": None})
+    assert screen(shown)[-1].endswith("  0 %  epoch 5")
+
+
+@pytest.mark.parametrize(
+    ("label", "name"),
+    {
+        "as it is typed": ("split.seed=0 model.filters=14", "split.seed=0 model.filters=14"),
+        "a list": ("augment.steps=[flip,crop]", "augment.steps=[flip,crop]"),
+        "short keys": (
+            "seed=0 model.filters=14 optim.lr=0.001 augment.shift=0.5",
+            "seed=0 filters=14 lr=0.001 shift=0.5 ",
+        ),
+        "cut": ("model.hidden=1 " * 5, "hidden=1 hidden=1 hidden=1 hidden=1 h…"),
+    }.values(),
+)
+def test_a_label_leaves_room_for_the_figures(screen: Screen, label: str, name: str) -> None:
+    shown = SweepDisplay(total=1, done=0)
+    shown.start(0, label)
+    shown.epoch(0, {"epoch": 100, "val_accuracy": 1.0})
+    shown.progress(0, 1.0)
+    line = screen(shown)[-1]
+    assert line.startswith(name)
+    assert line.endswith("━━━━━━━━━━ 100 %  epoch 100, val 100.00%")
+    assert len(line) <= 80

@@ -1,0 +1,112 @@
+"""What TensorBoard is given, read back with TensorBoard's own reader and from its server."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tensorboard_kit import fetch, read_scalars, serve_tensorboard
+from tinylab import cli
+from tinylab.ui.tensorboard import METRICS, TAGS, RunTracker
+
+ROW = {
+    "epoch": 1, "step": 10, "train_loss": 2.0, "train_accuracy": 0.25, "val_loss": None,
+    "val_accuracy": None, "lr": 0.1, "grad_norm": 3.0, "seconds": 1.0, "images_per_second": 9.0,
+    "time": 1_000_000.0,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def runs_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two finished runs of different learning rates."""
+    outputs = tmp_path_factory.mktemp("outputs")
+    overrides = ["train.epochs=3", "train.batch_size=128", f"outputs={outputs}"]
+    assert cli.run(["train", "-m", "optim.lr=0.001,0.01", *overrides]) == 0
+    return outputs / "runs"
+
+
+def test_the_event_file_holds_what_metrics_jsonl_holds(runs_folder: Path) -> None:
+    for folder in runs_folder.glob("digits-*"):
+        rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+        assert [row["epoch"] for row in rows] == [1, 2, 3]
+        scalars = read_scalars(folder)
+        for column, tag in TAGS.items():
+            expected = [(row["step"], pytest.approx(row[column]), row["time"]) for row in rows]
+            assert scalars[tag] == expected
+
+
+def test_the_final_figures_are_the_results(runs_folder: Path) -> None:
+    for folder in runs_folder.glob("digits-*"):
+        result = json.loads((folder / "result.json").read_text())
+        scalars = read_scalars(folder)
+        for name, tag in METRICS.items():
+            part, _, figure = name.partition("_")
+            [(_, value, _)] = scalars[tag]
+            assert value == pytest.approx(result[part][figure])
+
+
+def test_a_resumed_tracker_rewrites_the_curves_without_gap_or_double(tmp_path: Path) -> None:
+    rows = [{**ROW, "epoch": n, "step": 10 * n} for n in (1, 2, 3)]
+    first = RunTracker(tmp_path, [], {})
+    for row in rows:
+        first.log(row)
+    first.close()
+    # Epoch 3 was lost with the process: the checkpoint's history ends after epoch 2.
+    second = RunTracker(tmp_path, rows[:2], {})
+    second.log(rows[2])
+    second.close()
+    assert [step for step, _, _ in read_scalars(tmp_path)["loss/train"]] == [10, 20, 30]
+    assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 3
+
+
+def test_a_curve_without_values_is_left_out(tmp_path: Path) -> None:
+    tracker = RunTracker(tmp_path, [], {})
+    tracker.log(ROW)
+    tracker.close()
+    assert "loss/val" not in read_scalars(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def server(runs_folder: Path) -> Iterator[str]:
+    """The address of a TensorBoard that shows the runs."""
+    with serve_tensorboard(runs_folder, num_runs=2) as address:
+        yield address
+
+
+def test_tensorboard_serves_the_curves_of_both_runs(server: str, runs_folder: Path) -> None:
+    runs = fetch(f"{server}/data/runs")
+    assert isinstance(runs, list)
+    assert sorted(runs) == sorted(path.name for path in runs_folder.glob("digits-*"))
+    url = f"{server}/data/plugin/scalars/scalars?tag=accuracy/val&run={runs[0]}"
+    points = fetch(url)
+    rows = (runs_folder / runs[0] / "metrics.jsonl").read_text().splitlines()
+    expected = [json.loads(row)["val_accuracy"] for row in rows]
+    assert [value for _, _, value in points] == pytest.approx(expected)  # type: ignore[attr-defined]
+
+
+def test_the_hparams_tab_has_one_row_a_run_with_real_figures(
+    server: str, runs_folder: Path
+) -> None:
+    experiment = fetch(f"{server}/data/plugin/hparams/experiment", {})
+    assert isinstance(experiment, dict)
+    columns = {info["name"]["tag"] for info in experiment["metricInfos"]}
+    assert columns >= set(METRICS.values())
+    request = {
+        "colParams": [{"metric": {"tag": tag}} for tag in METRICS.values()],
+        "allowedStatuses": ["STATUS_SUCCESS", "STATUS_RUNNING", "STATUS_FAILURE"],
+        "startIndex": 0,
+        "sliceSize": 10,
+    }
+    groups = fetch(f"{server}/data/plugin/hparams/session_groups", request)
+    assert isinstance(groups, dict)
+    rows = groups["sessionGroups"]
+    assert len(rows) == 2
+    rates = {row["hparams"]["optim.lr"] for row in rows}
+    assert rates == {0.001, 0.01}
+    for row in rows:
+        figures = {value["name"]["tag"]: value["value"] for value in row["metricValues"]}
+        assert set(figures) >= set(METRICS.values())
+        results = [json.loads(p.read_text()) for p in runs_folder.glob("*/result.json")]
+        [result] = [r for r in results if r["config"]["optim"]["lr"] == row["hparams"]["optim.lr"]]
+        assert figures["final/test_accuracy"] == pytest.approx(result["test"]["accuracy"])
