@@ -10,15 +10,8 @@ from typing import Any
 import numpy as np
 import yaml
 
-from tinylab.config.schema import (
-    AdamConfig,
-    BaselineConfig,
-    Config,
-    DigitsConfig,
-    MlpConfig,
-    SgdConfig,
-    run_id,
-)
+from option_records import AdamConfig, BaselineConfig, DigitsConfig, MlpConfig, SgdConfig
+from tinylab.config.schema import Config, run_id
 
 GROUPS = {
     "dataset": {"digits": DigitsConfig},

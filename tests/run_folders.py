@@ -7,7 +7,8 @@ from typing import Any
 
 import yaml
 
-from tinylab.config.schema import AdamConfig, Config, DigitsConfig, MlpConfig, run_id
+from option_records import AdamConfig, DigitsConfig, MlpConfig
+from tinylab.config.schema import Config, run_id
 
 
 def config(**values: Any) -> Config:

@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 import torch
 
+from option_records import DigitsConfig
 from tinylab import cli, data
 from tinylab.config.compose import replay, restore, run_hydra, to_config
-from tinylab.config.schema import Config, DigitsConfig, SplitConfig
+from tinylab.config.schema import Config, SplitConfig
 from tinylab.errors import UserError
 from tinylab.inference import Ensemble, is_run, load_ensemble, the_run
 from tinylab.training import checkpoint

@@ -12,15 +12,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from option_records import AdamConfig, BaselineConfig
 from tinylab import models
-from tinylab.config.schema import (
-    AdamConfig,
-    AugmentConfig,
-    BaselineConfig,
-    ModelConfig,
-    OptimConfig,
-    TrainConfig,
-)
+from tinylab.config.schema import AugmentConfig, ModelConfig, OptimConfig, TrainConfig
 from tinylab.data.arrays import Images
 from tinylab.data.batches import Batches, fit_class_weights, fit_normalization, to_device
 from tinylab.training import loop as train

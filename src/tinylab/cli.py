@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from tinylab import __version__
 from tinylab.commands import COMMANDS
-from tinylab.config.schema import did_you_mean
+from tinylab.config.values import did_you_mean
 from tinylab.errors import Stopped, UserError
 from tinylab.system.machine import collect_garbage_seldom, forget_garbage
 

@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from tinylab import models
+from tinylab.config import options
 from tinylab.config.compose import restore
-from tinylab.config.schema import Config, ModelConfig, TorchvisionConfig
+from tinylab.config.schema import Config, ModelConfig
 from tinylab.data.batches import Normalization
 from tinylab.errors import UserError
 from tinylab.store import folder as runs
@@ -198,9 +199,7 @@ def build_model(
     config: ModelConfig, image_shape: tuple[int, int, int], num_classes: int
 ) -> nn.Module:
     """A network whose weights are to be loaded: pretrained ones are not fetched before that."""
-    if isinstance(config, TorchvisionConfig):
-        config = dataclasses.replace(config, weights=None)
-    return models.build(config, image_shape, num_classes)
+    return models.build(options.of(config).for_trained(config), image_shape, num_classes)
 
 
 def restore_normalization(stored: dict[str, list[float]], device: torch.device) -> Normalization:

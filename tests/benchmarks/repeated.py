@@ -11,8 +11,8 @@ from functools import partial
 
 import numpy as np
 
+from option_records import MnistConfig
 from tinylab import cli, data
-from tinylab.config.schema import MnistConfig
 from tinylab.data import mnist
 from tinylab.data.arrays import Images, Source
 

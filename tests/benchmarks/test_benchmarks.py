@@ -17,10 +17,10 @@ import process
 import repeated
 import run
 import works
+from option_records import BaselineConfig, FolderConfig, ResnetConfig
 from peers import torch_networks
 from summary import number, spread, summarize, table
 from tinylab import models
-from tinylab.config.schema import BaselineConfig, FolderConfig, ResnetConfig
 from tinylab.data import folder
 from tinylab.data.arrays import Images
 

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from sklearn import metrics as reference
 
+from option_records import DigitsConfig
 from tinylab import cli, data
-from tinylab.config.schema import DigitsConfig, SplitConfig
+from tinylab.config.schema import SplitConfig
 from tinylab.evaluate.calibration import NUM_BINS, reliability
 from tinylab.evaluate.figures import Figures
 

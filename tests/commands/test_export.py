@@ -11,8 +11,9 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from option_records import BaselineConfig, DigitsConfig
 from tinylab import cli, data, models
-from tinylab.config.schema import BaselineConfig, DigitsConfig, SplitConfig
+from tinylab.config.schema import SplitConfig
 from tinylab.export import check, formats
 from tinylab.export.formats import FORMATS
 

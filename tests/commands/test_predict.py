@@ -14,8 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from option_records import DigitsConfig, MnistConfig
 from tinylab import cli, data
-from tinylab.config.schema import DigitsConfig, MnistConfig, SplitConfig
+from tinylab.config.schema import SplitConfig
 from tinylab.inference import load_ensemble, the_run
 from tinylab.predict import classify as classifying
 from tinylab.predict import pictures

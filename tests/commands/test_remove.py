@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from option_records import DigitsConfig
 from run_folders import failed, finished, stopped
 from tinylab import cli
-from tinylab.config.schema import DigitsConfig, SplitConfig
+from tinylab.config.schema import SplitConfig
 from tinylab.data import load
 from tinylab.store import folder as runs
 

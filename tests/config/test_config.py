@@ -9,33 +9,34 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tinylab.config import schema
-from tinylab.config.schema import (
+from option_records import (
     AdamConfig,
     AdamwConfig,
-    AugmentConfig,
     BaselineConfig,
-    Config,
-    DatasetConfig,
     DigitsConfig,
     FolderConfig,
     MlpConfig,
     MnistConfig,
-    ModelConfig,
     MuonConfig,
-    OptimConfig,
     ResnetConfig,
     Scene15Config,
     SgdConfig,
+    TorchvisionConfig,
+)
+from tinylab.config import schema
+from tinylab.config.schema import (
+    AugmentConfig,
+    Config,
+    DatasetConfig,
+    ModelConfig,
+    OptimConfig,
     SplitConfig,
     SweepConfig,
-    TorchvisionConfig,
     TrainConfig,
-    did_you_mean,
     identity,
     run_id,
-    shown,
 )
+from tinylab.config.values import did_you_mean, shown
 from tinylab.errors import UserError
 
 ABSTRACT = {DatasetConfig, ModelConfig, OptimConfig}

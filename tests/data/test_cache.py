@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from option_records import DigitsConfig
 from tinylab import data
-from tinylab.config.schema import DigitsConfig
 from tinylab.data import cache
 from tinylab.data.arrays import Images, Source
 from tinylab.data.cache import Decoded

@@ -5,8 +5,9 @@ import sys
 
 import numpy as np
 
+from option_records import DigitsConfig
 from tinylab import data
-from tinylab.config.schema import DigitsConfig, SplitConfig
+from tinylab.config.schema import SplitConfig
 from tinylab.data import digits
 from tinylab.data.arrays import Images
 
@@ -46,7 +47,7 @@ def test_finding_the_file_does_not_import_scikit_learn() -> None:
     code = """
 import os
 import sys
-from tinylab.config.schema import DigitsConfig
+from option_records import DigitsConfig
 from tinylab.data import digits
 assert os.path.isfile(digits.find(DigitsConfig()).files[0])
 sys.exit("sklearn" in sys.modules)

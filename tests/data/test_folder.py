@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from image_files import encoded, fill, picture
+from option_records import FolderConfig
 from tinylab import data
-from tinylab.config.schema import FolderConfig, SplitConfig
+from tinylab.config.schema import SplitConfig
 from tinylab.data import cache, folder
 from tinylab.data.arrays import DataAbsentError, Images
 from tinylab.data.listing import SUFFIXES, natural_key
@@ -442,7 +443,7 @@ def test_a_decompression_bomb_is_not_unpacked(tmp_path: Path) -> None:
     fill(tmp_path, "a/1.png", "b/1.png")
     fill(tmp_path, "b/bomb.png", content=black_png(side=20_000))
     code = f"""
-from tinylab.config.schema import FolderConfig
+from option_records import FolderConfig
 from tinylab.data import cache, folder
 folder.find(FolderConfig(root={str(tmp_path)!r})).read()
 """

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from image_files import encoded, fill, picture
+from option_records import FolderConfig
 from tinylab import cli, data
-from tinylab.config.schema import FolderConfig, SplitConfig
+from tinylab.config.schema import SplitConfig
 from tinylab.errors import UserError
 
 TINY = ["model=mlp", "model.hidden=4", "train.epochs=1", "train.batch_size=8", "dataset=folder"]

@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from image_files import encoded, fill, picture
+from option_records import FolderConfig
 from tinylab import data
-from tinylab.config.schema import FolderConfig, SplitConfig
+from tinylab.config.schema import SplitConfig
 from tinylab.data import folder
 from tinylab.data.listing import Listing, class_folders, table
 from tinylab.errors import UserError

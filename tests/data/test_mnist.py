@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from option_records import MnistConfig
 from tinylab import data
-from tinylab.config.schema import MnistConfig, SplitConfig
+from tinylab.config.schema import SplitConfig
 from tinylab.data import mnist
 from tinylab.data.arrays import DataAbsentError
 from tinylab.errors import UserError

@@ -9,8 +9,9 @@ import cv2
 import numpy as np
 import pytest
 
+from option_records import Scene15Config
 from tinylab import data
-from tinylab.config.schema import Scene15Config, SplitConfig
+from tinylab.config.schema import SplitConfig
 from tinylab.data import scene15
 from tinylab.data.arrays import DataAbsentError
 from tinylab.errors import UserError

@@ -13,14 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from option_records import BaselineConfig, MlpConfig, ResnetConfig, TorchvisionConfig
 from tinylab import models
-from tinylab.config.schema import (
-    BaselineConfig,
-    MlpConfig,
-    ModelConfig,
-    ResnetConfig,
-    TorchvisionConfig,
-)
+from tinylab.config.schema import ModelConfig
 from tinylab.errors import UserError
 from tinylab.models import layers
 from tinylab.models.layers import DenseOverMap

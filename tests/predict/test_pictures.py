@@ -15,8 +15,8 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 from PIL import Image
 
+from option_records import DigitsConfig, FolderConfig, MnistConfig, Scene15Config
 from tinylab import data
-from tinylab.config.schema import DigitsConfig, FolderConfig, MnistConfig, Scene15Config
 from tinylab.data import folder
 from tinylab.errors import UserError
 from tinylab.predict.pictures import FIELDS, Picture, read_digit, reader

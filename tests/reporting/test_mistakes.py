@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
 
+from option_records import DigitsConfig
 from tinylab import data
-from tinylab.config.schema import DigitsConfig, SplitConfig
+from tinylab.config.schema import SplitConfig
 from tinylab.errors import UserError
 from tinylab.reporting import mistakes, png
 from tinylab.reporting.mistakes import Predictions

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tinylab.config.schema import AdamConfig, BaselineConfig, Config, DigitsConfig, TrainConfig
+from option_records import AdamConfig, BaselineConfig, DigitsConfig
+from tinylab.config.schema import Config, TrainConfig
 from tinylab.experiment import run as experiment
 from tinylab.store.folder import folder_of
 from tinylab.sweeps import worker

@@ -23,20 +23,13 @@ from hydra.types import RunMode
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from option_records import AdamConfig, BaselineConfig, DigitsConfig
 from server_kit import Server
 from tinylab import cli, data
 from tinylab import sweeps as sweep
 from tinylab.config import compose
 from tinylab.config.groups import choices, conf_folder
-from tinylab.config.schema import (
-    AdamConfig,
-    BaselineConfig,
-    Config,
-    DigitsConfig,
-    SweepConfig,
-    TrainConfig,
-    run_id,
-)
+from tinylab.config.schema import Config, SweepConfig, TrainConfig, run_id
 from tinylab.errors import UserError
 from tinylab.store import folder as runs
 from tinylab.sweeps import leaderboard, search

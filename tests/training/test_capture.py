@@ -19,15 +19,15 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from tinylab.config.schema import (
+from option_records import (
     AdamwConfig,
-    AugmentConfig,
     BaselineConfig,
     MlpConfig,
     MuonConfig,
     ResnetConfig,
     SgdConfig,
 )
+from tinylab.config.schema import AugmentConfig
 from tinylab.data import augment
 from tinylab.errors import Stopped
 from tinylab.models.baseline import Baseline

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, log_loss
 from torch import Tensor, nn
 
-from tinylab.config.schema import AdamConfig, MlpConfig, ResnetConfig, SgdConfig
+from option_records import AdamConfig, MlpConfig, ResnetConfig, SgdConfig
 from tinylab.data import augment
 from tinylab.data.batches import Batches
 from tinylab.data.split import permutation
@@ -123,7 +123,8 @@ import torch
 from tinylab import models
 from tinylab.system import runtime
 from tinylab.training import loop as train
-from tinylab.config.schema import AdamConfig, AugmentConfig, BaselineConfig, TrainConfig
+from option_records import AdamConfig, BaselineConfig
+from tinylab.config.schema import AugmentConfig, TrainConfig
 from tinylab.data.batches import Batches, fit_normalization
 
 N, num_classes = 60_000, 100

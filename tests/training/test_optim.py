@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from tinylab.config.schema import AdamConfig, AdamwConfig, MuonConfig, OptimConfig, SgdConfig
+from option_records import AdamConfig, AdamwConfig, MuonConfig, SgdConfig
+from tinylab.config.schema import OptimConfig
 from tinylab.training import optim
 from training_kit import one_thread  # noqa: F401 (a fixture)
 

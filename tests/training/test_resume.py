@@ -14,16 +14,16 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tinylab.config.schema import (
+from option_records import (
     AdamConfig,
     AdamwConfig,
     BaselineConfig,
     MlpConfig,
     MuonConfig,
-    OptimConfig,
     ResnetConfig,
     SgdConfig,
 )
+from tinylab.config.schema import OptimConfig
 from tinylab.data import stream
 from tinylab.errors import Stopped
 from tinylab.training.loop import Training

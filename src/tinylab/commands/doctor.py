@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 
 from tinylab.commands.parser import Parser
-from tinylab.config.schema import DatasetConfig, DigitsConfig, MnistConfig, Scene15Config
+from tinylab.config.options import Option, options
 from tinylab.errors import UserError
 from tinylab.ui.console import in_bytes, say
 
@@ -218,19 +218,20 @@ def datasets() -> Findings:
 
     set_by = "TINYLAB_DATA" if os.environ.get("TINYLAB_DATA") else "the default; else TINYLAB_DATA"
     yield Finding(f"root {data_root()} ({set_by})")
-    for record in (DigitsConfig(), MnistConfig(), Scene15Config()):
-        yield from _guarded(partial(dataset, record))
+    for option in options("dataset").values():
+        if not option.is_users_own:
+            yield from _guarded(partial(dataset, option))
 
 
-def dataset(record: DatasetConfig) -> Findings:
-    """One dataset at its default size. It is decoded where it is not in the cache yet."""
+def dataset(option: Option) -> Findings:
+    """One dataset with its defaults. It is decoded where it is not in the cache yet."""
     from tinylab import data
     from tinylab.data.arrays import DataAbsentError
 
     try:
-        yield Finding(f"{record.name}, fingerprint {data.fingerprint(record)[:12]}")
+        yield Finding(f"{option.name}, fingerprint {data.fingerprint(option.record())[:12]}")
     except DataAbsentError:
-        yield Finding(f"{record.name}: not there yet; the first run downloads it")
+        yield Finding(f"{option.name}: not there yet; the first run downloads it")
 
 
 def decoded() -> Findings:

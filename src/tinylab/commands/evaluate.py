@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinylab.commands.parser import Parser
-from tinylab.config.compose import RECORDS, replay, run_hydra, to_config
-from tinylab.config.schema import Config, FolderConfig
+from tinylab.config.compose import replay, run_hydra, to_config
+from tinylab.config.options import options as options_of
+from tinylab.config.schema import Config
 from tinylab.errors import UserError
 from tinylab.evaluate import report
 from tinylab.evaluate.figures import Figures
@@ -90,12 +91,12 @@ def _config(trained: Trained, overrides: Sequence[str]) -> Config:
 def _as_trained(trained: Trained, dataset: str) -> list[str]:
     """Overrides that prepare another dataset as the training images were."""
     C, H, _ = trained.image_shape
-    alike = [f"dataset.image_size={H}"]
-    if issubclass(RECORDS["dataset"].get(dataset, Config), FolderConfig):
-        alike.append(f"dataset.grayscale={str(C == 1).lower()}")
-        if isinstance(trained.config.dataset, FolderConfig):
-            alike.append(f"dataset.interpolation={trained.config.dataset.interpolation}")
-    return alike
+    alike = {"image_size": H, "grayscale": str(C == 1).lower()}
+    if hasattr(trained.config.dataset, "interpolation"):
+        alike["interpolation"] = trained.config.dataset.interpolation
+    option = options_of("dataset").get(dataset)
+    known = {key.name for key in option.declaration.keys} if option is not None else set()
+    return [f"dataset.{key}={value}" for key, value in alike.items() if key in known]
 
 
 def _probabilities(ensemble: Ensemble, images: NDArray[np.uint8]) -> NDArray[np.float64]:

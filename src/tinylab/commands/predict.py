@@ -75,7 +75,9 @@ def predict(options: argparse.Namespace, out: TextIO) -> None:
     if not files:
         raise UserError(f"{' '.join(paths) or 'PATH'}: no image file to classify")
     ensemble = load_ensemble([the_run(path) for path in run_paths], options.device)
-    read = pictures.reader(ensemble.first.config.dataset, options.invert)
+    read = pictures.reader(
+        ensemble.first.config.dataset, ensemble.first.image_shape[0], options.invert
+    )
     _introduce(ensemble)
     predictions: Iterable[Prediction] = classify(ensemble, files, read)
     if len(files) > BATCH_SIZE and not out.isatty():  # there the lines show how far it is

@@ -12,7 +12,7 @@ from tinylab.comparison.settings import Setting, families, group
 from tinylab.comparison.statistics import Summary
 from tinylab.comparison.variance import Variance
 from tinylab.comparison.verdicts import Verdict, judge
-from tinylab.config.schema import shown
+from tinylab.config.values import shown
 from tinylab.errors import UserError
 from tinylab.store.collect import Run
 from tinylab.store.result import FIGURES

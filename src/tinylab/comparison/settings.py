@@ -9,7 +9,7 @@ from typing import Any
 
 from tinylab.comparison.statistics import Cell
 from tinylab.config.keys import SEEDS, SPLIT_SEEDS, defaults
-from tinylab.config.schema import did_you_mean, shown
+from tinylab.config.values import did_you_mean, shown
 from tinylab.errors import UserError
 from tinylab.store.collect import Run
 

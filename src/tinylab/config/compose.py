@@ -14,52 +14,34 @@ import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException
+from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
-from tinylab.config import schema
-from tinylab.config.groups import choices, conf_folder, groups
-from tinylab.config.schema import Config, did_you_mean
+from tinylab.config.groups import PLAIN, choices, conf_folder
+from tinylab.config.keys import entries
+from tinylab.config.options import FOLDERS, options
+from tinylab.config.overrides import checked
+from tinylab.config.schema import Config
+from tinylab.config.values import did_you_mean
 from tinylab.errors import UserError
 
-# Group -> its option -> the record that types it. Groups of one record have one schema, "".
-RECORDS: dict[str, dict[str, type]] = {
-    "dataset": {
-        "digits": schema.DigitsConfig,
-        "mnist": schema.MnistConfig,
-        "scene15": schema.Scene15Config,
-        "folder": schema.FolderConfig,
-    },
-    "model": {
-        "baseline": schema.BaselineConfig,
-        "mlp": schema.MlpConfig,
-        "resnet": schema.ResnetConfig,
-        "torchvision": schema.TorchvisionConfig,
-    },
-    "optim": {
-        "adam": schema.AdamConfig,
-        "adamw": schema.AdamwConfig,
-        "muon": schema.MuonConfig,
-        "sgd": schema.SgdConfig,
-    },
-    "split": {"": schema.SplitConfig},
-    "augment": {"": schema.AugmentConfig},
-    "train": {"": schema.TrainConfig},
-    "sweep": {"": schema.SweepConfig},
+SECTIONS = {
+    entry.name: entry.type
+    for entry in dataclasses.fields(Config)
+    if entry.name in PLAIN and isinstance(entry.type, type)
 }
 
 
 def register_schema() -> None:
-    """Tell Hydra the types of all config groups, and which sweeper runs ``-m``."""
+    """Tell Hydra the types and options of all config groups, and which sweeper runs ``-m``."""
     store = ConfigStore.instance()
     store.store(group="schema", name="config", node=Config, package="_global_")
-    for group, records in RECORDS.items():
-        for name, record in records.items():
-            if name:
-                store.store(group=f"schema/{group}", name=name, node=record)
-            else:
-                store.store(group="schema", name=group, node=record)
+    for group in FOLDERS:
+        for name, option in options(group).items():
+            store.store(group=group, name=name, node=option.record)
+    for group, record in SECTIONS.items():
+        store.store(group=group, name=PLAIN[group], node=record)
     sweeper = {"_target_": "hydra_plugins.tinylab_sweeper.TinylabSweeper"}
     store.store(group="hydra/sweeper", name="tinylab", node=sweeper)
 
@@ -70,10 +52,8 @@ def run_hydra(task: Callable[[DictConfig], Any], arguments: Sequence[str]) -> No
     Raises UserError for whatever is wrong with them, HydraException for what tinylab did not
     foresee.
     """
+    arguments = checked(arguments)
     register_schema()
-    _refuse_unknown_flags(arguments)
-    # Hydra refuses this flag between two overrides.
-    arguments = sorted(arguments, key=lambda argument: argument not in ("-m", "--multirun"))
     with _explained():
         if any(argument.startswith(("-", "hydra", "+hydra", "~hydra")) for argument in arguments):
             _hydra_main(task, arguments)
@@ -177,7 +157,7 @@ def _refuse_foreign(saved: object, folder: Path) -> None:
         if name not in known:
             raise UserError(f"--from {folder}: its config.yaml has no key of tinylab's: {name}")
         option = value.get("name", "") if isinstance(value, dict) else ""
-        if option not in RECORDS.get(name, {option: None}):
+        if name in FOLDERS and option not in options(name):
             raise UserError(f"--from {folder}: {name}={option} in its config.yaml: no such option")
 
 
@@ -188,9 +168,10 @@ def restore(values: dict[str, Any]) -> Config:
     ValueError for what is not known any more, UserError for a value out of range.
     """
     chosen = dict(values)
-    for group in RECORDS.keys() & values.keys():
-        name = values[group].get("name", "")
-        structured = OmegaConf.structured(RECORDS[group][name])
+    for group in (FOLDERS.keys() | SECTIONS.keys()) & values.keys():
+        is_option = group in FOLDERS
+        record = options(group)[values[group]["name"]].record if is_option else SECTIONS[group]
+        structured = OmegaConf.structured(record)
         try:
             chosen[group] = OmegaConf.to_object(OmegaConf.merge(structured, values[group]))
         except OmegaConfBaseException as error:
@@ -209,68 +190,37 @@ def _typed(value: object) -> str:
     return json.dumps(value)
 
 
-def keys(record: type, prefix: str = "") -> list[str]:
-    """The dotted keys of a record and of the records in it, with every option of each group."""
-    found: list[str] = []
-    for entry in dataclasses.fields(record):
-        name = prefix + entry.name
-        if prefix == "" and entry.name in RECORDS:
-            for option in RECORDS[entry.name].values():
-                found += keys(option, f"{name}.")
-        else:
-            found.append(name)
-    return list(dict.fromkeys(found))
-
-
 def explain(error: BaseException) -> UserError:
-    """A mistake that Hydra or OmegaConf found, as one or two lines that name the remedy."""
+    """What Hydra or OmegaConf found wrong, mostly in YAML files, in one or two lines."""
     chain = [error]
     while (inner := chain[-1].__cause__) is not None:
         chain.append(inner)
     for each in chain:
         if isinstance(each, UserError):
             return each
-    message = str(error).strip()
-    lines = [line.strip() for line in message.splitlines() if line.strip()]
+        if isinstance(each, MissingConfigException) and each.missing_cfg_file:
+            return _missing(str(each.missing_cfg_file))
     for each in reversed(chain):
-        key = getattr(each, "full_key", None)
+        key = str(getattr(each, "full_key", None) or "")
+        if key and isinstance(each, ConfigKeyError | ConfigAttributeError):
+            hint = did_you_mean(key, [entry.name for entry in entries()])
+            return UserError(f"{key}: unknown key{hint}; see tinylab train --help")
         if key:
-            return _explain_key(str(key), each)
-    return UserError(_explain_text(lines))
+            return UserError(f"{key}: {str(each).partition(chr(10))[0]}")
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return UserError("\n  ".join(lines[:2]) or "the config cannot be composed")
 
 
-def _explain_key(key: str, error: BaseException) -> UserError:
-    record: Any = getattr(error, "object_type", None)
-    if "not in" in str(error) or "Key" in type(error).__name__ or "Attribute" in str(type(error)):
-        known = keys(Config) + groups()
-        section = key.rpartition(".")[0]
-        if dataclasses.is_dataclass(record) and section:
-            siblings = [f"{section}.{entry.name}" for entry in dataclasses.fields(record)]
-            shown = ", ".join(name for name in siblings if not name.endswith(".name"))
-            hint = did_you_mean(key, siblings)
-            return UserError(f"{key}: no such key{hint}; here there is {shown}")
-        return UserError(f"{key}: no such key{did_you_mean(key, known)}; see tinylab train --help")
-    reason = str(error).splitlines()[0]
-    return UserError(f"{key}: {reason}")
-
-
-def _explain_text(lines: list[str]) -> str:
-    first = lines[0] if lines else "the command line cannot be understood"
-    if first.startswith("Could not override"):
-        key = first.split("'")[1]
-        hint = did_you_mean(key, groups() + keys(Config))
-        return f"{key}: no such config group or key{hint}; there are {', '.join(groups())}"
-    if "Could not find '" in first:
-        wanted = first.split("Could not find '")[1].split("'")[0]
-        group, _, option = wanted.rpartition("/")
-        if group == "hydra/launcher":
-            return (
-                f"hydra/launcher={option}: not installed; jobs=N runs N jobs at once on this "
-                "machine\n  for a cluster: pip install 'tinylab[slurm]' or 'tinylab[ray]'"
-            )
-        hint = did_you_mean(option, choices(group))
-        return f"{group}={option}: no such option{hint}; there are {', '.join(choices(group))}"
-    return "\n  ".join(lines[:2]) if lines else first
+def _missing(wanted: str) -> UserError:
+    group, _, option = wanted.rpartition("/")
+    if group == "hydra/launcher":
+        return UserError(
+            f"hydra/launcher={option}: not installed; jobs=N runs N jobs at once on this "
+            "machine\n  for a cluster: pip install 'tinylab[slurm]' or 'tinylab[ray]'"
+        )
+    known = choices(group)
+    hint = did_you_mean(option, known)
+    return UserError(f"{group}={option}: no such option{hint}; valid here: {', '.join(known)}")
 
 
 def _refuse_extra_keys(node: DictConfig, record: type, prefix: str) -> None:
@@ -278,31 +228,8 @@ def _refuse_extra_keys(node: DictConfig, record: type, prefix: str) -> None:
     for key in map(str, node):
         name = f"{prefix}{key}"
         if key not in known:
-            hint = did_you_mean(name, keys(Config))
-            raise UserError(f"{name}: no such key{hint}; a + before it does not make one")
+            hint = did_you_mean(name, [entry.name for entry in entries()])
+            raise UserError(f"{name}: unknown key{hint}; a + before it does not make one")
         child = node._get_node(key)
         if isinstance(child, DictConfig) and dataclasses.is_dataclass(OmegaConf.get_type(child)):
             _refuse_extra_keys(child, OmegaConf.get_type(child), f"{name}.")  # type: ignore[arg-type]
-
-
-# Hydra's own flags, long and short, of which those of the second set take a value.
-FLAGS = {
-    "--help", "-h", "--hydra-help", "--version", "--resolve", "--run", "-r", "--multirun", "-m",
-}  # fmt: skip
-VALUE_FLAGS = {
-    "--cfg", "-c", "--package", "-p", "--config-path", "-cp", "--config-name", "-cn",
-    "--config-dir", "-cd", "--info", "-i", "--experimental-rerun",
-}  # fmt: skip
-
-
-def _refuse_unknown_flags(arguments: Sequence[str]) -> None:
-    known = sorted(FLAGS | VALUE_FLAGS)
-    for argument in arguments:
-        flag = argument.partition("=")[0]
-        if flag in ("--shell-completion", "-sc"):
-            raise UserError(f"{flag}: Hydra's completion knows no commands; see tinylab completion")
-        if flag.startswith("-") and flag not in known:
-            raise UserError(
-                f"{flag}: no such flag{did_you_mean(flag, known)}; values are given without "
-                "dashes, as in optim.lr=0.01"
-            )

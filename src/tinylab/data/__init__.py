@@ -1,40 +1,24 @@
-"""Datasets: the table of readers, and loading by config. No torch in here.
+"""Datasets: finding, fetching, decoding and dividing by config. No torch in here.
 
-A new dataset is one reader module with a ``find(config) -> Source`` (and a ``fetch(config)`` where
-it can be downloaded), one row in READERS, one dataclass in ``config.py``, one YAML in
-``conf/dataset/`` and one test.
+A new dataset is one module here and one test: a dataclass under ``@dataset``, whose fields are its
+config keys, with ``find() -> Source`` and, where it can be downloaded, ``fetch()``.
 """
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tinylab.config import code, options
 from tinylab.config.schema import DatasetConfig, SplitConfig
-from tinylab.data import cache, digits, folder, mnist, scene15
+from tinylab.data import cache
 from tinylab.data.arrays import DataAbsentError, Images, Source
 from tinylab.data.cache import Decoded
 from tinylab.data.split import Split, count_shared, split
 from tinylab.errors import UserError
-
-
-@dataclass(frozen=True)
-class Reader:
-    """How a dataset is found, and fetched if it is absent; each takes its own config record."""
-
-    find: Callable[[Any], Source]
-    fetch: Callable[[Any], None] | None = None
-
-
-READERS = {
-    "digits": Reader(digits.find),
-    "mnist": Reader(mnist.find, mnist.fetch),
-    "scene15": Reader(scene15.find, scene15.fetch),
-    "folder": Reader(folder.find),
-}
 
 UNEQUAL = 1.5  # times the images of the smallest class are worth a word
 
@@ -91,7 +75,7 @@ def load(dataset: DatasetConfig, split_config: SplitConfig) -> Splits:
 def load_undivided(dataset: DatasetConfig) -> Decoded:
     """All images of a dataset. Raises UserError where the data is absent or damaged."""
     with _reading():
-        return cache.load(_find(dataset))
+        return cache.load(_find(dataset), _code_of(dataset))
 
 
 def _refuse_untrained_class(data: Images, parts: Split, config: SplitConfig) -> None:
@@ -115,8 +99,9 @@ def make_ready(dataset: DatasetConfig) -> None:
     """
     with _reading():
         source = _find(dataset)
-        if cache.fingerprint(source) is None:
-            cache.load(source)
+        code = _code_of(dataset)
+        if cache.fingerprint(source, code) is None:
+            cache.load(source, code)
 
 
 def fingerprint(dataset: DatasetConfig) -> str:
@@ -125,8 +110,9 @@ def fingerprint(dataset: DatasetConfig) -> str:
     Raises DataAbsentError where the data is not there; nothing is fetched for this.
     """
     with _reading():
-        source = READERS[dataset.name].find(dataset)
-        return cache.fingerprint(source) or cache.load(source).fingerprint
+        source: Source = part_of(dataset).find()
+        code = _code_of(dataset)
+        return cache.fingerprint(source, code) or cache.load(source, code).fingerprint
 
 
 @contextlib.contextmanager
@@ -141,12 +127,24 @@ def _reading() -> Iterator[None]:
         ) from error
 
 
+def part_of(dataset: DatasetConfig) -> Any:
+    """The option's own object: ``find()``, and perhaps ``fetch()`` and ``ink``."""
+    return options.of(dataset).make(dataset)
+
+
+def _code_of(dataset: DatasetConfig) -> str:
+    """A digest of the code that reads a dataset: its module and what that imports from here."""
+    return code.digest(code.imported(options.of(dataset).file, ("data",)))
+
+
 def _find(dataset: DatasetConfig) -> Source:
-    reader = READERS[dataset.name]
+    part = part_of(dataset)
     try:
-        return reader.find(dataset)
+        source: Source = part.find()
+        return source
     except DataAbsentError:
-        if reader.fetch is None:
+        if not hasattr(part, "fetch"):
             raise
-    reader.fetch(dataset)
-    return reader.find(dataset)
+    part.fetch()
+    found: Source = part.find()
+    return found

@@ -64,6 +64,19 @@ class Source:
     read: Callable[[], Images] = field(repr=False)
 
 
+@dataclass(frozen=True)
+class Ink:
+    """The form of a handwritten dataset's images: light ink, scaled into a square box.
+
+    side: of the image, in pixels. box: of the square that the ink fills. by_mass: the center of
+    mass is in the image's center, and not the center of the ink's box.
+    """
+
+    side: int
+    box: int
+    by_mass: bool
+
+
 def pad_to(images: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
     """Put zeros round square images: uint8 (N, C, S, S) -> (N, C, size, size), size >= S."""
     before = (size - images.shape[-1]) // 2

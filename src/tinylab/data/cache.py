@@ -33,19 +33,20 @@ class Decoded:
     fingerprint: str
 
 
-def load(source: Source) -> Decoded:
+def load(source: Source, code: str) -> Decoded:
     """The decoded images of ``source``, from the cache where it is there and whole.
 
+    ``code`` is a digest of the code that reads them: what another version has read is not taken.
     Raises UserError where the images must be decoded and cannot be. A cache that cannot be written
     only costs time.
     """
-    path = _path(source)
+    path = _path(source, code)
     return _read(path) or _build(source, path)
 
 
-def fingerprint(source: Source) -> str | None:
+def fingerprint(source: Source, code: str) -> str | None:
     """The fingerprint of the images of ``source`` if they are in the cache, in milliseconds."""
-    path = _path(source)
+    path = _path(source, code)
     with _damage_ignored(), zipfile.ZipFile(path) as archive:
         return str(_array(archive, "fingerprint"))
     return None
@@ -62,9 +63,8 @@ def kept() -> list[Path]:
     return sorted(files, key=lambda file: file.stat().st_mtime)
 
 
-def _path(source: Source) -> Path:
+def _path(source: Source, code: str) -> Path:
     files = [(file, *_size_and_time(file)) for file in source.files]
-    code = [hashlib.sha256(file.read_bytes()).hexdigest() for file in _reading_code()]
     key = json.dumps([source.dataset, source.preparation, files, code], sort_keys=True)
     digest = hashlib.sha256(key.encode()).hexdigest()
     return folder() / f"{source.dataset}-{digest[:16]}.npz"
@@ -76,11 +76,6 @@ def _size_and_time(file: str) -> tuple[int, int]:
     except OSError:
         return -1, -1  # gone since it was listed, or a link to nowhere: reading it will tell
     return stat.st_size, stat.st_mtime_ns
-
-
-def _reading_code() -> list[Path]:
-    names = ("arrays", "cache", "digits", "folder", "listing", "mnist", "scene15")
-    return [Path(__file__).with_name(f"{name}.py") for name in names]
 
 
 def _read(path: Path) -> Decoded | None:

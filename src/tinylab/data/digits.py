@@ -5,25 +5,37 @@ They come with the package, so they are there offline on every machine.
 
 import importlib.metadata
 import importlib.util
+from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 
-from tinylab.config.schema import DigitsConfig
-from tinylab.data.arrays import Images, Source, pad_to
+from tinylab.config.options import dataset
+from tinylab.config.values import option
+from tinylab.data.arrays import Images, Ink, Source, pad_to
 
 
-def find(config: DigitsConfig) -> Source:
-    """The data file inside scikit-learn, found without importing it (which takes seconds)."""
-    package = importlib.util.find_spec("sklearn")
-    assert package is not None
-    assert package.origin is not None
-    file = Path(package.origin).parent / "datasets" / "data" / "digits.csv.gz"
-    preparation: dict[str, object] = {
-        "image_size": config.image_size,
-        "sklearn": importlib.metadata.version("scikit-learn"),
-    }
-    return Source("digits", (str(file),), preparation, lambda: read(config.image_size))
+@dataset
+@dataclass(frozen=True)
+class Digits:
+    """scikit-learn's 1,797 handwritten digits of 8x8 pixels, which come with the package."""
+
+    ink: ClassVar[Ink] = Ink(8, 8, by_mass=False)  # the ink of all 1,797 is 8 pixels high
+
+    image_size: int = option(8, "8, or more: zero-padded to this size", at_least=8, at_most=1024)
+
+    def find(self) -> Source:
+        """The data file inside scikit-learn, found without importing it (which takes seconds)."""
+        package = importlib.util.find_spec("sklearn")
+        assert package is not None
+        assert package.origin is not None
+        file = Path(package.origin).parent / "datasets" / "data" / "digits.csv.gz"
+        preparation: dict[str, object] = {
+            "image_size": self.image_size,
+            "sklearn": importlib.metadata.version("scikit-learn"),
+        }
+        return Source("digits", (str(file),), preparation, lambda: read(self.image_size))
 
 
 def read(image_size: int) -> Images:

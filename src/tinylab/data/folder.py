@@ -5,16 +5,18 @@ import math
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import cache, partial
 from itertools import chain
 from pathlib import Path
 from stat import S_ISREG
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tinylab.config.schema import FolderConfig
+from tinylab.config.options import dataset
+from tinylab.config.values import option
 from tinylab.data import listing
 from tinylab.data.arrays import Images, Source
 from tinylab.data.listing import Listing
@@ -28,19 +30,42 @@ MAX_BYTES = 2**31  # of one file: 2**28 pixels of 8 bytes
 CHUNK = 64  # files a task of a thread: one each would take a sixth more time
 
 
-def find(config: FolderConfig) -> Source:
-    """The image files of ``dataset.root``, in class folders or as its ``labels.csv`` says.
+@dataset
+@dataclass(frozen=True)
+class Folder:
+    """Image files: root/<class>/*.jpg, root/{train,test}/<class>/*.jpg, or as root/labels.csv."""
 
-    Raises UserError for a folder in which there are no classes.
-    """
-    assert config.root is not None
-    root = user_path(config.root)
-    if (root / listing.TABLE).is_file():
-        return source_of(listing.table(root, config.skip_bad), config)
-    return source_of(listing.class_folders(root), config)
+    name: ClassVar[str] = "folder"
+
+    root: str | None = option(
+        None,
+        "the folder of class folders, or of labels.csv; dataset=folder needs it",
+        required="the folder that holds the class folders",
+    )
+    image_size: int = option(
+        32, "height and width of the prepared images, in pixels", at_least=1, at_most=1024
+    )
+    interpolation: str = option(
+        "linear",
+        "how OpenCV resizes: nearest, linear, area, cubic",
+        one_of=("nearest", "linear", "area", "cubic", "lanczos"),
+    )
+    grayscale: bool = option(False, "true: one channel; false: three (red, green, blue)")
+    skip_bad: bool = option(False, "leave out files that cannot be read, and list them")
+
+    def find(self) -> Source:
+        """The image files of ``dataset.root``, in class folders or as its ``labels.csv`` says.
+
+        Raises UserError for a folder in which there are no classes.
+        """
+        assert self.root is not None
+        root = user_path(self.root)
+        if (root / listing.TABLE).is_file():
+            return source_of(listing.table(root, self.skip_bad), self)
+        return source_of(listing.class_folders(root), self)
 
 
-def source_of(files: Listing, config: FolderConfig) -> Source:
+def source_of(files: Listing, config: Folder) -> Source:
     """Listed files as a source of images."""
     preparation: dict[str, object] = {
         "image_size": config.image_size,
@@ -55,7 +80,7 @@ def source_of(files: Listing, config: FolderConfig) -> Source:
     return Source(config.name, paths, preparation, partial(read, files, config))
 
 
-def read(files: Listing, config: FolderConfig) -> Images:
+def read(files: Listing, config: Folder) -> Images:
     """Decode and resize all files: uint8 (N, C, H, W), C 1 or 3 (red, green, blue).
 
     A photograph is turned upright by its EXIF data; 16 bits a channel become 8, transparency is
@@ -90,7 +115,7 @@ def read(files: Listing, config: FolderConfig) -> Images:
 
 
 def _without(
-    faults: dict[int, str], images: NDArray[np.uint8], files: Listing, config: FolderConfig
+    faults: dict[int, str], images: NDArray[np.uint8], files: Listing, config: Folder
 ) -> Images:
     """The images that could be read, where that is enough for the user."""
     bad = sorted(faults)
@@ -111,7 +136,7 @@ def _without(
     return Images(images[good], labels, files.classes, num_test, names)
 
 
-def _room_for(count: int, config: FolderConfig) -> NDArray[np.uint8]:
+def _room_for(count: int, config: Folder) -> NDArray[np.uint8]:
     shape = (count, 1 if config.grayscale else 3, config.image_size, config.image_size)
     try:
         return np.empty(shape, np.uint8)
@@ -132,7 +157,7 @@ def _refuse_lost_class(train_labels: NDArray[np.int64], classes: tuple[str, ...]
             )
 
 
-def decoder(config: FolderConfig) -> Callable[[Path], NDArray[np.uint8]]:
+def decoder(config: Folder) -> Callable[[Path], NDArray[np.uint8]]:
     """A function from a file to uint8 (C, H, W); it raises OSError where it is no such image."""
     cv2 = open_cv()
     interpolation = {

@@ -11,12 +11,15 @@ import io
 import socket
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 
-from tinylab.config.schema import MnistConfig
-from tinylab.data.arrays import DataAbsentError, Images, Source, pad_to
+from tinylab.config.options import dataset
+from tinylab.config.values import option
+from tinylab.data.arrays import DataAbsentError, Images, Ink, Source, pad_to
 from tinylab.data.paths import data_root, user_path
 from tinylab.errors import UserError
 from tinylab.system.torchvision import import_torchvision
@@ -33,19 +36,35 @@ IMAGE_HEADER, LABEL_HEADER = 16, 8  # bytes
 TIMEOUT = 30.0  # seconds without an answer
 
 
-def find(config: MnistConfig) -> Source:
-    """The four IDX files. Raises DataAbsentError where one is absent."""
-    files = tuple(_root(config) / "MNIST" / "raw" / name for name in FILES)
-    for file in files:
-        if not file.is_file():
-            raise DataAbsentError(f"{file}: absent; MNIST has {', '.join(FILES)} beside each other")
-    preparation: dict[str, object] = {"image_size": config.image_size}
-    return Source(
-        "mnist",
-        tuple(str(file.absolute()) for file in files),
-        preparation,
-        lambda: read(files, config.image_size),
-    )
+@dataset
+@dataclass(frozen=True)
+class Mnist:
+    """MNIST: 60,000 training and 10,000 official test images of 28x28 pixels."""
+
+    ink: ClassVar[Ink] = Ink(28, 20, by_mass=True)  # LeCun et al. (1998), section III.A
+
+    root: str | None = option(None, "folder with MNIST/raw/*-ubyte; null: the data root")
+    image_size: int = option(28, "28, or more: zero-padded to this size", at_least=28, at_most=1024)
+
+    def find(self) -> Source:
+        """The four IDX files. Raises DataAbsentError where one is absent."""
+        files = tuple(_root(self.root) / "MNIST" / "raw" / name for name in FILES)
+        for file in files:
+            if not file.is_file():
+                raise DataAbsentError(
+                    f"{file}: absent; MNIST has {', '.join(FILES)} beside each other"
+                )
+        preparation: dict[str, object] = {"image_size": self.image_size}
+        return Source(
+            "mnist",
+            tuple(str(file.absolute()) for file in files),
+            preparation,
+            lambda: read(files, self.image_size),
+        )
+
+    def fetch(self) -> None:
+        """Download the files into their place. Raises UserError where that fails."""
+        fetch(_root(self.root))
 
 
 def read(files: tuple[Path, ...], image_size: int) -> Images:
@@ -75,11 +94,10 @@ def _check(file: Path) -> None:
         )
 
 
-def fetch(config: MnistConfig) -> None:
-    """Download the files into their place. Raises UserError where that fails."""
+def fetch(root: Path) -> None:
+    """Download the files into ``root``. Raises UserError where that fails."""
     import http.client  # and with it ssl and email: 20 ms at every start
 
-    root = _root(config)
     raw = root / "MNIST" / "raw"
     say(f"MNIST is not in {raw}: downloading it (11 MB)")
     mnist = import_torchvision("torchvision.datasets.mnist")
@@ -111,5 +129,5 @@ def _no_bar_in_a_file() -> contextlib.AbstractContextManager[object]:
     return contextlib.redirect_stderr(io.StringIO())
 
 
-def _root(config: MnistConfig) -> Path:
-    return data_root() if config.root is None else user_path(config.root)
+def _root(root: str | None) -> Path:
+    return data_root() if root is None else user_path(root)

@@ -3,11 +3,14 @@
 Class folders may be named in words or numbered 00 to 14, as different copies have them.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
-from tinylab.config.schema import Scene15Config
-from tinylab.data import folder
+from tinylab.config.options import dataset
+from tinylab.config.values import option
 from tinylab.data.arrays import DataAbsentError, Source
+from tinylab.data.folder import Folder, source_of
 from tinylab.data.listing import class_folders
 from tinylab.data.paths import data_root, user_path
 from tinylab.errors import UserError
@@ -16,25 +19,40 @@ from tinylab.ui.console import say
 NUM_CLASSES = 15
 
 
-def find(config: Scene15Config) -> Source:
-    """The image files. Raises DataAbsentError, or UserError where there are not 15 classes."""
-    root = _root(config)
-    if not root.is_dir():
-        raise DataAbsentError(f"{root}: absent; expected 15-Scene's 15 class folders in it")
-    files = class_folders(root)
-    if len(files.classes) != NUM_CLASSES:
-        raise UserError(f"{root}: found {len(files.classes)} class folders; expected 15-Scene's 15")
-    return folder.source_of(files, config)
+@dataset
+@dataclass(frozen=True)
+class Scene15(Folder):
+    """15-Scene: 4,485 grayscale photographs in 15 classes (Lazebnik et al., CVPR 2006)."""
 
+    name: ClassVar[str] = "scene15"
 
-def fetch(config: Scene15Config) -> None:
-    """Download the images into the data root. Raises UserError where that fails."""
-    from tinylab.data.download import fetch_zip  # and with it urllib, ssl and email
+    root: str | None = option(None, "the folder of class folders; null: 15-Scene in the data root")
+    grayscale: bool = option(True, "true: one channel; false: three (red, green, blue)")
+    url: str = option(
+        "https://ndownloader.figshare.com/files/12855452",
+        "the zip archive to fetch where the images are absent (Figshare article 7007177)",
+        identity=False,
+    )
 
-    root = _root(config)
-    say(f"15-Scene is not in {root}")
-    fetch_zip(config.url, root)
+    def find(self) -> Source:
+        """The image files. Raises DataAbsentError, or UserError where there are not 15 classes."""
+        root = self._place()
+        if not root.is_dir():
+            raise DataAbsentError(f"{root}: absent; expected 15-Scene's 15 class folders in it")
+        files = class_folders(root)
+        if len(files.classes) != NUM_CLASSES:
+            raise UserError(
+                f"{root}: found {len(files.classes)} class folders; expected 15-Scene's 15"
+            )
+        return source_of(files, self)
 
+    def fetch(self) -> None:
+        """Download the images into the data root. Raises UserError where that fails."""
+        from tinylab.data.download import fetch_zip  # and with it urllib, ssl and email
 
-def _root(config: Scene15Config) -> Path:
-    return data_root() / "15-Scene" if config.root is None else user_path(config.root)
+        root = self._place()
+        say(f"15-Scene is not in {root}")
+        fetch_zip(self.url, root)
+
+    def _place(self) -> Path:
+        return data_root() / "15-Scene" if self.root is None else user_path(self.root)

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinylab import data
-from tinylab.config.schema import DatasetConfig, FolderConfig
+from tinylab.config import options
+from tinylab.config.schema import DatasetConfig
 from tinylab.data.cache import Decoded
 from tinylab.data.paths import user_path
 from tinylab.data.split import Split, split
@@ -90,13 +91,14 @@ def _is_own(member: Trained, dataset: DatasetConfig, fingerprint: str) -> bool:
     own = member.config.dataset
     if fingerprint == member.result["dataset"]["fingerprint"]:
         return True
-    if not isinstance(own, FolderConfig) or own.name != "folder":
+    if not options.of(own).is_users_own:
         return own.name == dataset.name  # there is only one of that name
-    return isinstance(dataset, FolderConfig) and _real(own) == _real(dataset)
+    return _real(own) is not None and _real(own) == _real(dataset)
 
 
-def _real(config: FolderConfig) -> str | None:
-    return None if config.root is None else os.path.realpath(user_path(config.root))
+def _real(config: DatasetConfig) -> str | None:
+    root: str | None = getattr(config, "root", None)
+    return None if root is None else os.path.realpath(user_path(root))
 
 
 def _indices(member: Trained, decoded: Decoded, part: str, is_own: bool) -> NDArray[np.int64]:

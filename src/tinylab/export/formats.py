@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from tinylab.config.compose import RECORDS
+from tinylab.config import options
 from tinylab.errors import UserError
 from tinylab.export.network import Deployed
 from tinylab.inference import build_model, restore_normalization
@@ -106,7 +106,7 @@ def _open_state_dict(path: Path) -> Network:
     stored = torch.load(path, weights_only=True)
     metadata = stored["metadata"]
     model = build_model(
-        RECORDS["model"][metadata["model"]["name"]](**metadata["model"]),
+        options.record("model", **metadata["model"]),
         metadata["image_shape"],
         len(metadata["classes"]),
     )

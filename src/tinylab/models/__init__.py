@@ -1,24 +1,13 @@
-"""Models: the table of builders, and building by config.
+"""Models: building a network by its config.
 
-A new model is one module here, one row in BUILDERS, one dataclass in ``config.py``, one YAML in
-``conf/model/`` and one test. The class count and the image shape come from the data.
+A new model is one module here and one test: a class or function under ``@model``, whose parameters
+with defaults are its config keys. The class count and the image shape come from the data.
 """
-
-from collections.abc import Callable
-from typing import Any
 
 from torch import nn
 
+from tinylab.config import options
 from tinylab.config.schema import ModelConfig
-from tinylab.models import baseline, mlp, resnet, torchvision
-
-# Each builder takes its own record of config.py, the image shape (C, H, W) and the class count.
-BUILDERS: dict[str, Callable[[Any, tuple[int, int, int], int], nn.Module]] = {
-    "baseline": baseline.Baseline,
-    "mlp": mlp.build,
-    "resnet": resnet.Resnet,
-    "torchvision": torchvision.build,
-}
 
 
 def build(config: ModelConfig, image_shape: tuple[int, int, int], num_classes: int) -> nn.Module:
@@ -27,7 +16,8 @@ def build(config: ModelConfig, image_shape: tuple[int, int, int], num_classes: i
     Its initial weights come from torch's global stream. Raises UserError where the network
     does not fit the images.
     """
-    return BUILDERS[config.name](config, image_shape, num_classes)
+    network: nn.Module = options.of(config).make(config, image_shape, num_classes)
+    return network
 
 
 def count_parameters(model: nn.Module) -> int:

@@ -1,4 +1,4 @@
-"""The source text's CNN.
+"""The CNN of the MNIST and 15-Scene Keras tutorial.
 
 Convolution without activation, max-pool 2, flatten, dense ReLU, dropout, dense classes.
 """
@@ -6,30 +6,46 @@ Convolution without activation, max-pool 2, flatten, dense ReLU, dropout, dense 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tinylab.config.schema import BaselineConfig
+from tinylab.config.options import model
+from tinylab.config.values import option
 from tinylab.errors import UserError
 from tinylab.models.layers import DenseOverMap
 
 
+@model
 class Baseline(nn.Module):
-    """Images float32 (N, C, H, W) -> logits (N, num_classes)."""
+    """The Keras tutorial's CNN: convolution, max-pool 2, dense ReLU, dropout, dense classes.
+
+    Images float32 (N, C, H, W) -> logits (N, num_classes).
+    """
 
     def __init__(
-        self, config: BaselineConfig, image_shape: tuple[int, int, int], num_classes: int
+        self,
+        image_shape: tuple[int, int, int],
+        num_classes: int,
+        filters: int = option(28, "channels of the convolution", at_least=1),
+        kernel_size: int = option(3, "side of its kernels, in pixels", at_least=1),
+        hidden: int = option(128, "width of the dense layer", at_least=1),
+        dropout: float = option(0.2, "dropout rate after the dense layer", at_least=0, below=1),
+        init: str = option(
+            "torch",
+            "torch: PyTorch's initial weights; glorot: those of Keras",
+            one_of=("torch", "glorot"),
+        ),
     ) -> None:
         super().__init__()
         C, H, W = image_shape
-        height, width = ((side - config.kernel_size + 1) // 2 for side in (H, W))
+        height, width = ((side - kernel_size + 1) // 2 for side in (H, W))
         if min(height, width) < 1:
             raise UserError(
-                f"model.kernel_size={config.kernel_size}: too large for images of {H}x{W} pixels; "
+                f"model.kernel_size={kernel_size}: too large for images of {H}x{W} pixels; "
                 f"expected at most {min(H, W) - 1}"
             )
-        self.conv = nn.Conv2d(C, config.filters, config.kernel_size)
-        self.hidden = DenseOverMap((config.filters, height, width), config.hidden)
-        self.output = nn.Linear(config.hidden, num_classes)
-        self.dropout = config.dropout
-        if config.init == "glorot":
+        self.conv = nn.Conv2d(C, filters, kernel_size)
+        self.hidden = DenseOverMap((filters, height, width), hidden)
+        self.output = nn.Linear(hidden, num_classes)
+        self.dropout = dropout
+        if init == "glorot":
             _start_as_keras(self)
 
     def forward(self, images_NCHW: Tensor) -> Tensor:

@@ -3,7 +3,8 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tinylab.config.schema import ResnetConfig
+from tinylab.config.options import model
+from tinylab.config.values import option
 from tinylab.errors import UserError
 
 
@@ -56,36 +57,59 @@ class Block(nn.Module):
         return F.relu(out + self.shortcut(maps), inplace=True)
 
 
+@model
 class Resnet(nn.Module):
-    """Images float32 (N, C, H, W) -> logits (N, num_classes)."""
+    """A small residual network for images of 8 to 64 pixels.
+
+    Images float32 (N, C, H, W) -> logits (N, num_classes).
+    """
 
     def __init__(
-        self, config: ResnetConfig, image_shape: tuple[int, int, int], num_classes: int
+        self,
+        image_shape: tuple[int, int, int],
+        num_classes: int,
+        width: int = option(
+            32, "channels of the first stage; each further stage doubles them", at_least=1
+        ),
+        depth: int = option(1, "residual blocks per stage", at_least=1),
+        stages: int = option(
+            4, "number of stages; each after the first halves the image", at_least=1, at_most=8
+        ),
+        stem_stride: int = option(
+            1,
+            "2: the first convolution halves the image too, which is faster",
+            at_least=1,
+            at_most=2,
+        ),
+        squeeze: int | None = option(
+            None, "squeeze-and-excitation: channels per hidden unit; null: none", at_least=1
+        ),
+        dropout: float = option(0.0, "dropout rate of the pooled features", at_least=0, below=1),
     ) -> None:
         super().__init__()
         C, H, W = image_shape
-        most = (min(H, W) // config.stem_stride).bit_length()
-        if config.stages > most:
+        most = (min(H, W) // stem_stride).bit_length()
+        if stages > most:
             raise UserError(
-                f"model.stages={config.stages}: each stage after the first halves the image, and "
-                f"{H}x{W} pixels with model.stem_stride={config.stem_stride} allow {most} stages"
+                f"model.stages={stages}: each stage after the first halves the image, and "
+                f"{H}x{W} pixels with model.stem_stride={stem_stride} allow {most} stages"
             )
-        channels = config.width
+        channels = width
         self.stem = nn.Sequential(
-            _conv3x3(C, channels, config.stem_stride),
+            _conv3x3(C, channels, stem_stride),
             nn.BatchNorm2d(channels),
             nn.ReLU(inplace=True),
         )
         blocks: list[nn.Module] = []
-        for stage in range(config.stages):
-            out_channels = config.width * 2**stage
-            for index in range(config.depth):
+        for stage in range(stages):
+            out_channels = width * 2**stage
+            for index in range(depth):
                 stride = 2 if stage > 0 and index == 0 else 1
-                blocks.append(Block(channels, out_channels, stride, config.squeeze))
+                blocks.append(Block(channels, out_channels, stride, squeeze))
                 channels = out_channels
         self.blocks = nn.Sequential(*blocks)
         self.output = nn.Linear(channels, num_classes)
-        self.dropout = config.dropout
+        self.dropout = dropout
 
     def forward(self, images_NCHW: Tensor) -> Tensor:
         maps = self.blocks(self.stem(images_NCHW))

@@ -3,47 +3,55 @@
 import torch
 from torch import nn
 
-from tinylab.config.schema import TorchvisionConfig, did_you_mean
+from tinylab.config.options import model
+from tinylab.config.values import did_you_mean, option
 from tinylab.errors import UserError
 from tinylab.system.torchvision import import_torchvision
 
 
-def build(
-    config: TorchvisionConfig, image_shape: tuple[int, int, int], num_classes: int
+@model
+def torchvision(
+    image_shape: tuple[int, int, int],
+    num_classes: int,
+    arch: str = option("resnet18", "a name from torchvision.models.list_models()"),
+    weights: str | None = option(
+        None, "pretrained weights by torchvision's name, such as DEFAULT", initial=True
+    ),
 ) -> nn.Module:
-    """Images float32 (N, C, H, W) -> logits (N, num_classes).
+    """Any classifier of torchvision, its input channels and classes fitted to the data.
 
-    With ``weights`` the first convolution's kernels are averaged over the input channels where
-    their number differs, and the last dense layer starts anew. Raises UserError for an unknown
-    name, absent weights, or images that are too small for the network.
+    Images float32 (N, C, H, W) -> logits (N, num_classes). With ``weights`` the first
+    convolution's kernels are averaged over the input channels where their number differs, and the
+    last dense layer starts anew. Raises UserError for an unknown name, absent weights, or images
+    that are too small for the network.
     """
     models = import_torchvision("torchvision.models")
     names = models.list_models(module=models)
-    if config.arch not in names:
+    if arch not in names:
         raise UserError(
-            f"model.arch={config.arch}: expected a classifier of torchvision, such as resnet18, "
-            f"mobilenet_v3_small, efficientnet_b0{did_you_mean(config.arch, names)}"
+            f"model.arch={arch}: expected a classifier of torchvision, such as resnet18, "
+            f"mobilenet_v3_small, efficientnet_b0{did_you_mean(arch, names)}"
         )
-    network = _construct(models, config, num_classes)
+    network = _construct(models, arch, weights, num_classes)
     _fit_input(network, image_shape[0])
-    _try(network, config, image_shape, num_classes)
+    _try(network, arch, image_shape, num_classes)
     return network
 
 
-def _construct(models: object, config: TorchvisionConfig, num_classes: int) -> nn.Module:
+def _construct(models: object, arch: str, weights: str | None, num_classes: int) -> nn.Module:
     get_model = getattr(models, "get_model")  # noqa: B009 (torchvision has no types)
     # These two would give a tuple in training.
-    extra = {"aux_logits": False} if config.arch in ("googlenet", "inception_v3") else {}
+    extra = {"aux_logits": False} if arch in ("googlenet", "inception_v3") else {}
     if extra:
         extra["init_weights"] = True
-    if config.weights is None:
-        network: nn.Module = get_model(config.arch, weights=None, num_classes=num_classes, **extra)
+    if weights is None:
+        network: nn.Module = get_model(arch, weights=None, num_classes=num_classes, **extra)
         return network
     try:
-        network = get_model(config.arch, weights=config.weights)
+        network = get_model(arch, weights=weights)
     except (KeyError, ValueError, OSError, AttributeError) as error:
         raise UserError(
-            f"model.weights={config.weights}: cannot be had for {config.arch}: {error}\n"
+            f"model.weights={weights}: not available for {arch}: {error}\n"
             "  expected null, DEFAULT, or a name that torchvision lists for this network"
         ) from error
     if hasattr(network, "AuxLogits"):  # Inception's second output
@@ -91,7 +99,7 @@ def _replace(network: nn.Module, name: str, layer: nn.Module) -> None:
 
 def _try(
     network: nn.Module,
-    config: TorchvisionConfig,
+    arch: str,
     image_shape: tuple[int, int, int],
     num_classes: int,
 ) -> None:
@@ -106,7 +114,7 @@ def _try(
         C, H, W = image_shape
         first_line = str(error).partition("\n")[0]
         raise UserError(
-            f"model.arch={config.arch}: does not take images of {C}x{H}x{W}: {first_line}\n"
+            f"model.arch={arch}: does not take images of {C}x{H}x{W}: {first_line}\n"
             "  choose a larger dataset.image_size or another model.arch"
         ) from error
     finally:

@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tinylab.config.schema import DatasetConfig, FolderConfig
+from tinylab import data
+from tinylab.config.schema import DatasetConfig
 from tinylab.data import folder
-from tinylab.data.arrays import pad_to
+from tinylab.data.arrays import Ink, pad_to
 from tinylab.errors import UserError
 
 Pixels = NDArray[np.uint8]
@@ -35,35 +36,29 @@ class Picture:
     fitted: bool = False
 
 
-@dataclass(frozen=True)
-class Field:
-    """A dataset's form of a digit: a square image, the square box in it that the ink fills."""
-
-    side: int
-    box: int
-    by_mass: bool  # the centre of mass is in the image's centre, not the centre of the ink's box
-
-
-# MNIST: LeCun et al. (1998), section III.A. digits: the ink of all 1,797 is 8 pixels high.
-FIELDS = {"mnist": Field(28, 20, by_mass=True), "digits": Field(8, 8, by_mass=False)}
-
-
-def reader(dataset: DatasetConfig, invert: str) -> Callable[[Path], Picture]:
+def reader(dataset: DatasetConfig, channels: int, invert: str) -> Callable[[Path], Picture]:
     """A function from a file to its Picture; it raises OSError where the file is no such image.
 
     ``invert`` says whether a digit's image has dark ink on a light ground: ``yes``, ``no``, or
     ``auto``, which looks at its border. Raises UserError for class folders, which know no ink.
     """
-    if isinstance(dataset, FolderConfig):
+    part = data.part_of(dataset)
+    if not hasattr(part, "ink"):
         if invert != "auto":
             raise UserError(
                 f"--invert {invert}: this network was trained on dataset={dataset.name}, whose "
                 "images are taken as they are; only handwritten digits are inverted"
             )
-        decode = folder.decoder(dataset)
+        decode = folder.decoder(
+            part if isinstance(part, folder.Folder) else _plain(dataset, channels)
+        )
         return lambda file: Picture(decode(file))
-    field = FIELDS[dataset.name]
-    return lambda file: read_digit(_read_gray(file), field, dataset.image_size, invert)
+    return lambda file: read_digit(_read_gray(file), part.ink, dataset.image_size, invert)
+
+
+def _plain(dataset: DatasetConfig, channels: int) -> folder.Folder:
+    """How the files of a dataset are read that says nothing of files: resized, gray or in color."""
+    return folder.Folder(image_size=dataset.image_size, grayscale=channels == 1)
 
 
 def _read_gray(file: Path) -> Pixels:
@@ -96,7 +91,7 @@ def _border(image: Values) -> Values:
     return np.concatenate([image[0], image[-1], image[:, 0], image[:, -1]])
 
 
-def read_digit(gray: Pixels, field: Field, size: int, invert: str) -> Picture:
+def read_digit(gray: Pixels, field: Ink, size: int, invert: str) -> Picture:
     """An image of one digit, gray (H, W), in the form of the training images, (1, size, size).
 
     One that has the size of the training images already is at most inverted. In any other the
@@ -126,7 +121,7 @@ def _scale(image: Values, factor: float) -> Values:
     return np.asarray(cv2.resize(image, (width, height), interpolation=interpolation))
 
 
-def fit(image: Pixels, inverted: bool, field: Field) -> Pixels:
+def fit(image: Pixels, inverted: bool, field: Ink) -> Pixels:
     """Crop an image to its ink, scale the ink to the field's box, and centre it: (side, side)."""
     crop = _crop_to_ink(image, inverted)
     ink = _scale(crop.astype(np.float64), field.box / max(crop.shape))
@@ -158,7 +153,7 @@ def _crop_to_ink(image: Pixels, inverted: bool) -> Pixels:
     return np.asarray(soft[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1], np.uint8)
 
 
-def _start(mass: Values, field: Field) -> int:
+def _start(mass: Values, field: Ink) -> int:
     """Where a row of summed ink begins in the field, so that it is centred there."""
     middle = float(mass @ np.arange(len(mass)) / mass.sum()) if field.by_mass else len(mass) / 2
     return min(max(round(field.side / 2 - middle), 0), field.side - len(mass))

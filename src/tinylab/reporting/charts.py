@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from tinylab.comparison.comparison import Row
 from tinylab.comparison.settings import varied
-from tinylab.config.schema import shown
+from tinylab.config.values import shown
 from tinylab.reporting import figures
 from tinylab.reporting.figures import Curves, Dots, Values
 from tinylab.reporting.tables import is_number, order, short, words

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinylab import data
-from tinylab.config.keys import with_subclasses
+from tinylab.config import options
 from tinylab.config.schema import DatasetConfig, SplitConfig
 from tinylab.errors import UserError
 from tinylab.reporting.png import data_address
@@ -193,10 +193,7 @@ def _pictures(
 
 def _configs(config: dict[str, Any]) -> tuple[DatasetConfig, SplitConfig]:
     """The records whose values a result holds. Raises UserError where they are not today's."""
-    records = {record.name: record for record in with_subclasses(DatasetConfig)}
     try:
-        return records[config["dataset"]["name"]](**config["dataset"]), SplitConfig(
-            **config["split"]
-        )
+        return options.record("dataset", **config["dataset"]), SplitConfig(**config["split"])
     except (KeyError, TypeError) as error:
         raise UserError("its config is of another version of tinylab") from error

@@ -10,7 +10,7 @@ from tinylab.comparison.comparison import Comparison, Row
 from tinylab.comparison.settings import Setting, varied
 from tinylab.comparison.statistics import Outcome
 from tinylab.comparison.verdicts import points
-from tinylab.config.schema import shown
+from tinylab.config.values import shown
 from tinylab.reporting.figures import COLOURS, colour
 
 

@@ -18,7 +18,8 @@ from typing import Any
 
 import yaml
 
-from tinylab.config.schema import did_you_mean, flatten, shown
+from tinylab.config.schema import flatten
+from tinylab.config.values import did_you_mean, shown
 from tinylab.errors import UserError
 from tinylab.store import folder as runs
 from tinylab.store import result as results

@@ -7,14 +7,14 @@ where the kernel of the baseline CNN takes 0.2 ms. The bits are those of ``torch
 """
 
 import math
-from collections.abc import Callable
 from itertools import compress
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from tinylab.config.schema import AdamConfig, AdamwConfig, MuonConfig, OptimConfig, SgdConfig
+from tinylab.config import options
+from tinylab.config.schema import OptimConfig
 
 
 class Optimizer(Protocol):
@@ -36,181 +36,14 @@ class Optimizer(Protocol):
         """Go back to a saved state."""
 
 
-class Adam:
-    """Adam (Kingma and Ba, 2015) and AdamW (Loshchilov and Hutter, 2019), fused."""
-
-    def __init__(self, config: AdamConfig, groups: list[dict[str, Any]]) -> None:
-        self.lr: float | Tensor = config.lr
-        self.param_groups = groups
-        self._config = config
-        self._kernel = (
-            torch._fused_adamw_ if isinstance(config, AdamwConfig) else torch._fused_adam_
-        )
-        self._means = _zeros_like(groups)
-        self._squares = _zeros_like(groups)
-        self._steps = [[torch.zeros((), device=p.device) for p in g["params"]] for g in groups]
-
-    @torch.no_grad()
-    def step(self) -> None:
-        """One update of all parameters that have a gradient."""
-        for group, *state in zip(
-            self.param_groups, self._means, self._squares, self._steps, strict=True
-        ):
-            parameters, grads, means, squares, steps = _with_gradient(group["params"], *state)
-            if not parameters:
-                continue
-            torch._foreach_add_(steps, 1)
-            self._kernel(
-                parameters,
-                grads,
-                means,
-                squares,
-                [],
-                steps,
-                lr=self.lr,
-                beta1=self._config.beta1,
-                beta2=self._config.beta2,
-                weight_decay=group["weight_decay"],
-                eps=self._config.eps,
-                amsgrad=False,
-                maximize=False,
-            )
-
-    def state_dict(self) -> dict[str, Any]:
-        """Running means, and the number of updates of each parameter."""
-        return {"means": self._means, "squares": self._squares, "steps": self._steps}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Copy a saved state into this one."""
-        _copy(state["means"], self._means)
-        _copy(state["squares"], self._squares)
-        _copy(state["steps"], self._steps)
-
-
-class Sgd:
-    """Stochastic gradient descent with momentum, fused."""
-
-    def __init__(self, config: SgdConfig, groups: list[dict[str, Any]]) -> None:
-        self.lr: float | Tensor = config.lr
-        self.param_groups = groups
-        self._config = config
-        self._momenta = _zeros_like(groups)
-
-    @torch.no_grad()
-    def step(self) -> None:
-        """One update of all parameters that have a gradient."""
-        for group, state in zip(self.param_groups, self._momenta, strict=True):
-            parameters, grads, momenta = _with_gradient(group["params"], state)
-            if not parameters:
-                continue
-            torch._fused_sgd_(
-                parameters,
-                grads,
-                momenta if self._config.momentum else [],
-                lr=self.lr,
-                momentum=self._config.momentum,
-                weight_decay=group["weight_decay"],
-                dampening=0.0,
-                nesterov=self._config.nesterov,
-                maximize=False,
-                is_first_step=False,  # momenta of zero give what the first step would set
-            )
-
-    def state_dict(self) -> dict[str, Any]:
-        """The momenta."""
-        return {"momenta": self._momenta}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Copy a saved state into this one."""
-        _copy(state["momenta"], self._momenta)
-
-
-class Muon:
-    """Muon (Jordan et al., 2024): each update of a hidden layer is an orthogonal matrix.
-
-    It is AdamW, at the rate ``rest_lr``, for the last weight, which is the output layer's, and for
-    biases and normalisation. A convolution's kernels are a matrix with a row an output channel.
-    """
-
-    def __init__(self, config: MuonConfig, groups: list[dict[str, Any]]) -> None:
-        self.lr: float | Tensor = config.lr
-        self.param_groups = groups
-        self._config = config
-        self._weights = [p for group in groups for p in group["params"] if p.dim() > 1][:-1]
-        self._momenta = [torch.zeros_like(weight) for weight in self._weights]
-        hidden = {id(weight) for weight in self._weights}
-        rest = [
-            {**group, "params": [p for p in group["params"] if id(p) not in hidden]}
-            for group in groups
-        ]
-        self._adamw = Adam(AdamwConfig(lr=config.rest_lr), rest)
-
-    @torch.no_grad()
-    def step(self) -> None:
-        """One update of all parameters that have a gradient."""
-        config = self._config
-        self._adamw.lr = self.lr * (config.rest_lr / config.lr)
-        self._adamw.step()
-        weights, grads, momenta = _with_gradient(self._weights, self._momenta)
-        if not weights:
-            return
-        torch._foreach_lerp_(momenta, grads, 1 - config.momentum)
-        directions = torch._foreach_lerp(grads, momenta, config.momentum)  # Nesterov's
-        torch._foreach_mul_(weights, 1 - self.lr * config.weight_decay)
-        for weight, direction in zip(weights, directions, strict=True):
-            matrix = direction.flatten(1)  # (rows, columns)
-            scale = math.sqrt(max(1, matrix.size(0) / matrix.size(1)))
-            update = orthogonal(matrix).reshape(weight.shape)
-            rate = self.lr * scale
-            if isinstance(rate, Tensor):  # reading it for ``alpha`` would wait for the device
-                weight.addcmul_(update.float(), rate, value=-1)
-            else:
-                weight.add_(update, alpha=-rate)
-
-    def state_dict(self) -> dict[str, Any]:
-        """The momenta, and AdamW's state."""
-        return {"momenta": [self._momenta], "adamw": self._adamw.state_dict()}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Copy a saved state into this one."""
-        _copy(state["momenta"], [self._momenta])
-        self._adamw.load_state_dict(state["adamw"])
-
-
-NEWTON_SCHULZ_STEPS = 5
-
-
-def orthogonal(matrix: Tensor) -> Tensor:
-    """About U V^T, where ``matrix`` is U S V^T by its singular values: (M, N) -> bfloat16 (M, N).
-
-    Five quintic Newton-Schulz steps bring all but tiny singular values to 0.7 to 1.2 (Jordan et
-    al., 2024, with their coefficients and precision).
-    """
-    is_tall = matrix.size(0) > matrix.size(1)
-    X = matrix.bfloat16()
-    X = X.T if is_tall else X
-    X = X / X.norm().clamp(min=1e-7)
-    for _ in range(NEWTON_SCHULZ_STEPS):
-        gram = X @ X.T
-        polynomial = torch.addmm(gram, gram, gram, beta=-4.7750, alpha=2.0315)
-        X = torch.addmm(X, polynomial, X, beta=3.4445)
-    return X.T if is_tall else X
-
-
-OPTIMIZERS: dict[str, Callable[[Any, list[dict[str, Any]]], Optimizer]] = {
-    "adam": Adam,
-    "adamw": Adam,
-    "muon": Muon,
-    "sgd": Sgd,
-}
-
-
 def build(config: OptimConfig, model: nn.Module) -> Optimizer:
     """The optimiser over all trained parameters of ``model``.
 
     The loop sets its ``lr`` before each step (``learning_rate``).
     """
-    return OPTIMIZERS[config.name](config, parameter_groups(model, config.weight_decay))
+    groups = parameter_groups(model, config.weight_decay)
+    made: Optimizer = options.of(config).make(config, groups)
+    return made
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
@@ -227,11 +60,12 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, An
     return [group for group in groups if group["params"]]
 
 
-def _zeros_like(groups: list[dict[str, Any]]) -> list[list[Tensor]]:
+def zeros_like(groups: list[dict[str, Any]]) -> list[list[Tensor]]:
+    """A state of zeros for each parameter of each group."""
     return [[torch.zeros_like(parameter) for parameter in group["params"]] for group in groups]
 
 
-def _with_gradient(parameters: list[Tensor], *states: list[Tensor]) -> list[list[Any]]:
+def with_gradient(parameters: list[Tensor], *states: list[Tensor]) -> list[list[Any]]:
     """Parameters, gradients and states, without those of an unused branch: it has no gradient."""
     used = [parameter.grad is not None for parameter in parameters]
     columns = [list(compress(column, used)) for column in (parameters, *states)]
@@ -258,7 +92,8 @@ def _as_stored(tensor: Tensor) -> Tensor:
     return tensor
 
 
-def _copy(saved: list[list[Tensor]], into: list[list[Tensor]]) -> None:
+def copy_states(saved: list[list[Tensor]], into: list[list[Tensor]]) -> None:
+    """Copy a saved state into the tensors of another."""
     for saved_group, group in zip(saved, into, strict=True):
         torch._foreach_copy_(group, saved_group)
 

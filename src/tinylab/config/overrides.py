@@ -1,0 +1,293 @@
+"""What is typed after a command, checked against the schema before Hydra composes it.
+
+Hydra parses each override; whether there is such a group, option or key, and whether a value has
+the key's type, is said here, in words that name the remedy.
+"""
+
+import re
+import shlex
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override, RangeSweep, Sweep
+from hydra.errors import HydraException
+
+from tinylab.config.groups import choices, file_of, groups
+from tinylab.config.keys import Entry, entries
+from tinylab.config.options import FOLDERS
+from tinylab.config.values import did_you_mean, is_nullable, shown
+from tinylab.errors import UserError
+
+# Hydra's own flags, long and short, of which those of the second set take a value.
+FLAGS = {
+    "--help", "-h", "--hydra-help", "--version", "--resolve", "--run", "-r", "--multirun", "-m",
+}  # fmt: skip
+VALUE_FLAGS = {
+    "--cfg", "-c", "--package", "-p", "--config-path", "-cp", "--config-name", "-cn",
+    "--config-dir", "-cd", "--info", "-i", "--experimental-rerun",
+}  # fmt: skip
+MULTIRUN = ("-m", "--multirun")
+TRUTH = {"true", "false", "yes", "no", "on", "off", "y", "n", "1", "0"}  # OmegaConf's booleans
+WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
+
+
+def divided(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The flags with their values, and the overrides: Hydra takes flags before overrides only.
+
+    Raises UserError for an unknown flag.
+    """
+    flags: list[str] = []
+    others: list[str] = []
+    waiting = list(arguments)
+    while waiting:
+        word = waiting.pop(0)
+        (flags if word.startswith("-") else others).append(word)
+        if word.startswith("-"):
+            _refuse_unknown_flag(word.partition("=")[0])
+        if word in VALUE_FLAGS and waiting:
+            flags.append(waiting.pop(0))
+    return flags, others
+
+
+def _refuse_unknown_flag(flag: str) -> None:
+    known = sorted(FLAGS | VALUE_FLAGS)
+    if flag in ("--shell-completion", "-sc"):
+        raise UserError(f"{flag}: Hydra's completion knows no commands; see tinylab completion")
+    if flag not in known:
+        raise UserError(
+            f"{flag}: no such flag{did_you_mean(flag, known)}; values are given without "
+            "dashes, as in optim.lr=0.01"
+        )
+
+
+def config_folders(arguments: Sequence[str]) -> list[Path]:
+    """The user's own config folders among the arguments: ``--config-dir FOLDER``."""
+    found = []
+    for place, flag in enumerate(arguments):
+        name, equals, given = flag.partition("=")
+        if name in ("--config-dir", "-cd"):
+            found.append(Path(given if equals else arguments[place + 1]))
+    return found
+
+
+def checked(arguments: Sequence[str]) -> list[str]:
+    """The arguments in Hydra's order. Raises UserError for the first that cannot be right."""
+    flags, typed = divided(arguments)
+    overrides = [parse(word) for word in typed]
+    if not any(flag in flags for flag in MULTIRUN):
+        for override in overrides:
+            _refuse_sweep(override)
+    check(overrides, config_folders(flags))
+    return [*flags, *typed]
+
+
+def parse(typed: str) -> Override:
+    """Hydra's reading of one override. Raises UserError where it is none."""
+    key, equals, value = typed.partition("=")
+    if not equals and not typed.startswith("~"):
+        raise UserError(f"{typed}: expected key=value, such as optim.lr=0.01")
+    try:
+        [override] = OverridesParser.create().parse_overrides([typed])
+    except HydraException as error:
+        quoted = value.replace("\\", "\\\\").replace("'", "\\'")
+        example = shlex.quote(f"{key}='{quoted}'")
+        raise UserError(
+            f"{typed}: this value needs quotes of its own, inside those of the shell:\n  {example}"
+        ) from error
+    return override
+
+
+def _refuse_sweep(override: Override) -> None:
+    if override.is_sweep_override() and not override.key_or_group.startswith("hydra"):
+        raise UserError(
+            f"{override.input_line}: several values make a sweep, one run for each; add -m: "
+            f"tinylab train -m {override.input_line}"
+        )
+
+
+def check(overrides: Sequence[Override], folders: Sequence[Path] = ()) -> None:
+    """Raise UserError for the first override that names nothing, or has a value of a wrong type."""
+    chosen = _Chosen(overrides, folders)
+    for override in overrides:
+        name = override.key_or_group
+        if name.partition(".")[0].partition("/")[0] == "hydra":
+            continue
+        if name in groups(folders):
+            _check_choice(override, folders)
+        elif not override.is_delete():
+            entry = chosen.entry(override)
+            for value in _values(override):
+                _check_type(override, value, entry)
+
+
+def _check_choice(override: Override, folders: Sequence[Path]) -> None:
+    group = override.key_or_group
+    known = choices(group, folders)
+    for value in _values(override):
+        if value is None or override.is_delete():
+            continue
+        if str(value) not in known:
+            hint = did_you_mean(str(value), known)
+            raise UserError(
+                f"{group}={value}: no such option{hint}; valid here: {', '.join(known)}"
+            )
+        file = file_of(group, str(value), folders)
+        if group == "experiment" and file is not None and not _is_global(file):
+            raise UserError(
+                f"{group}={value}: {file}: expected '# @package _global_' as its first line, so "
+                "that its keys are those of the whole config"
+            )
+
+
+def _is_global(file: Path) -> bool:
+    head = file.read_text(encoding="utf-8").lstrip()
+    lines = [line for line in head.splitlines() if line.startswith("#")]
+    return any(re.fullmatch(r"#\s*@package\s+_global_\s*", line) for line in lines)
+
+
+class _Chosen:
+    """Which options the groups have, as far as the command line and its experiment tell."""
+
+    def __init__(self, overrides: Sequence[Override], folders: Sequence[Path]) -> None:
+        self._folders = folders
+        self._options: dict[str, set[str]] = {}
+        experiments: list[str] = []
+        for override in overrides:
+            values = [str(value) for value in _values(override)]
+            if override.key_or_group in FOLDERS:
+                self._options[override.key_or_group] = {*values}
+            elif override.key_or_group == "experiment":
+                experiments = values
+        files = [file_of("experiment", name, folders) for name in experiments]
+        by_files = [_overridden(file, folders) for file in files if file is not None]
+        default = _overridden(file_of(".", "config", ()), folders)
+        for group in FOLDERS:
+            of_files = {each.get(group, default.get(group, "")) for each in by_files or [default]}
+            self._options.setdefault(group, of_files)
+
+    def entry(self, override: Override) -> Entry:
+        """The key that an override sets. Raises UserError where there is none."""
+        key = override.key_or_group
+        named = [entry for entry in entries() if entry.name == key]
+        group = key.partition(".")[0]
+        wanted = {self._base(group, option) for option in self._options.get(group, ())}
+        known = {entry.choice for entry in entries() if entry.name.startswith(f"{group}.")}
+        fitting = [entry for entry in named if entry.choice in ("", *wanted)]
+        if (fitting and "." in key) or (named and group not in FOLDERS):
+            return (fitting or named)[0]
+        if named and wanted <= known:
+            raise UserError(self._of_another(key, named, wanted))
+        if named:
+            return named[0]
+        raise UserError(self._unknown(override, key, wanted))
+
+    def _base(self, group: str, option: str) -> str:
+        """The option of the table on which a YAML file of the user's is built."""
+        seen: set[str] = set()
+        while (file := file_of(group, option, self._folders)) is not None and option not in seen:
+            seen.add(option)
+            names = [each for each in _defaults(file) if isinstance(each, str) and each != "_self_"]
+            option = names[0] if names else option
+        return option
+
+    def _of_another(self, key: str, named: Sequence[Entry], wanted: Iterable[str]) -> str:
+        group = key.partition(".")[0]
+        owners = ", ".join(f"{group}={entry.choice}" for entry in named)
+        here = ", ".join(f"{group}={name}" for name in sorted(wanted))
+        return f"{key}: belongs to {owners}; {here} has {', '.join(_keys_of(group, wanted))}"
+
+    def _unknown(self, override: Override, key: str, wanted: Iterable[str]) -> str:
+        all_names = list(dict.fromkeys(entry.name for entry in entries()))
+        group = key.partition(".")[0]
+        plus = "; a + before it does not make one" if override.is_add() else ""
+        by_end = [name for name in all_names if name.endswith(f".{key}")]
+        if by_end and "." not in key:
+            return f"{key}: unknown key (did you mean {' or '.join(by_end)}?){plus}"
+        siblings = _keys_of(group, wanted)
+        if "." in key and siblings:
+            hint = did_you_mean(key, siblings)
+            return f"{key}: unknown key{hint}; valid here: {', '.join(siblings)}{plus}"
+        hint = did_you_mean(key, [*groups(self._folders), *all_names])
+        return (
+            f"{key}: unknown key{hint}{plus}; the groups are {', '.join(groups(self._folders))}"
+            if "." not in key
+            else f"{key}: unknown key{hint}{plus}; see tinylab train --help"
+        )
+
+
+def _keys_of(group: str, wanted: Iterable[str]) -> list[str]:
+    names = [e.name for e in entries() if "." in e.name and e.name.startswith(f"{group}.")
+             and e.choice in ("", *wanted)]  # fmt: skip
+    return list(dict.fromkeys(names))
+
+
+def _defaults(file: Path) -> list[Any]:
+    """The defaults list of a YAML file; empty where it cannot be read, which Hydra will say."""
+    try:
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError):
+        return []
+    found = content.get("defaults") if isinstance(content, dict) else None
+    return found if isinstance(found, list) else []
+
+
+def _overridden(file: Path | None, folders: Sequence[Path]) -> dict[str, str]:
+    """Group -> option, as the defaults list of a config or an experiment chooses them."""
+    found: dict[str, str] = {}
+    for each in _defaults(file) if file is not None else []:
+        if isinstance(each, str) and each != "_self_" and file is not None:
+            found |= _overridden(file_of(file.parent.name, each, folders), folders)
+        elif isinstance(each, dict):
+            for key, option in each.items():
+                found[str(key).removeprefix("override").strip().strip("/")] = str(option)
+    return found
+
+
+# ---------------------------------------------------------------- values
+
+
+def _values(override: Override) -> Iterator[Any]:
+    """The value of an override, or all of a sweep's; nothing of an interval, which is checked."""
+    if not override.is_sweep_override():
+        yield override.value()
+        return
+    sweep = override.value()
+    if isinstance(sweep, Sweep) and hasattr(sweep, "list"):
+        # ChoiceSweep: quoted texts stay what they are.
+        yield from (getattr(each, "text", each) for each in sweep.list)
+    elif isinstance(sweep, RangeSweep):
+        yield from (end for end in (sweep.start,) if end is not None)
+
+
+def _check_type(override: Override, value: Any, entry: Entry) -> None:
+    """Raise UserError where a value is not of its key's type; limits are the records' to check."""
+    declared = entry.field.type
+    kinds = [each for each in WORDS if each in (declared, *getattr(declared, "__args__", ()))]
+    if not kinds or (isinstance(value, str) and "${" in value):
+        return  # a section, a dict, or an interpolation
+    [kind] = kinds
+    if value is None and is_nullable(declared):
+        return
+    if value is None or not _fits(value, kind):
+        null = "null or " if is_nullable(declared) else ""
+        typed = shown(value) if isinstance(value, str | int | float | None) else str(value)
+        raise UserError(f"{override.key_or_group}={typed}: expected {null}{WORDS[kind]}")
+
+
+def _fits(value: Any, kind: type) -> bool:
+    if isinstance(value, list | dict):
+        return False
+    if kind is str:
+        return True
+    if kind is bool:
+        return str(value).lower() in TRUTH
+    if isinstance(value, bool):
+        return False
+    try:
+        kind(value if isinstance(value, str) or kind is float else repr(value))
+    except ValueError:
+        return False
+    return True

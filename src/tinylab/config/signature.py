@@ -1,0 +1,180 @@
+"""Reads the options that a file declares from its syntax tree, without running it.
+
+An option is a class or function under ``@model``, ``@dataset`` or ``@optimizer``; its keys are the
+parameters that have defaults, or the fields of a dataclass. So help, completion and a refused
+override need no import of torch, and no user's code is run for them.
+"""
+
+import ast
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from tinylab.config.values import Check
+from tinylab.errors import UserError
+
+KINDS = {"model": "model", "dataset": "dataset", "optimizer": "optim"}  # decorator -> config group
+TYPES: dict[str, type] = {"int": int, "float": float, "bool": bool, "str": str}
+LIMITS = frozenset(Check.__dataclass_fields__)
+
+
+@dataclass(frozen=True)
+class Key:
+    """One key of an option. ``declared`` is its type, such as ``int | None``."""
+
+    name: str
+    declared: Any
+    default: Any
+    help: str = ""
+    identity: bool = True
+    initial: bool = False
+    check: Check | None = None
+
+
+@dataclass(frozen=True)
+class Declaration:
+    """What a file says of one option.
+
+    ``takes`` are all parameters, those without defaults too; ``common`` its own defaults of keys
+    that all options of the group have.
+    """
+
+    group: str
+    name: str
+    attribute: str
+    about: str
+    keys: tuple[Key, ...]
+    takes: tuple[str, ...]
+    common: dict[str, Any] = field(default_factory=dict)
+    bases: tuple[str, ...] = ()
+
+
+def read(path: Path) -> list[Declaration]:
+    """The options that a Python file declares. Raises UserError for one that cannot be read."""
+    source = path.read_text(encoding="utf-8")
+    if not any(f"@{kind}" in source or f".{kind}" in source for kind in KINDS):
+        return []
+    tree = ast.parse(source, path)
+    return [
+        _declaration(node, kind, call, path)
+        for node in tree.body
+        if isinstance(node, ast.ClassDef | ast.FunctionDef)
+        for kind, call in _marks(node)
+    ]
+
+
+def inherited(own: Declaration, known: Sequence[Declaration]) -> Declaration:
+    """A dataclass with the keys of the class that it is made from, where that is an option too."""
+    for base in known:
+        if base.attribute in own.bases and base.group == own.group:
+            base = inherited(base, known)
+            names = {key.name for key in own.keys}
+            keys = [key for key in base.keys if key.name not in names]
+            takes = dict.fromkeys((*base.takes, *own.takes))
+            return replace(own, keys=(*keys, *own.keys), takes=tuple(takes))
+    return own
+
+
+def _marks(node: ast.ClassDef | ast.FunctionDef) -> Iterator[tuple[str, ast.Call | None]]:
+    for decorator in node.decorator_list:
+        call = decorator if isinstance(decorator, ast.Call) else None
+        function = decorator.func if isinstance(decorator, ast.Call) else decorator
+        name = function.attr if isinstance(function, ast.Attribute) else ast.unparse(function)
+        if name in KINDS:
+            yield name, call
+
+
+def _declaration(
+    node: ast.ClassDef | ast.FunctionDef, kind: str, call: ast.Call | None, path: Path
+) -> Declaration:
+    where = f"{path}:{node.lineno}"
+    given = {k.arg: _literal(k.value, where) for k in call.keywords if k.arg} if call else {}
+    name = str(given.pop("name", node.name.lower()))
+    about = (ast.get_docstring(node) or "").partition("\n")[0]
+    keys, takes = _fields(node, where) if _is_dataclass(node) else _parameters(node, where)
+    bases = [ast.unparse(base) for base in node.bases] if isinstance(node, ast.ClassDef) else []
+    return Declaration(
+        KINDS[kind], name, node.name, about, tuple(keys), tuple(takes), given, tuple(bases)
+    )
+
+
+def _is_dataclass(node: ast.ClassDef | ast.FunctionDef) -> bool:
+    return any("dataclass" in ast.unparse(each) for each in node.decorator_list)
+
+
+def _fields(node: ast.ClassDef | ast.FunctionDef, where: str) -> tuple[list[Key], list[str]]:
+    keys = [
+        _key(each.target.id, each.annotation, each.value, where)
+        for each in node.body
+        if isinstance(each, ast.AnnAssign)
+        and isinstance(each.target, ast.Name)
+        and each.value is not None
+        and "ClassVar" not in ast.unparse(each.annotation)
+    ]
+    return keys, [key.name for key in keys]
+
+
+def _parameters(node: ast.ClassDef | ast.FunctionDef, where: str) -> tuple[list[Key], list[str]]:
+    function: ast.stmt | None = node
+    if isinstance(node, ast.ClassDef):
+        inits = [each for each in node.body if getattr(each, "name", "") == "__init__"]
+        function = inits[0] if inits else None
+    if not isinstance(function, ast.FunctionDef):
+        return [], []
+    arguments = function.args
+    positional = [*arguments.posonlyargs, *arguments.args]
+    padded = [None] * (len(positional) - len(arguments.defaults))
+    pairs: list[tuple[ast.arg, ast.expr | None]] = [
+        *zip(positional, [*padded, *arguments.defaults], strict=True),
+        *zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True),
+    ]
+    keys = [_key(a.arg, a.annotation, default, where) for a, default in pairs if default]
+    return keys, [argument.arg for argument, _ in pairs if argument.arg != "self"]
+
+
+def _key(name: str, annotation: ast.expr | None, default: ast.expr, where: str) -> Key:
+    help, limits = "", {}
+    if isinstance(default, ast.Call) and ast.unparse(default.func).split(".")[-1] == "option":
+        limits = {str(k.arg): _literal(k.value, where) for k in default.keywords}
+        first, *more = default.args
+        help = str(limits.pop("help", _literal(more[0], where) if more else ""))
+        default = first
+    value = _literal(default, where)
+    declared, choices = _declared(annotation, value, f"{where}: {name}")
+    flags = {each: limits.pop(each) for each in ("identity", "initial") if each in limits}
+    if choices:
+        limits["one_of"] = choices
+    if "one_of" in limits:
+        limits["one_of"] = tuple(limits["one_of"])
+    check = Check(**limits) if limits or declared in (float, float | None) else None
+    return Key(name, declared, value, help, check=check, **flags)
+
+
+def _declared(annotation: ast.expr | None, default: Any, where: str) -> tuple[Any, tuple[str, ...]]:
+    """The type of a key, and its choices where it is a Literal."""
+    if annotation is None:
+        if default is None or type(default).__name__ not in TYPES:
+            raise UserError(f"{where}={default}: expected a type, as in {where}: int = 1")
+        return type(default), ()
+    parts = [part.strip() for part in ast.unparse(annotation).split("|")]
+    optional = "None" in parts
+    [word, *others] = [part for part in parts if part != "None"] or [""]
+    if word.split("[")[0].split(".")[-1] == "Literal":
+        choices = ast.literal_eval("(" + word.partition("[")[2].rstrip("]") + ",)")
+        return (str | None if optional else str), tuple(map(str, choices))
+    if word not in TYPES or others:
+        raise UserError(
+            f"{where}: {ast.unparse(annotation)}: expected int, float, bool, str, Literal[...], "
+            "or one of them | None"
+        )
+    return (TYPES[word] | None if optional else TYPES[word]), ()
+
+
+def _literal(node: ast.expr, where: str) -> Any:
+    try:
+        return ast.literal_eval(node)
+    except ValueError as error:
+        raise UserError(
+            f"{where}: {ast.unparse(node)}: expected a plain value, such as 0.1 or 'relu'"
+        ) from error

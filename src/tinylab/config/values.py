@@ -1,0 +1,141 @@
+"""Config values: as they are typed, and what a key declares about them.
+
+A key's check, the message where it fails, its help and its row in the docs come from one
+declaration: ``option(32, "channels of the first stage", at_least=1)``.
+"""
+
+import difflib
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any, TypeVar
+
+from tinylab.errors import UserError
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Check:
+    """What a key's value must be; a None in here allows anything. Real numbers must be finite.
+
+    needs: another key of the same section that must be neither 0 nor null where this one is true.
+    required: what is expected where null is not enough, though it is the default.
+    """
+
+    at_least: float | None = None
+    above: float | None = None
+    at_most: float | None = None
+    below: float | None = None
+    one_of: tuple[str, ...] | None = None
+    needs: str | None = None
+    required: str | None = None
+
+    def accepts(self, value: Any) -> bool:
+        """Whether a value other than null is within the limits."""
+        if self.one_of is not None:
+            return value in self.one_of
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            return True
+        return (
+            math.isfinite(value)
+            and (self.at_least is None or value >= self.at_least)
+            and (self.above is None or value > self.above)
+            and (self.at_most is None or value <= self.at_most)
+            and (self.below is None or value < self.below)
+        )
+
+    def expected(self) -> str:
+        """The limits in words: ``1 or more``, ``0 to below 1``, ``one of torch, glorot``."""
+        if self.one_of is not None:
+            return f"one of {', '.join(self.one_of)}"
+        low = self.at_least if self.above is None else self.above
+        high = self.at_most if self.below is None else self.below
+        if low is None or high is None:
+            bound = f"{low:g}" if low is not None else f"{high:g}"
+            more = {"above": self.above, "below": self.below, "up to": self.at_most}
+            words = [f"{word} {bound}" for word, limit in more.items() if limit is not None]
+            return f"a number {words[0]}" if words else f"{bound} or more"
+        if self.above is not None and self.below is not None:
+            return f"a number between {low:g} and {high:g}"
+        start = f"above {low:g}" if self.above is not None else f"{low:g}"
+        return f"{start} to {'below ' if self.below is not None else ''}{high:g}"
+
+
+def key(
+    default: Any,
+    help: str = "",
+    *,
+    identity: bool = True,
+    factory: Any = None,
+    **limits: Any,
+) -> Any:
+    """A field of a section's record: default, help, whether it can change a result, its check.
+
+    ``limits`` are those of ``Check``.
+    """
+    metadata = {"help": help, "identity": identity, "check": Check(**limits)}
+    if factory is not None:
+        return field(default_factory=factory, metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+def option(
+    default: T,
+    help: str = "",
+    *,
+    identity: bool = True,
+    initial: bool = False,
+    at_least: float | None = None,
+    above: float | None = None,
+    at_most: float | None = None,
+    below: float | None = None,
+    one_of: Sequence[str] | None = None,
+    needs: str | None = None,
+    required: str | None = None,
+) -> T:
+    """A key in the signature of a model, dataset or optimizer; gives ``default`` back.
+
+    The declaration is read from the source, so that nothing needs to be imported for it.
+    ``identity=False``: the key cannot change a result. ``initial=True``: it decides the initial
+    weights alone, and is not looked at where trained weights are loaded.
+    """
+    return default
+
+
+def check(record: Any, section: str) -> None:
+    """Raise UserError for the first value of a record that its key does not allow."""
+    for entry in fields(record):
+        value, limits = getattr(record, entry.name), entry.metadata.get("check")
+        name = f"{section}.{entry.name}" if section else entry.name
+        if limits is None:
+            continue
+        if value is None and limits.required is not None:
+            raise UserError(f"{name}=null: expected {limits.required}")
+        if limits.needs is not None and value and not getattr(record, limits.needs):
+            needed = f"{section}.{limits.needs}"
+            raise UserError(
+                f"{name}={shown(value)}: expected {needed} above 0 with it, or {name}=false"
+            )
+        if not (value is None and is_nullable(entry.type)) and not limits.accepts(value):
+            null = "null or " if is_nullable(entry.type) else ""
+            hint = did_you_mean(str(value), limits.one_of) if limits.one_of else ""
+            raise UserError(f"{name}={shown(value)}: expected {null}{limits.expected()}{hint}")
+
+
+def is_nullable(declared: Any) -> bool:
+    """Whether a declared type, such as ``int | None``, allows null."""
+    return type(None) in getattr(declared, "__args__", ())
+
+
+def shown(value: object) -> str:
+    """A value as it is typed on the command line."""
+    return json.dumps(value) if value is None or isinstance(value, bool) else str(value)
+
+
+def did_you_mean(typed: str, known: Sequence[str]) -> str:
+    """`` (did you mean 'x'?)`` where a known word is near to the typed one, else an empty text."""
+    by_lower = {word.lower(): word for word in known}
+    near = difflib.get_close_matches(typed.lower(), list(by_lower), n=1, cutoff=0.6)
+    return f" (did you mean '{by_lower[near[0]]}'?)" if near else ""

@@ -1,0 +1,1 @@
+"""The optimizers, one module each; ``training/optim.py`` builds them."""

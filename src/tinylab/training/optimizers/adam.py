@@ -1,0 +1,94 @@
+"""Adam and AdamW by torch's fused kernels."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tinylab.config.options import optimizer
+from tinylab.config.values import option
+from tinylab.training.optim import copy_states, with_gradient, zeros_like
+
+
+@optimizer
+class Adam:
+    """Adam (Kingma and Ba, 2015); weight decay is added to the gradient."""
+
+    kernel: Callable[..., Any] = staticmethod(torch._fused_adam_)
+
+    def __init__(
+        self,
+        groups: list[dict[str, Any]],
+        lr: float = 0.001,
+        beta1: float = option(
+            0.9, "decay of the running mean of the gradient", at_least=0, below=1
+        ),
+        beta2: float = option(
+            0.999, "decay of the running mean of its square", at_least=0, below=1
+        ),
+        eps: float = option(1e-8, "added to the denominator", above=0),
+    ) -> None:
+        self.lr: float | Tensor = lr
+        self.param_groups = groups
+        self._beta1, self._beta2, self._eps = beta1, beta2, eps
+        self._means = zeros_like(groups)
+        self._squares = zeros_like(groups)
+        self._steps = [[torch.zeros((), device=p.device) for p in g["params"]] for g in groups]
+
+    @torch.no_grad()
+    def step(self) -> None:
+        """One update of all parameters that have a gradient."""
+        for group, *state in zip(
+            self.param_groups, self._means, self._squares, self._steps, strict=True
+        ):
+            parameters, grads, means, squares, steps = with_gradient(group["params"], *state)
+            if not parameters:
+                continue
+            torch._foreach_add_(steps, 1)
+            self.kernel(
+                parameters,
+                grads,
+                means,
+                squares,
+                [],
+                steps,
+                lr=self.lr,
+                beta1=self._beta1,
+                beta2=self._beta2,
+                weight_decay=group["weight_decay"],
+                eps=self._eps,
+                amsgrad=False,
+                maximize=False,
+            )
+
+    def state_dict(self) -> dict[str, Any]:
+        """Running means, and the number of updates of each parameter."""
+        return {"means": self._means, "squares": self._squares, "steps": self._steps}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Copy a saved state into this one."""
+        copy_states(state["means"], self._means)
+        copy_states(state["squares"], self._squares)
+        copy_states(state["steps"], self._steps)
+
+
+@optimizer(weight_decay=0.01, schedule="cosine", warmup=0.05)
+class AdamW(Adam):
+    """AdamW (Loshchilov and Hutter, 2019); weight decay acts on the weights alone."""
+
+    kernel: Callable[..., Any] = staticmethod(torch._fused_adamw_)
+
+    def __init__(
+        self,
+        groups: list[dict[str, Any]],
+        lr: float = 0.001,
+        beta1: float = option(
+            0.9, "decay of the running mean of the gradient", at_least=0, below=1
+        ),
+        beta2: float = option(
+            0.999, "decay of the running mean of its square", at_least=0, below=1
+        ),
+        eps: float = option(1e-8, "added to the denominator", above=0),
+    ) -> None:
+        super().__init__(groups, lr, beta1, beta2, eps)

@@ -1,0 +1,96 @@
+"""Muon: orthogonal updates of the hidden layers' weights."""
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tinylab.config.options import optimizer
+from tinylab.config.values import option
+from tinylab.training.optim import copy_states, with_gradient
+from tinylab.training.optimizers.adam import AdamW
+
+
+@optimizer(schedule="onecycle")
+class Muon:
+    """Muon (Jordan et al., 2024) for hidden layers, AdamW for the output layer and all vectors.
+
+    Each update of a hidden layer is an orthogonal matrix.
+
+    It is AdamW, at the rate ``rest_lr``, for the last weight, which is the output layer's, and for
+    biases and normalisation. A convolution's kernels are a matrix with a row an output channel.
+    """
+
+    def __init__(
+        self,
+        groups: list[dict[str, Any]],
+        lr: float = 0.02,
+        weight_decay: float = 0.05,
+        momentum: float = option(0.95, "momentum", at_least=0, below=1),
+        rest_lr: float = option(
+            0.003, "peak learning rate of AdamW, for all but hidden weights", above=0
+        ),
+    ) -> None:
+        self.lr: float | Tensor = lr
+        self.param_groups = groups
+        self._weight_decay, self._momentum = weight_decay, momentum
+        self._rest_share = rest_lr / lr
+        self._weights = [p for group in groups for p in group["params"] if p.dim() > 1][:-1]
+        self._momenta = [torch.zeros_like(weight) for weight in self._weights]
+        hidden = {id(weight) for weight in self._weights}
+        rest = [
+            {**group, "params": [p for p in group["params"] if id(p) not in hidden]}
+            for group in groups
+        ]
+        self._adamw = AdamW(rest, rest_lr)
+
+    @torch.no_grad()
+    def step(self) -> None:
+        """One update of all parameters that have a gradient."""
+        self._adamw.lr = self.lr * self._rest_share
+        self._adamw.step()
+        weights, grads, momenta = with_gradient(self._weights, self._momenta)
+        if not weights:
+            return
+        torch._foreach_lerp_(momenta, grads, 1 - self._momentum)
+        directions = torch._foreach_lerp(grads, momenta, self._momentum)  # Nesterov's
+        torch._foreach_mul_(weights, 1 - self.lr * self._weight_decay)
+        for weight, direction in zip(weights, directions, strict=True):
+            matrix = direction.flatten(1)  # (rows, columns)
+            scale = math.sqrt(max(1, matrix.size(0) / matrix.size(1)))
+            update = orthogonal(matrix).reshape(weight.shape)
+            rate = self.lr * scale
+            if isinstance(rate, Tensor):  # reading it for ``alpha`` would wait for the device
+                weight.addcmul_(update.float(), rate, value=-1)
+            else:
+                weight.add_(update, alpha=-rate)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The momenta, and AdamW's state."""
+        return {"momenta": [self._momenta], "adamw": self._adamw.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Copy a saved state into this one."""
+        copy_states(state["momenta"], [self._momenta])
+        self._adamw.load_state_dict(state["adamw"])
+
+
+NEWTON_SCHULZ_STEPS = 5
+
+
+def orthogonal(matrix: Tensor) -> Tensor:
+    """About U V^T, where ``matrix`` is U S V^T by its singular values: (M, N) -> bfloat16 (M, N).
+
+    Five quintic Newton-Schulz steps bring all but tiny singular values to 0.7 to 1.2 (Jordan et
+    al., 2024, with their coefficients and precision).
+    """
+    is_tall = matrix.size(0) > matrix.size(1)
+    X = matrix.bfloat16()
+    X = X.T if is_tall else X
+    X = X / X.norm().clamp(min=1e-7)
+    for _ in range(NEWTON_SCHULZ_STEPS):
+        gram = X @ X.T
+        polynomial = torch.addmm(gram, gram, gram, beta=-4.7750, alpha=2.0315)
+        X = torch.addmm(X, polynomial, X, beta=3.4445)
+    return X.T if is_tall else X
