@@ -169,7 +169,7 @@ WRONG = {
     "unknown option": (["model=mpl"], ["model=mpl", "did you mean 'mlp'", "resnet"]),
     "unknown experiment": (["experiment=x"], ["experiment=x", "mnist_baseline"]),
     "another model's key": (["model=mlp", "model.filters=3"], ["model.filters", "model.hidden"]),
-    "added key": (["+foo=1"], ["foo", "no such key"]),
+    "added key": (["+foo=1"], ["foo", "unknown key"]),
     "added key in a section": (["+optim.lrr=1"], ["optim.lrr", "did you mean 'optim.lr'"]),
     "forced key": (["++train.epoch=3"], ["train.epoch", "did you mean 'train.epochs'"]),
     "wrong type": (["optim.lr=fast"], ["optim.lr", "fast"]),

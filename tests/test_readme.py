@@ -5,37 +5,34 @@ import re
 from pathlib import Path
 
 from tinylab.cli import COMMANDS
-from tinylab.config import compose
-from tinylab.config.schema import Config
+from tinylab.config.keys import Entry, entries
+from tinylab.config.options import options
 from tinylab.config.values import shown
 
+SECTIONS = ("dataset", "model", "optim")  # whose entries by these names choose an option
 README = Path(__file__).parents[1] / "README.md"
 
 
 def key_table() -> str:
     """The table of config keys, made from the schema; options are named where they differ."""
-    rows = {line(entry.name, entry): [""] for entry in top_level()}
-    for group, records in compose.RECORDS.items():
-        for option, record in records.items():
-            for entry in dataclasses.fields(record):
-                if entry.name != "name":
-                    rows.setdefault(line(f"{group}.{entry.name}", entry), []).append(option)
+    rows: dict[tuple[str, str, str], list[str]] = {}
+    for entry in entries():
+        if entry.name not in SECTIONS:
+            rows.setdefault(line(entry), []).append(entry.choice)
     table = ["| key | default | what |", "| --- | --- | --- |"]
-    for (key, default, what), options in rows.items():
-        section = compose.RECORDS.get(key.strip("`* ").partition(".")[0], {"": None})
-        where = "" if len(options) == len(section) else f" ({', '.join(options)})"
+    for (key, default, what), choices in rows.items():
+        group = key.strip("`* ").partition(".")[0]
+        is_common = choices == [""] or len(choices) == len(options(group))
+        where = "" if is_common else f" ({', '.join(choices)})"
         table.append(f"| {key}{where} | {default} | {what} |")
     return "\n".join(table) + "\n"
 
 
-def top_level() -> list[dataclasses.Field]:
-    return [entry for entry in dataclasses.fields(Config) if entry.name not in compose.RECORDS]
-
-
-def line(key: str, entry: dataclasses.Field) -> tuple[str, str, str]:
-    star = "" if entry.metadata["identity"] else " *"
-    default = {} if entry.default is dataclasses.MISSING else entry.default
-    return f"`{key}`{star}", f"`{shown(default)}`", entry.metadata["help"]
+def line(entry: Entry) -> tuple[str, str, str]:
+    metadata = entry.field.metadata
+    star = "" if metadata.get("identity", True) else " *"
+    default = {} if entry.field.default is dataclasses.MISSING else entry.field.default
+    return f"`{entry.name}`{star}", f"`{shown(default)}`", metadata["help"]
 
 
 def test_the_table_of_keys_is_the_schema() -> None:

@@ -13,7 +13,7 @@ import numpy as np
 
 from option_records import MnistConfig
 from tinylab import cli, data
-from tinylab.data import mnist
+from tinylab.data import mnist, part_of
 from tinylab.data.arrays import Images, Source
 
 
@@ -24,7 +24,7 @@ def repeat_mnist(times: int) -> None:
 
 def find(times: int, config: MnistConfig) -> Source:
     """As ``mnist.find``."""
-    source = mnist.find(config)
+    source = part_of(config).find()
     return dataclasses.replace(
         source,
         preparation={**source.preparation, "times": times},

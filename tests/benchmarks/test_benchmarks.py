@@ -21,7 +21,7 @@ from option_records import BaselineConfig, FolderConfig, ResnetConfig
 from peers import torch_networks
 from summary import number, spread, summarize, table
 from tinylab import models
-from tinylab.data import folder
+from tinylab.data import part_of
 from tinylab.data.arrays import Images
 
 BENCHMARKS = Path(works.__file__).parent
@@ -224,7 +224,7 @@ def test_the_folder_has_as_many_images_as_asked(
     monkeypatch.setenv("TINYLAB_DATA", str(tmp_path / "data"))
     work = works.folder_work(tmp_path, 8)
     [root] = [word.partition("=")[2] for word in work.overrides if "dataset.root" in word]
-    source = folder.find(FolderConfig(root=root))
+    source = part_of(FolderConfig(root=root)).find()
     assert len({file for file in source.files if Path(file).exists()}) == 8
 
 

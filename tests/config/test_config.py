@@ -24,6 +24,8 @@ from option_records import (
     TorchvisionConfig,
 )
 from tinylab.config import schema
+from tinylab.config.options import FOLDERS
+from tinylab.config.options import options as option_table
 from tinylab.config.schema import (
     AugmentConfig,
     Config,
@@ -39,7 +41,7 @@ from tinylab.config.schema import (
 from tinylab.config.values import did_you_mean, shown
 from tinylab.errors import UserError
 
-ABSTRACT = {DatasetConfig, ModelConfig, OptimConfig}
+ABSTRACT = {schema.Section, schema.OptionConfig, DatasetConfig, ModelConfig, OptimConfig}
 SECTIONS = ["dataset", "split", "model", "optim", "augment", "train", "sweep"]
 
 # Every field of every record, with another value that is allowed. A new field belongs into one of
@@ -122,7 +124,8 @@ GOLDEN_IDS = {
 def records() -> list[type]:
     """Every record of the schema."""
     classes = [found for _, found in inspect.getmembers(schema, inspect.isclass)]
-    return [found for found in classes if dataclasses.is_dataclass(found)]
+    options = [each.record for group in FOLDERS for each in option_table(group).values()]
+    return [found for found in [*classes, *options] if dataclasses.is_dataclass(found)]
 
 
 def make(record: type, field: str | None = None, **values: Any) -> Any:

@@ -94,13 +94,11 @@ def test_another_dataset_has_another_file(own_cache: Path) -> None:
 
 
 def test_changed_reading_code_reads_anew(
-    tmp_path: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch
+    own_cache: Path,
 ) -> None:
-    code, reader = tmp_path / "code.py", Reader()
-    monkeypatch.setattr(cache, "_reading_code", lambda: [code])
+    reader = Reader()
     for version in ("old", "new", "new"):
-        code.write_text(version)
-        cache.load(made_up(read=reader))
+        cache.load(replace(made_up(read=reader), code=version))
     assert reader.times == 2
 
 

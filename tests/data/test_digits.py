@@ -8,7 +8,7 @@ import numpy as np
 from option_records import DigitsConfig
 from tinylab import data
 from tinylab.config.schema import SplitConfig
-from tinylab.data import digits
+from tinylab.data import part_of
 from tinylab.data.arrays import Images
 
 
@@ -47,15 +47,15 @@ def test_finding_the_file_does_not_import_scikit_learn() -> None:
     code = """
 import os
 import sys
-from option_records import DigitsConfig
-from tinylab.data import digits
-assert os.path.isfile(digits.find(DigitsConfig()).files[0])
+from tinylab.config import options
+from tinylab.data import part_of
+assert os.path.isfile(part_of(options.record("dataset", "digits")).find().files[0])
 sys.exit("sklearn" in sys.modules)
 """
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_every_size_has_a_key_of_its_own() -> None:
-    small, large = digits.find(DigitsConfig()), digits.find(DigitsConfig(image_size=32))
+    small, large = part_of(DigitsConfig()).find(), part_of(DigitsConfig(image_size=32)).find()
     assert small.files == large.files
     assert small.preparation != large.preparation

@@ -19,7 +19,7 @@ from image_files import encoded, fill, picture
 from option_records import FolderConfig
 from tinylab import data
 from tinylab.config.schema import SplitConfig
-from tinylab.data import cache, folder
+from tinylab.data import cache, folder, part_of
 from tinylab.data.arrays import DataAbsentError, Images
 from tinylab.data.listing import SUFFIXES, natural_key
 from tinylab.errors import UserError
@@ -28,11 +28,11 @@ from tinylab.errors import UserError
 def read(root: Path, **options: object) -> Images:
     """What ``dataset=folder dataset.root=root`` decodes, without the cache."""
     options = {"image_size": 8, **options}
-    return folder.find(FolderConfig(root=str(root), **options)).read()  # type: ignore[arg-type]
+    return part_of(FolderConfig(root=str(root), **options)).find().read()  # type: ignore[arg-type]
 
 
 def names_in_order(root: Path) -> list[str]:
-    files = folder.find(FolderConfig(root=str(root))).files
+    files = part_of(FolderConfig(root=str(root))).find().files
     return [str(Path(file).relative_to(root)) for file in files]
 
 
@@ -348,7 +348,7 @@ def test_the_names_of_the_images_go_with_them(tmp_path: Path, own_cache: Path) -
     (tmp_path / "data" / "b" / "bad.png").write_bytes(b"")
     config = FolderConfig(root=str(tmp_path / "data"), image_size=4, skip_bad=True)
     for _ in range(2):  # decoded, and from the cache
-        assert list(cache.load(folder.find(config)).images.names) == names
+        assert list(cache.load(part_of(config).find()).images.names) == names
     assert len(list(own_cache.iterdir())) == 1
 
 
@@ -404,9 +404,9 @@ def test_a_file_that_vanishes_between_listing_and_reading_is_named(
 ) -> None:
     fill(tmp_path, "a/1.png", "b/1.png")
     config = FolderConfig(root=str(tmp_path))
-    source = folder.find(config)
+    source = part_of(config).find()
     (tmp_path / "b" / "1.png").unlink()
-    monkeypatch.setitem(data.READERS, "folder", data.Reader(lambda _: source))
+    monkeypatch.setattr(folder.Folder, "find", lambda _: source)
     with pytest.raises(UserError, match=r"b/1.png: cannot be read as an image: No such file"):
         data.load(config, SplitConfig())
 
@@ -443,9 +443,9 @@ def test_a_decompression_bomb_is_not_unpacked(tmp_path: Path) -> None:
     fill(tmp_path, "a/1.png", "b/1.png")
     fill(tmp_path, "b/bomb.png", content=black_png(side=20_000))
     code = f"""
-from option_records import FolderConfig
-from tinylab.data import cache, folder
-folder.find(FolderConfig(root={str(tmp_path)!r})).read()
+from tinylab.config import options
+from tinylab.data import part_of
+part_of(options.record("dataset", "folder", root={str(tmp_path)!r})).find().read()
 """
     # A process of its own: OpenCV reads its limit once, when it is imported.
     ended = subprocess.run(

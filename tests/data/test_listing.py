@@ -13,7 +13,7 @@ from image_files import encoded, fill, picture
 from option_records import FolderConfig
 from tinylab import data
 from tinylab.config.schema import SplitConfig
-from tinylab.data import folder
+from tinylab.data import part_of
 from tinylab.data.listing import Listing, class_folders, table
 from tinylab.errors import UserError
 
@@ -84,7 +84,7 @@ def test_dataset_folder_reads_the_table_where_there_is_one(tmp_path: Path) -> No
     fill(tmp_path, "pics/white.png", content=encoded(image=np.full((4, 4, 3), 255, np.uint8)))
     rows = ["pics/white.png, bright ", "two words.png,dark", '"it\'s ""2"".png",dark']
     written(tmp_path, *rows, "./pics//one.png,dark", "")
-    images = folder.find(FolderConfig(root=str(tmp_path), image_size=4)).read()
+    images = part_of(FolderConfig(root=str(tmp_path), image_size=4)).find().read()
     assert images.classes == ("bright", "dark")
     assert images.names == ("pics/white.png", 'it\'s "2".png', "pics/one.png", "two words.png")
     assert images.labels.tolist() == [0, 1, 1, 1]
@@ -157,7 +157,7 @@ def test_a_split_is_train_or_test(tmp_path: Path) -> None:
 def test_skip_bad_leaves_out_files_that_are_not_there(tmp_path: Path) -> None:
     written(fill(tmp_path, "y.png"), "x.png,a", "y.png,b", "gone.png,b")
     options = {"root": str(tmp_path), "skip_bad": True}
-    assert folder.find(FolderConfig(**options)).read().names == ("x.png", "y.png")  # type: ignore[arg-type]
+    assert part_of(FolderConfig(**options)).find().read().names == ("x.png", "y.png")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

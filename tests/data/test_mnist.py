@@ -14,7 +14,7 @@ import pytest
 from option_records import MnistConfig
 from tinylab import data
 from tinylab.config.schema import SplitConfig
-from tinylab.data import mnist
+from tinylab.data import mnist, part_of
 from tinylab.data.arrays import DataAbsentError
 from tinylab.errors import UserError
 from tinylab.system.torchvision import import_torchvision
@@ -55,11 +55,11 @@ def config(small: dict[str, bytes], tmp_path: Path) -> MnistConfig:
 
 
 def first_file(config: MnistConfig) -> Path:
-    return Path(mnist.find(config).files[0])
+    return Path(part_of(config).find().files[0])
 
 
 def test_training_images_come_first_and_the_official_test_set_last(config: MnistConfig) -> None:
-    images = mnist.find(config).read()
+    images = part_of(config).find().read()
     assert images.images.shape == (16, 1, 28, 28)
     assert images.images[:, 0, 14, 14].tolist() == list(range(16))
     assert images.labels.tolist() == [*range(10), 0, 1, 2, 3, 4, 5]
@@ -69,7 +69,7 @@ def test_training_images_come_first_and_the_official_test_set_last(config: Mnist
 
 def test_a_size_of_32_puts_two_rows_and_columns_of_zeros_round(config: MnistConfig) -> None:
     config.image_size = 32
-    images = mnist.find(config).read().images
+    images = part_of(config).find().read().images
     assert images.shape == (16, 1, 32, 32)
     assert (images[7, 0, 2:30, 2:30] == 7).all()
     assert images[7].sum() == 7 * 28 * 28
@@ -79,31 +79,31 @@ def test_a_truncated_file_is_refused_by_name(config: MnistConfig) -> None:
     file = first_file(config)
     file.write_bytes(file.read_bytes()[:-1])
     with pytest.raises(UserError, match=rf"{file}: not the official MNIST file \(9,423 bytes, MD5"):
-        mnist.find(config).read()
+        part_of(config).find().read()
 
 
 def test_one_wrong_byte_is_refused_with_the_remedy(config: MnistConfig) -> None:
-    file = Path(mnist.find(config).files[3])
+    file = Path(part_of(config).find().files[3])
     content = bytearray(file.read_bytes())
     content[-1] ^= 1
     file.write_bytes(content)
     with pytest.raises(UserError, match=rf"(?s){file}.*delete it and repeat the command"):
-        mnist.find(config).read()
+        part_of(config).find().read()
 
 
 def test_an_absent_file_is_data_that_can_be_fetched(config: MnistConfig) -> None:
     file = first_file(config)
     file.unlink()
     with pytest.raises(DataAbsentError, match=str(file)):
-        mnist.find(config)
+        part_of(config).find()
 
 
 def test_a_file_that_vanishes_after_it_was_found_is_named(
     config: MnistConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    source = mnist.find(config)
+    source = part_of(config).find()
     Path(source.files[1]).unlink()
-    monkeypatch.setitem(data.READERS, "mnist", data.Reader(lambda _: source))
+    monkeypatch.setattr(mnist.Mnist, "find", lambda _: source)
     with pytest.raises(UserError, match=f"{source.files[1]}: cannot be read: No such file"):
         data.load(config, SplitConfig())
 

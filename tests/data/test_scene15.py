@@ -12,7 +12,7 @@ import pytest
 from option_records import Scene15Config
 from tinylab import data
 from tinylab.config.schema import SplitConfig
-from tinylab.data import scene15
+from tinylab.data import part_of
 from tinylab.data.arrays import DataAbsentError
 from tinylab.errors import UserError
 
@@ -39,7 +39,7 @@ def made_up(root: Path, classes: list[str]) -> Path:
 
 @pytest.mark.parametrize("classes", [WORDS, NUMBERED], ids=["words", "numbered"])
 def test_folders_in_words_and_numbered_ones_are_read(tmp_path: Path, classes: list[str]) -> None:
-    images = scene15.find(Scene15Config(root=str(made_up(tmp_path, classes)))).read()
+    images = part_of(Scene15Config(root=str(made_up(tmp_path, classes)))).find().read()
     assert images.images.shape == (30, 1, 32, 32)
     assert set(images.classes) == set(classes)
     for image, label in zip(images.images, images.labels, strict=True):
@@ -49,19 +49,19 @@ def test_folders_in_words_and_numbered_ones_are_read(tmp_path: Path, classes: li
 def test_a_split_into_train_and_test_folders_has_15_classes_too(tmp_path: Path) -> None:
     made_up(tmp_path / "train", WORDS)
     made_up(tmp_path / "test", WORDS)
-    assert scene15.find(Scene15Config(root=str(tmp_path))).read().num_official_test == 30
+    assert part_of(Scene15Config(root=str(tmp_path))).find().read().num_official_test == 30
 
 
 @pytest.mark.parametrize("count", [14, 16])
 def test_another_number_of_classes_is_refused(tmp_path: Path, count: int) -> None:
     made_up(tmp_path, [f"{number:02}" for number in range(count)])
     with pytest.raises(UserError, match=f"{tmp_path}: found {count} class folders; expected 15-Sc"):
-        scene15.find(Scene15Config(root=str(tmp_path)))
+        part_of(Scene15Config(root=str(tmp_path))).find()
 
 
 def test_an_absent_folder_is_data_that_can_be_fetched(tmp_path: Path) -> None:
     with pytest.raises(DataAbsentError, match=f"{tmp_path}/no: absent; expected 15-Scene's 15"):
-        scene15.find(Scene15Config(root=str(tmp_path / "no")))
+        part_of(Scene15Config(root=str(tmp_path / "no"))).find()
 
 
 def test_absent_images_are_downloaded_into_the_data_root(

@@ -19,7 +19,6 @@ from tinylab.config.schema import ModelConfig
 from tinylab.errors import UserError
 from tinylab.models import layers
 from tinylab.models.layers import DenseOverMap
-from tinylab.models.torchvision import build as build_torchvision
 from training_kit import one_thread  # noqa: F401 (a fixture)
 
 MNIST = (1, 28, 28)
@@ -395,7 +394,7 @@ def test_a_detector_is_no_classifier() -> None:
 
 
 def test_weights_that_are_not_there_are_refused() -> None:
-    with pytest.raises(UserError, match=r"model\.weights=NONSENSE: cannot be had for resnet18"):
+    with pytest.raises(UserError, match=r"model\.weights=NONSENSE: not available for resnet18"):
         build(TorchvisionConfig(weights="NONSENSE"), MNIST)
 
 
@@ -423,7 +422,7 @@ def offline_weights(monkeypatch: pytest.MonkeyPatch) -> None:
 )  # fmt: skip
 @pytest.mark.filterwarnings("ignore:.*initialization")
 def test_pretrained_networks_get_a_new_last_layer(arch: str, C: int, side: int) -> None:
-    model = build_torchvision(TorchvisionConfig(arch=arch, weights="DEFAULT"), (C, side, side), 7)
+    model = models.build(TorchvisionConfig(arch=arch, weights="DEFAULT"), (C, side, side), 7)
     logits = model(images_of((C, side, side)))
     assert logits.shape == (3, 7)
     logits.square().sum().backward()

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from option_records import AdamConfig, AdamwConfig, MuonConfig, SgdConfig
 from tinylab.config.schema import OptimConfig
 from tinylab.training import optim
+from tinylab.training.optimizers.muon import orthogonal
 from training_kit import one_thread  # noqa: F401 (a fixture)
 
 LIKE_TORCH: list[OptimConfig] = [
@@ -74,7 +75,7 @@ def of_torch(config: OptimConfig, model: nn.Module) -> torch.optim.Optimizer:
         return torch.optim.SGD(
             groups, config.lr, config.momentum, nesterov=config.nesterov, fused=True
         )
-    assert isinstance(config, AdamConfig)
+    assert isinstance(config, AdamConfig | AdamwConfig)
     kind = torch.optim.AdamW if config.name == "adamw" else torch.optim.Adam
     return kind(groups, config.lr, (config.beta1, config.beta2), config.eps, fused=True)
 
@@ -236,7 +237,7 @@ def test_orthogonal_keeps_the_singular_vectors(
         torch.randn(rows, columns, generator=generator), full_matrices=False
     )
     values = 0.5 + torch.rand(min(rows, columns), generator=generator)
-    made = optim.orthogonal(size * (U * values) @ Vh).float()
+    made = orthogonal(size * (U * values) @ Vh).float()
     assert made.shape == (rows, columns)
     inner = U.T @ made @ Vh.T  # diagonal, with about 1 there
     assert torch.all((inner.diagonal() > 0.6) & (inner.diagonal() < 1.3))
@@ -244,7 +245,7 @@ def test_orthogonal_keeps_the_singular_vectors(
 
 
 def test_orthogonal_of_nothing_is_nothing() -> None:
-    assert torch.equal(optim.orthogonal(torch.zeros(3, 5)).float(), torch.zeros(3, 5))
+    assert torch.equal(orthogonal(torch.zeros(3, 5)).float(), torch.zeros(3, 5))
 
 
 # ---------------------------------------------------------------- groups

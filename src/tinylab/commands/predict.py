@@ -76,7 +76,7 @@ def predict(options: argparse.Namespace, out: TextIO) -> None:
         raise UserError(f"{' '.join(paths) or 'PATH'}: no image file to classify")
     ensemble = load_ensemble([the_run(path) for path in run_paths], options.device)
     read = pictures.reader(
-        ensemble.first.config.dataset, ensemble.first.image_shape[0], options.invert
+        ensemble.first.config.dataset, options.invert, ensemble.first.image_shape[0]
     )
     _introduce(ensemble)
     predictions: Iterable[Prediction] = classify(ensemble, files, read)

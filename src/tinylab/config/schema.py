@@ -207,7 +207,11 @@ class TrainConfig(Section):
     channels_last: bool = key(True, "channels innermost in memory, which is faster")
     compile: bool = key(False, "torch.compile the model")
     checkpoint_seconds: float = key(
-        60.0, "maximum time between two checkpoints inside an epoch", identity=False, above=0
+        60.0,
+        "maximum time between two checkpoints inside an epoch",
+        identity=False,
+        above=0,
+        finite=False,
     )
 
 

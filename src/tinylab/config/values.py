@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Check:
-    """What a key's value must be; a None in here allows anything. Real numbers must be finite.
+    """What a key's value must be; a None in here allows anything.
 
     needs: another key of the same section that must be neither 0 nor null where this one is true.
     required: what is expected where null is not enough, though it is the default.
@@ -31,6 +31,7 @@ class Check:
     one_of: tuple[str, ...] | None = None
     needs: str | None = None
     required: str | None = None
+    finite: bool = True
 
     def accepts(self, value: Any) -> bool:
         """Whether a value other than null is within the limits."""
@@ -39,7 +40,7 @@ class Check:
         if isinstance(value, bool) or not isinstance(value, int | float):
             return True
         return (
-            math.isfinite(value)
+            (math.isfinite(value) or not self.finite)
             and (self.at_least is None or value >= self.at_least)
             and (self.above is None or value > self.above)
             and (self.at_most is None or value <= self.at_most)

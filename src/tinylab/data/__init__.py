@@ -5,6 +5,7 @@ config keys, with ``find() -> Source`` and, where it can be downloaded, ``fetch(
 """
 
 import contextlib
+import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -75,7 +76,7 @@ def load(dataset: DatasetConfig, split_config: SplitConfig) -> Splits:
 def load_undivided(dataset: DatasetConfig) -> Decoded:
     """All images of a dataset. Raises UserError where the data is absent or damaged."""
     with _reading():
-        return cache.load(_find(dataset), _code_of(dataset))
+        return cache.load(_find(dataset))
 
 
 def _refuse_untrained_class(data: Images, parts: Split, config: SplitConfig) -> None:
@@ -99,9 +100,8 @@ def make_ready(dataset: DatasetConfig) -> None:
     """
     with _reading():
         source = _find(dataset)
-        code = _code_of(dataset)
-        if cache.fingerprint(source, code) is None:
-            cache.load(source, code)
+        if cache.fingerprint(source) is None:
+            cache.load(source)
 
 
 def fingerprint(dataset: DatasetConfig) -> str:
@@ -110,9 +110,8 @@ def fingerprint(dataset: DatasetConfig) -> str:
     Raises DataAbsentError where the data is not there; nothing is fetched for this.
     """
     with _reading():
-        source: Source = part_of(dataset).find()
-        code = _code_of(dataset)
-        return cache.fingerprint(source, code) or cache.load(source, code).fingerprint
+        source = _found(part_of(dataset), dataset)
+        return cache.fingerprint(source) or cache.load(source).fingerprint
 
 
 @contextlib.contextmanager
@@ -132,19 +131,22 @@ def part_of(dataset: DatasetConfig) -> Any:
     return options.of(dataset).make(dataset)
 
 
-def _code_of(dataset: DatasetConfig) -> str:
-    """A digest of the code that reads a dataset: its module and what that imports from here."""
-    return code.digest(code.imported(options.of(dataset).file, ("data",)))
-
-
 def _find(dataset: DatasetConfig) -> Source:
     part = part_of(dataset)
     try:
-        source: Source = part.find()
-        return source
+        return _found(part, dataset)
     except DataAbsentError:
         if not hasattr(part, "fetch"):
             raise
     part.fetch()
-    found: Source = part.find()
-    return found
+    return _found(part, dataset)
+
+
+def _found(part: Any, dataset: DatasetConfig) -> Source:
+    """Where the images are, with a digest of the code that reads them.
+
+    That is the option's own module, and what it imports of this package.
+    """
+    source: Source = part.find()
+    reading = code.imported(options.of(dataset).file, ("data",))
+    return dataclasses.replace(source, code=code.digest(reading))

@@ -62,6 +62,7 @@ class Source:
     files: tuple[str, ...]  # absolute; no Paths, which for 100,000 files take half a second
     preparation: dict[str, object]  # what decides the arrays besides the files
     read: Callable[[], Images] = field(repr=False)
+    code: str = ""  # a digest of the code that reads them: what other code has read is stale
 
 
 @dataclass(frozen=True)

@@ -33,20 +33,19 @@ class Decoded:
     fingerprint: str
 
 
-def load(source: Source, code: str) -> Decoded:
+def load(source: Source) -> Decoded:
     """The decoded images of ``source``, from the cache where it is there and whole.
 
-    ``code`` is a digest of the code that reads them: what another version has read is not taken.
     Raises UserError where the images must be decoded and cannot be. A cache that cannot be written
     only costs time.
     """
-    path = _path(source, code)
+    path = _path(source)
     return _read(path) or _build(source, path)
 
 
-def fingerprint(source: Source, code: str) -> str | None:
+def fingerprint(source: Source) -> str | None:
     """The fingerprint of the images of ``source`` if they are in the cache, in milliseconds."""
-    path = _path(source, code)
+    path = _path(source)
     with _damage_ignored(), zipfile.ZipFile(path) as archive:
         return str(_array(archive, "fingerprint"))
     return None
@@ -63,9 +62,9 @@ def kept() -> list[Path]:
     return sorted(files, key=lambda file: file.stat().st_mtime)
 
 
-def _path(source: Source, code: str) -> Path:
+def _path(source: Source) -> Path:
     files = [(file, *_size_and_time(file)) for file in source.files]
-    key = json.dumps([source.dataset, source.preparation, files, code], sort_keys=True)
+    key = json.dumps([source.dataset, source.preparation, files, source.code], sort_keys=True)
     digest = hashlib.sha256(key.encode()).hexdigest()
     return folder() / f"{source.dataset}-{digest[:16]}.npz"
 

@@ -36,11 +36,12 @@ class Picture:
     fitted: bool = False
 
 
-def reader(dataset: DatasetConfig, channels: int, invert: str) -> Callable[[Path], Picture]:
+def reader(dataset: DatasetConfig, invert: str, channels: int = 1) -> Callable[[Path], Picture]:
     """A function from a file to its Picture; it raises OSError where the file is no such image.
 
     ``invert`` says whether a digit's image has dark ink on a light ground: ``yes``, ``no``, or
-    ``auto``, which looks at its border. Raises UserError for class folders, which know no ink.
+    ``auto``, which looks at its border. ``channels`` are those of the network's images, for data
+    that says nothing of files. Raises UserError for class folders, which know no ink.
     """
     part = data.part_of(dataset)
     if not hasattr(part, "ink"):
