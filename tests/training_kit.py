@@ -17,9 +17,9 @@ from tinylab import models
 from tinylab.config.schema import AugmentConfig, ModelConfig, OptimConfig, TrainConfig
 from tinylab.data.arrays import Images
 from tinylab.data.batches import Batches, fit_class_weights, fit_normalization, to_device
-from tinylab.training import loop as train
 from tinylab.training.checkpoint import Checkpoints
-from tinylab.training.loop import Recipe, Training
+from tinylab.training.loop import fit
+from tinylab.training.state import Recipe, Training, start
 from tinylab.ui.display import Display, Progress
 from tinylab.ui.tensorboard import NullTracker
 
@@ -119,12 +119,12 @@ class Lab:
         return model
 
     def start(self, seed: int = 0) -> Training:
-        return train.start(self.build(seed), self.recipe())
+        return start(self.build(seed), self.recipe())
 
     def fit(self, training: Training, checkpoints: Checkpoints, watch: Watch | None = None) -> None:
         watch = watch or Watch()
         val = self.batches(self.num_val, seed=1) if self.num_val else None
-        train.fit(
+        fit(
             training, self.batches(self.num_train), val, self.recipe(), checkpoints, NullTracker(),
             watch, watch.signal,
         )  # fmt: skip

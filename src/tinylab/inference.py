@@ -27,7 +27,8 @@ from tinylab.store.collect import Run, Skipped, collect, read
 from tinylab.system import runtime
 from tinylab.training import checkpoint
 from tinylab.training.checkpoint import CheckpointError, weights_sha256
-from tinylab.training.loop import Recipe, mean_logits
+from tinylab.training.evaluate import mean_logits
+from tinylab.training.state import Recipe
 from tinylab.ui.console import say
 
 

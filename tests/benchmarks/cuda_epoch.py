@@ -18,7 +18,9 @@ from tinylab.config.compose import run_hydra, to_config
 from tinylab.config.schema import Config
 from tinylab.experiment.prepare import prepare
 from tinylab.system import runtime
-from tinylab.training import loop as train
+from tinylab.training import loop
+from tinylab.training.state import Recipe, Training, start
+from tinylab.training.step import train_step
 
 
 class Silence:
@@ -28,21 +30,21 @@ class Silence:
         return lambda *values: None
 
 
-def launched(training: train.Training, recipe: train.Recipe) -> Any:
+def launched(training: Training, recipe: Recipe) -> Any:
     """The step whose kernels are launched one by one."""
-    return functools.partial(train.train_step, training, recipe)
+    return functools.partial(train_step, training, recipe)
 
 
 def epochs_of(config: Config, full_step: Any) -> Callable[[], float]:
     """A training whose next epoch is trained when it is called; it gives the seconds."""
     prepared = prepare(config)
     recipe, images = prepared.recipe, prepared.parts["train"]
-    training = train.start(prepared.model, recipe)
+    training = start(prepared.model, recipe)
     step, quiet = full_step(training, recipe), cast("Any", Silence())
 
     def epoch() -> float:
-        train.train_epoch(training, images, recipe, step, quiet, quiet, lambda: None)
-        return float(train._close_epoch(training, len(images), recipe, None)["seconds"])
+        loop.train_epoch(training, images, recipe, step, quiet, quiet, lambda: None)
+        return float(loop._close_epoch(training, len(images), recipe, None)["seconds"])
 
     return epoch
 
@@ -71,7 +73,7 @@ def main() -> None:
         ]  # fmt: skip
         configs: list[Config] = []
         run_hydra(lambda composed: configs.append(to_config(composed)), overrides)  # noqa: B023
-        for name, full_step in (("recorded", train._full_step), ("launched one by one", launched)):
+        for name, full_step in (("recorded", loop._full_step), ("launched one by one", launched)):
             epoch = epochs_of(configs[0], full_step)
             seconds = statistics.median([epoch() for _ in range(arguments.epochs)][1:])
             kernels = kernel_seconds(epoch)

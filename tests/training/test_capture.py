@@ -34,8 +34,9 @@ from tinylab.models.baseline import Baseline
 from tinylab.system import runtime
 from tinylab.training import capture
 from tinylab.training import loop as train
-from tinylab.training.capture import Batch, Captured, CaptureError
-from tinylab.training.loop import Training
+from tinylab.training.capture import Captured, CaptureError
+from tinylab.training.state import Recipe, Training
+from tinylab.training.step import Batch, train_step
 from tinylab.ui.display import Progress
 from training_kit import Lab, Watch, changed, differences, one_thread  # noqa: F401 (a fixture)
 
@@ -122,13 +123,13 @@ def refused(step: Callable[[], None]) -> Callable[[], None]:
 def captured(monkeypatch: pytest.MonkeyPatch) -> None:
     """Train as on CUDA, with a tape for a graph."""
 
-    def full_step(training: Training, recipe: train.Recipe) -> Captured:
-        step = functools.partial(train.train_step, training, recipe)
-        return Captured(step, functools.partial(train._remember, training))
+    def full_step(training: Training, recipe: Recipe) -> Captured:
+        step = functools.partial(train_step, training, recipe)
+        return Captured(step, functools.partial(train.remember, training))
 
     monkeypatch.setattr(train, "_full_step", full_step)
     # On the CPU the fused kernels compute with the rate in float64, as they do with a number.
-    monkeypatch.setattr(train, "_rate", lambda value, _: torch.tensor(value, dtype=torch.float64))
+    monkeypatch.setattr(train, "scalar", lambda value, _: torch.tensor(value, dtype=torch.float64))
     monkeypatch.setattr(capture, "record", on_tape)
 
 
@@ -187,7 +188,7 @@ def test_the_tape_shows_a_number_that_is_left_out_of_the_batch(
 ) -> None:
     expected = plain("sgd, onecycle")
     request.getfixturevalue("captured")
-    request.getfixturevalue("monkeypatch").setattr(train, "_rate", lambda value, _: value)
+    request.getfixturevalue("monkeypatch").setattr(train, "scalar", lambda value, _: value)
     found = LABS["sgd, onecycle"].run(tmp_path).state_dict()
     assert ".model.conv.weight" in differences(found, expected)
 
@@ -198,7 +199,7 @@ def test_the_warm_up_leaves_a_trace_unless_it_is_undone(
     expected = plain("dropout")
     request.getfixturevalue("captured")
     patch = request.getfixturevalue("monkeypatch")
-    patch.setattr(train, "_remember", lambda training: lambda: None)
+    patch.setattr(train, "remember", lambda training: lambda: None)
     found = differences(LABS["dropout"].run(tmp_path).state_dict(), expected)
     assert ".model.1.weight" in found
 
@@ -368,7 +369,7 @@ def by_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
     """No recording: each kernel is launched by itself."""
     monkeypatch.setattr(
         train, "_full_step", lambda training, recipe: functools.partial(
-            train.train_step, training, recipe
+            train_step, training, recipe
         )
     )  # fmt: skip
 

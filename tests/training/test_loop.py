@@ -27,9 +27,11 @@ from tinylab.system.runtime import derive_seed
 from tinylab.training import checkpoint
 from tinylab.training import loop as train
 from tinylab.training.checkpoint import Checkpoints
-from tinylab.training.loop import Training, evaluate
+from tinylab.training.evaluate import evaluate
 from tinylab.training.metrics import Score
 from tinylab.training.optim import learning_rate
+from tinylab.training.state import Recipe, Training
+from tinylab.training.step import training_loss
 from training_kit import (
     NUM_CLASSES,
     RUN_ID,
@@ -122,8 +124,9 @@ import resource
 import torch
 from tinylab import models
 from tinylab.system import runtime
-from tinylab.training import loop as train
-from option_records import AdamConfig, BaselineConfig
+from tinylab.training.evaluate import evaluate
+from tinylab.training.state import Recipe
+from tinylab.config.options import record
 from tinylab.config.schema import AugmentConfig, TrainConfig
 from tinylab.data.batches import Batches, fit_normalization
 
@@ -132,14 +135,14 @@ runtime.keep_freed_memory()
 torch.set_num_threads(1)
 images = torch.zeros(N, 1, 28, 28, dtype=torch.uint8)
 whole = Batches(images, torch.zeros(N, dtype=torch.int64)).part(torch.arange(N).numpy())
-recipe = train.Recipe(
-    TrainConfig(), AdamConfig(), AugmentConfig(), 0, num_classes,
+recipe = Recipe(
+    TrainConfig(), record("optim", "adam"), AugmentConfig(), 0, num_classes,
     fit_normalization(whole, "unit"), torch.device("cpu"),
 )
-small = BaselineConfig(hidden=8, kernel_size=1)
+small = record("model", "baseline", hidden=8, kernel_size=1)
 model = models.build(small, (1, 28, 28), num_classes)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-train.evaluate(model, whole, recipe)
+evaluate(model, whole, recipe)
 print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
 """
 
@@ -226,7 +229,7 @@ def test_the_weighted_loss_is_that_of_torch_but_for_its_denominator(
     recipe = dataclasses.replace(
         changed(LAB, train={"label_smoothing": smoothing}).recipe(), class_weights=weights
     )
-    found = train.training_loss(logits, labels if shares is None else shares, recipe)
+    found = training_loss(logits, labels if shares is None else shares, recipe)
     by_hand = one_hot if shares is None else shares
     by_hand = by_hand * (1 - smoothing) + smoothing / NUM_CLASSES
     expected = -(by_hand * weights * logits.log_softmax(1)).sum(1).mean()
@@ -393,7 +396,7 @@ def scripted(monkeypatch: pytest.MonkeyPatch, fit: Callable[..., Training]) -> C
     def run(curve: list[tuple[float, float]] = CURVE, **options: Any) -> Any:
         weights: list[dict[str, Tensor]] = []
 
-        def fake(model: nn.Module, batches: Batches, recipe: train.Recipe) -> Any:
+        def fake(model: nn.Module, batches: Batches, recipe: Recipe) -> Any:
             accuracy, loss = curve[len(weights)]
             weights.append(copy.deepcopy(dict(model.state_dict())))
             return type("Evaluation", (), {"score": Score(loss, accuracy, len(batches))})

@@ -26,7 +26,7 @@ from option_records import (
 from tinylab.config.schema import OptimConfig
 from tinylab.data import stream
 from tinylab.errors import Stopped
-from tinylab.training.loop import Training
+from tinylab.training.state import Training
 from tinylab.ui.display import Progress
 from training_kit import Lab, Watch, changed, differences, one_thread  # noqa: F401 (a fixture)
 

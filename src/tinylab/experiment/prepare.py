@@ -11,7 +11,7 @@ from tinylab.config.schema import Config
 from tinylab.data.batches import Batches, fit_class_weights, fit_normalization, to_device
 from tinylab.errors import UserError
 from tinylab.system import runtime
-from tinylab.training.loop import Recipe
+from tinylab.training.state import Recipe
 
 PARTS = ("train", "val", "test")
 

@@ -14,7 +14,7 @@ from tinylab.data import augment
 from tinylab.experiment.prepare import Prepared
 from tinylab.system import runtime
 from tinylab.system.files import write_bytes
-from tinylab.training.loop import Evaluation
+from tinylab.training.evaluate import Evaluation
 from tinylab.ui import plots
 from tinylab.ui.console import in_bytes, say
 from tinylab.ui.display import duration

@@ -20,10 +20,11 @@ from tinylab.experiment.prepare import PARTS, Prepared, prepare
 from tinylab.store import folder as runs
 from tinylab.system import runtime, signals
 from tinylab.system.files import disk_errors, write_json, write_npz, write_text
-from tinylab.training import loop as train
 from tinylab.training import metrics
 from tinylab.training.checkpoint import Checkpoints, State, weights_sha256
-from tinylab.training.loop import Evaluation, Recipe, Training
+from tinylab.training.evaluate import Evaluation, evaluate
+from tinylab.training.loop import fit
+from tinylab.training.state import Recipe, Training, start
 from tinylab.ui.console import log_to, say
 from tinylab.ui.display import Display, RunDisplay
 from tinylab.ui.tensorboard import RunTracker
@@ -110,7 +111,7 @@ def _run(
     config, recipe, folder = prepared.config, prepared.recipe, runs.folder_of(prepared.config)
     _write_start(prepared, folder)
     present.introduce(prepared, folder)
-    training = train.start(prepared.model, recipe)
+    training = start(prepared.model, recipe)
     checkpoints.stamp = {
         "fingerprint": prepared.splits.fingerprint,
         "code_sha256": runs.code_sha256(),
@@ -130,7 +131,7 @@ def _run(
         with signals.watch() as stop_signal, contextlib.ExitStack() as stack:
             if display is None:
                 display = stack.enter_context(RunDisplay(config.train.epochs))
-            train.fit(
+            fit(
                 training, prepared.parts["train"], val, recipe, checkpoints, tracker, display,
                 stop_signal,
             )  # fmt: skip
@@ -170,7 +171,7 @@ def _evaluate(
     started = time.perf_counter()
     model = training.tested()
     parts = {name: part for name, part in prepared.parts.items() if len(part)}
-    plain = {name: train.evaluate(model, part, recipe) for name, part in parts.items()}
+    plain = {name: evaluate(model, part, recipe) for name, part in parts.items()}
     augmented = _with_views(parts, model, recipe)
     evaluations = {**plain, **augmented}
     test = evaluations["test"]
@@ -232,7 +233,7 @@ def _with_views(
     """Validation and test with the test-time augmentation that is asked for; else nothing."""
     tta = recipe.train.tta
     asked = [name for name in ("val", "test") if name in parts and tta != "none"]
-    return {name: train.evaluate(model, parts[name], recipe, tta) for name in asked}
+    return {name: evaluate(model, parts[name], recipe, tta) for name in asked}
 
 
 def _write_predictions(prepared: Prepared, test: Evaluation, folder: Path) -> None:

@@ -9,12 +9,10 @@ https://docs.pytorch.org/docs/stable/notes/cuda.html#cuda-graphs
 import contextlib
 import warnings
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
 
-from tinylab.data.augment import Draws
+from tinylab.training.step import Batch
 from tinylab.ui.console import say
 
 WARM_UP = 3  # steps before the recording: libraries set themselves up, cuDNN tries its kernels
@@ -22,34 +20,6 @@ WARM_UP = 3  # steps before the recording: libraries set themselves up, cuDNN tr
 
 class CaptureError(Exception):
     """A step that cannot be recorded; the message says why."""
-
-
-class Batch(NamedTuple):
-    """What one step reads besides the state of training.
-
-    images: uint8 (N, C, H, W). labels: int64 (N,). draws: those of these images. lr: the learning
-    rate. share: that of the new weights in their moving average. On CUDA both are tensors of one
-    number, which a recorded step reads anew whenever it is replayed.
-    """
-
-    images: Tensor
-    labels: Tensor
-    draws: Draws
-    lr: float | Tensor
-    share: float | Tensor
-
-    def tensors(self) -> list[Tensor]:
-        """All tensors in it, in a fixed order."""
-        return [value for value in (*self, *self.draws) if isinstance(value, Tensor)]
-
-    def buffers(self) -> "Batch":
-        """A batch of the same shapes and memory formats in memory of its own, with equal values."""
-        own = Batch(*map(_cloned, self))
-        return own._replace(draws=Draws(*map(_cloned, self.draws)))
-
-
-def _cloned(value: Any) -> Any:
-    return value.clone() if isinstance(value, Tensor) else value
 
 
 class Captured:

@@ -19,7 +19,8 @@ from tinylab.config.compose import run_hydra, to_config
 from tinylab.data.batches import Batches, batch_bounds
 from tinylab.experiment.run import Prepared, prepare
 from tinylab.models.layers import PREFERS_ONEDNN
-from tinylab.training import loop as train
+from tinylab.training.state import start
+from tinylab.training.step import training_loss
 
 WARM_UP, STEPS = 10, 200
 SIDE = 2048  # of the large matrices
@@ -48,14 +49,14 @@ def seconds_of(work: Callable[[], object], repeats: int) -> float:
 def step_of(prepared: Prepared) -> Callable[[], None]:
     """One training step on the first batch."""
     recipe, model = prepared.recipe, prepared.model
-    training = train.start(model, recipe)
+    training = start(model, recipe)
     images, labels = prepared.parts["train"].take(torch.arange(recipe.train.batch_size))
     inputs = recipe.normalization(images)
 
     def step() -> None:
         for parameter in model.parameters():
             parameter.grad = None
-        train.training_loss(model(inputs), labels, recipe).backward()
+        training_loss(model(inputs), labels, recipe).backward()
         training.optimizer.step()
 
     return step
