@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from tinylab.config.metrics import CHOOSABLE, MONITORED
 from tinylab.errors import UserError
 
 
@@ -384,7 +385,9 @@ class TrainConfig:
     ema: float | None = option(None, "decay of the averaged weights that are tested; null: none")
     grad_clip: float | None = option(None, "largest norm of the gradient; null: no limit")
     patience: int | None = option(None, "epochs without a better validation until the stop")
-    monitor: str = option("accuracy", "what makes an epoch the best: validation accuracy or loss")
+    monitor: str = option(
+        "accuracy", f"validation metric by which the best epoch is chosen: {', '.join(MONITORED)}"
+    )
     weights: str = option("best", "which epoch is tested: best by validation, or last")
     tta: str = option("none", "test-time augmentation: none, flip, shift (by a pixel), flip_shift")
     precision: str = option("float32", "float32, or mixed: bfloat16, float16")
@@ -408,7 +411,7 @@ class TrainConfig:
         _require(ok, "train.grad_clip", self.grad_clip, "null or a number above 0")
         ok = self.patience is None or self.patience >= 1
         _require(ok, "train.patience", self.patience, "null or 1 or more")
-        _require_one_of("train.monitor", self.monitor, ("accuracy", "loss"))
+        _require_one_of("train.monitor", self.monitor, MONITORED)
         _require_one_of("train.weights", self.weights, ("best", "last"))
         _require_one_of("train.tta", self.tta, ("none", "flip", "shift", "flip_shift"))
         _require_one_of("train.precision", self.precision, ("float32", "bfloat16", "float16"))
@@ -428,9 +431,10 @@ class SweepConfig:
     )
     seed: int = option(0, "what a search proposes derives from it", identity=False)
     metric: str = option(
-        "val_accuracy", "what is best, and what a search aims at: val_accuracy, val_loss",
+        "val_accuracy",
+        f"validation metric that ranks runs and guides a search: {', '.join(CHOOSABLE)}",
         identity=False,
-    )  # fmt: skip
+    )
     prune: str = option(
         "none", "how a search gives up hopeless trials: none, median, halving", identity=False
     )
@@ -449,7 +453,7 @@ class SweepConfig:
         _require_one_of("sweep.search", self.search, ("grid", "random", "tpe"))
         _require(self.trials is None or self.trials >= 1, "sweep.trials", self.trials, "1 or more")
         _require(0 <= self.seed < 2**63, "sweep.seed", self.seed, "0 or more")
-        _require_one_of("sweep.metric", self.metric, ("val_accuracy", "val_loss"))
+        _require_one_of("sweep.metric", self.metric, CHOOSABLE)
         _require_one_of("sweep.prune", self.prune, ("none", "median", "halving"))
         if self.search != "grid":
             expected = f"the number of runs for sweep.search={self.search}, such as 20"

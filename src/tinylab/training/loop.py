@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from tinylab.config.metrics import goodness
 from tinylab.config.schema import AugmentConfig, OptimConfig, TrainConfig
 from tinylab.data import augment
 from tinylab.data.batches import Batches, Normalization, batch_bounds
@@ -145,7 +146,7 @@ def start(model: nn.Module, recipe: Recipe) -> Training:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Loss and accuracy, and what is behind them.
+    """Every metric, and what is behind them.
 
     predicted: int64 (N,). probabilities: float32 (N, num_classes).
     """
@@ -186,12 +187,11 @@ def evaluate(model: nn.Module, batches: Batches, recipe: Recipe, tta: str = "non
             "  lower optim.lr, or limit the gradient with train.grad_clip=1"
         )
     labels = batches.labels.cpu()
-    loss_sum = float(F.cross_entropy(logits, labels, reduction="sum"))
-    predicted = logits.argmax(1)
-    num_correct = int((predicted == labels).sum())
+    loss = float(F.cross_entropy(logits, labels, reduction="sum")) / len(labels)
+    predicted = logits.argmax(1).numpy()
     return Evaluation(
-        score=score(loss_sum, num_correct, len(labels)),
-        predicted=predicted.numpy(),
+        score=score(labels.numpy(), predicted, logits.log_softmax(1).numpy(), loss),
+        predicted=predicted,
         probabilities=logits.softmax(1).float().numpy(),
     )
 
@@ -384,6 +384,8 @@ def _close_epoch(training: Training, num_images: int, recipe: Recipe, val: Score
         "train_accuracy": int(training.num_correct) / num_images,
         "val_loss": None if val is None else val.loss,
         "val_accuracy": None if val is None else val.accuracy,
+        "val_balanced_accuracy": None if val is None else val.balanced_accuracy,
+        "val_macro_f1": None if val is None else val.macro_f1,
         "lr": optim.learning_rate(recipe.optim, steps - 1, recipe.train.epochs * steps_in_epoch),
         "grad_norm": training.grad_norm if math.isfinite(training.grad_norm) else None,
         "seconds": training.seconds,
@@ -400,19 +402,15 @@ def _is_best(training: Training, row: Row, config: TrainConfig) -> bool:
         return False
     if training.best is None:
         return True
-    return _goodness(row, config.monitor) > _goodness(training.best, config.monitor)
-
-
-def _goodness(row: Row, monitor: str) -> tuple[float, float]:
-    """Larger is better; the other figure decides between equals."""
-    figures = (row["val_accuracy"], -row["val_loss"])
-    return figures if monitor == "accuracy" else (figures[1], figures[0])
+    metric = f"val_{config.monitor}"
+    return goodness(row, metric) > goodness(training.best, metric)
 
 
 def _out_of_patience(training: Training, config: TrainConfig) -> bool:
     if config.patience is None or not training.history:
         return False
-    best = max(training.history, key=lambda row: (*_goodness(row, config.monitor), -row["epoch"]))
+    metric = f"val_{config.monitor}"
+    best = max(training.history, key=lambda row: (*goodness(row, metric), -row["epoch"]))
     return training.epoch - int(best["epoch"]) >= config.patience
 
 
