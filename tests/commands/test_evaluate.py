@@ -17,7 +17,6 @@ from sklearn import metrics as reference
 from option_records import DigitsConfig
 from tinylab import cli, data
 from tinylab.config.schema import SplitConfig
-from tinylab.evaluate.calibration import NUM_BINS, reliability
 from tinylab.evaluate.figures import Figures
 
 Capture = pytest.CaptureFixture[str]
@@ -246,40 +245,6 @@ def test_wrong_input_is_refused_in_words_and_leaves_nothing(
     assert not list(tmp_path.iterdir())
 
 
-def plain_error(confidence: NDArray[np.float64], right: NDArray[np.bool_], bins: int) -> float:
-    """ECE as the paper writes it, item by item."""
-    total = 0.0
-    for number in range(1, bins + 1):
-        low, high = (number - 1) / bins, number / bins
-        inside = [i for i, share in enumerate(confidence) if low < share <= high]
-        if inside:
-            gap = abs(np.mean(right[inside]) - np.mean(confidence[inside]))
-            total += len(inside) / len(confidence) * gap
-    return total
-
-
-PREDICTION = st.tuples(st.floats(0.01, 1), st.booleans())
-
-
-@given(st.lists(PREDICTION, min_size=1, max_size=60), st.sampled_from([1, 2, 10, NUM_BINS]))
-def test_the_calibration_error_is_the_papers(
-    predictions: list[tuple[float, bool]], bins: int
-) -> None:
-    confidence = np.array([share for share, _ in predictions])
-    right = np.array([is_right for _, is_right in predictions])
-    found = reliability(confidence, right, bins)
-    assert found.counts.sum() == len(predictions)
-    assert found.error == pytest.approx(plain_error(confidence, right, bins), abs=1e-12)
-
-
-def test_a_calibrated_network_has_no_error_and_a_boastful_one_has() -> None:
-    confidence = np.full(100, 0.8)
-    right = np.arange(100) < 80
-    assert reliability(confidence, right).error == pytest.approx(0)
-    assert reliability(np.ones(100), right).error == pytest.approx(0.2)
-    assert reliability(np.array([1 / 15, 1.0]), np.array([True, True])).counts[[0, 14]].sum() == 2
-
-
 @given(st.integers(2, 5), st.integers(1, 40), st.integers(0, 2**32 - 1))
 def test_the_figures_are_scikit_learns(K: int, N: int, seed: int) -> None:
     generator = np.random.default_rng(seed)
@@ -296,7 +261,9 @@ def test_the_figures_are_scikit_learns(K: int, N: int, seed: int) -> None:
         assert np.allclose(values, expected, equal_nan=True), key
     loss = reference.log_loss(labels, probabilities, labels=range(K))
     assert found.score.loss == pytest.approx(loss)
+    assert found.score.nll == found.score.loss
     assert found.score.accuracy == reference.accuracy_score(labels, found.predicted)
+    assert found.as_dict()["ece"] == found.reliability.error
 
 
 def test_a_probability_of_zero_gives_a_finite_loss() -> None:

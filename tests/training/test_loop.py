@@ -19,6 +19,7 @@ from sklearn.metrics import accuracy_score, log_loss
 from torch import Tensor, nn
 
 from option_records import AdamConfig, MlpConfig, ResnetConfig, SgdConfig
+from tinylab.config.metrics import MONITORED
 from tinylab.data import augment
 from tinylab.data.batches import Batches
 from tinylab.data.split import permutation
@@ -77,6 +78,11 @@ def test_evaluation_is_that_of_scikit_learn(N: int, batch_size: int, seed: int) 
     assert found.score.accuracy == accuracy_score(labels, predicted)
     expected = log_loss(labels, shares, labels=range(NUM_CLASSES))
     assert found.score.loss == pytest.approx(expected, rel=1e-5)
+    assert found.score.nll == pytest.approx(found.score.loss, rel=1e-12)
+    if batch_size >= N:  # then the logits are the same to the bit, and so is the loss
+        logits = logits_of(model, batches, lab)
+        loss_sum = F.cross_entropy(logits, batches.labels, reduction="sum")
+        assert found.score.loss == float(loss_sum) / N
     np.testing.assert_array_equal(found.predicted, predicted)
     np.testing.assert_allclose(found.probabilities, shares, atol=1e-5)
 
@@ -379,7 +385,7 @@ def test_the_gradient_norm_is_that_of_the_last_step(fit: Callable[..., Training]
 
 def test_a_row_without_validation_says_so(fit: Callable[..., Training]) -> None:
     training = fit(changed(LAB, num_val=0))
-    assert (training.history[0]["val_loss"], training.history[0]["val_accuracy"]) == (None, None)
+    assert all(training.history[0][f"val_{name}"] is None for name in MONITORED)
     assert training.best is None
 
 
@@ -387,6 +393,11 @@ def test_a_row_without_validation_says_so(fit: Callable[..., Training]) -> None:
 
 # Validation accuracy and loss of each epoch.
 CURVE = [(0.5, 0.9), (0.7, 0.6), (0.7, 0.5), (0.6, 0.4), (0.7, 0.5), (0.1, 0.9), (0.1, 0.9)]
+
+
+def scripted_score(loss: float, accuracy: float) -> Score:
+    """A score whose balanced accuracy and F1 say the contrary of its accuracy."""
+    return Score(loss, accuracy, 20, 1 - accuracy, 1 - accuracy, None, loss, 0.0)
 
 
 @pytest.fixture
@@ -399,7 +410,7 @@ def scripted(monkeypatch: pytest.MonkeyPatch, fit: Callable[..., Training]) -> C
         def fake(model: nn.Module, batches: Batches, recipe: Recipe) -> Any:
             accuracy, loss = curve[len(weights)]
             weights.append(copy.deepcopy(dict(model.state_dict())))
-            return type("Evaluation", (), {"score": Score(loss, accuracy, len(batches))})
+            return type("Evaluation", (), {"score": scripted_score(loss, accuracy)})
 
         monkeypatch.setattr(train, "evaluate", fake)
         return fit(changed(LAB, train={"epochs": len(curve), **options})), weights
@@ -407,7 +418,10 @@ def scripted(monkeypatch: pytest.MonkeyPatch, fit: Callable[..., Training]) -> C
     return run
 
 
-@pytest.mark.parametrize(("monitor", "best"), [("accuracy", 3), ("loss", 4)])
+@pytest.mark.parametrize(
+    ("monitor", "best"),
+    [("accuracy", 3), ("loss", 4), ("balanced_accuracy", 6), ("macro_f1", 6)],
+)
 @pytest.mark.parametrize("ema", [None, 0.9])
 def test_the_best_epoch_is_tested(
     scripted: Callable[..., Any], monitor: str, best: int, ema: float | None
@@ -425,7 +439,7 @@ def test_the_last_epoch_is_tested_if_asked_for(scripted: Callable[..., Any]) -> 
 
 @pytest.mark.parametrize(
     ("monitor", "patience", "epochs"),
-    [("accuracy", 1, 4), ("accuracy", 2, 5), ("loss", 2, 6), ("loss", 9, 7)],
+    [("accuracy", 1, 4), ("accuracy", 2, 5), ("loss", 2, 6), ("loss", 9, 7), ("macro_f1", 1, 2)],
 )
 @pytest.mark.parametrize("weights", ["best", "last"])
 def test_training_stops_when_patience_is_at_an_end(
@@ -438,6 +452,31 @@ def test_training_stops_when_patience_is_at_an_end(
 def test_the_first_of_equal_epochs_is_the_best(scripted: Callable[..., Any]) -> None:
     training, _ = scripted(curve=[(0.5, 0.5)] * 4, patience=2)
     assert (training.best["epoch"], training.epoch) == (1, 3)
+
+
+@pytest.mark.parametrize("monitor", ["accuracy", "balanced_accuracy", "macro_f1"])
+def test_of_epochs_with_equal_metrics_the_one_of_least_loss_is_the_best(
+    scripted: Callable[..., Any], monitor: str
+) -> None:
+    training, _ = scripted(curve=[(0.5, 0.9), (0.5, 0.4), (0.5, 0.6)], monitor=monitor)
+    assert training.best["epoch"] == 2
+
+
+def test_of_epochs_with_equal_losses_the_most_accurate_is_the_best(
+    scripted: Callable[..., Any],
+) -> None:
+    training, _ = scripted(curve=[(0.5, 0.9), (0.6, 0.9), (0.4, 0.9)], monitor="loss")
+    assert training.best["epoch"] == 2
+
+
+def test_a_row_holds_every_metric_of_validation_that_can_be_monitored(
+    fit: Callable[..., Training],
+) -> None:
+    training = fit(LAB)
+    found = evaluate(training.tested(), LAB.batches(LAB.num_val, seed=1), LAB.recipe()).score
+    best = training.history[training.best["epoch"] - 1]  # type: ignore[index]
+    for name in MONITORED:
+        assert best[f"val_{name}"] == getattr(found, name)
 
 
 def test_the_tested_weights_are_saved(tmp_path: Path) -> None:

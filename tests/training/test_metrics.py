@@ -1,6 +1,8 @@
 """Figures of classifiers against scikit-learn and SciPy."""
 
+import json
 import math
+import warnings
 
 import numpy as np
 import pytest
@@ -10,7 +12,20 @@ from numpy.typing import NDArray
 from scipy.stats import binomtest
 from sklearn import metrics as reference
 
-from tinylab.training.metrics import confusion_matrix, per_class_recall, score, wilson_interval
+from tinylab.config.metrics import METRICS, MONITORED
+from tinylab.training.metrics import (
+    NUM_BINS,
+    balanced_accuracy,
+    confusion_matrix,
+    macro_f1,
+    negative_log_likelihood,
+    per_class_f1,
+    per_class_recall,
+    reliability,
+    score,
+    top5_accuracy,
+    wilson_interval,
+)
 
 Classes = NDArray[np.int64]
 
@@ -31,15 +46,6 @@ def test_the_confusion_matrix_is_that_of_scikit_learn(case: tuple[Classes, Class
     matrix = confusion_matrix(labels, predicted, num_classes)
     assert matrix.dtype == np.int64
     np.testing.assert_array_equal(matrix, expected)
-
-
-@given(answers())
-def test_its_diagonal_gives_the_accuracy_of_scikit_learn(
-    case: tuple[Classes, Classes, int],
-) -> None:
-    matrix = confusion_matrix(*case)
-    accuracy = score(0.0, int(matrix.trace()), int(matrix.sum())).accuracy
-    assert accuracy == pytest.approx(reference.accuracy_score(*case[:2]), abs=1e-15)
 
 
 @given(answers())
@@ -91,6 +97,126 @@ def test_the_interval_narrows_with_the_root_of_the_number() -> None:
     assert high - low == pytest.approx(2 * 1.96 * math.sqrt(0.8 * 0.2 / 100_000), rel=1e-3)
 
 
-def test_a_score_is_the_mean_over_all_items() -> None:
-    found = score(loss_sum=6.0, num_correct=3, num=4)
-    assert found.as_dict() == {"loss": 1.5, "accuracy": 0.75, "num": 4}
+# ---------------------------------------------------------------- all metrics of an evaluation
+
+
+@given(answers())
+def test_balanced_accuracy_and_macro_f1_are_those_of_scikit_learn(
+    case: tuple[Classes, Classes, int],
+) -> None:
+    labels, predicted, _ = case
+    matrix = confusion_matrix(*case)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # scikit-learn's, of a predicted class without items
+        expected = reference.balanced_accuracy_score(labels, predicted)
+    assert balanced_accuracy(matrix) == pytest.approx(expected, abs=1e-14)
+    expected = reference.f1_score(labels, predicted, average="macro")
+    assert macro_f1(matrix) == pytest.approx(expected, abs=1e-14)
+
+
+@given(answers())
+def test_f1_by_class_is_that_of_scikit_learn(case: tuple[Classes, Classes, int]) -> None:
+    labels, predicted, num_classes = case
+    expected = reference.f1_score(
+        labels, predicted, labels=range(num_classes), average=None, zero_division=np.nan
+    )
+    found = per_class_f1(confusion_matrix(*case))
+    np.testing.assert_allclose(np.array(found, float), expected, atol=1e-15)
+
+
+@st.composite
+def outputs(draw: st.DrawFn) -> tuple[Classes, NDArray[np.float64]]:
+    """Labels (N,) and log-probabilities (N, K); some of those of an item may be equal."""
+    K, N = draw(st.integers(2, 12)), draw(st.integers(1, 30))
+    generator = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    logits = generator.normal(0, draw(st.sampled_from([0.1, 1, 10])), (N, K))
+    logits = logits.round(draw(st.sampled_from([0, 1, 8])))
+    return generator.integers(0, K, N), logits - np.logaddexp.reduce(logits, 1, keepdims=True)
+
+
+@given(outputs())
+def test_the_likelihood_is_that_of_scikit_learn(
+    case: tuple[Classes, NDArray[np.float64]],
+) -> None:
+    labels, log_probabilities = case
+    expected = reference.log_loss(
+        labels, np.exp(log_probabilities), labels=range(log_probabilities.shape[1])
+    )
+    smallest = np.log(np.finfo(float).eps)  # to which scikit-learn raises what is less
+    found = negative_log_likelihood(labels, np.maximum(log_probabilities, smallest))
+    assert found == pytest.approx(expected, rel=1e-9, abs=1e-12)
+
+
+@given(outputs())
+def test_the_top_five_are_those_of_scikit_learn(
+    case: tuple[Classes, NDArray[np.float64]],
+) -> None:
+    labels, log_probabilities = case
+    classes = range(log_probabilities.shape[1])
+    if len(classes) <= 5:
+        assert top5_accuracy(*case) is None
+    else:
+        expected = reference.top_k_accuracy_score(labels, log_probabilities, k=5, labels=classes)
+        assert top5_accuracy(*case) == pytest.approx(expected, abs=1e-15)
+
+
+@given(outputs())
+def test_a_score_has_every_metric_and_the_loss_that_it_is_given(
+    case: tuple[Classes, NDArray[np.float64]],
+) -> None:
+    labels, log_probabilities = case
+    predicted = log_probabilities.argmax(1)
+    found = score(labels, predicted, log_probabilities, loss=1.5)
+    assert (found.loss, found.num) == (1.5, len(labels))
+    assert found.accuracy == reference.accuracy_score(labels, predicted)
+    confidence = np.exp(log_probabilities[np.arange(len(labels)), predicted])
+    right = predicted == labels
+    assert found.ece == pytest.approx(plain_error(confidence, right, NUM_BINS), abs=1e-12)
+    assert found.nll == negative_log_likelihood(labels, log_probabilities)
+    named = {metric.path[1] for metric in METRICS.values() if metric.path[0] == "test"}
+    assert found.as_dict().keys() == named | {"num"}
+    assert set(MONITORED) <= named
+    assert json.loads(json.dumps(found.as_dict(), allow_nan=False)) == found.as_dict()
+
+
+def test_a_probability_too_small_for_a_number_still_has_a_rank_and_a_finite_loss() -> None:
+    log_probabilities = np.array([[0.0, -900, -901, -902, -903, -904, -905]])
+    found = score(np.array([4]), np.array([0]), log_probabilities, loss=0.0)
+    assert (found.top5_accuracy, found.nll) == (1.0, 903.0)
+
+
+# ---------------------------------------------------------------- calibration
+
+
+def plain_error(confidence: NDArray[np.float64], right: NDArray[np.bool_], bins: int) -> float:
+    """ECE as the paper writes it, item by item."""
+    total = 0.0
+    for number in range(1, bins + 1):
+        low, high = (number - 1) / bins, number / bins
+        inside = [i for i, share in enumerate(confidence) if low < share <= high]
+        if inside:
+            gap = abs(np.mean(right[inside]) - np.mean(confidence[inside]))
+            total += len(inside) / len(confidence) * gap
+    return total
+
+
+PREDICTION = st.tuples(st.floats(0.01, 1), st.booleans())
+
+
+@given(st.lists(PREDICTION, min_size=1, max_size=60), st.sampled_from([1, 2, 10, NUM_BINS]))
+def test_the_calibration_error_is_the_papers(
+    predictions: list[tuple[float, bool]], bins: int
+) -> None:
+    confidence = np.array([share for share, _ in predictions])
+    right = np.array([is_right for _, is_right in predictions])
+    found = reliability(confidence, right, bins)
+    assert found.counts.sum() == len(predictions)
+    assert found.error == pytest.approx(plain_error(confidence, right, bins), abs=1e-12)
+
+
+def test_a_calibrated_network_has_no_error_and_a_boastful_one_has() -> None:
+    confidence = np.full(100, 0.8)
+    right = np.arange(100) < 80
+    assert reliability(confidence, right).error == pytest.approx(0)
+    assert reliability(np.ones(100), right).error == pytest.approx(0.2)
+    assert reliability(np.array([1 / 15, 1.0]), np.array([True, True])).counts[[0, 14]].sum() == 2

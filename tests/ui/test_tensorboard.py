@@ -46,6 +46,14 @@ def test_the_final_figures_are_the_results(runs_folder: Path) -> None:
             assert value == pytest.approx(result[part][figure])
 
 
+def test_a_history_of_an_earlier_version_gives_the_curves_that_it_has(tmp_path: Path) -> None:
+    tracker = RunTracker(tmp_path, [{**ROW, "val_accuracy": 0.5}], {})
+    tracker.close()
+    scalars = read_scalars(tmp_path)
+    assert "accuracy/val" in scalars
+    assert not {"balanced_accuracy/val", "macro_f1/val"} & scalars.keys()
+
+
 def test_a_resumed_tracker_rewrites_the_curves_without_gap_or_double(tmp_path: Path) -> None:
     rows = [{**ROW, "epoch": n, "step": 10 * n} for n in (1, 2, 3)]
     first = RunTracker(tmp_path, [], {})

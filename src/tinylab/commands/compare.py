@@ -9,8 +9,8 @@ from tinylab.commands.parser import Parser
 from tinylab.comparison import formats, show
 from tinylab.comparison.comparison import Comparison, compare
 from tinylab.comparison.differences import differences
-from tinylab.comparison.settings import METRICS
 from tinylab.comparison.verdicts import TESTS
+from tinylab.config.metrics import CHOOSABLE
 from tinylab.errors import UserError
 from tinylab.store.collect import Skipped, collect
 from tinylab.ui.console import say
@@ -69,7 +69,7 @@ def _parser() -> Parser:
     add = parser.add_argument
     add("paths", nargs="*", metavar="PATH", help="folders of runs or sweeps, outputs, or globs")
     add("--format", choices=FORMATS, default="table", help="what to print (default table)")
-    add("--metric", choices=METRICS, default=METRICS[0], help="what settings are ranked by")
+    add("--metric", choices=CHOOSABLE, default=CHOOSABLE[0], help="what settings are ranked by")
     add("--group-by", metavar="KEY,KEY", help="the keys that make a setting (default: all)")
     pair_help = "judge these two, named by letter or values, not the best against all; repeatable"
     add("--pair", nargs=2, action="append", default=[], metavar=("A", "B"), help=pair_help)

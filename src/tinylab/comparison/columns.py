@@ -36,7 +36,7 @@ def keys(rows: Sequence[Row]) -> list[Column]:
 def figures(comparison: Comparison) -> list[Column]:
     """What was measured: validation first, by which settings are ranked and chosen."""
     rows, metric = comparison.rows, comparison.metric
-    unit, of_val = ("loss", _loss) if metric == "val_loss" else ("acc %", _percent)
+    unit, of_val = UNITS[metric]
     val, test = [row.figures[metric] for row in rows], [row.test for row in rows]
     return [
         Column(("", "runs"), [_runs(row) for row in rows]),
@@ -89,6 +89,15 @@ def _time(seconds: float) -> str:
 
 def _count(number: float) -> str:
     return f"{number:,.0f}"
+
+
+# Of the metrics that settings are ranked by: the head of their column, and a value in it.
+UNITS = {
+    "val_accuracy": ("acc %", _percent),
+    "val_loss": ("loss", _loss),
+    "val_balanced_accuracy": ("bal acc %", _percent),
+    "val_macro_f1": ("F1 %", _percent),
+}
 
 
 def verdicts(comparison: Comparison) -> list[Column]:

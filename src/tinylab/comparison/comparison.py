@@ -12,10 +12,10 @@ from tinylab.comparison.settings import Setting, families, group
 from tinylab.comparison.statistics import Summary
 from tinylab.comparison.variance import Variance
 from tinylab.comparison.verdicts import Verdict, judge
+from tinylab.config.metrics import METRICS
 from tinylab.config.values import shown
 from tinylab.errors import UserError
 from tinylab.store.collect import Run
-from tinylab.store.result import FIGURES
 
 FEW = 5  # settings of which every pair can be judged and read
 
@@ -26,7 +26,7 @@ class Row:
 
     name: str
     setting: Setting
-    figures: dict[str, Summary | None]  # by the keys of ``results.FIGURES``
+    figures: dict[str, Summary | None]  # by the keys of METRICS
 
     @property
     def test(self) -> Summary:
@@ -117,7 +117,7 @@ def _datasets(tables: Sequence[Sequence[Row]]) -> list[str]:
 
 
 def _row(name: str, setting: Setting) -> Row:
-    found = {figure: setting.figures(figure) for figure in FIGURES}
+    found = {figure: setting.figures(figure) for figure in METRICS}
     summaries = {
         figure: None if cells is None else statistics.summarize(cells)
         for figure, cells in found.items()

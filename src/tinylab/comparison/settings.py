@@ -9,11 +9,11 @@ from typing import Any
 
 from tinylab.comparison.statistics import Cell
 from tinylab.config.keys import SEEDS, SPLIT_SEEDS, defaults
+from tinylab.config.metrics import CHOOSABLE, goodness
 from tinylab.config.values import did_you_mean, shown
 from tinylab.errors import UserError
 from tinylab.store.collect import Run
 
-METRICS = ("val_accuracy", "val_loss")  # what a setting may be chosen by
 Values = Mapping[str, Any]
 _ABSENT = object()
 
@@ -160,11 +160,13 @@ def tells(key: str, settings: Sequence[Values]) -> bool:
 
 
 def _rank(setting: Setting, metric: str) -> tuple[bool, float, float]:
-    accuracies, losses = setting.figures("val_accuracy"), setting.figures("val_loss")
-    if accuracies is None or losses is None:
+    """Sorts settings, best first; those of which a run has not the metric come last."""
+    found = {name: setting.figures(name) for name in CHOOSABLE}
+    means = {name: fmean(cells.values()) for name, cells in found.items() if cells is not None}
+    if metric not in means:
         return True, 0.0, 0.0
-    accuracy, loss = -fmean(accuracies.values()), fmean(losses.values())
-    return (False, loss, accuracy) if metric == "val_loss" else (False, accuracy, loss)
+    first, second = goodness(means, metric)
+    return False, -first, -second
 
 
 def _seeds(run: Run) -> tuple[int, ...]:

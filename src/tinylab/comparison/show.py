@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from tinylab.comparison import columns
 from tinylab.comparison.comparison import Comparison
 from tinylab.comparison.statistics import is_crossed
+from tinylab.config.metrics import METRICS
 from tinylab.store.collect import Skipped
 from tinylab.ui.tables import WIDTH, Section, aligned
 
-RANKED_BY = {"val_accuracy": "validation accuracy", "val_loss": "validation loss"}
 LEGEND = (
     "* not for choosing: read it of the setting that validation has chosen.",
     "sd and interval of the mean: the luck of the seeds (Student's t). Interval of one test set: "
@@ -82,7 +82,7 @@ def _heading(comparison: Comparison) -> str:
     rows, runs = len(comparison.rows), comparison.num_runs
     tried = f"{rows} setting{'s' * (rows > 1)} tried in {runs} run{'s' * (runs > 1)}"
     is_ranked = rows > 1 and comparison.selected is not None
-    ranked = f", ranked by {RANKED_BY[comparison.metric]}" if is_ranked else ""
+    ranked = f", ranked by {METRICS[comparison.metric].label}" if is_ranked else ""
     return f"{comparison.dataset}: {tried}{ranked}"
 
 

@@ -4,6 +4,7 @@ Tracking, list, compare, report, sweep and export read this table; ``training/me
 the values. No NumPy in here.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 
@@ -22,15 +23,36 @@ class Metric:
     tag: str = ""
 
 
+# Of validation, in the row of every epoch: what an epoch, a run or a setting may be chosen by.
+MONITORED = ("accuracy", "loss", "balanced_accuracy", "macro_f1")
+CHOOSABLE = tuple(f"val_{name}" for name in MONITORED)
+# Of each evaluated part of the data: label, format, better.
+_OF_A_PART = {
+    "accuracy": ("accuracy", "{:.2%}", "higher"),
+    "loss": ("loss", "{:.4f}", "lower"),
+    "balanced_accuracy": ("balanced accuracy", "{:.2%}", "higher"),
+    "macro_f1": ("macro F1", "{:.2%}", "higher"),
+    "top5_accuracy": ("top-5 accuracy", "{:.2%}", "higher"),
+    "nll": ("negative log-likelihood", "{:.4f}", "lower"),
+    "ece": ("expected calibration error", "{:.2%}", "lower"),
+}
 METRICS = {
-    "val_accuracy": Metric(
-        ("val", "accuracy"), "validation accuracy", "{:.2%}", "higher", "final/val_accuracy"
-    ),
-    "val_loss": Metric(("val", "loss"), "validation loss", "{:.4f}", "lower", "final/val_loss"),
-    "test_accuracy": Metric(
-        ("test", "accuracy"), "test accuracy", "{:.2%}", "higher", "final/test_accuracy"
-    ),
-    "test_loss": Metric(("test", "loss"), "test loss", "{:.4f}", "lower", "final/test_loss"),
+    f"{part}_{name}": Metric((part, name), f"{words} {label}", form, better, f"final/{part}_{name}")
+    for part, words in (("val", "validation"), ("test", "test"))
+    for name, (label, form, better) in _OF_A_PART.items()
+} | {
     "seconds": Metric(("seconds", "train"), "training time", "{:,.1f} s"),
     "parameters": Metric(("num_parameters",), "parameters", "{:,.0f}"),
 }
+
+
+def goodness(values: Mapping[str, float], name: str) -> tuple[float, float]:
+    """A key that sorts by a metric in CHOOSABLE, larger is better, from ``values`` by their names.
+
+    Between equals the loss decides, and the accuracy where the metric is the loss.
+    """
+    tie = "val_accuracy" if name == "val_loss" else "val_loss"
+    first, second = (
+        -values[key] if METRICS[key].better == "lower" else values[key] for key in (name, tie)
+    )
+    return first, second

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+from tinylab.config.metrics import CHOOSABLE, MONITORED
 from tinylab.config.values import check, key
 from tinylab.errors import UserError
 
@@ -191,8 +192,8 @@ class TrainConfig(Section):
     grad_clip: float | None = key(None, "maximum gradient norm; null: no limit", above=0)
     patience: int | None = key(None, "early stopping: epochs without improvement", at_least=1)
     monitor: str = key(
-        "accuracy", "what makes an epoch the best: validation accuracy or loss",
-        one_of=("accuracy", "loss"),
+        "accuracy", f"validation metric by which the best epoch is chosen: {', '.join(MONITORED)}",
+        one_of=tuple(MONITORED),
     )  # fmt: skip
     weights: str = key(
         "best", "which epoch is tested: best by validation, or last", one_of=("best", "last")
@@ -230,8 +231,9 @@ class SweepConfig(Section):
     )  # fmt: skip
     seed: int = key(0, "seed of a search's proposals", identity=False, at_least=0, below=2**63)
     metric: str = key(
-        "val_accuracy", "what is best, and what a search optimizes: val_accuracy, val_loss",
-        identity=False, one_of=("val_accuracy", "val_loss"),
+        "val_accuracy",
+        f"validation metric that ranks runs and guides a search: {', '.join(CHOOSABLE)}",
+        identity=False, one_of=tuple(CHOOSABLE),
     )  # fmt: skip
     prune: str = key(
         "none", "how a search stops hopeless trials: none, median, halving", identity=False,

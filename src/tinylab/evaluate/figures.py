@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tinylab.evaluate.calibration import Reliability, reliability
 from tinylab.training import metrics
+from tinylab.training.metrics import Reliability, reliability
 
 TINY = np.finfo(np.float64).tiny  # a probability of 0 would make the loss infinite
 
@@ -32,12 +32,16 @@ class Figures:
         """Counts (K, K) by true class and predicted class."""
         return metrics.confusion_matrix(self.labels, self.predicted, len(self.classes))
 
-    @property
+    @cached_property
+    def log_probabilities(self) -> NDArray[np.float64]:
+        """In nats, (N, K)."""
+        return np.log(np.maximum(self.probabilities, TINY))
+
+    @cached_property
     def score(self) -> metrics.Score:
-        """Accuracy and mean cross-entropy in nats."""
-        true = self.probabilities[np.arange(len(self.labels)), self.labels]
-        loss_sum = float(-np.log(np.maximum(true, TINY)).sum())
-        return metrics.score(loss_sum, int(self.confusion.trace()), len(self.labels))
+        """Every metric; the loss is the negative log-likelihood."""
+        loss = metrics.negative_log_likelihood(self.labels, self.log_probabilities)
+        return metrics.score(self.labels, self.predicted, self.log_probabilities, loss)
 
     @property
     def interval(self) -> tuple[float, float]:
@@ -47,17 +51,15 @@ class Figures:
     @cached_property
     def reliability(self) -> Reliability:
         """Accuracy by confidence."""
-        return reliability(self.probabilities.max(axis=1), self.predicted == self.labels)
+        return reliability(
+            np.exp(self.log_probabilities.max(axis=1)), self.predicted == self.labels
+        )
 
     def by_class(self) -> list[dict[str, Any]]:
         """Images, recall, precision and F1 of each class; None where nothing defines one."""
         matrix = self.confusion
         recall, precision = metrics.per_class_recall(matrix), metrics.per_class_recall(matrix.T)
-        double = 2 * matrix.diagonal()
-        f1 = [
-            float(right / total) if total else None
-            for right, total in zip(double, matrix.sum(0) + matrix.sum(1), strict=True)
-        ]
+        f1 = metrics.per_class_f1(matrix)
         columns = zip(self.classes, matrix.sum(1).tolist(), recall, precision, f1, strict=True)
         keys = ("class", "num", "recall", "precision", "f1")
         return [dict(zip(keys, row, strict=True)) for row in columns]
@@ -68,7 +70,6 @@ class Figures:
         return {
             **self.score.as_dict(),
             "accuracy_ci95": self.interval,
-            "ece": bins.error,
             "per_class": self.by_class(),
             "confusion": self.confusion.tolist(),
             "reliability": [

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinylab.config.keys import without_effect
+from tinylab.config.metrics import METRICS
 from tinylab.config.schema import flatten
 from tinylab.store import folder as runs
 from tinylab.store import result as results
@@ -50,8 +51,8 @@ class Run:
         return self.folder.name
 
     def figure(self, name: str) -> float | None:
-        """One of ``results.FIGURES``; None for one of validation where no image validates."""
-        value = results.lookup(self.result, results.FIGURES[name])
+        """One of METRICS; None where the run has it not: no image validates, or it is older."""
+        value = results.lookup(self.result, METRICS[name].path)
         return None if value is None else float(value)
 
     @cached_property

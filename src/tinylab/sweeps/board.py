@@ -8,11 +8,12 @@ from pathlib import Path
 from statistics import fmean, stdev
 
 from tinylab.comparison.settings import Setting, varied
+from tinylab.config.metrics import CHOOSABLE
 from tinylab.store.collect import Run
 from tinylab.store.folder import read_metrics
 from tinylab.ui.tensorboard import METRICS, Point, Row, write_band, write_columns
 
-BANDS = ("train_loss", "val_loss", "train_accuracy", "val_accuracy")
+BANDS = ("train_loss", "train_accuracy", *CHOOSABLE)
 
 
 def write(folder: Path, labels: dict[str, str], settings: Sequence[Setting]) -> None:
@@ -59,8 +60,9 @@ def _bands(runs: Sequence[Run]) -> dict[str, list[Point]]:
 
 
 def _point(column: str, rows: Sequence[Row]) -> Point | None:
-    values = [row[column] for row in rows]
-    if not all(isinstance(value, float) and math.isfinite(value) for value in values):
+    # None where no image validates, and in a history of an earlier version.
+    values = [row[column] for row in rows if row.get(column) is not None]
+    if len(values) < len(rows) or not all(map(math.isfinite, values)):
         return None
     mean, spread = fmean(values), stdev(values)
     return Point(rows[0]["step"], rows[0]["time"], mean, mean - spread, mean + spread)

@@ -5,9 +5,11 @@ import shlex
 import sys
 from typing import Protocol
 
+from tinylab.config.metrics import METRICS
 from tinylab.config.schema import Config
 from tinylab.errors import Stopped, UserError
 from tinylab.store import folder as runs
+from tinylab.store.result import lookup
 from tinylab.sweeps.job import Job
 from tinylab.sweeps.pool import Pool
 from tinylab.sweeps.worker import End, Epoch, Step
@@ -98,11 +100,18 @@ def _end(job: Job, end: End, display: SweepDisplay, number: int) -> None:
     value = None
     if end.state == "failed" and failure is not None:
         words = failure["error"].splitlines()[0]
-    elif end.state == "finished" and result is not None and result["val"] is not None:
-        by_loss = job.config.sweep.metric == "val_loss"
-        loss, accuracy = result["val"]["loss"], result["val"]["accuracy"]
-        value = -loss if by_loss else accuracy
-        words = f"val loss {loss:.4f}" if by_loss else f"val accuracy {accuracy:.2%}"
+    elif end.state == "finished" and result is not None:
+        name = job.config.sweep.metric
+        value, words = _reached(name, lookup(result, METRICS[name].path))
     elif end.state == "pruned":
         words = f"after epoch {runs.read_metrics(job.folder)[-1]['epoch']}"
     display.end(number, job.label, end.state, words, value)
+
+
+def _reached(name: str, value: float | None) -> tuple[float | None, str]:
+    """A job's value, the larger the better, and the same in words."""
+    if value is None:
+        return None, ""
+    metric = METRICS[name]
+    words = f"{name.replace('_', ' ')} {metric.format.format(value)}"
+    return -value if metric.better == "lower" else value, words

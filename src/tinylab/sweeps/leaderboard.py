@@ -6,9 +6,11 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
+from tinylab.config.metrics import CHOOSABLE, METRICS, goodness
 from tinylab.config.schema import run_id
 from tinylab.store import folder as runs
 from tinylab.store.query import figures
+from tinylab.store.result import lookup
 from tinylab.sweeps.job import Job
 from tinylab.system.files import write_text
 from tinylab.ui import console
@@ -22,9 +24,9 @@ def rows(jobs: Sequence[Job], pruned: Collection[str] = ()) -> list[Row]:
 
     ``pruned``: the run ids of those that a search has given up.
     """
-    by_loss = jobs[0].config.sweep.metric == "val_loss"
+    metric = jobs[0].config.sweep.metric
     found = [_row(job, run_id(job.config) in pruned) for job in jobs]
-    return sorted(found, key=lambda row: _rank(row, by_loss))
+    return sorted(found, key=lambda row: _rank(row, metric))
 
 
 def _row(job: Job, pruned: bool) -> Row:
@@ -32,19 +34,20 @@ def _row(job: Job, pruned: bool) -> Row:
     row: Row = {**job.varied, "run": job.folder.name}
     if result is None and pruned:
         last = (runs.read_metrics(job.folder) or [{"epoch": 0}])[-1]
-        val = {key: last.get(key) for key in ("val_accuracy", "val_loss")}
+        val = {key: last.get(key) for key in CHOOSABLE}
         return {**row, "state": "pruned", **val, "epochs": last["epoch"]}
     if result is None:
         failure = runs.read_json(job.folder / "failure.json")
         error = failure["error"].splitlines()[0] if failure is not None else ""
         return {**row, "state": "failed" if failure is not None else "not run", "error": error}
-    return {**row, "state": "finished", **figures(result)}
+    val = {key: lookup(result, METRICS[key].path) for key in CHOOSABLE}
+    return {**row, "state": "finished", **val, **figures(result)}
 
 
-def _rank(row: Row, by_loss: bool) -> tuple[bool, float, float]:
-    accuracy, loss = -(row.get("val_accuracy") or 0.0), row.get("val_loss") or 0.0
-    first, second = (loss, accuracy) if by_loss else (accuracy, loss)
-    return row["state"] != "finished", first, second
+def _rank(row: Row, metric: str) -> tuple[bool, bool, float, float]:
+    is_unknown = row.get(metric) is None
+    first, second = (0.0, 0.0) if is_unknown else goodness(row, metric)
+    return row["state"] != "finished", is_unknown, -first, -second
 
 
 def write(folder: Path, table: list[Row]) -> None:

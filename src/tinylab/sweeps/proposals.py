@@ -17,6 +17,7 @@ from optuna.pruners import BasePruner, MedianPruner, NopPruner, SuccessiveHalvin
 from optuna.samplers import RandomSampler, TPESampler
 from optuna.trial import Trial, TrialState
 
+from tinylab.config.metrics import METRICS
 from tinylab.config.schema import SweepConfig
 from tinylab.sweeps.space import Axis, Interval
 
@@ -90,7 +91,7 @@ class Study:
         self._distributions = {each.key: each.distribution for each in ordered}
         self._settings = settings
         self._study = optuna.create_study(
-            direction="maximize" if settings.metric == "val_accuracy" else "minimize",
+            direction="minimize" if METRICS[settings.metric].better == "lower" else "maximize",
             pruner=_pruner(settings.prune),
         )
 

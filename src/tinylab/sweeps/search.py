@@ -16,9 +16,11 @@ from typing import Any
 
 from optuna.trial import Trial as Asked
 
+from tinylab.config.metrics import METRICS
 from tinylab.config.schema import Config, run_id
 from tinylab.errors import UserError
 from tinylab.store import folder as runs
+from tinylab.store.result import lookup
 from tinylab.sweeps.job import Composer, Job, label, refuse_twins
 from tinylab.sweeps.proposals import Study
 from tinylab.sweeps.space import Space
@@ -199,7 +201,7 @@ class Search:
     def _judge(self, trial: Trial, rows: list[dict[str, Any]]) -> bool:
         """Tell of epochs that are new; False at the first after which the trial is hopeless."""
         for row in rows:
-            epoch, value = row["epoch"], row[self._metric]
+            epoch, value = row["epoch"], row.get(self._metric)
             if epoch <= trial.epochs or value is None:
                 continue
             trial.epochs = epoch
@@ -215,10 +217,14 @@ class Search:
             self._study.give_up(trial.asked)
             return
         result = runs.read_result(trial.job.folder)
-        if result is None or result["val"] is None:
-            raise UserError(f"{trial.job.label}: its result has no validation figures to search by")
-        trial.value = result["val"][self._metric.removeprefix("val_")]
-        self._study.finish(trial.asked, trial.value)
+        value = lookup(result or {}, METRICS[self._metric].path)
+        if value is None:  # an earlier version's result has accuracy and loss alone
+            raise UserError(
+                f"{trial.job.label}: its result has no {self._metric} to search by; fresh=true "
+                "runs it again"
+            )
+        trial.value = value
+        self._study.finish(trial.asked, value)
 
     # ------------------------------------------------------------ across processes
 

@@ -17,7 +17,7 @@ from tinylab.training.state import Recipe
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Loss and accuracy, and what is behind them.
+    """Every metric, and what is behind them.
 
     predicted: int64 (N,). probabilities: float32 (N, num_classes).
     """
@@ -58,11 +58,12 @@ def evaluate(model: nn.Module, batches: Batches, recipe: Recipe, tta: str = "non
             "  lower optim.lr, or limit the gradient with train.grad_clip=1"
         )
     labels = batches.labels.cpu()
-    loss_sum = float(F.cross_entropy(logits, labels, reduction="sum"))
-    predicted = logits.argmax(1)
-    num_correct = int((predicted == labels).sum())
+    log_probabilities = logits.log_softmax(1)
+    # To the bit F.cross_entropy of the logits, without a second softmax for the metrics.
+    loss = float(F.nll_loss(log_probabilities, labels, reduction="sum")) / len(labels)
+    predicted = logits.argmax(1).numpy()
     return Evaluation(
-        score=score(loss_sum, num_correct, len(labels)),
-        predicted=predicted.numpy(),
+        score=score(labels.numpy(), predicted, log_probabilities.numpy(), loss),
+        predicted=predicted,
         probabilities=logits.softmax(1).float().numpy(),
     )

@@ -13,6 +13,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from tinylab.config.metrics import goodness
 from tinylab.config.schema import TrainConfig
 from tinylab.data import augment
 from tinylab.data.batches import Batches, batch_bounds
@@ -159,6 +160,8 @@ def _close_epoch(training: Training, num_images: int, recipe: Recipe, val: Score
         "train_accuracy": int(training.num_correct) / num_images,
         "val_loss": None if val is None else val.loss,
         "val_accuracy": None if val is None else val.accuracy,
+        "val_balanced_accuracy": None if val is None else val.balanced_accuracy,
+        "val_macro_f1": None if val is None else val.macro_f1,
         "lr": optim.learning_rate(recipe.optim, steps - 1, recipe.train.epochs * steps_in_epoch),
         "grad_norm": training.grad_norm if math.isfinite(training.grad_norm) else None,
         "seconds": training.seconds,
@@ -175,19 +178,15 @@ def _is_best(training: Training, row: Row, config: TrainConfig) -> bool:
         return False
     if training.best is None:
         return True
-    return _goodness(row, config.monitor) > _goodness(training.best, config.monitor)
-
-
-def _goodness(row: Row, monitor: str) -> tuple[float, float]:
-    """Larger is better; the other figure decides between equals."""
-    figures = (row["val_accuracy"], -row["val_loss"])
-    return figures if monitor == "accuracy" else (figures[1], figures[0])
+    metric = f"val_{config.monitor}"
+    return goodness(row, metric) > goodness(training.best, metric)
 
 
 def _out_of_patience(training: Training, config: TrainConfig) -> bool:
     if config.patience is None or not training.history:
         return False
-    best = max(training.history, key=lambda row: (*_goodness(row, config.monitor), -row["epoch"]))
+    metric = f"val_{config.monitor}"
+    best = max(training.history, key=lambda row: (*goodness(row, metric), -row["epoch"]))
     return training.epoch - int(best["epoch"]) >= config.patience
 
 

@@ -1,5 +1,10 @@
-"""Exact figures of classifiers: sums and counts over every item, divided once."""
+"""Metrics of classifiers over every item, by scikit-learn's definitions, in NumPy alone.
 
+The reliability of probabilities is that of Guo, Pleiss, Sun, Weinberger: On Calibration of Modern
+Neural Networks (ICML 2017), section 2.
+"""
+
+import dataclasses
 import math
 from dataclasses import dataclass
 
@@ -7,24 +12,54 @@ import numpy as np
 from numpy.typing import NDArray
 
 Z95 = 1.959963984540054  # two-sided 95 % point of the standard normal distribution
+NUM_BINS = 15
+TOP = 5
 
 
 @dataclass(frozen=True)
 class Score:
-    """Loss and accuracy over ``num`` items; the loss is cross-entropy in nats, as a mean."""
+    """Means over ``num`` items.
+
+    loss: of the evaluation. accuracy and the like: shares, 0 to 1. nll: the negative
+    log-likelihood of the true classes, in nats. ece: the expected calibration error.
+    """
 
     loss: float
     accuracy: float
     num: int
+    balanced_accuracy: float
+    macro_f1: float
+    top5_accuracy: float | None  # None where there are no more than 5 classes
+    nll: float
+    ece: float
 
-    def as_dict(self) -> dict[str, float | int]:
+    def as_dict(self) -> dict[str, float | int | None]:
         """For ``result.json``."""
-        return {"loss": self.loss, "accuracy": self.accuracy, "num": self.num}
+        return dataclasses.asdict(self)
 
 
-def score(loss_sum: float, num_correct: int, num: int) -> Score:
-    """Sums over all items -> their means."""
-    return Score(loss_sum / num, num_correct / num, num)
+def score(
+    labels: NDArray[np.int64],
+    predicted: NDArray[np.int64],
+    log_probabilities: NDArray[np.float64],
+    loss: float,
+) -> Score:
+    """Every metric. labels, predicted: (N,). log_probabilities: (N, num_classes), in nats.
+
+    ``loss`` is the evaluation's own, whatever it was computed by.
+    """
+    matrix = confusion_matrix(labels, predicted, log_probabilities.shape[1])
+    confidence = np.exp(log_probabilities.max(axis=1))
+    return Score(
+        loss=loss,
+        accuracy=int(matrix.trace()) / len(labels),
+        num=len(labels),
+        balanced_accuracy=balanced_accuracy(matrix),
+        macro_f1=macro_f1(matrix),
+        top5_accuracy=top5_accuracy(labels, log_probabilities),
+        nll=negative_log_likelihood(labels, log_probabilities),
+        ece=reliability(confidence, predicted == labels).error,
+    )
 
 
 def confusion_matrix(
@@ -37,11 +72,91 @@ def confusion_matrix(
 
 def per_class_recall(confusion: NDArray[np.int64]) -> list[float | None]:
     """Share of each true class that was predicted right; None for a class without items."""
-    totals = confusion.sum(axis=1)
-    return [
-        float(right / total) if total else None
-        for right, total in zip(confusion.diagonal(), totals, strict=True)
-    ]
+    return _ratios(confusion.diagonal(), confusion.sum(axis=1))
+
+
+def per_class_f1(confusion: NDArray[np.int64]) -> list[float | None]:
+    """Harmonic mean of precision and recall; None for a class neither labelled nor predicted."""
+    return _ratios(2 * confusion.diagonal(), confusion.sum(axis=0) + confusion.sum(axis=1))
+
+
+def _ratios(parts: NDArray[np.int64], totals: NDArray[np.int64]) -> list[float | None]:
+    pairs = zip(parts.tolist(), totals.tolist(), strict=True)
+    return [part / total if total else None for part, total in pairs]
+
+
+def balanced_accuracy(confusion: NDArray[np.int64]) -> float:
+    """Mean recall over the classes that have items."""
+    return _mean(per_class_recall(confusion))
+
+
+def macro_f1(confusion: NDArray[np.int64]) -> float:
+    """Mean F1 over the classes that are labelled or predicted."""
+    return _mean(per_class_f1(confusion))
+
+
+def _mean(values: list[float | None]) -> float:
+    known = [value for value in values if value is not None]
+    return math.fsum(known) / len(known)
+
+
+def top5_accuracy(
+    labels: NDArray[np.int64], log_probabilities: NDArray[np.float64]
+) -> float | None:
+    """Share of items whose class is among the 5 most probable; None for 5 classes or fewer.
+
+    Of equally probable classes the later ones come first, as in scikit-learn.
+    """
+    num_classes = log_probabilities.shape[1]
+    if num_classes <= TOP:
+        return None
+    true = _of_true_class(labels, log_probabilities)[:, None]
+    is_later = np.arange(num_classes) > labels[:, None]
+    before = (log_probabilities > true) | ((log_probabilities == true) & is_later)
+    return int((before.sum(axis=1) < TOP).sum()) / len(labels)
+
+
+def negative_log_likelihood(
+    labels: NDArray[np.int64], log_probabilities: NDArray[np.float64]
+) -> float:
+    """Mean of -log p of the true class, in nats."""
+    return -float(_of_true_class(labels, log_probabilities).mean())
+
+
+def _of_true_class(labels: NDArray[np.int64], values: NDArray[np.float64]) -> NDArray[np.float64]:
+    return values[np.arange(len(labels)), labels]
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """Predictions in bins of equal width by their confidence, the largest probability.
+
+    Bin m of M holds confidences in ((m - 1) / M, m / M]. counts: int64 (M,). confidence, accuracy:
+    float64 (M,), their means; NaN in an empty bin.
+    """
+
+    counts: NDArray[np.int64]
+    confidence: NDArray[np.float64]
+    accuracy: NDArray[np.float64]
+
+    @property
+    def error(self) -> float:
+        """ECE: the mean of |accuracy - confidence| over all predictions, bin by bin (eq. 3)."""
+        gaps = np.abs(self.accuracy - self.confidence)
+        return float(np.nansum(gaps * self.counts) / self.counts.sum())
+
+
+def reliability(
+    confidence: NDArray[np.float64], right: NDArray[np.bool_], num_bins: int = NUM_BINS
+) -> Reliability:
+    """Sort predictions into bins. confidence: (N,), 0 to 1. right: (N,), whether they are so."""
+    edges = np.arange(1, num_bins) / num_bins
+    bins = np.digitize(confidence, edges, right=True)
+    counts = np.bincount(bins, minlength=num_bins)
+    empty_as_nan = np.where(counts > 0, counts, np.nan)
+    sums = (np.bincount(bins, each, num_bins) for each in (confidence, right))
+    means = [each / empty_as_nan for each in sums]
+    return Reliability(counts, *means)
 
 
 def wilson_interval(num_correct: int, num: int) -> tuple[float, float]:

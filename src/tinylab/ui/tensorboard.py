@@ -24,6 +24,8 @@ TAGS = {
     "val_loss": "loss/val",
     "train_accuracy": "accuracy/train",
     "val_accuracy": "accuracy/val",
+    "val_balanced_accuracy": "balanced_accuracy/val",
+    "val_macro_f1": "macro_f1/val",
     "lr": "optim/lr",
     "grad_norm": "optim/grad_norm",
     "images_per_second": "speed/images_per_second",
@@ -114,7 +116,7 @@ class RunTracker:
 
     def _curves(self, row: Row) -> None:
         for name, tag in TAGS.items():
-            if row[name] is not None:
+            if row.get(name) is not None:  # a checkpoint of an earlier version has fewer columns
                 self._writer.add_scalar(tag, row[name], row["step"], row["time"])
 
     def _start_hparams(self) -> None:
