@@ -123,12 +123,19 @@ class Scene15Config(FolderConfig):
 # ---------------------------------------------------------------- split
 
 
+DEFAULT_VAL = 0.1
+
+
 @dataclass
 class SplitConfig:
     """Who is in train, validation and test. Only this section and the labels decide it."""
 
     seed: int = option(0, "decides who is where; the training seed never does")
-    val: float = option(0.1, "share of the images outside the test set that validates; 0: none")
+    val: float | None = option(
+        DEFAULT_VAL,
+        "share of the images outside the test set that validates; 0: none; 0.1 or null: the "
+        "official validation part where there is one, else 0.1",
+    )
     test: float | None = option(
         None, "share of all images that tests; null: the official test set, or 0.1 without one"
     )
@@ -144,7 +151,9 @@ class SplitConfig:
 
     def __post_init__(self) -> None:
         _require(0 <= self.seed < 2**63, "split.seed", self.seed, "0 or more")
-        _require(0 <= self.val < 1, "split.val", self.val, "a share, 0 to below 1")
+        if self.val is None:  # one value for one meaning, so that the run's id is the same too
+            self.val = DEFAULT_VAL
+        _require(0 <= self.val < 1, "split.val", self.val, "null or a share, 0 to below 1")
         ok = self.test is None or 0 < self.test < 1
         _require(ok, "split.test", self.test, "null or a share between 0 and 1")
         per_class = self.train_per_class
