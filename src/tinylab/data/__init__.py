@@ -96,7 +96,7 @@ class Splits:
     def blank(self) -> str:
         """The channels in which the training images show next to nothing; empty where none is."""
         C = self.data.images.shape[1]
-        low, high, light, seen = np.full(C, 255), np.zeros(C, int), np.zeros(C, int), 0
+        low, high, light = np.full(C, 255), np.zeros(C, int), np.zeros(C, int)
         train = self.split.train
         enough = FEW_LIGHT * len(train) * self.data.images[0, 0].size
         for start in range(0, len(train), CHUNK):

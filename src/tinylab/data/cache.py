@@ -2,7 +2,8 @@
 
 One npz file a dataset and preparation. Its name is a hash of the source files (names, sizes,
 times, inodes), the preparation and this package's reading code, so a stale file is never asked
-for. What is read has passed zip's CRC-32, headers included, so a damaged file is noticed and made again.
+for. What is read has passed zip's CRC-32, headers included, so a damaged file is noticed and made
+again.
 """
 
 import contextlib
