@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from option_records import DigitsConfig
 from tinylab import data
 from tinylab.data import cache
-from tinylab.data.arrays import Images, Source
+from tinylab.data.arrays import Images, Source, first_twins
 from tinylab.data.cache import Decoded
 from tinylab.errors import UserError
 
@@ -182,7 +182,7 @@ CHILD = """
 import sys
 import numpy as np
 from tinylab.data import cache
-from tinylab.data.arrays import Images, Source
+from tinylab.data.arrays import Images, Source, first_twins
 
 def read():
     print("reading", flush=True)
@@ -288,7 +288,7 @@ def test_the_first_twin_is_the_first_image_with_the_same_pixels() -> None:
     pixels = TRUE.images.copy()
     pixels[7] = pixels[11] = pixels[2]
     pixels[19] = pixels[18]
-    twins = replace(TRUE, images=pixels).first_twins()
+    twins = first_twins(replace(TRUE, images=pixels).digests())
     expected = np.arange(N)
     expected[[7, 11, 19]] = 2, 2, 18
     assert twins.tolist() == expected.tolist()

@@ -5,6 +5,7 @@ import os
 import struct
 import subprocess
 import sys
+import unicodedata
 import zlib
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from tinylab import data
 from tinylab.config.schema import SplitConfig
 from tinylab.data import cache, folder, part_of
 from tinylab.data.arrays import DataAbsentError, Images
-from tinylab.data.listing import SUFFIXES, natural_key
+from tinylab.data.listing import SUFFIXES, SYSTEM_FOLDERS, natural_key
 from tinylab.errors import UserError
 
 
@@ -62,11 +63,13 @@ def test_the_order_of_names_does_not_depend_on_the_file_system(names: list[str])
 
 
 def test_many_suffixes_are_read_in_either_case(tmp_path: Path) -> None:
+    twins = {".jfif": ".jpg", ".pjpeg": ".jpg", ".pjp": ".jpg", ".apng": ".png"}
     for suffix in (*SUFFIXES, *map(str.upper, SUFFIXES)):
         image = picture(height=32, width=32)  # JPEG 2000 has a smallest size
         if suffix.lower() in (".pgm", ".pbm"):
             image = image[:, :, 0].copy()
-        fill(tmp_path, f"a/x{suffix}", content=encoded(suffix.lower(), image))
+        kind = twins.get(suffix.lower(), suffix.lower())
+        fill(tmp_path, f"a/x{suffix}", content=encoded(kind, image))
     fill(tmp_path, "b/x.jpg", content=encoded(".jpg"))
     images = read(tmp_path)
     assert images.labels.tolist() == 2 * len(SUFFIXES) * [0] + [1]
@@ -92,9 +95,76 @@ def test_train_and_test_folders_are_an_official_split(tmp_path: Path) -> None:
 def test_a_folder_beside_train_and_test_is_said_to_be_passed_over(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    fill(tmp_path, "train/a/1.png", "train/b/1.png", "test/a/1.png", "test/b/1.png", "val/a/1.png")
+    fill(tmp_path, "train/a/1.png", "train/b/1.png", "test/a/1.png", "test/b/1.png", "old/a/1.png")
     assert len(names_in_order(tmp_path)) == 4
-    assert capsys.readouterr().out == f"{tmp_path}: only train/ and test/ are read, not val\n"
+    assert capsys.readouterr().out == f"{tmp_path}: only train/ and test/ are read, not old\n"
+
+
+@pytest.mark.parametrize("names", [("train", "val", "test"), ("Training", "Validation", "TESTING")])
+def test_an_own_validation_part_validates(tmp_path: Path, names: tuple[str, ...]) -> None:
+    counts = dict(zip(names, (4, 2, 3), strict=True))
+    fill(tmp_path, *(f"{p}/{c}/{i}.png" for p, n in counts.items() for c in "ab" for i in range(n)))
+    config = FolderConfig(root=str(tmp_path), image_size=4)
+    splits = data.load(config, SplitConfig())
+    parts = (splits.split.train, splits.split.val, splits.split.test)
+    assert [part.tolist() for part in parts] == [
+        list(range(8)), list(range(8, 12)), list(range(12, 18)),
+    ]  # fmt: skip
+    assert splits.official_val() == "validated on the data's own 4 validation images"
+    redrawn = data.load(config, SplitConfig(val=0.5))
+    assert [len(redrawn.split.train), len(redrawn.split.val)] == [6, 6]
+    assert redrawn.split.test.tolist() == list(range(12, 18))
+    assert redrawn.official_val().startswith("split.val=0.5: the data's own 4 validation images")
+
+
+def test_a_validation_part_without_a_test_part_leaves_the_test_to_be_drawn(tmp_path: Path) -> None:
+    fill(tmp_path, *(f"train/{c}/{i}.png" for c in "ab" for i in range(10)))
+    fill(tmp_path, *(f"valid/{c}/{i}.png" for c in "a" for i in range(3)))
+    split = data.load(FolderConfig(root=str(tmp_path), image_size=4), SplitConfig()).split
+    assert split.val.tolist() == [20, 21, 22]
+    assert len(split.test) == 2
+    assert sorted([*split.train, *split.test]) == list(range(20))
+
+
+@pytest.mark.parametrize("test_files", [("test/1.png", "test/2.png"), ("test/unknown/1.png",)])
+def test_an_unlabelled_test_folder_is_said_and_not_scored(
+    tmp_path: Path, test_files: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    fill(tmp_path, *(f"train/{c}/{i}.png" for c in "ab" for i in range(5)), *test_files)
+    images = read(tmp_path)
+    assert (len(images.labels), images.num_official_test) == (10, 0)
+    assert f"{tmp_path}/test: has no class folders, so its images" in capsys.readouterr().out
+
+
+def test_two_folders_for_one_part_are_refused(tmp_path: Path) -> None:
+    fill(tmp_path, *(f"{part}/{c}/1.png" for part in ("train", "val", "valid") for c in "ab"))
+    assert "val/ and valid/ are one part of the split; keep one" in refusal(tmp_path)
+
+
+def test_a_class_may_be_called_train(tmp_path: Path) -> None:
+    fill(tmp_path, "train/1.png", "bus/1.png", "train/old/2.png")
+    images = read(tmp_path)
+    assert images.classes == ("bus", "train")
+    assert images.labels.tolist() == [0, 1, 1]
+
+
+@pytest.mark.parametrize("junk", SYSTEM_FOLDERS)
+def test_folders_that_systems_add_are_no_classes(tmp_path: Path, junk: str) -> None:
+    fill(tmp_path, "a/1.png", f"a/{junk}/2.png", "b/1.png", f"{junk}/a/1.png")
+    (tmp_path / "b" / junk).mkdir()
+    assert names_in_order(tmp_path) == ["a/1.png", "b/1.png"]
+
+
+def test_names_in_either_unicode_form_are_one_class_in_one_order(tmp_path: Path) -> None:
+    forms = {form: [unicodedata.normalize(form, n) for n in ("é", "f")] for form in ("NFC", "NFD")}
+    found = []
+    for form, (accented, plain) in forms.items():
+        names = [f"{c}/{accented}{i}.png" for c in (accented, plain, "z") for i in (10, 9)]
+        images = read(fill(tmp_path / form, *names))
+        found.append((images.classes, [unicodedata.normalize("NFC", n) for n in images.names]))
+    assert found[0] == found[1]
+    both = fill(tmp_path / "both", *(f"{name}/1.png" for form in forms.values() for name in form))
+    assert read(both).labels.tolist() == [0, 1, 1]
 
 
 def test_an_absent_folder_is_data_that_is_absent(tmp_path: Path) -> None:
@@ -114,17 +184,23 @@ def test_a_home_folder_may_be_written_with_a_tilde(
 def test_a_folder_needs_two_classes(tmp_path: Path) -> None:
     assert "found no folder; expected at least two class folders" in refusal(tmp_path)
     fill(tmp_path, "only/1.png")
-    assert "found only only/; expected at least two class folders" in refusal(tmp_path)
+    config = FolderConfig(root=str(tmp_path), image_size=4)
+    with pytest.raises(UserError, match="found only only/; expected at least two class folders"):
+        data.load(config, SplitConfig())
+    assert read(tmp_path).classes == ("only",), "which is enough to evaluate on"
+
+
+def test_the_folder_inside_an_archive_of_one_folder_is_named(tmp_path: Path) -> None:
+    fill(tmp_path, "photos/a/1.png", "photos/b/1.png")
+    with pytest.raises(UserError, match=f"did you mean dataset.root={tmp_path}/photos\\?"):
+        data.load(FolderConfig(root=str(tmp_path), image_size=4), SplitConfig())
 
 
 def test_an_empty_class_is_refused_by_name(tmp_path: Path) -> None:
     fill(tmp_path, "a/1.png", "b/readme.txt")
-    assert refusal(tmp_path).startswith(f"{tmp_path}/b: a class folder without an image (.jpg,")
-
-
-def test_train_without_test_is_refused_with_a_hint(tmp_path: Path) -> None:
-    fill(tmp_path, "train/a/1.png", "train/b/1.png", "val/a/1.png", "val/b/1.png")
-    assert "a given split is read from train/ and test/" in refusal(tmp_path)
+    said = refusal(tmp_path)
+    assert said.startswith(f"{tmp_path}/b: a class folder without an image (.jpg,")
+    assert "in it: 1 .txt" in said
 
 
 def test_classes_that_differ_between_train_and_test_are_named(tmp_path: Path) -> None:
@@ -185,11 +261,91 @@ def test_16_bits_a_channel_become_8(tmp_path: Path) -> None:
     assert np.array_equal(read(tmp_path, grayscale=True).images[0, 0], deep >> 8)
 
 
-def test_transparency_is_dropped(tmp_path: Path) -> None:
-    clear = np.full((8, 8, 4), 77, np.uint8)
-    clear[:, :, 3] = 0
-    fill(tmp_path, "a/1.png", "b/1.png", content=encoded(image=clear))
+@pytest.mark.parametrize("opacity", [0, 255])
+def test_an_opacity_that_is_the_same_everywhere_changes_nothing(
+    tmp_path: Path, opacity: int
+) -> None:
+    """Some programs leave the fourth channel empty."""
+    same = np.full((8, 8, 4), 77, np.uint8)
+    same[:, :, 3] = opacity
+    fill(tmp_path, "a/1.png", "b/1.png", content=encoded(image=same))
     assert (read(tmp_path).images == 77).all()
+
+
+def half_clear(mode: str) -> Image.Image:
+    """The left half black, the right half transparent (and black below)."""
+    mask = Image.new("L", (8, 8), 0)
+    mask.paste(255, (0, 0, 4, 8))
+    image = Image.new("RGBA", (8, 8), (0, 0, 0, 0))
+    image.putalpha(mask)
+    if mode == "P":
+        palette = Image.new("P", (8, 8), 1)
+        palette.putpalette([0, 0, 0] * 256)
+        palette.paste(2, (0, 0, 4, 8))
+        return palette
+    return image.convert(mode)
+
+
+@pytest.mark.parametrize("grayscale", [False, True])
+@pytest.mark.parametrize(
+    ("mode", "kind", "options"),
+    [
+        ("RGBA", "PNG", {}), ("LA", "PNG", {}), ("RGBA", "WEBP", {"lossless": True}),
+        ("RGBA", "TIFF", {}), ("P", "PNG", {"transparency": 1}), ("P", "GIF", {"transparency": 1}),
+    ],
+)  # fmt: skip
+def test_what_is_transparent_is_white(
+    tmp_path: Path, mode: str, kind: str, options: dict[str, object], grayscale: bool
+) -> None:
+    content = made_by_pillow(half_clear(mode), format=kind, **options)
+    suffix = {"TIFF": "tif"}.get(kind, kind.lower())
+    fill(tmp_path, f"a/1.{suffix}", f"b/1.{suffix}", content=content)
+    found = read(tmp_path, grayscale=grayscale).images[0]
+    assert (found[:, :, :4] == 0).all()
+    assert (found[:, :, 4:] == 255).all()
+
+
+def test_files_of_16_bits_that_use_only_12_are_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, top in (("dim", 4095), ("bright", 4096)):
+        deep = np.linspace(0, top, 64).astype(np.uint16).reshape(8, 8)
+        fill(tmp_path / name, "a/1.png", "b/1.png", content=encoded(image=deep))  # type: ignore[arg-type]
+        read(tmp_path / name)
+        said = capsys.readouterr().out
+        assert ("2 files of 16 bits hold no value above 4,095" in said) == (name == "dim")
+
+
+@pytest.mark.parametrize(
+    ("fill_channel", "said"),
+    [
+        ({0: 0}, "blue: constant (0)"),
+        ({1: 9, 2: 9}, "red, green: constant (9)"),
+        ({}, ""),
+    ],
+)
+def test_a_channel_that_shows_nothing_is_said(
+    tmp_path: Path, fill_channel: dict[int, int], said: str
+) -> None:
+    for i in range(30):
+        image = picture(seed=i)
+        for channel, value in fill_channel.items():
+            image[:, :, channel] = value
+        fill(tmp_path, f"{'ab'[i % 2]}/{i}.png", content=encoded(image=image))
+    assert data.load(FolderConfig(root=str(tmp_path), image_size=8), SplitConfig()).blank() == said
+
+
+def test_dark_images_are_said_and_flat_ones_too(tmp_path: Path) -> None:
+    for name, top, said in (
+        ("dark", 25, "red, green, blue: nearly black"),
+        ("flat", 3, "red, green, blue: nearly constant (0 to 3)"),
+    ):
+        for i in range(30):
+            image = (picture(seed=i) / 256 * (top + 1)).astype(np.uint8)
+            image[0, 0], image[-1, -1] = 0, top
+            fill(tmp_path / name, f"{'ab'[i % 2]}/{i}.png", content=encoded(image=image))
+        config = FolderConfig(root=str(tmp_path / name), image_size=9, interpolation="nearest")
+        assert data.load(config, SplitConfig()).blank() == said
 
 
 @pytest.mark.parametrize("grayscale", [False, True])
@@ -223,7 +379,7 @@ def test_a_name_that_is_no_utf_8_is_read_and_kept_in_the_cache(
     fill(tmp_path, f"data/{strange}/{strange}.png", "data/zz/1.png", "data/zz/2.png")
     config = FolderConfig(root=str(tmp_path / "data"), image_size=4)
     splits = [data.load(config, SplitConfig(test=0.34, val=0)) for _ in range(2)]
-    assert splits[0].data.classes == splits[1].data.classes == (strange, "zz")
+    assert splits[0].data.classes == splits[1].data.classes == ("caf\\xe9", "zz")
     assert len(list(own_cache.iterdir())) == 1
 
 

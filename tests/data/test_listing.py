@@ -2,6 +2,7 @@
 
 import csv
 import random
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -41,12 +42,22 @@ def as_rows(files: Listing) -> list[tuple[str, str]]:
 
 
 def test_what_is_passed_over_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    fill(tmp_path, "a/1.png", "a/2.HEIC", "a/3.heic", "b/1.png", "b/deep/1.png", "b/notes", "b/.x")
+    fill(tmp_path, "a/1.png", "a/2.HEIC", "a/deep/3.heic", "b/1.png", "b/notes", "b/.x")
     assert class_folders(tmp_path).names == ("a/1.png", "b/1.png")
     said = capsys.readouterr().out
     assert said.startswith(f"{tmp_path}: passed over what is no image by its name: 2 .heic, 1 ")
-    assert "1 folder" in said
     assert "1 without a suffix" in said
+
+
+def test_folders_inside_a_class_folder_belong_to_the_class(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fill(tmp_path, "a/2.png", "a/10.png", "a/x/y/1.png", "b/deep/1.png")
+    (tmp_path / "a" / "x" / "circle").symlink_to(tmp_path / "a")
+    files = class_folders(tmp_path)
+    assert files.names == ("a/2.png", "a/10.png", "a/x/y/1.png", "b/deep/1.png")
+    assert files.labels.tolist() == [0, 0, 0, 1]
+    assert "2 images are in folders inside class folders, such as a/x" in capsys.readouterr().out
 
 
 def test_nothing_is_said_where_nothing_is_passed_over(
@@ -149,9 +160,58 @@ def test_a_file_listed_twice_is_wrong(tmp_path: Path) -> None:
     assert refusal(tmp_path).endswith("line 3: x.png: is in line 2 already")
 
 
-def test_a_split_is_train_or_test(tmp_path: Path) -> None:
-    written(tmp_path, "x.png,b,val", head="path,label,split")
-    assert refusal(tmp_path).endswith("line 2: split val: expected train or test")
+def test_a_split_is_train_val_or_test(tmp_path: Path) -> None:
+    written(tmp_path, "x.png,b,dev", head="path,label,split")
+    assert refusal(tmp_path).endswith("line 2: split dev: expected train, val or test")
+
+
+@pytest.mark.parametrize("words", [("train", "val", "test"), ("Training", "valid", "TEST")])
+def test_a_split_column_gives_all_three_parts(tmp_path: Path, words: tuple[str, ...]) -> None:
+    names = [f"{i}.png" for i in range(6)]
+    rows = [f"{name},{'ab'[i % 2]},{words[i // 2]}" for i, name in enumerate(names)]
+    written(fill(tmp_path, *names), *rows, head="path,label,Split")
+    files = table(tmp_path, skip_bad=False)
+    assert (files.names, files.num_val, files.num_test) == (tuple(names), 2, 2)
+
+
+@pytest.mark.parametrize(
+    ("head", "rows"),
+    [
+        ("id,label", ["1,a", "2,b"]),
+        ("Path, label", ["pics\\1.jpg,a", "pics\\2.JPG,b"]),
+        ("label,Image", ["a,{root}/pics/1.jpg", "b,{root}/pics/2.JPG"]),
+        ("filename,class", ["1.jpg,a", "2.jpg,b"]),
+        ("path,label,id", ["pics/1,a,7", "PICS/2.jpg,b,8"]),
+    ],
+)
+def test_tables_as_people_have_them_are_read(tmp_path: Path, head: str, rows: list[str]) -> None:
+    fill(tmp_path, "pics/1.jpg", "pics/2.JPG", "pics/10.jpg")
+    (tmp_path / "labels.csv").write_text(
+        "\r\n".join([head, *(row.format(root=tmp_path) for row in rows)])
+    )
+    files = table(tmp_path, skip_bad=False)
+    assert as_rows(files) == [("pics/1.jpg", "a"), ("pics/2.JPG", "b")]
+
+
+def test_a_path_through_a_link_to_the_folder_is_inside_it(tmp_path: Path) -> None:
+    fill(tmp_path / "real", "x.png", "y.png")
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    written(tmp_path / "real", f"{tmp_path}/real/x.png,a", f"{tmp_path}/link/y.png,b")
+    assert table(tmp_path / "link", skip_bad=False).names == ("x.png", "y.png")
+
+
+def test_names_and_labels_in_either_unicode_form_are_found(tmp_path: Path) -> None:
+    one, two = (unicodedata.normalize(form, "é") for form in ("NFC", "NFD"))
+    fill(tmp_path, f"{two}1.png", f"{one}2.png", "z.png")
+    written(tmp_path, f"{one}1.png,{one}", f"{two}2.png,{two}", "z.png,z")
+    files = table(tmp_path, skip_bad=False)
+    assert as_rows(files) == [("z.png", "z"), (f"{two}1.png", one), (f"{one}2.png", one)]
+
+
+def test_a_name_that_fits_several_files_is_wrong(tmp_path: Path) -> None:
+    fill(tmp_path, "a/1.png", "b/1.png")
+    written(tmp_path, "x.png,b", "1,a")
+    assert refusal(tmp_path).endswith("line 3: 1: may be any of a/1.png, b/1.png")
 
 
 def test_skip_bad_leaves_out_files_that_are_not_there(tmp_path: Path) -> None:
@@ -167,7 +227,6 @@ def test_skip_bad_leaves_out_files_that_are_not_there(tmp_path: Path) -> None:
         ("x.png,a\n", "the first line is x.png,a; expected path,label, and perhaps split"),
         ("path;label\nx.png;a\n", "the first line is path;label; expected"),
         ("path,label\n", "0 classes in the training rows; expected at least two"),
-        ("path,label\nx.png,a\n", "1 classes in the training rows; expected at least two"),
         ("path,label\nx.png,\xe9\n", "expected a CSV table in UTF-8 ("),
         (f"path,label\n{'x' * 200_000},a\n", "expected a CSV table in UTF-8 (field larger"),
     ],

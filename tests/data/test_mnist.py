@@ -14,10 +14,9 @@ import pytest
 from option_records import MnistConfig
 from tinylab import data
 from tinylab.config.schema import SplitConfig
-from tinylab.data import mnist, part_of
+from tinylab.data import download, mnist, part_of
 from tinylab.data.arrays import DataAbsentError
 from tinylab.errors import UserError
-from tinylab.system.torchvision import import_torchvision
 
 NUM_TRAIN, NUM_TEST = 12, 4
 
@@ -40,7 +39,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> dict[str, bytes]:
     """The small MNIST is the official one for the length of a test."""
     files = idx_files()
     for name, content in files.items():
-        monkeypatch.setitem(mnist.FILES, name, hashlib.md5(content).hexdigest())
+        monkeypatch.setitem(mnist.FILES, name, hashlib.sha256(content).hexdigest())
     return files
 
 
@@ -78,17 +77,49 @@ def test_a_size_of_32_puts_two_rows_and_columns_of_zeros_round(config: MnistConf
 def test_a_truncated_file_is_refused_by_name(config: MnistConfig) -> None:
     file = first_file(config)
     file.write_bytes(file.read_bytes()[:-1])
-    with pytest.raises(UserError, match=rf"{file}: not the official MNIST file \(9,423 bytes, MD5"):
+    with pytest.raises(UserError, match=rf"{file}: not the official MNIST file \(9,423 bytes, SHA"):
         part_of(config).find().read()
 
 
-def test_one_wrong_byte_is_refused_with_the_remedy(config: MnistConfig) -> None:
+def test_one_wrong_byte_is_refused_and_no_file_is_to_be_deleted(config: MnistConfig) -> None:
     file = Path(part_of(config).find().files[3])
     content = bytearray(file.read_bytes())
     content[-1] ^= 1
     file.write_bytes(content)
-    with pytest.raises(UserError, match=rf"(?s){file}.*delete it and repeat the command"):
+    with pytest.raises(UserError, match=rf"(?s){file}.*choose an empty folder") as caught:
         part_of(config).find().read()
+    assert "delete" not in str(caught.value)
+
+
+LAYOUTS = {
+    "packed": lambda name: f"MNIST/raw/{name}.gz",
+    "dots": lambda name: f"MNIST/raw/{name.replace('-idx', '.idx')}",
+    "dots and packed": lambda name: name.replace("-idx", ".idx") + ".gz",
+    "a folder a file": lambda name: f"{name}/{name}",
+    "dotted in a folder a file": lambda name: f"MNIST/{name}/{name.replace('-idx', '.idx')}",
+    "in the root": lambda name: name,
+    "in raw": lambda name: f"raw/{name}.gz",
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS.keys())
+def test_the_files_are_found_in_every_layout_that_people_have(
+    config: MnistConfig, small: dict[str, bytes], tmp_path: Path, layout: Callable[[str], str]
+) -> None:
+    root = tmp_path / "other"
+    for name, content in small.items():
+        file = root / layout(name)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(gzip.compress(content) if file.suffix == ".gz" else content)
+    images = part_of(MnistConfig(root=str(root))).find().read()
+    assert images.fingerprint() == part_of(config).find().read().fingerprint()
+
+
+def test_a_damaged_gzip_file_is_named(small: dict[str, bytes], tmp_path: Path) -> None:
+    for name, content in small.items():
+        (tmp_path / f"{name}.gz").write_bytes(gzip.compress(content)[:-9])
+    with pytest.raises(UserError, match=r"images-idx3-ubyte\.gz: not the official .* damaged gzip"):
+        part_of(MnistConfig(root=str(tmp_path))).find().read()
 
 
 def test_an_absent_file_is_data_that_can_be_fetched(config: MnistConfig) -> None:
@@ -122,12 +153,9 @@ def packed(files: dict[str, bytes]) -> dict[str, bytes]:
 
 @pytest.fixture
 def mirrors(small: dict[str, bytes], monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """torchvision's list of mirrors, empty, for the small MNIST."""
-    sums = [(name, hashlib.md5(content).hexdigest()) for name, content in packed(small).items()]
-    module = import_torchvision("torchvision.datasets.mnist")
-    monkeypatch.setattr(module.MNIST, "resources", sums)
+    """The list of mirrors, empty, for the small MNIST."""
     addresses: list[str] = []
-    monkeypatch.setattr(module.MNIST, "mirrors", addresses)
+    monkeypatch.setattr(mnist, "MIRRORS", addresses)
     return addresses
 
 
@@ -142,8 +170,33 @@ def test_absent_data_is_downloaded_without_a_bar_in_a_log_file(
     splits = data.load(MnistConfig(root=str(tmp_path)), SplitConfig(val=0))
     assert len(splits.split.test) == NUM_TEST
     said = capsys.readouterr()
-    assert said.out == f"MNIST is not in {tmp_path}/MNIST/raw: downloading it (11 MB)\n"
+    first, *others = said.out.splitlines()
+    assert first == f"MNIST is not in {tmp_path}/MNIST/raw: downloading it (11 MB)"
+    assert [line.split()[0] for line in others] == ["downloading"] * 4
     assert said.err == ""
+
+
+def test_only_what_is_absent_is_downloaded(
+    config: MnistConfig, small: dict[str, bytes], mirrors: list[str], serve: Callable[..., str]
+) -> None:
+    absent = first_file(config)
+    absent.unlink()
+    mirrors.append(serve({f"{absent.name}.gz": packed(small)[f"{absent.name}.gz"]}))
+    assert len(data.load(config, SplitConfig(val=0)).data.labels) == 16
+
+
+@pytest.mark.parametrize("there", [None, "holiday.jpg", "15-Scene/forest/1.jpg"])
+def test_nothing_is_downloaded_into_a_root_that_was_mistyped(
+    small: dict[str, bytes], mirrors: list[str], serve: Callable[..., str], tmp_path: Path,
+    there: str | None,
+) -> None:  # fmt: skip
+    mirrors.append(serve(packed(small)))
+    root = tmp_path / "mistyped"
+    if there is not None:
+        (root / there).parent.mkdir(parents=True)
+        (root / there).write_bytes(b"")
+    assert f"dataset.root={root}: no" in refusal(root)
+    assert not (root / "MNIST").exists()
 
 
 def refusal(root: Path) -> str:
@@ -161,16 +214,16 @@ def test_mirrors_out_of_reach_name_the_folder_to_fill(
         damaged = serve(dict.fromkeys(packed(small), b"not what it should be"))
         mirrors += [f"http://127.0.0.1:{closed.getsockname()[1]}/", damaged]
         first, remedy = refusal(tmp_path).splitlines()
-    assert first.startswith("MNIST cannot be downloaded: Error downloading train-images-idx3")
+    assert first.startswith("MNIST cannot be downloaded: http://127.0.0.1:")
     assert "refused" in first
-    assert "corrupted" in first
+    assert "gz: Not a gzipped file" in first
     assert f"into {tmp_path}/MNIST/raw, or set TINYLAB_DATA" in remedy
 
 
 def test_a_silent_host_is_given_up(
     mirrors: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(mnist, "TIMEOUT", 0.05)
+    monkeypatch.setattr(download, "TIMEOUT", 0.05)
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     with socket.create_server(("127.0.0.1", 0)) as silent:
         mirrors.append(f"http://127.0.0.1:{silent.getsockname()[1]}/")
@@ -178,11 +231,22 @@ def test_a_silent_host_is_given_up(
     assert socket.getdefaulttimeout() is None
 
 
-def test_a_folder_that_cannot_be_made_is_named(mirrors: list[str], tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_made_is_named(
+    mirrors: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mirrors.append("http://127.0.0.1:9/")
     (tmp_path / "file").write_text("no folder")
-    said = refusal(tmp_path / "file")
-    assert said.startswith("MNIST cannot be downloaded: ")
-    assert f"into {tmp_path}/file/MNIST/raw" in said
+    monkeypatch.setenv("TINYLAB_DATA", str(tmp_path / "file"))
+    with pytest.raises(UserError, match=f"(?s)MNIST cannot be.*into {tmp_path}/file/MNIST/raw"):
+        data.load(MnistConfig(), SplitConfig())
+
+
+def test_a_file_that_is_another_than_the_pinned_one_is_not_kept(
+    small: dict[str, bytes], mirrors: list[str], serve: Callable[..., str], tmp_path: Path
+) -> None:
+    mirrors.append(serve(packed(dict.fromkeys(small, b"other bytes"))))
+    assert "not the file it should be (expected SHA-256" in refusal(tmp_path)
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
 def test_the_real_mnist_is_whole_and_the_same_everywhere(real_data: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 from option_records import Scene15Config
 from tinylab import data
 from tinylab.config.schema import SplitConfig
-from tinylab.data import part_of
+from tinylab.data import part_of, scene15
 from tinylab.data.arrays import DataAbsentError
 from tinylab.errors import UserError
 
@@ -64,9 +64,19 @@ def test_an_absent_folder_is_data_that_can_be_fetched(tmp_path: Path) -> None:
         part_of(Scene15Config(root=str(tmp_path / "no"))).find()
 
 
+def test_nothing_is_downloaded_into_a_root_that_was_mistyped(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=f"dataset.root={tmp_path}/no: no such folder"):
+        data.load(Scene15Config(root=str(tmp_path / "no")), SplitConfig())
+
+
+def test_the_real_copy_is_the_pinned_one(real_data: Path) -> None:
+    assert scene15.contents_sha256(real_data / "15-Scene") == scene15.CONTENTS
+
+
 def test_absent_images_are_downloaded_into_the_data_root(
-    tmp_path: Path, serve: Callable[..., str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+    tmp_path: Path, serve: Callable[..., str], monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w") as archive:
         for name in NUMBERED:
@@ -77,6 +87,7 @@ def test_absent_images_are_downloaded_into_the_data_root(
     splits = data.load(config, SplitConfig(train_per_class=1, val=0))
     assert len(splits.data.labels) == 30
     assert len(list((tmp_path / "data" / "15-Scene").iterdir())) == 15
+    assert "not byte for byte the copy" in capsys.readouterr().out
 
 
 # ---------------------------------------------------------------- the real images

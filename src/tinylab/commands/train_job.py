@@ -44,8 +44,11 @@ def train(config: Config) -> float | None:
 
     result = runs.standing_result(config)
     if result is None:
+        from tinylab import data
         from tinylab.experiment import run as experiment
         from tinylab.system import runtime
 
+        if config.fresh:
+            data.make_ready(config.dataset, fresh=True)
         result = experiment.run(config, runtime.command_line())
     return result["val"]["accuracy"] if result["val"] is not None else None

@@ -92,6 +92,9 @@ class OptimConfig(OptionConfig):
 # ---------------------------------------------------------------- split
 
 
+DEFAULT_VAL = 0.1
+
+
 @dataclass
 class SplitConfig(Section):
     """Who is in train, validation and test. Only this section and the labels decide it."""
@@ -100,8 +103,12 @@ class SplitConfig(Section):
     seed: int = key(
         0, "seed of the train/val/test split; independent of `seed`", at_least=0, below=2**63
     )
-    val: float = key(
-        0.1, "validation fraction of the images outside the test set; 0: none", at_least=0, below=1
+    val: float | None = key(
+        DEFAULT_VAL,
+        "validation fraction of the images outside the test set; 0: none; 0.1 or null: the "
+        "official validation part where there is one, else 0.1",
+        at_least=0,
+        below=1,
     )
     test: float | None = key(
         None, "test fraction of all images; null: the official test set, or 0.1 without one",
@@ -121,6 +128,8 @@ class SplitConfig(Section):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.val is None:  # one value for one meaning, so that the run's id is the same too
+            self.val = DEFAULT_VAL
         last = 0 if self.folds is None else self.folds - 1
         if not 0 <= self.fold <= last:
             raise UserError(f"split.fold={self.fold}: expected 0 to {last} (split.folds - 1)")

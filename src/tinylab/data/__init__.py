@@ -18,10 +18,14 @@ from tinylab.config.schema import DatasetConfig, SplitConfig
 from tinylab.data import cache
 from tinylab.data.arrays import DataAbsentError, Images, Source
 from tinylab.data.cache import Decoded
-from tinylab.data.split import Split, count_shared, split
+from tinylab.data.split import Split, count_shared, keeps_official_val, split
 from tinylab.errors import UserError
 
 UNEQUAL = 1.5  # times the images of the smallest class are worth a word
+DARK = 32  # of 255: a channel in which hardly a pixel is lighter shows nothing
+FEW_LIGHT = 0.0005  # of all pixels
+FLAT = 8  # gray levels: a channel of fewer is nearly constant
+CHUNK = 1024  # images that are looked at together
 
 
 @dataclass(frozen=True)
@@ -32,6 +36,8 @@ class Splits:
     split: Split
     fingerprint: str
     first_twins: NDArray[np.int64]
+    digests: NDArray[np.uint64]
+    config: SplitConfig
 
     def duplicates(self) -> str:
         """One line on images with equal pixels; empty where there are none."""
@@ -60,17 +66,64 @@ class Splits:
             f"({classes[many]})"
         )
 
+    def official_val(self) -> str:
+        """What becomes of an official validation part; empty where there is none."""
+        count = self.data.num_official_val
+        if count == 0:
+            return ""
+        if keeps_official_val(self.config, self.data.num_official_test > 0):
+            return f"validated on the data's own {count:,} validation images"
+        why = f"split.val={self.config.val:g}"
+        if self.config.folds is not None:
+            why = f"split.folds={self.config.folds}"
+        return f"{why}: the data's own {count:,} validation images are divided with the others"
+
+    def blank(self) -> str:
+        """The channels in which the training images show next to nothing; empty where none is."""
+        C = self.data.images.shape[1]
+        low, high, light = np.full(C, 255), np.zeros(C, int), np.zeros(C, int)
+        train = self.split.train
+        enough = FEW_LIGHT * len(train) * self.data.images[0, 0].size
+        for start in range(0, len(train), CHUNK):
+            if (light > enough).all() and (high - low >= FLAT).all():
+                return ""  # mostly after the first chunk
+            chunk = self.data.images[train[start : start + CHUNK]]
+            low = np.minimum(low, chunk.min(axis=(0, 2, 3)))
+            high = np.maximum(high, chunk.max(axis=(0, 2, 3)))
+            light += (chunk >= DARK).sum(axis=(0, 2, 3))
+        channels = {1: ("gray",), 3: ("red", "green", "blue")}
+        names = channels.get(C, tuple(f"channel {number}" for number in range(C)))
+        said: dict[str, list[str]] = {}
+        for name, lowest, highest, is_light in zip(names, low, high, light > enough, strict=True):
+            if lowest == highest:
+                said.setdefault(f"constant ({lowest})", []).append(name)
+            elif highest - lowest < FLAT:
+                said.setdefault(f"nearly constant ({lowest} to {highest})", []).append(name)
+            elif not is_light:
+                said.setdefault("nearly black", []).append(name)
+        return "; ".join(f"{', '.join(each)}: {what}" for what, each in said.items())
+
 
 def load(dataset: DatasetConfig, split_config: SplitConfig) -> Splits:
     """Find, fetch if need be, decode (or take from the cache) and divide a dataset.
 
     Raises UserError where the data is absent or damaged, or the split asked for is impossible.
     """
-    decoded = load_undivided(dataset)
-    data = decoded.images
-    parts = split(data.labels, data.num_official_test, split_config, decoded.first_twins)
+    with _reading():
+        source = _trainable(dataset)
+        decoded = cache.load(source)
+    data, twins = decoded.images, decoded.first_twins
+    parts = divide(decoded, split_config)
     _refuse_untrained_class(data, parts, split_config)
-    return Splits(data, parts, decoded.fingerprint, decoded.first_twins)
+    return Splits(data, parts, decoded.fingerprint, twins, decoded.digests, split_config)
+
+
+def divide(decoded: Decoded, config: SplitConfig) -> Split:
+    """The split of a dataset. Raises UserError as ``split`` does."""
+    data = decoded.images
+    return split(
+        data.labels, data.num_official_test, config, decoded.first_twins, data.num_official_val
+    )
 
 
 def load_undivided(dataset: DatasetConfig) -> Decoded:
@@ -93,15 +146,15 @@ def _refuse_untrained_class(data: Images, parts: Split, config: SplitConfig) -> 
         )
 
 
-def make_ready(dataset: DatasetConfig) -> None:
+def make_ready(dataset: DatasetConfig, fresh: bool = False) -> None:
     """Fetch and decode what is not there yet, before several processes want it at once.
 
-    Raises UserError as ``load`` does.
+    ``fresh`` decodes again what is there. Raises UserError as ``load`` does.
     """
     with _reading():
-        source = _find(dataset)
-        if cache.fingerprint(source) is None:
-            cache.load(source)
+        source = _trainable(dataset)
+        if fresh or cache.fingerprint(source) is None:
+            cache.load(source, fresh)
 
 
 def fingerprint(dataset: DatasetConfig) -> str:
@@ -129,6 +182,19 @@ def _reading() -> Iterator[None]:
 def part_of(dataset: DatasetConfig) -> Any:
     """The option's own object: ``find()``, and perhaps ``fetch()`` and ``ink``."""
     return options.of(dataset).make(dataset)
+
+
+def load_present(dataset: DatasetConfig) -> Decoded:
+    """All images of a dataset as it is here. Raises DataAbsentError; nothing is fetched."""
+    with _reading():
+        return cache.load(_found(part_of(dataset), dataset))
+
+
+def _trainable(dataset: DatasetConfig) -> Source:
+    source = _find(dataset)
+    if source.untrainable:
+        raise UserError(source.untrainable)
+    return source
 
 
 def _find(dataset: DatasetConfig) -> Source:

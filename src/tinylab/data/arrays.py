@@ -19,8 +19,9 @@ class Images:
     """Decoded images of one dataset.
 
     images: uint8 (N, C, H, W). labels: int64 (N,), indices into ``classes``. The official test
-    set, where there is one, is the last ``num_official_test`` images. Images that come from files
-    have names, their paths below the dataset's folder.
+    set, where there is one, is the last ``num_official_test`` images; an official validation part
+    is the ``num_official_val`` before them. Images that come from files have names, their paths
+    below the dataset's folder.
     """
 
     images: NDArray[np.uint8]
@@ -28,11 +29,14 @@ class Images:
     classes: tuple[str, ...]
     num_official_test: int = 0
     names: tuple[str, ...] = ()
+    num_official_val: int = 0
 
     def fingerprint(self) -> str:
         """SHA-256 over pixels, labels, class names and the official split."""
         digest = hashlib.sha256()
         shape = (*self.images.shape, self.num_official_test, *self.classes)
+        if self.num_official_val:
+            shape = (*shape, self.num_official_val)
         digest.update(repr(shape).encode())
         digest.update(np.ascontiguousarray(self.images).data)
         digest.update(np.ascontiguousarray(self.labels, "<i8").data)
@@ -42,16 +46,19 @@ class Images:
         """The names of some images as ``path``, for ``predictions.npz``; nothing without names."""
         return {"path": np.array([self.names[index] for index in indices])} if self.names else {}
 
-    def first_twins(self) -> NDArray[np.int64]:
-        """For every image the index of the first image with the same pixels. int64 (N,)."""
-        first: dict[bytes, int] = {}
-        return np.array(
-            [
-                first.setdefault(hashlib.blake2b(image.tobytes(), digest_size=16).digest(), index)
-                for index, image in enumerate(self.images)
-            ],
-            dtype=np.int64,
-        )
+    def digests(self) -> NDArray[np.uint64]:
+        """128 bits for each image, equal for equal pixels. uint64 (N, 2)."""
+        each = (hashlib.blake2b(image.tobytes(), digest_size=16).digest() for image in self.images)
+        return np.frombuffer(b"".join(each), "<u8").reshape(-1, 2)
+
+
+def first_twins(digests: NDArray[np.uint64]) -> NDArray[np.int64]:
+    """For every image the index of the first image with the same pixels. int64 (N,)."""
+    first: dict[bytes, int] = {}
+    return np.array(
+        [first.setdefault(digest.tobytes(), index) for index, digest in enumerate(digests)],
+        dtype=np.int64,
+    )
 
 
 @dataclass(frozen=True)
@@ -62,6 +69,7 @@ class Source:
     files: tuple[str, ...]  # absolute; no Paths, which for 100,000 files take half a second
     preparation: dict[str, object]  # what decides the arrays besides the files
     read: Callable[[], Images] = field(repr=False)
+    untrainable: str = ""  # why it can be evaluated on, but not be trained on
     code: str = ""  # a digest of the code that reads them: what other code has read is stale
 
 

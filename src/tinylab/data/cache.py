@@ -1,8 +1,9 @@
 """Decoded arrays on disk, so that the second start takes milliseconds.
 
 One npz file a dataset and preparation. Its name is a hash of the source files (names, sizes,
-times), the preparation and this package's reading code, so a stale file is never asked for. What is
-read has passed zip's CRC-32, headers included, so a damaged file is noticed and made again.
+times, inodes), the preparation and this package's reading code, so a stale file is never asked
+for. What is read has passed zip's CRC-32, headers included, so a damaged file is noticed and made
+again.
 """
 
 import contextlib
@@ -18,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tinylab.data.arrays import Images, Source
+from tinylab.data.arrays import Images, Source, first_twins
 from tinylab.data.paths import cache_root
 from tinylab.errors import UserError
 from tinylab.system.files import write_npz
@@ -31,16 +32,23 @@ class Decoded:
     images: Images
     first_twins: NDArray[np.int64]
     fingerprint: str
+    digests: NDArray[np.uint64]
 
 
-def load(source: Source) -> Decoded:
+def load(source: Source, fresh: bool = False) -> Decoded:
     """The decoded images of ``source``, from the cache where it is there and whole.
 
-    Raises UserError where the images must be decoded and cannot be. A cache that cannot be written
-    only costs time.
+    ``fresh`` decodes them again. Raises UserError where the images must be decoded and cannot be.
+    A cache that cannot be written only costs time.
     """
     path = _path(source)
-    return _read(path) or _build(source, path)
+    return (None if fresh else _read(path)) or _build(source, path)
+
+
+def build(images: Images) -> Decoded:
+    """Images with what is worth computing only once about them."""
+    digests = images.digests()
+    return Decoded(images, first_twins(digests), images.fingerprint(), digests)
 
 
 def fingerprint(source: Source) -> str | None:
@@ -63,18 +71,23 @@ def kept() -> list[Path]:
 
 
 def _path(source: Source) -> Path:
-    files = [(file, *_size_and_time(file)) for file in source.files]
+    files = [(file, *_stamp(file)) for file in source.files]
     key = json.dumps([source.dataset, source.preparation, files, source.code], sort_keys=True)
     digest = hashlib.sha256(key.encode()).hexdigest()
     return folder() / f"{source.dataset}-{digest[:16]}.npz"
 
 
-def _size_and_time(file: str) -> tuple[int, int]:
+def _stamp(file: str) -> tuple[int, ...]:
+    """What changes when a file's content does.
+
+    Archives with fixed dates and ``cp --preserve`` leave size and time of modification as they
+    were; the time of the change of the inode cannot be set, and a new file has another inode.
+    """
     try:
         stat = os.stat(file)
     except OSError:
-        return -1, -1  # gone since it was listed, or a link to nowhere: reading it will tell
-    return stat.st_size, stat.st_mtime_ns
+        return ()  # gone since it was listed, or a link to nowhere: reading it will tell
+    return stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino
 
 
 def _read(path: Path) -> Decoded | None:
@@ -85,8 +98,14 @@ def _read(path: Path) -> Decoded | None:
             classes=tuple(str(name) for name in _array(archive, "classes")),
             num_official_test=int(_array(archive, "num_official_test")),
             names=_unpacked(_array(archive, "names")),
+            num_official_val=int(_array(archive, "num_official_val")),
         )
-        return Decoded(images, _array(archive, "first_twins"), str(_array(archive, "fingerprint")))
+        return Decoded(
+            images,
+            _array(archive, "first_twins"),
+            str(_array(archive, "fingerprint")),
+            _array(archive, "digests"),
+        )
     return None
 
 
@@ -111,7 +130,7 @@ def _damage_ignored() -> contextlib.suppress:
 
 def _build(source: Source, path: Path) -> Decoded:
     images = source.read()
-    decoded = Decoded(images, images.first_twins(), images.fingerprint())
+    decoded = build(images)
     # Without a place to keep it the next start is slower, and nothing else is lost.
     with contextlib.suppress(UserError):
         write_npz(
@@ -120,9 +139,11 @@ def _build(source: Source, path: Path) -> Decoded:
             labels=images.labels,
             classes=np.array(images.classes),
             num_official_test=images.num_official_test,
+            num_official_val=images.num_official_val,
             names=_packed(images.names),
             first_twins=decoded.first_twins,
             fingerprint=decoded.fingerprint,
+            digests=decoded.digests,
         )
     return decoded
 

@@ -1,5 +1,7 @@
 """Fetching an archive: with progress, checked for size, unpacked without escaping its folder."""
 
+import gzip
+import hashlib
 import http.client
 import lzma
 import shutil
@@ -8,7 +10,7 @@ import urllib.error
 import urllib.request
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -47,6 +49,31 @@ def fetch_zip(url: str, folder: Path) -> None:
             f"{url}: cannot be fetched: {error}\n"
             f"  fill {folder} by hand with a folder a class, or set dataset.root"
         ) from error
+
+
+def fetch_gz(urls: Sequence[str], file: Path, sha256: str, max_bytes: int) -> None:
+    """Download a gzip file from the first of ``urls`` that has it, and unpack it as ``file``.
+
+    ``sha256`` is the unpacked content's. Raises UserError, with what went wrong at each address,
+    where none has a file of that content; nothing is left behind then.
+    """
+    faults = []
+    for url in urls:
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(prefix=".download-", dir=file.parent) as name:
+                packed, unpacked = Path(name) / "packed", Path(name) / "unpacked"
+                _download(url, packed)
+                with gzip.open(packed) as stream:
+                    content = stream.read(max_bytes)
+                if hashlib.sha256(content).hexdigest() != sha256:
+                    raise ValueError(f"not the file it should be (expected SHA-256 {sha256})")
+                unpacked.write_bytes(content)
+                unpacked.replace(file)
+            return
+        except FAULTS as error:
+            faults.append(f"{url}: {error}")
+    raise UserError("; ".join(faults))
 
 
 def _download(url: str, archive: Path) -> None:

@@ -27,6 +27,7 @@ from tinylab.ui.console import say, track
 
 MAX_PIXELS = 2**28  # of one file; more is taken for a decompression bomb
 MAX_BYTES = 2**31  # of one file: 2**28 pixels of 8 bytes
+TWELVE_BITS = 2**12  # files of 16 bits without a larger value are said to be dark
 CHUNK = 64  # files a task of a thread: one each would take a sixth more time
 
 
@@ -58,11 +59,15 @@ class Folder:
 
         Raises UserError for a folder in which there are no classes.
         """
+        return source_of(self.listed(), self)
+
+    def listed(self) -> Listing:
+        """The image files and their labels. Raises UserError as ``find`` does."""
         assert self.root is not None
         root = user_path(self.root)
         if (root / listing.TABLE).is_file():
-            return source_of(listing.table(root, self.skip_bad), self)
-        return source_of(listing.class_folders(root), self)
+            return listing.table(root, self.skip_bad)
+        return listing.class_folders(root)
 
 
 def source_of(files: Listing, config: Folder) -> Source:
@@ -77,18 +82,21 @@ def source_of(files: Listing, config: Folder) -> Source:
     }
     root = files.root.absolute()
     paths = tuple(f"{root}/{name}" for name in files.names)
-    return Source(config.name, paths, preparation, partial(read, files, config))
+    decode = partial(read, files, config)
+    return Source(config.name, paths, preparation, decode, files.untrainable())
 
 
-def read(files: Listing, config: Folder) -> Images:
+def read(
+    files: Listing, config: Folder, decode: Callable[[Path], NDArray[np.uint8]] | None = None
+) -> Images:
     """Decode and resize all files: uint8 (N, C, H, W), C 1 or 3 (red, green, blue).
 
-    A photograph is turned upright by its EXIF data; 16 bits a channel become 8, transparency is
-    dropped, and of several images in a file the first is taken. Lists the files that cannot be
-    read, and raises UserError where there are any, unless ``skip_bad``; and in any case where a
-    class is left without a training image, or the memory does not suffice.
+    ``decode`` is ``decoder(config)`` unless given. Lists the files that cannot be read, and raises
+    UserError where there are any, unless ``skip_bad``; and in any case where a class is left
+    without a training image, or the memory does not suffice.
     """
-    decode = decoder(config)
+    deep: list[int] = []
+    decode = decode or decoder(config, deep)
     N = len(files.names)
     images = _room_for(N, config)
     faults: dict[int, str] = {}
@@ -109,8 +117,15 @@ def read(files: Listing, config: Folder) -> Images:
             pass
     finally:
         pool.shutdown(cancel_futures=True)  # an interrupt waits for nothing that has not begun
+    if deep and max(deep) < TWELVE_BITS:
+        say(
+            f"{files.root}: {len(deep):,} files of 16 bits hold no value above {max(deep):,} of "
+            "65,535, so they are nearly black\n"
+            f"  if they use 12 bits, multiply their values by 16 and save them again"
+        )
     if not faults:
-        return Images(images, files.labels, files.classes, files.num_test, files.names)
+        counts = files.num_test, files.names, files.num_val
+        return Images(images, files.labels, files.classes, *counts)
     return _without(faults, images, files, config)
 
 
@@ -131,9 +146,10 @@ def _without(
     say("they are left out")
     good = np.setdiff1d(np.arange(len(images)), bad)
     num_test = int((good >= len(images) - files.num_test).sum())
+    num_val = int((good >= len(images) - files.num_test - files.num_val).sum()) - num_test
     labels, names = files.labels[good], tuple(files.names[index] for index in good)
-    _refuse_lost_class(labels[: len(good) - num_test], files.classes)
-    return Images(images[good], labels, files.classes, num_test, names)
+    _refuse_lost_class(labels[: len(good) - num_test - num_val], files.classes)
+    return Images(images[good], labels, files.classes, num_test, names, num_val)
 
 
 def _room_for(count: int, config: Folder) -> NDArray[np.uint8]:
@@ -157,8 +173,13 @@ def _refuse_lost_class(train_labels: NDArray[np.int64], classes: tuple[str, ...]
             )
 
 
-def decoder(config: Folder) -> Callable[[Path], NDArray[np.uint8]]:
-    """A function from a file to uint8 (C, H, W); it raises OSError where it is no such image."""
+def decoder(config: Folder, deep: list[int] | None = None) -> Callable[[Path], NDArray[np.uint8]]:
+    """A function from a file to uint8 (C, H, W); it raises OSError where it is no such image.
+
+    A photograph is turned upright by its EXIF data; 16 bits a channel become 8, what is transparent
+    is laid on white, and of several images in a file the first is taken. The largest value of
+    each file of 16 bits is appended to ``deep``.
+    """
     cv2 = open_cv()
     interpolation = {
         "nearest": cv2.INTER_NEAREST,
@@ -171,11 +192,49 @@ def decoder(config: Folder) -> Callable[[Path], NDArray[np.uint8]]:
     size = (config.image_size, config.image_size)
 
     def decode(file: Path) -> NDArray[np.uint8]:
-        image = decode_bytes(read_bytes(file), flag)
+        image = _on_white(read_bytes(file), flag, deep)
         resized = np.asarray(cv2.resize(image, size, interpolation=interpolation), np.uint8)
         return resized[None] if resized.ndim == 2 else resized.transpose(2, 0, 1)
 
     return decode
+
+
+def _on_white(data: NDArray[np.uint8], flag: int, deep: list[int] | None) -> NDArray[Any]:
+    """The pixels that ``flag`` asks for, what is transparent laid on white."""
+    cv2 = open_cv()
+    if not _may_be_clear_or_deep(data[:4096].tobytes()):
+        return decode_bytes(data, flag)
+    try:
+        whole = decode_bytes(data, cv2.IMREAD_UNCHANGED)
+    except OSError:
+        return decode_bytes(data, flag)
+    if deep is not None and whole.dtype == np.uint16:
+        deep.append(int(whole[..., :3].max() if whole.ndim == 3 else whole.max()))
+    if whole.ndim != 3 or whole.shape[2] != 4 or whole.dtype not in (np.uint8, np.uint16):
+        return decode_bytes(data, flag)
+    if whole.dtype == np.uint16:
+        whole = (whole >> 8).astype(np.uint8)
+    opacity = whole[..., 3:]
+    # All opaque, or all clear, as where a program left the fourth channel empty: not transparent.
+    if opacity.min() == opacity.max() == 255 or opacity.max() == 0:
+        return decode_bytes(data, flag)
+    laid = np.rint(255 + (whole[..., :3] - 255.0) * (opacity / 255.0)).astype(np.uint8)
+    wanted = cv2.COLOR_BGR2GRAY if flag == cv2.IMREAD_GRAYSCALE else cv2.COLOR_BGR2RGB
+    return np.asarray(cv2.cvtColor(laid, wanted))
+
+
+def _may_be_clear_or_deep(head: bytes) -> bool:
+    """Whether a file may be transparent, or have 16 bits, by its first 4,096 bytes.
+
+    Most files are told apart so, without decoding them twice. The fourth channel of BMP is seldom
+    an opacity.
+    """
+    if head.startswith((b"\xff\xd8", b"BM")):
+        return False
+    if head.startswith(b"\x89PNG") and b"IDAT" in head:
+        depth, color = head[24:26]
+        return depth == 16 or color in (4, 6) or b"tRNS" in head  # 4, 6: with an opacity
+    return head[12:16] != b"VP8 "
 
 
 @cache

@@ -1,39 +1,42 @@
 """MNIST (LeCun, Cortes, Burges): 60,000 training and 10,000 official test images, 28x28.
 
-The IDX files are found in place or downloaded by torchvision, and checked by their MD5 sums.
-torchvision is not asked to read them: its import takes seconds, and an IDX file is a header of
-known length before the bytes.
+The IDX files are found in place, in any of the layouts in which people have them, or downloaded,
+and checked by their hashes: an IDX file is a header of known length before the bytes.
 """
 
-import contextlib
+import gzip
 import hashlib
-import io
-import socket
-import sys
-from collections.abc import Iterator
+import os
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tinylab.config.options import dataset
 from tinylab.config.values import option
 from tinylab.data.arrays import DataAbsentError, Images, Ink, Source, pad_to
 from tinylab.data.paths import data_root, user_path
 from tinylab.errors import UserError
-from tinylab.system.torchvision import import_torchvision
 from tinylab.ui.console import say
 
-# File name -> MD5 of the unpacked file: training images and labels, then those of the test set.
+# File name -> SHA-256 of the unpacked file: training images and labels, then those of the test set.
 FILES = {
-    "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
-    "train-labels-idx1-ubyte": "a25bea736e30d166cdddb491f175f624",
-    "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
-    "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
+    "train-images-idx3-ubyte": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+    "train-labels-idx1-ubyte": "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
+    "t10k-images-idx3-ubyte": "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+    "t10k-labels-idx1-ubyte": "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
 }
+MIRRORS = (
+    "https://ossci-datasets.s3.amazonaws.com/mnist/",
+    "https://storage.googleapis.com/cvdf-datasets/mnist/",
+)
+RAW = "MNIST/raw"  # below the root, as torchvision has it; the first place, and that of a download
+PLACES = (RAW, "MNIST", "mnist/raw", "mnist", "raw", "")
 IMAGE_HEADER, LABEL_HEADER = 16, 8  # bytes
-TIMEOUT = 30.0  # seconds without an answer
+MAX_BYTES = 2**26  # of an unpacked file; the largest has 47 million
 
 
 @dataset
@@ -48,12 +51,15 @@ class Mnist:
 
     def find(self) -> Source:
         """The four IDX files. Raises DataAbsentError where one is absent."""
-        files = tuple(_root(self.root) / "MNIST" / "raw" / name for name in FILES)
-        for file in files:
-            if not file.is_file():
-                raise DataAbsentError(
-                    f"{file}: absent; MNIST has {', '.join(FILES)} beside each other"
-                )
+        root = _root(self.root)
+        found = {name: _located(root, name) for name in FILES}
+        absent = [name for name, file in found.items() if file is None]
+        if absent:
+            raise DataAbsentError(
+                f"{root / RAW / absent[0]}: absent; MNIST has {', '.join(FILES)} beside each "
+                "other, also with .gz at the end"
+            )
+        files = tuple(file for file in found.values() if file is not None)
         preparation: dict[str, object] = {"image_size": self.image_size}
         return Source(
             "mnist",
@@ -63,8 +69,24 @@ class Mnist:
         )
 
     def fetch(self) -> None:
-        """Download the files into their place. Raises UserError where that fails."""
-        fetch(_root(self.root))
+        """Download the files that are absent into their place. Raises UserError."""
+        root = _root(self.root)
+        if self.root is not None and not any(_located(root, name) for name in FILES):
+            _refuse_other_folder(root)
+        fetch(root)
+
+
+def _located(root: Path, name: str) -> Path | None:
+    """Where a file is: packed or not, with a dot before ``idx``, or in a folder of its own name."""
+    dotted = name.replace("-idx", ".idx")
+    names = [name, dotted, f"{name}.gz", f"{dotted}.gz"]
+    for place in PLACES:
+        for path in (root / place / each for each in names):
+            inside = [path / each for each in names] if path.is_dir() else [path]
+            for file in inside:
+                if file.is_file():
+                    return file
+    return None
 
 
 def read(files: tuple[Path, ...], image_size: int) -> Images:
@@ -72,10 +94,9 @@ def read(files: tuple[Path, ...], image_size: int) -> Images:
 
     Raises UserError for a file that is not the official one, bit for bit.
     """
-    for file in files:
-        _check(file)
-    pixels = np.concatenate([np.fromfile(f, np.uint8, offset=IMAGE_HEADER) for f in files[::2]])
-    labels = [np.fromfile(f, np.uint8, offset=LABEL_HEADER) for f in files[1::2]]
+    contents = [_content(file, sha256) for file, sha256 in zip(files, FILES.values(), strict=True)]
+    pixels = np.concatenate([content[IMAGE_HEADER:] for content in contents[::2]])
+    labels = [content[LABEL_HEADER:] for content in contents[1::2]]
     return Images(
         images=pad_to(pixels.reshape(-1, 1, 28, 28), image_size),
         labels=np.concatenate(labels).astype(np.int64),
@@ -84,49 +105,60 @@ def read(files: tuple[Path, ...], image_size: int) -> Images:
     )
 
 
-def _check(file: Path) -> None:
-    with file.open("rb") as stream:
-        found = hashlib.file_digest(stream, "md5").hexdigest()
-    if found != FILES[file.name]:
+def _content(file: Path, sha256: str) -> NDArray[np.uint8]:
+    """The unpacked bytes of an official file. Raises UserError for any other file."""
+    data = file.read_bytes()
+    fault = ""
+    if data[:2] == b"\x1f\x8b":  # by what it is: browsers unpack without a change of the name
+        try:
+            with gzip.open(file) as stream:
+                data = stream.read(MAX_BYTES)
+        except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+            fault = f", a damaged gzip file: {error}"
+    found = hashlib.sha256(data).hexdigest()
+    if fault or found != sha256:
         raise UserError(
-            f"{file}: not the official MNIST file ({file.stat().st_size:,} bytes, MD5 {found})\n"
-            "  delete it and repeat the command, which downloads it again"
+            f"{file}: not the official MNIST file ({len(data):,} bytes, SHA-256 {found[:12]}..."
+            f"{fault})\n"
+            "  other datasets (Fashion-MNIST, KMNIST) use the same names; dataset=mnist reads MNIST "
+            "alone: choose an empty folder as dataset.root, and it is downloaded there"
         )
+    return np.frombuffer(data, np.uint8)
 
 
 def fetch(root: Path) -> None:
-    """Download the files into ``root``. Raises UserError where that fails."""
-    import http.client  # and with it ssl and email: 20 ms at every start
+    """Download the files that are absent into their place. Raises UserError where that fails."""
+    from tinylab.data.download import fetch_gz  # and with it urllib, ssl and email
 
-    raw = root / "MNIST" / "raw"
-    say(f"MNIST is not in {raw}: downloading it (11 MB)")
-    mnist = import_torchvision("torchvision.datasets.mnist")
-    try:
-        with _patient(), _no_bar_in_a_file():
-            mnist.MNIST(root, download=True)
-    except (OSError, RuntimeError, http.client.HTTPException) as error:
+    say(f"MNIST is not in {root / RAW}: downloading it (11 MB)")
+    for name, sha256 in FILES.items():
+        if _located(root, name) is None:
+            try:
+                urls = [f"{mirror}{name}.gz" for mirror in MIRRORS]
+                fetch_gz(urls, root / RAW / name, sha256, MAX_BYTES)
+            except UserError as error:
+                raise UserError(
+                    f"MNIST cannot be downloaded: {error}\n"
+                    f"  put {', '.join(FILES)} into {root / RAW}, or set TINYLAB_DATA to where "
+                    "MNIST/raw is"
+                ) from error
+
+
+def _refuse_other_folder(root: Path) -> None:
+    """Nothing is downloaded into a folder that was mistyped."""
+    if not root.is_dir():
         raise UserError(
-            f"MNIST cannot be downloaded: {' '.join(str(error).split())}\n"
-            f"  put {', '.join(FILES)} into {raw}, or set TINYLAB_DATA to where MNIST/raw is"
-        ) from error
-
-
-@contextlib.contextmanager
-def _patient() -> Iterator[None]:
-    """Give up on a silent host after TIMEOUT; torchvision itself would wait for ever."""
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(TIMEOUT)
-    try:
-        yield
-    finally:
-        socket.setdefaulttimeout(before)
-
-
-def _no_bar_in_a_file() -> contextlib.AbstractContextManager[object]:
-    """Drop torchvision's progress bar where standard error is no terminal."""
-    if sys.stderr.isatty():
-        return contextlib.nullcontext()
-    return contextlib.redirect_stderr(io.StringIO())
+            f"dataset.root={root}: no such folder; expected one with MNIST's files in it\n"
+            "  make it, and they are downloaded there; or leave dataset.root out"
+        )
+    names = sorted(name for name in os.listdir(root) if name[0] != ".")
+    others = [name for name in names if name.lower() not in ("mnist", "raw")]
+    if others:
+        raise UserError(
+            f"dataset.root={root}: none of MNIST's files is in it ({', '.join(FILES)}; or in "
+            f"{RAW}), but {others[0]}\n"
+            "  give an empty folder, and they are downloaded there; or leave dataset.root out"
+        )
 
 
 def _root(root: str | None) -> Path:

@@ -3,6 +3,7 @@
 Class folders may be named in words or numbered 00 to 14, as different copies have them.
 """
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -17,6 +18,8 @@ from tinylab.errors import UserError
 from tinylab.ui.console import say
 
 NUM_CLASSES = 15
+# ``contents_sha256`` of the copy with images of 200x200 that the README's results were made with.
+CONTENTS = "22dfcbbc2be60d18c0b4501c99cd6a66ac627053a352fe3700ff6f6e78c04181"
 
 
 @dataset
@@ -51,8 +54,25 @@ class Scene15(Folder):
         from tinylab.data.download import fetch_zip  # and with it urllib, ssl and email
 
         root = self._place()
+        if self.root is not None:
+            raise UserError(
+                f"dataset.root={root}: no such folder; expected 15-Scene's 15 class folders in it\n"
+                "  leave dataset.root out, and they are downloaded into the data root"
+            )
         say(f"15-Scene is not in {root}")
         fetch_zip(self.url, root)
+        if contents_sha256(root) != CONTENTS:
+            say(
+                f"{root}: not byte for byte the copy that the README's results were made with, so "
+                "yours may differ"
+            )
 
     def _place(self) -> Path:
         return data_root() / "15-Scene" if self.root is None else user_path(self.root)
+
+
+def contents_sha256(root: Path) -> str:
+    """A hash of all images' contents; names, which differ between copies, do not matter."""
+    files = [root / name for name in class_folders(root).names]
+    each = sorted(hashlib.sha256(file.read_bytes()).hexdigest() for file in files)
+    return hashlib.sha256("".join(each).encode()).hexdigest()

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from tinylab.config.schema import SplitConfig
+from tinylab.config.schema import DEFAULT_VAL, SplitConfig
 from tinylab.errors import UserError
 
 Indices = NDArray[np.int64]
@@ -42,11 +42,16 @@ def permutation(count: int, seed: int) -> Indices:
 
 
 def split(
-    labels: Indices, num_official_test: int, config: SplitConfig, first_twins: Indices
+    labels: Indices,
+    num_official_test: int,
+    config: SplitConfig,
+    first_twins: Indices,
+    num_official_val: int = 0,
 ) -> Split:
     """Divide the images by the options of ``config``.
 
-    labels: int64 (N,), of which the last ``num_official_test`` are the official test set.
+    labels: int64 (N,), of which the last ``num_official_test`` are the official test set, and the
+    ``num_official_val`` before them the official validation part, if ``keeps_official_val``.
     first_twins: int64 (N,), the first image with the same pixels, for ``group_duplicates``.
 
     Without an official test set, one permutation of all images is made and its first
@@ -55,20 +60,36 @@ def split(
     Raises UserError for options that the data cannot fulfil, or that leave a part empty.
     """
     N = len(labels)
+    if not keeps_official_val(config, num_official_test > 0):
+        num_official_val = 0  # its images are like the others
+    num_pool = N - num_official_test - num_official_val
     order = permutation(N, config.seed)
-    pool = order[order < N - num_official_test]
+    pool = order[order < num_pool]
     official = np.arange(N - num_official_test, N)
     held_out, rest = _hold_out(pool, labels, num_official_test > 0, config)
     if num_official_test > 0 and config.folds is not None:
         val, train, test = held_out, rest, official
     else:
-        val, train = _take(rest, labels, config.val, config.stratified)
         test = official if num_official_test > 0 else held_out
+        if num_official_val > 0:
+            val, train = np.arange(num_pool, num_pool + num_official_val), rest
+        else:
+            assert config.val is not None
+            val, train = _take(rest, labels, config.val, config.stratified)
     if config.group_duplicates:
-        train, val, test = _group(train, val, test, first_twins, num_official_test)
+        kept = num_official_val > 0, num_official_test > 0
+        train, val, test = _group(train, val, test, first_twins, *kept)
     result = Split(np.sort(train), np.sort(val), np.sort(test))
     _refuse_empty(result, labels, config)
     return result
+
+
+def keeps_official_val(config: SplitConfig, has_official_test: bool) -> bool:
+    """Whether an official validation part is used, not drawn anew.
+
+    Another share than the default draws anew, and so do folds that stand for validation.
+    """
+    return config.val == DEFAULT_VAL and not (has_official_test and config.folds is not None)
 
 
 def _hold_out(
@@ -144,18 +165,25 @@ def _rank_in_class(pool: Indices, labels: Indices) -> tuple[Indices, Indices]:
 
 
 def _group(
-    train: Indices, val: Indices, test: Indices, first_twins: Indices, num_official_test: int
+    train: Indices,
+    val: Indices,
+    test: Indices,
+    first_twins: Indices,
+    is_val_official: bool,
+    is_test_official: bool,
 ) -> tuple[Indices, Indices, Indices]:
     """Move every image to the side of its first twin.
 
-    An official test set stays whole: its twins in train and validation are left out instead.
+    Official parts stay whole: their twins in the others are left out instead, and those of the
+    official test set in the official validation part, too.
     """
     side = np.full(len(first_twins), -1)
     for number, part in enumerate((train, val, test)):
         side[part] = number
-    if num_official_test > 0:
-        in_test = np.isin(first_twins, first_twins[test])
-        side[in_test & (side != 2)] = -1
+    for number, part, is_official in ((2, test, is_test_official), (1, val, is_val_official)):
+        if is_official:
+            inside = np.isin(first_twins, first_twins[part[side[part] == number]])
+            side[inside & (side != number) & (side != 2)] = -1
     kept = np.flatnonzero(side >= 0)
     # The first twin may itself be left out of the split: the first one that is in decides.
     _, first, inverse = np.unique(first_twins[kept], return_index=True, return_inverse=True)
@@ -172,7 +200,7 @@ def _refuse_empty(result: Split, labels: Indices, config: SplitConfig) -> None:
         raise UserError(
             f"{asked[0]}: of {len(labels)} images none is left to test; expected {asked[1]}"
         )
-    if len(result.val) == 0 and config.val > 0:
+    if len(result.val) == 0 and config.val:
         raise UserError(
             f"split.val={config.val}: of {len(result.train)} images none is left to validate; "
             "expected a larger share, or 0"

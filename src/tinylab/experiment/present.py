@@ -38,9 +38,13 @@ def introduce(prepared: Prepared, folder: Path) -> None:
         is_balanced = prepared.config.train.class_weights == "balanced"
         remedy = "weighed" if is_balanced else "train.class_weights=balanced weighs them"
         say(f"        {imbalance}; {remedy} equally")
-    duplicates = prepared.splits.duplicates()
-    if duplicates:
-        say(f"        {duplicates}")
+    splits = prepared.splits
+    for line in (splits.official_val(), splits.duplicates()):
+        if line:
+            say(f"        {line}")
+    if blank := splits.blank():
+        say(f"        in all training images, {blank}: look at the files (16 bits are divided by")
+        say("        256: values of 12 bits need to be multiplied by 16 before)")
     device = prepared.recipe.device
     if prepared.parts["train"].streamed:
         size = in_bytes(images.images.nbytes)

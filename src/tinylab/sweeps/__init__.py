@@ -96,9 +96,9 @@ def _run_search(space: Space, composer: Composer, arguments: list[str]) -> None:
 
 def _make_data_ready(jobs: list[Job]) -> None:
     """Once for all jobs; what cannot be had fails the jobs that need it."""
-    for dataset in {repr(job.config.dataset): job.config.dataset for job in jobs}.values():
+    for config in {repr(job.config.dataset): job.config for job in jobs}.values():
         with contextlib.suppress(UserError):
-            data.make_ready(dataset)
+            data.make_ready(config.dataset, config.fresh)
 
 
 def _folder(jobs: list[Job]) -> Path:
