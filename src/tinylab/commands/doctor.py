@@ -214,7 +214,7 @@ def tensorboard() -> Findings:
 
 def datasets() -> Findings:
     """The data root, and the fingerprint of each dataset in it."""
-    from tinylab.data.paths import data_root
+    from tinylab.system.paths import data_root
 
     set_by = "TINYLAB_DATA" if os.environ.get("TINYLAB_DATA") else "the default; else TINYLAB_DATA"
     yield Finding(f"root {data_root()} ({set_by})")

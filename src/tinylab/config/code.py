@@ -6,17 +6,27 @@ differs between Python versions.
 """
 
 import ast
+import contextlib
 import hashlib
+import json
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from tinylab.config import options
 from tinylab.config.options import PACKAGE
+from tinylab.errors import UserError
+from tinylab.system.files import write_json
+from tinylab.system.paths import cache_root
 
-# What belongs to every result, besides the options that were chosen.
+VERSION = 1  # of the facts: another one where they are made in another way
+
+# Where the code of results is; of it counts what training and preparation import, and the options
+# that were chosen.
 CORE = ("data", "experiment/prepare.py", "models", "system/runtime.py", "training")
+ROOTS = ("experiment/prepare.py", "training/*.py")
 WORDS = frozenset({"say", "option"})  # calls whose further arguments are for people
 UNSEEN = frozenset({"annotation", "returns", "type_comment", "type_params", "ctx", "kind"})
 
@@ -24,19 +34,11 @@ UNSEEN = frozenset({"annotation", "returns", "type_comment", "type_params", "ctx
 def of_result(config: Any) -> str:
     """A digest of the code that decides the results of a config.
 
-    It is the core and the options that were chosen: a new or changed file of another option
-    changes nothing.
+    A new or changed file of an option that was not chosen changes nothing.
     """
-    chosen = [options.of(getattr(config, group)) for group in options.FOLDERS]
-    declaring = {each.file for group in options.FOLDERS for each in options.options(group).values()}
-    files = {file for part in CORE for file in _below(PACKAGE / part)} - declaring
-    for option in chosen:
-        files |= imported(option.file, CORE)
-    return digest(files)
-
-
-def _below(path: Path) -> list[Path]:
-    return sorted(path.rglob("*.py")) if path.is_dir() else [path]
+    chosen = [options.of(getattr(config, group)).file for group in options.FOLDERS]
+    roots = [file for pattern in ROOTS for file in PACKAGE.glob(pattern)]
+    return digest(imported([*roots, *chosen], CORE))
 
 
 def digest(files: Iterable[Path]) -> str:
@@ -44,18 +46,93 @@ def digest(files: Iterable[Path]) -> str:
     total = hashlib.sha256()
     for file in sorted(set(files)):
         name = file.relative_to(PACKAGE) if file.is_relative_to(PACKAGE) else file.name
-        total.update(f"{name}\0{file_digest(file)}\0".encode())
+        total.update(f"{name}\0{facts(file).digest}\0".encode())
     return total.hexdigest()
 
 
+def imported(files: Iterable[Path], folders: tuple[str, ...]) -> set[Path]:
+    """Files and all modules in ``folders`` of the package that they import, directly or not."""
+    found: set[Path] = set()
+    waiting = [*files]
+    while waiting:
+        here = waiting.pop()
+        if here not in found:
+            found.add(here)
+            waiting += [path for path in _modules(here) if _is_in(path, folders)]
+    return found
+
+
+def _is_in(file: Path, folders: tuple[str, ...]) -> bool:
+    return any(file.is_relative_to(PACKAGE / folder) for folder in folders)
+
+
+def _modules(file: Path) -> list[Path]:
+    """The modules of the package that a file imports."""
+    parts = [name.split(".")[1:] for name in facts(file).imports if name.startswith("tinylab.")]
+    paths = [PACKAGE.joinpath(*each) for each in parts]
+    files = [path.with_suffix(".py") for path in paths] + [path / "__init__.py" for path in paths]
+    return [path for path in files if path.is_file()]
+
+
+# ---------------------------------------------------------------- one file
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known of a Python file: a digest of what counts in it, and what it may import."""
+
+    digest: str
+    imports: tuple[str, ...]
+
+
+def facts(file: Path) -> Facts:
+    """The facts of a file. They are kept by size and time: to parse all files takes 0.2 s."""
+    stat = file.stat()
+    return _facts(file, (stat.st_size, stat.st_mtime_ns, stat.st_ino))
+
+
 @cache
-def file_digest(file: Path) -> str:
-    """SHA-256 of what counts in a Python file."""
+def _facts(file: Path, stamp: tuple[int, ...]) -> Facts:
+    known = _kept().get(str(file))
+    if known is not None and known[0] == [*stamp]:
+        return Facts(known[1], tuple(known[2]))
     tree = ast.parse(file.read_text(encoding="utf-8"))
     total = hashlib.sha256()
     for token in _tokens(tree):
         total.update(f"{token}\0".encode())
-    return total.hexdigest()
+    made = Facts(total.hexdigest(), _imports(tree))
+    _keep(file, stamp, made)
+    return made
+
+
+def _place() -> Path:
+    return cache_root() / "code.json"
+
+
+@cache
+def _kept() -> dict[str, Any]:
+    with contextlib.suppress(OSError, ValueError):
+        found = json.loads(_place().read_text(encoding="utf-8"))
+        if isinstance(found, dict) and found.get("version") == VERSION:
+            return found
+    return {"version": VERSION}
+
+
+def _keep(file: Path, stamp: tuple[int, ...], made: Facts) -> None:
+    """Without a place to keep them, the facts are made again at the next start."""
+    _kept()[str(file)] = [[*stamp], made.digest, [*made.imports]]
+    with contextlib.suppress(UserError):
+        write_json(_place(), _kept())
+
+
+def _imports(tree: ast.Module) -> tuple[str, ...]:
+    names: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+        elif isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+    return tuple(sorted(names))
 
 
 def _tokens(node: Any) -> Iterator[str]:
@@ -101,34 +178,3 @@ def _is_text(statement: ast.stmt) -> bool:
 
 def _name(function: ast.expr) -> str | None:
     return getattr(function, "attr", None) or getattr(function, "id", None)
-
-
-def imported(file: Path, folders: tuple[str, ...]) -> set[Path]:
-    """A file and all modules in ``folders`` of the package that it imports, directly or not."""
-    found: set[Path] = set()
-    waiting = [file]
-    while waiting:
-        here = waiting.pop()
-        if here not in found:
-            found.add(here)
-            waiting += [path for path in _imports(here) if _is_in(path, folders)]
-    return found
-
-
-def _is_in(file: Path, folders: tuple[str, ...]) -> bool:
-    return any(file.is_relative_to(PACKAGE / folder) for folder in folders)
-
-
-@cache
-def _imports(file: Path) -> tuple[Path, ...]:
-    """The modules of the package that a file imports, without those that it only may import."""
-    names: set[str] = set()
-    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
-        elif isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-    modules = [name.split(".")[1:] for name in names if name.startswith("tinylab.")]
-    paths = [PACKAGE.joinpath(*parts) for parts in modules]
-    files = [path.with_suffix(".py") for path in paths] + [path / "__init__.py" for path in paths]
-    return tuple(path for path in files if path.is_file())

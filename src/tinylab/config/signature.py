@@ -134,6 +134,7 @@ def _parameters(node: ast.ClassDef | ast.FunctionDef, where: str) -> tuple[list[
 
 
 def _key(name: str, annotation: ast.expr | None, default: ast.expr, where: str) -> Key:
+    where = f"{where}: {name}"
     help, limits = "", {}
     if isinstance(default, ast.Call) and ast.unparse(default.func).split(".")[-1] == "option":
         limits = {str(k.arg): _literal(k.value, where) for k in default.keywords}
@@ -141,7 +142,7 @@ def _key(name: str, annotation: ast.expr | None, default: ast.expr, where: str) 
         help = str(limits.pop("help", _literal(more[0], where) if more else ""))
         default = first
     value = _literal(default, where)
-    declared, choices = _declared(annotation, value, f"{where}: {name}")
+    declared, choices = _declared(annotation, value, where)
     flags = {each: limits.pop(each) for each in ("identity", "initial") if each in limits}
     if choices:
         limits["one_of"] = choices
@@ -176,5 +177,5 @@ def _literal(node: ast.expr, where: str) -> Any:
         return ast.literal_eval(node)
     except ValueError as error:
         raise UserError(
-            f"{where}: {ast.unparse(node)}: expected a plain value, such as 0.1 or 'relu'"
+            f"{where}={ast.unparse(node)}: expected a plain value, such as 0.1 or 'relu'"
         ) from error

@@ -214,5 +214,5 @@ def _found(part: Any, dataset: DatasetConfig) -> Source:
     That is the option's own module, and what it imports of this package.
     """
     source: Source = part.find()
-    reading = code.imported(options.of(dataset).file, ("data",))
+    reading = code.imported([options.of(dataset).file], ("data",))
     return dataclasses.replace(source, code=code.digest(reading))

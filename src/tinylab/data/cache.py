@@ -20,9 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinylab.data.arrays import Images, Source, first_twins
-from tinylab.data.paths import cache_root
 from tinylab.errors import UserError
 from tinylab.system.files import write_npz
+from tinylab.system.paths import cache_root
 
 
 @dataclass(frozen=True)

@@ -20,9 +20,9 @@ from tinylab.config.values import option
 from tinylab.data import listing
 from tinylab.data.arrays import Images, Source
 from tinylab.data.listing import Listing
-from tinylab.data.paths import user_path
 from tinylab.errors import UserError
 from tinylab.system import machine
+from tinylab.system.paths import user_path
 from tinylab.ui.console import say, track
 
 MAX_PIXELS = 2**28  # of one file; more is taken for a decompression bomb

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from tinylab.config.options import dataset
 from tinylab.config.values import option
 from tinylab.data.arrays import DataAbsentError, Images, Ink, Source, pad_to
-from tinylab.data.paths import data_root, user_path
 from tinylab.errors import UserError
+from tinylab.system.paths import data_root, user_path
 from tinylab.ui.console import say
 
 # File name -> SHA-256 of the unpacked file: training images and labels, then those of the test set.
@@ -120,7 +120,7 @@ def _content(file: Path, sha256: str) -> NDArray[np.uint8]:
         raise UserError(
             f"{file}: not the official MNIST file ({len(data):,} bytes, SHA-256 {found[:12]}..."
             f"{fault})\n"
-            "  other datasets (Fashion-MNIST, KMNIST) use the same names; dataset=mnist reads MNIST "
+            "  other datasets (Fashion-MNIST, KMNIST) use the same names; dataset=mnist reads it "
             "alone: choose an empty folder as dataset.root, and it is downloaded there"
         )
     return np.frombuffer(data, np.uint8)

@@ -13,8 +13,8 @@ from tinylab.config.values import option
 from tinylab.data.arrays import DataAbsentError, Source
 from tinylab.data.folder import Folder, source_of
 from tinylab.data.listing import class_folders
-from tinylab.data.paths import data_root, user_path
 from tinylab.errors import UserError
+from tinylab.system.paths import data_root, user_path
 from tinylab.ui.console import say
 
 NUM_CLASSES = 15

@@ -11,10 +11,10 @@ from tinylab import data
 from tinylab.config import options
 from tinylab.config.schema import DatasetConfig
 from tinylab.data.cache import Decoded
-from tinylab.data.paths import user_path
 from tinylab.data.split import Split, split
 from tinylab.errors import UserError
 from tinylab.inference import Ensemble, Trained
+from tinylab.system.paths import user_path
 
 PARTS = ("test", "val", "train", "all")
 

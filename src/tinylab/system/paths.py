@@ -13,8 +13,13 @@ def data_root() -> Path:
 
 
 def cache_root() -> Path:
-    """``$XDG_CACHE_HOME/tinylab``, else ``~/.cache/tinylab``."""
-    return user_path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "tinylab"
+    """``$TINYLAB_CACHE``, else ``$XDG_CACHE_HOME/tinylab``, else ``~/.cache/tinylab``."""
+    given = os.environ.get("TINYLAB_CACHE")
+    return (
+        user_path(given)
+        if given
+        else user_path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "tinylab"
+    )
 
 
 def user_path(typed: str) -> Path:
@@ -23,5 +28,5 @@ def user_path(typed: str) -> Path:
         return Path(typed).expanduser()
     except RuntimeError as error:
         raise UserError(
-            f"{typed}: {error}\n  set HOME, or TINYLAB_DATA and XDG_CACHE_HOME to folders of yours"
+            f"{typed}: {error}\n  set HOME, or TINYLAB_DATA and TINYLAB_CACHE to folders of yours"
         ) from error
