@@ -7,7 +7,8 @@ import yaml
 
 from tinylab.comparison.settings import varied
 from tinylab.config.keys import helps, without_effect
-from tinylab.config.schema import flatten, shown
+from tinylab.config.schema import flatten
+from tinylab.config.values import shown
 from tinylab.errors import UserError
 from tinylab.store import folder as runs
 

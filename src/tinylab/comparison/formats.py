@@ -15,7 +15,7 @@ from tinylab.comparison.comparison import Comparison, Row
 from tinylab.comparison.statistics import design
 from tinylab.comparison.variance import Variance
 from tinylab.comparison.verdicts import Verdict
-from tinylab.config.schema import shown
+from tinylab.config.values import shown
 from tinylab.store.collect import Skipped
 from tinylab.store.result import FIGURES
 
