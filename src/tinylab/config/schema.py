@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from tinylab.config.metrics import CHOOSABLE, MONITORED
-from tinylab.config.values import check, key
+from tinylab.config.values import check, is_number, key
 from tinylab.errors import UserError
 
 
@@ -360,8 +360,8 @@ def flatten(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def _canonical(value: Any, declared: Any) -> Any:
     """1 and -0.0 as 1.0 and 0.0 where a real number is declared: equal values, equal texts."""
-    is_number = isinstance(value, int | float)
-    return value + 0.0 if is_number and declared in (float, float | None) else value
+    is_real = is_number(value) and declared in (float, float | None)
+    return value + 0.0 if is_real else value
 
 
 def run_id(config: Config) -> str:

@@ -9,7 +9,7 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any, TypeVar
+from typing import Any, TypeGuard, TypeVar
 
 from tinylab.errors import UserError
 
@@ -37,7 +37,7 @@ class Check:
         """Whether a value other than null is within the limits."""
         if self.one_of is not None:
             return value in self.one_of
-        if isinstance(value, bool) or not isinstance(value, int | float):
+        if not is_number(value):
             return True
         return (
             (math.isfinite(value) or not self.finite)
@@ -140,3 +140,13 @@ def did_you_mean(typed: str, known: Sequence[str]) -> str:
     by_lower = {word.lower(): word for word in known}
     near = difflib.get_close_matches(typed.lower(), list(by_lower), n=1, cutoff=0.6)
     return f" (did you mean '{by_lower[near[0]]}'?)" if near else ""
+
+
+def is_number(value: object) -> TypeGuard[int | float]:
+    """Whether a value has a size; true and false have none."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def order(value: object) -> tuple[bool, float, str]:
+    """A key that sorts values: numbers by size, before words."""
+    return (False, value, "") if is_number(value) else (True, 0.0, shown(value))

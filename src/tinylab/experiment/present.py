@@ -15,6 +15,7 @@ from tinylab.experiment.prepare import Prepared
 from tinylab.system import runtime
 from tinylab.system.files import write_bytes
 from tinylab.training.evaluate import Evaluation
+from tinylab.training.metrics import worst_mistakes
 from tinylab.ui import plots
 from tinylab.ui.console import in_bytes, say
 from tinylab.ui.display import duration
@@ -112,15 +113,14 @@ def show_end(
 
 
 def _worst_mistakes(splits: data.Splits, test: Evaluation) -> Figure:
-    """The wrong predictions in which the network believed most."""
+    """The wrong predictions of the highest probability."""
     labels = splits.data.labels[splits.split.test]
-    wrong = np.flatnonzero(test.predicted != labels)
-    belief = test.probabilities[wrong, test.predicted[wrong]]
-    worst = wrong[np.argsort(-belief, kind="stable")][:GALLERY]
+    probability = test.probabilities[np.arange(len(labels)), test.predicted]
+    wrong = worst_mistakes(labels, test.predicted, probability)
+    worst = wrong[:GALLERY]
     classes = splits.data.classes
     captions = [
-        f"{classes[labels[i]]}, not {classes[test.predicted[i]]}\n"
-        f"{test.probabilities[i, test.predicted[i]]:.0%}"
+        f"{classes[labels[i]]}, not {classes[test.predicted[i]]}\n{probability[i]:.0%}"
         for i in worst
     ]
     images = splits.data.images[splits.split.test[worst]]

@@ -7,6 +7,8 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from tinylab.config.values import is_number
+
 # Figure of a run -> where it stands in ``result.json``. Accuracies are shares, losses nats, times
 # seconds.
 FIGURES = {
@@ -51,13 +53,13 @@ def _is_right(result: dict[str, Any], keys: tuple[str, ...]) -> bool:
     if keys in NEEDED:
         return isinstance(value, NEEDED[keys])
     if keys == INTERVAL:
-        return isinstance(value, list) and len(value) == 2 and all(map(_is_number, value))
+        return isinstance(value, list) and len(value) == 2 and all(map(_is_finite, value))
     if keys[0] == "val" and "val" in result and result["val"] is None:
         return True
-    if not _is_number(value):
+    if not _is_finite(value):
         return False
     return 0 <= value <= 1 if keys[-1] == "accuracy" else value > 0 or keys not in SIZES
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+def _is_finite(value: Any) -> bool:
+    return is_number(value) and math.isfinite(value)
