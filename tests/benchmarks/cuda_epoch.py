@@ -9,7 +9,7 @@ import argparse
 import functools
 import statistics
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch.profiler import ProfilerActivity, profile
@@ -23,13 +23,6 @@ from tinylab.training.state import Recipe, Training, start
 from tinylab.training.step import train_step
 
 
-class Silence:
-    """Checkpoints, display and tracker that do nothing."""
-
-    def __getattr__(self, name: str) -> Callable[..., None]:
-        return lambda *values: None
-
-
 def launched(training: Training, recipe: Recipe) -> Any:
     """The step whose kernels are launched one by one."""
     return functools.partial(train_step, training, recipe)
@@ -40,10 +33,11 @@ def epochs_of(config: Config, full_step: Any) -> Callable[[], float]:
     prepared = prepare(config)
     recipe, images = prepared.recipe, prepared.parts["train"]
     training = start(prepared.model, recipe)
-    step, quiet = full_step(training, recipe), cast("Any", Silence())
+    step = full_step(training, recipe)
 
     def epoch() -> float:
-        loop.train_epoch(training, images, recipe, step, quiet, quiet, lambda: None)
+        for _ in loop.train_epoch(training, images, recipe, step):
+            pass
         return float(loop._close_epoch(training, len(images), recipe, None)["seconds"])
 
     return epoch
