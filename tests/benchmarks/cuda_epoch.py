@@ -22,6 +22,8 @@ from tinylab.training import loop
 from tinylab.training.state import Recipe, Training, start
 from tinylab.training.step import train_step
 
+CUDA = torch.device("cuda:0")
+
 
 def launched(training: Training, recipe: Recipe) -> Any:
     """The step whose kernels are launched one by one."""
@@ -58,7 +60,7 @@ def main() -> None:
     arguments = parser.parse_args()
     if not torch.cuda.is_available():
         raise SystemExit("needs a CUDA device")
-    print(runtime.device_name(torch.device("cuda:0")), "torch", torch.__version__)
+    print(runtime.device_name(CUDA), "torch", torch.__version__)
     for precision in ("float32", "bfloat16"):
         overrides = [
             "dataset=mnist", "device=cuda:0", "train.batch_size=512",
@@ -68,9 +70,10 @@ def main() -> None:
         configs: list[Config] = []
         run_hydra(lambda composed: configs.append(to_config(composed)), overrides)  # noqa: B023
         for name, full_step in (("recorded", loop._full_step), ("launched one by one", launched)):
-            epoch = epochs_of(configs[0], full_step)
-            seconds = statistics.median([epoch() for _ in range(arguments.epochs)][1:])
-            kernels = kernel_seconds(epoch)
+            with runtime.settings(CUDA, None, configs[0].deterministic):
+                epoch = epochs_of(configs[0], full_step)
+                seconds = statistics.median([epoch() for _ in range(arguments.epochs)][1:])
+                kernels = kernel_seconds(epoch)
             print(f"{precision:9} {name:20} {seconds:.3f} s, kernels {kernels:.3f} s", flush=True)
 
 

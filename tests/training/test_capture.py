@@ -361,9 +361,8 @@ ON_CUDA = {name: changed(lab, device=CUDA) for name, lab in {**LABS, **NEARLY}.i
 
 @pytest.fixture
 def deterministic() -> Iterator[None]:
-    runtime.set_determinism(True)
-    yield
-    runtime.set_determinism(False)
+    with runtime.settings(CUDA, threads=1, deterministic=True):
+        yield
 
 
 def by_kernels(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -68,6 +68,12 @@ def events(config: Config, command: str) -> Generator[Event | RunDone]:
     which holds the run's lock; ``throw(Pruned())`` says why in the run's log. Raises UserError for
     what the user can fix, Stopped when a signal asked for it; the state is then on disk.
     """
+    device = runtime.choose_device(config.device)
+    with runtime.settings(device, config.threads, config.deterministic):
+        yield from _events(config, command)
+
+
+def _events(config: Config, command: str) -> Iterator[Event | RunDone]:
     folder = runs.folder_of(config)
     started = time.perf_counter()
     prepared = prepare(config)

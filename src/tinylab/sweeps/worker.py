@@ -13,7 +13,7 @@ from typing import Any
 from tinylab.config.schema import Config
 from tinylab.errors import Pruned, Stopped
 from tinylab.store import folder as runs
-from tinylab.system.machine import collect_garbage_seldom, forget_garbage
+from tinylab.system.machine import forget_garbage, relaxed_gc
 
 NEWS_SECONDS = 0.5  # between two words on how far a job is
 
@@ -72,14 +72,14 @@ class Link:
 def main(connection: Connection, slot: int) -> None:
     """Train the configs that come through ``connection`` until it closes or a signal comes."""
     sys.stdout = open(os.devnull, "w")  # noqa: SIM115 (the parent says how it goes)
-    collect_garbage_seldom()
     # Ctrl-C reaches the whole group; the parent tells its workers. While training, it is noted.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    with contextlib.suppress(EOFError, OSError, Stopped):
-        while True:
-            config, command = connection.recv()
-            connection.send(End(train(_on_gpu(config, slot), command, connection)))
-    forget_garbage()
+    with relaxed_gc():
+        with contextlib.suppress(EOFError, OSError, Stopped):
+            while True:
+                config, command = connection.recv()
+                connection.send(End(train(_on_gpu(config, slot), command, connection)))
+        forget_garbage()
 
 
 def train(config: Config, command: str, connection: Connection) -> str:
