@@ -61,10 +61,12 @@ class Trained:
     @torch.inference_mode()
     def logits(self, images: NDArray[np.uint8]) -> Tensor:
         """uint8 (N, C, H, W) -> float32 (N, num_classes) on the CPU, as in the run's own test."""
-        pixels = torch.from_numpy(images).to(self.recipe.device)
-        if self.config.train.channels_last:
-            pixels = pixels.contiguous(memory_format=torch.channels_last)
-        return mean_logits(self.model, pixels, self.recipe, self.config.train.tta).cpu()
+        device, train = self.recipe.device, self.config.train
+        with runtime.settings(device, None, self.config.deterministic):
+            pixels = torch.from_numpy(images).to(device)
+            if train.channels_last:
+                pixels = pixels.contiguous(memory_format=torch.channels_last)
+            return mean_logits(self.model, pixels, self.recipe, train.tta).cpu()
 
     def probabilities(self, images: NDArray[np.uint8]) -> NDArray[np.float64]:
         """uint8 (N, C, H, W) -> (N, num_classes)."""
@@ -103,7 +105,6 @@ def load_ensemble(found: Sequence[Run], device: str) -> Ensemble:
     Raises UserError for what ``load`` refuses, and where the runs do not fit each other.
     """
     chosen = runtime.choose_device(device)
-    runtime.set_threads(None)
     ensemble = Ensemble(tuple(load(run, chosen) for run in found))
     for other in ensemble.members[1:]:
         _refuse_misfit(ensemble.first, other)
@@ -176,7 +177,8 @@ def load(run: Run, device: torch.device) -> Trained:
     version of tinylab left it that this one cannot repeat.
     """
     weights = _weights(run)
-    with _another_version(run.folder):
+    # A new network draws its initial weights from torch's global generator.
+    with runtime.settings(device, None, deterministic=True), _another_version(run.folder):
         config = restore(run.result["config"])
         dataset = run.result["dataset"]
         C, H, W = dataset["image_shape"]
@@ -190,7 +192,6 @@ def load(run: Run, device: torch.device) -> Trained:
             raise _unusable(run.folder, "it holds other weights than those that were tested")
     if run.result["environment"]["code_sha256"] != runs.code_sha256():
         say(f"{run.name}: trained by other code of tinylab than today's")
-    runtime.set_determinism(config.deterministic)
     layout = torch.channels_last if config.train.channels_last else torch.contiguous_format
     model = model.to(device, memory_format=layout).eval()  # type: ignore[call-overload]
     return Trained(run.folder, run.result, config, model, recipe)

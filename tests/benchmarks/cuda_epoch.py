@@ -9,7 +9,7 @@ import argparse
 import functools
 import statistics
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch.profiler import ProfilerActivity, profile
@@ -22,12 +22,7 @@ from tinylab.training import loop
 from tinylab.training.state import Recipe, Training, start
 from tinylab.training.step import train_step
 
-
-class Silence:
-    """Checkpoints, display and tracker that do nothing."""
-
-    def __getattr__(self, name: str) -> Callable[..., None]:
-        return lambda *values: None
+CUDA = torch.device("cuda:0")
 
 
 def launched(training: Training, recipe: Recipe) -> Any:
@@ -40,10 +35,11 @@ def epochs_of(config: Config, full_step: Any) -> Callable[[], float]:
     prepared = prepare(config)
     recipe, images = prepared.recipe, prepared.parts["train"]
     training = start(prepared.model, recipe)
-    step, quiet = full_step(training, recipe), cast("Any", Silence())
+    step = full_step(training, recipe)
 
     def epoch() -> float:
-        loop.train_epoch(training, images, recipe, step, quiet, quiet, lambda: None)
+        for _ in loop.train_epoch(training, images, recipe, step):
+            pass
         return float(loop._close_epoch(training, len(images), recipe, None)["seconds"])
 
     return epoch
@@ -64,7 +60,7 @@ def main() -> None:
     arguments = parser.parse_args()
     if not torch.cuda.is_available():
         raise SystemExit("needs a CUDA device")
-    print(runtime.device_name(torch.device("cuda:0")), "torch", torch.__version__)
+    print(runtime.device_name(CUDA), "torch", torch.__version__)
     for precision in ("float32", "bfloat16"):
         overrides = [
             "dataset=mnist", "device=cuda:0", "train.batch_size=512",
@@ -74,9 +70,10 @@ def main() -> None:
         configs: list[Config] = []
         run_hydra(lambda composed: configs.append(to_config(composed)), overrides)  # noqa: B023
         for name, full_step in (("recorded", loop._full_step), ("launched one by one", launched)):
-            epoch = epochs_of(configs[0], full_step)
-            seconds = statistics.median([epoch() for _ in range(arguments.epochs)][1:])
-            kernels = kernel_seconds(epoch)
+            with runtime.settings(CUDA, None, configs[0].deterministic):
+                epoch = epochs_of(configs[0], full_step)
+                seconds = statistics.median([epoch() for _ in range(arguments.epochs)][1:])
+                kernels = kernel_seconds(epoch)
             print(f"{precision:9} {name:20} {seconds:.3f} s, kernels {kernels:.3f} s", flush=True)
 
 

@@ -3,8 +3,10 @@
 import copy
 import dataclasses
 import math
+import re
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -560,6 +562,51 @@ def test_the_seconds_of_an_interrupted_epoch_add_up(tmp_path: Path) -> None:
         LAB.run(tmp_path, Watch(steps=1))
     first, second, _ = LAB.run(tmp_path).history
     assert first["seconds"] > 1000 > second["seconds"]
+
+
+def test_writing_a_checkpoint_is_no_training_and_other_time_between_steps_is() -> None:
+    lab = changed(LAB, train={"epochs": 2, "patience": None})
+    training = lab.start()
+    for event in train.fit(training, lab.parts(), lab.recipe()):
+        if isinstance(event, train.StepDone):
+            if event.epoch == 0:
+                assert training.resume_point()["seconds"] < 1
+            time.sleep(0.3)
+    first, second = training.history
+    assert first["seconds"] < 0.6 < 1.2 <= second["seconds"]
+
+
+def test_each_step_and_each_epoch_is_an_event_in_their_order() -> None:
+    lab = changed(LAB, train={"epochs": 2})
+    training = lab.start()
+    seen: list[Any] = []
+    for event in train.fit(training, lab.parts(), lab.recipe()):
+        if isinstance(event, train.EpochDone):
+            assert event.row is training.history[-1]
+            assert (training.epoch, training.step_in_epoch) == (event.row["epoch"], 0)
+            assert training.best is not None
+            seen.append("epoch")
+        else:
+            assert (event.epoch, event.step) == (training.epoch, training.step_in_epoch)
+            assert re.fullmatch(r"loss \S+  accuracy \S+%  [\d,]+ images/s", event.progress())
+            seen.append((event.epoch, event.step, event.steps))
+    assert seen == [
+        (0, 1, 4), (0, 2, 4), (0, 3, 4), (0, 4, 4), "epoch",
+        (1, 1, 4), (1, 2, 4), (1, 3, 4), (1, 4, 4), "epoch",
+    ]  # fmt: skip
+
+
+def test_a_training_that_is_left_can_be_gone_on_with_in_the_same_objects() -> None:
+    lab = changed(LAB, model=MlpConfig(hidden=8, dropout=0.5))
+    training, straight = lab.start(), lab.start()
+    for event in train.fit(training, lab.parts(), lab.recipe()):
+        if (event.epoch, event.step) == (0, 2):  # type: ignore[union-attr]
+            break
+    rng = torch.get_rng_state()
+    list(train.fit(straight, lab.parts(), lab.recipe()))
+    torch.set_rng_state(rng)
+    list(train.fit(training, lab.parts(), lab.recipe()))
+    assert differences(training.state_dict(), straight.state_dict()) == []
 
 
 def test_a_finished_training_is_not_trained_again(tmp_path: Path) -> None:

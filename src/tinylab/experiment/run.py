@@ -3,6 +3,8 @@
 import contextlib
 import dataclasses
 import time
+from collections.abc import Callable, Generator, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,22 +25,55 @@ from tinylab.system.files import disk_errors, write_json, write_npz, write_text
 from tinylab.training import metrics
 from tinylab.training.checkpoint import Checkpoints, State, weights_sha256
 from tinylab.training.evaluate import Evaluation, evaluate
-from tinylab.training.loop import fit
+from tinylab.training.loop import EpochDone, Event, StepDone, fit
 from tinylab.training.state import Recipe, Training, start
 from tinylab.ui.console import log_to, say
-from tinylab.ui.display import Display, RunDisplay
+from tinylab.ui.display import RunDisplay
 from tinylab.ui.tensorboard import RunTracker
 
 Result = dict[str, Any]
 
 
-def run(config: Config, command: str, display: Display | None = None) -> Result:
-    """Train, or go on training, one config, and return what ``result.json`` holds.
+@dataclass(frozen=True)
+class RunDone:
+    """The run has its result: what ``result.json`` holds."""
 
-    ``display`` is told how it goes; None: the screen. Nothing is written before data and network
-    are known to be good. Raises UserError for what the user can mend, Stopped when a signal or
-    ``display`` asked for it; the state is then on disk.
+    result: Result
+
+
+def run(config: Config, command: str) -> Result:
+    """Train, or resume, one config, and return its result; the screen shows how it goes.
+
+    Raises what ``events`` raises.
     """
+    with (
+        RunDisplay(config.train.epochs) as display,
+        contextlib.closing(events(config, command)) as run_events,
+    ):
+        for event in run_events:
+            if isinstance(event, StepDone):
+                display.step(*event)
+            elif isinstance(event, EpochDone):
+                display.epoch(event.row)
+            else:
+                result = event.result
+    return result
+
+
+def events(config: Config, command: str) -> Generator[Event | RunDone]:
+    """Train, or resume, one config; yields after each step, each epoch, and with the result.
+
+    An epoch's state is on the disk when it is yielded. Nothing is written before data and network
+    are known to be good. Who iterates may leave at any event, and must then close the generator,
+    which holds the run's lock; ``throw(Pruned())`` says why in the run's log. Raises UserError for
+    what the user can fix, Stopped when a signal asked for it; the state is then on disk.
+    """
+    device = runtime.choose_device(config.device)
+    with runtime.settings(device, config.threads, config.deterministic):
+        yield from _events(config, command)
+
+
+def _events(config: Config, command: str) -> Iterator[Event | RunDone]:
     folder = runs.folder_of(config)
     started = time.perf_counter()
     prepared = prepare(config)
@@ -46,7 +81,8 @@ def run(config: Config, command: str, display: Display | None = None) -> Result:
         # Another process may have finished this run while this one waited for it.
         finished = runs.standing_result(config)
         if finished is not None:
-            return finished
+            yield RunDone(finished)
+            return
         runs.make_room(config)
         checkpoints = Checkpoints(folder, run_id(config))
         state = _resume_state(prepared, folder, checkpoints)
@@ -54,14 +90,14 @@ def run(config: Config, command: str, display: Display | None = None) -> Result:
             folder.mkdir(parents=True, exist_ok=True)
         with log_to(folder / "train.log"):
             try:
-                return _run(prepared, checkpoints, state, command, display, started)
+                yield from _run(prepared, checkpoints, state, command, started)
             except Pruned:
-                say("the search gave this training up; tinylab train with this config goes on")
+                say("pruned, checkpoint saved; tinylab train with this config resumes it")
                 raise
             except Stopped:
-                say("stopped; the state is on disk, and the same command goes on from there")
+                say("stopped, checkpoint saved; run the same command to resume")
                 raise
-            except KeyboardInterrupt:
+            except (KeyboardInterrupt, GeneratorExit):
                 raise
             except BaseException as error:
                 runs.record_failure(folder, error)
@@ -105,9 +141,8 @@ def _run(
     checkpoints: Checkpoints,
     state: State | None,
     command: str,
-    display: Display | None,
     started: float,
-) -> Result:
+) -> Iterator[Event | RunDone]:
     config, recipe, folder = prepared.config, prepared.recipe, runs.folder_of(prepared.config)
     _write_start(prepared, folder)
     present.introduce(prepared, folder)
@@ -127,14 +162,11 @@ def _run(
     tracker = RunTracker(folder, training.history, flatten(identity(config)))
     try:
         present.show_start(prepared, tracker)
-        val = prepared.parts["val"] if len(prepared.parts["val"]) else None
-        with signals.watch() as stop_signal, contextlib.ExitStack() as stack:
-            if display is None:
-                display = stack.enter_context(RunDisplay(config.train.epochs))
-            fit(
-                training, prepared.parts["train"], val, recipe, checkpoints, tracker, display,
-                stop_signal,
-            )  # fmt: skip
+        with signals.watch() as stop_signal:
+            for event in fit_and_save(training, prepared.parts, recipe, checkpoints, stop_signal):
+                if isinstance(event, EpochDone):
+                    tracker.log(event.row)
+                yield event
         result, test = _evaluate(prepared, training, command, runs.past_failures(folder))
         _write_predictions(prepared, test, folder)
         present.show_end(prepared, training.history, result, test, folder, tracker)
@@ -143,7 +175,35 @@ def _run(
     result["seconds"]["total"] = time.perf_counter() - started
     write_json(folder / "result.json", result)
     (folder / "failure.json").unlink(missing_ok=True)
-    return result
+    yield RunDone(result)
+
+
+def fit_and_save(
+    training: Training,
+    parts: Mapping[str, Batches],
+    recipe: Recipe,
+    checkpoints: Checkpoints,
+    stop_signal: Callable[[], int | None],
+) -> Iterator[Event]:
+    """``fit`` with its checkpoints: after each epoch, and every ``train.checkpoint_seconds``.
+
+    ``stop_signal`` is asked after every event; where it names a signal, Stopped is raised with
+    the state on disk.
+    """
+    saved = time.perf_counter()
+    for event in fit(training, parts, recipe):
+        if isinstance(event, EpochDone):
+            checkpoints.save_last(training.state_dict())
+            saved = time.perf_counter()
+        yield event
+        signum = stop_signal()
+        is_due = time.perf_counter() - saved > recipe.train.checkpoint_seconds
+        if isinstance(event, StepDone) and (is_due or signum is not None):
+            checkpoints.save_last(training.resume_point())
+            saved = time.perf_counter()
+        if signum is not None:
+            raise Stopped(signum)
+    checkpoints.save_best(training.tested().state_dict())
 
 
 def _other_machine(state: State, device: torch.device) -> str:

@@ -25,16 +25,16 @@ class CaptureError(Exception):
 class Captured:
     """A step that is recorded when it is first taken, and replayed from then on.
 
-    Recording takes a few steps to warm up; ``remember`` notes the state of training before them,
-    and the function that it returns brings it back. So every step, the first one too, is a replay,
+    Recording takes a few steps to warm up; ``snapshot`` copies the state of training before them,
+    and the function that it returns restores it. So every step, the first one too, is a replay,
     and training that goes on from a checkpoint repeats the bits of training that was not stopped.
     A step that cannot be recorded is taken as it is, and one line says so.
     """
 
     def __init__(
-        self, step: Callable[[Batch], None], remember: Callable[[], Callable[[], None]]
+        self, step: Callable[[Batch], None], snapshot: Callable[[], Callable[[], None]]
     ) -> None:
-        self._step, self._remember = step, remember
+        self._step, self._snapshot = step, snapshot
         self._buffers: Batch | None = None
         self._replay: Callable[[], None] | None = None
 
@@ -51,12 +51,12 @@ class Captured:
         self._replay()
 
     def _record(self, buffers: Batch) -> None:
-        go_back = self._remember()
+        restore = self._snapshot()
         try:
             self._replay = record(lambda: self._step(buffers))
         except CaptureError as error:
             say(f"cuda    each kernel is launched by itself: {error}")
-        go_back()
+        restore()
 
 
 def record(step: Callable[[], None]) -> Callable[[], None]:
@@ -102,11 +102,12 @@ def no_waiting() -> Iterator[None]:
     """Raise RuntimeError where the host would wait for the device in the block."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Synchronization debug mode is a prototype")
+        before = torch.cuda.get_sync_debug_mode()
         torch.cuda.set_sync_debug_mode("error")
         try:
             yield
         finally:
-            torch.cuda.set_sync_debug_mode("default")
+            torch.cuda.set_sync_debug_mode(before)
 
 
 def _first_line(error: Exception) -> str:

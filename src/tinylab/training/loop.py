@@ -7,8 +7,8 @@ resumed ends with the same bits as training that was not.
 
 import functools
 import math
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -18,70 +18,70 @@ from tinylab.config.schema import TrainConfig
 from tinylab.data import augment
 from tinylab.data.batches import Batches, batch_bounds
 from tinylab.data.split import permutation
-from tinylab.errors import Stopped, UserError
-from tinylab.system.runtime import derive_seed, synchronize
+from tinylab.errors import UserError
+from tinylab.system.runtime import derive_seed
 from tinylab.training import optim
 from tinylab.training.capture import Captured
-from tinylab.training.checkpoint import Checkpoints
 from tinylab.training.evaluate import evaluate
 from tinylab.training.metrics import Score
-from tinylab.training.state import Recipe, Training, remember
+from tinylab.training.state import Recipe, Training, snapshot
 from tinylab.training.step import Batch, ema_decay, scalar, train_step
 from tinylab.ui.console import say
-from tinylab.ui.display import Display
-from tinylab.ui.tensorboard import Row, Tracker, now
+from tinylab.ui.tensorboard import Row, now
 
 
-def fit(
-    training: Training,
-    train: Batches,
-    val: Batches | None,
-    recipe: Recipe,
-    checkpoints: Checkpoints,
-    tracker: Tracker,
-    display: Display,
-    stop_signal: Callable[[], int | None],
-) -> None:
+class StepDone(NamedTuple):
+    """Step ``step`` of ``steps`` is done in epoch number ``epoch`` (from 0)."""
+
+    epoch: int
+    step: int
+    steps: int
+    progress: Callable[[], str]  # the epoch's metrics so far, in words; waits for the device
+
+
+class EpochDone(NamedTuple):
+    """An epoch is trained, evaluated and recorded: the last row of the history."""
+
+    row: Row
+
+
+Event = StepDone | EpochDone
+
+
+def fit(training: Training, parts: Mapping[str, Batches], recipe: Recipe) -> Iterator[Event]:
     """Train to the end, from wherever ``training`` is; then it holds the weights to be tested.
 
-    Each epoch in this order: train, evaluate, record, keep the best, save. ``stop_signal`` is
-    asked after every step; where it names a signal the state is saved and Stopped is raised.
-    Raises UserError where the loss is no longer a finite number.
+    Yields after each step and each epoch, and ``training`` can be saved there. Who iterates may
+    do anything but change it or draw from torch's global generators. Each epoch in this order:
+    train, evaluate, record, keep the best; ``parts["val"]`` may be empty. Time between the steps
+    counts as training, but for that after ``Training.resume_point``. Raises UserError where the
+    loss is no longer a finite number.
     """
-    if val is None and recipe.train.patience is not None:
+    train, val = parts["train"], parts["val"]
+    if len(val) == 0 and recipe.train.patience is not None:
         raise UserError(
             f"train.patience={recipe.train.patience}: early stopping needs validation images; "
             "expected split.val above 0, or train.patience=null"
         )
     full_step = _full_step(training, recipe)
     while training.epoch < recipe.train.epochs and not _out_of_patience(training, recipe.train):
-        train_epoch(training, train, recipe, full_step, checkpoints, display, stop_signal)
-        val_score = None if val is None else evaluate(training.tested(), val, recipe).score
+        yield from train_epoch(training, train, recipe, full_step)
+        val_score = evaluate(training.tested(), val, recipe).score if len(val) else None
         row = _close_epoch(training, len(train), recipe, val_score)
         if _is_best(training, row, recipe.train):
-            training.best = {**row, "weights": _snapshot(training.tested())}
-        checkpoints.save_last(training.state_dict())
-        tracker.log(row)
-        display.epoch(row)
-        _stop_if_asked(stop_signal)
+            training.best = {**row, "weights": _weights_of(training.tested())}
+        yield EpochDone(row)
     if training.best is not None:
         training.tested().load_state_dict(training.best["weights"])
-    checkpoints.save_best(training.tested().state_dict())
 
 
 def train_epoch(
-    training: Training,
-    train: Batches,
-    recipe: Recipe,
-    full_step: Callable[[Batch], None],
-    checkpoints: Checkpoints,
-    display: Display,
-    stop_signal: Callable[[], int | None],
-) -> None:
+    training: Training, train: Batches, recipe: Recipe, full_step: Callable[[Batch], None]
+) -> Iterator[StepDone]:
     """Train the rest of the current epoch: by ``full_step``, and the last batch by ``train_step``.
 
-    On CUDA the host runs ahead: nothing between the steps waits for the device, except figures
-    that a live display shows and checkpoints.
+    On CUDA the host runs ahead: nothing between the steps waits for the device, unless who
+    iterates asks for ``progress`` or for a resume point.
     """
     config, device = recipe.train, recipe.device
     bounds = batch_bounds(len(train), config.batch_size)
@@ -96,33 +96,25 @@ def train_epoch(
         training.num_correct.zero_()
         training.seconds = 0.0
     training.model.train()
-    seconds_before, started = training.seconds, time.perf_counter()
-    saved = started
+    training.start_clock()
+    progress = functools.partial(_so_far, training, bounds)
     batches = train.in_turn(order, bounds[training.step_in_epoch :])
     for step, (images, labels) in enumerate(batches, training.step_in_epoch):
         lr = optim.learning_rate(recipe.optim, first_step + step, total_steps)
-        share = 1 - ema_decay(config.ema or 0.0, first_step + step)
+        ema_weight = 1 - ema_decay(config.ema or 0.0, first_step + step)
         batch = Batch(
-            images, labels, draws.rows(*bounds[step]), scalar(lr, device), scalar(share, device)
-        )
+            images, labels, draws.rows(*bounds[step]), scalar(lr, device),
+            scalar(ema_weight, device),
+        )  # fmt: skip
         if step < len(bounds) - 1:
             full_step(batch)
         else:  # it may be short, and its gradient's norm is asked for
             train_step(training, recipe, batch, is_last=True)
         training.step_in_epoch = step + 1
-
-        clock = time.perf_counter()
-        training.seconds = seconds_before + clock - started
-        display.step(training.epoch, step + 1, len(bounds), lambda: _so_far(training, bounds))
-        if clock - saved > config.checkpoint_seconds or stop_signal() is not None:
-            _refuse_non_finite(training, first_step)
-            checkpoints.save_last(training.state_dict())
-            _stop_if_asked(stop_signal)
-            saved = time.perf_counter()
-            started += saved - clock  # writing is no training
-    synchronize(device)
-    training.seconds = seconds_before + time.perf_counter() - started
-    _refuse_non_finite(training, first_step)
+        yield StepDone(training.epoch, step + 1, len(bounds), progress)
+        training.start_clock()  # a resume point has stopped it
+    training.stop_clock()
+    training.refuse_non_finite()
 
 
 def _full_step(training: Training, recipe: Recipe) -> Callable[[Batch], None]:
@@ -136,14 +128,14 @@ def _full_step(training: Training, recipe: Recipe) -> Callable[[Batch], None]:
     if recipe.train.compile:
         say("cuda    each kernel is launched by itself: train.compile=true")
         return step
-    return Captured(step, functools.partial(remember, training))
+    return Captured(step, functools.partial(snapshot, training))
 
 
 def _so_far(training: Training, bounds: list[tuple[int, int]]) -> str:
     """The current epoch's figures up to now, for the live display. Waits for the device."""
     seen = bounds[training.step_in_epoch - 1][1]
     loss, accuracy = float(training.loss_sum) / seen, int(training.num_correct) / seen
-    speed = seen / max(training.seconds, 1e-9)
+    speed = seen / max(training.elapsed(), 1e-9)
     return f"loss {loss:.4f}  accuracy {accuracy:.2%}  {speed:,.0f} images/s"
 
 
@@ -190,25 +182,5 @@ def _out_of_patience(training: Training, config: TrainConfig) -> bool:
     return training.epoch - int(best["epoch"]) >= config.patience
 
 
-def _stop_if_asked(stop_signal: Callable[[], int | None]) -> None:
-    signum = stop_signal()
-    if signum is not None:
-        raise Stopped(signum)
-
-
-def _refuse_non_finite(training: Training, first_step: int) -> None:
-    """Not-a-number sticks to sums and weights, so looking now and then misses no step.
-
-    The weights are looked at too: the last update is in no loss yet.
-    """
-    values = [training.loss_sum, *training.model.state_dict().values()]
-    if not torch.stack([value.isfinite().all() for value in values]).all():
-        raise UserError(
-            f"the loss or a weight is not a finite number any more, in epoch {training.epoch + 1} "
-            f"between steps {first_step + 1} and {first_step + training.step_in_epoch}\n"
-            "  lower optim.lr, or limit the gradient with train.grad_clip=1"
-        )
-
-
-def _snapshot(model: nn.Module) -> dict[str, Tensor]:
+def _weights_of(model: nn.Module) -> dict[str, Tensor]:
     return {name: value.detach().clone() for name, value in model.state_dict().items()}

@@ -3,6 +3,7 @@
 import contextlib
 import copy
 import math
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,6 +13,8 @@ from torch import Tensor, nn
 
 from tinylab.config.schema import AugmentConfig, OptimConfig, TrainConfig
 from tinylab.data.batches import Normalization
+from tinylab.errors import UserError
+from tinylab.system.runtime import synchronize
 from tinylab.training import optim
 from tinylab.ui.tensorboard import Row
 
@@ -50,7 +53,7 @@ class Training:
     num_correct: Tensor
     epoch: int = 0
     step_in_epoch: int = 0
-    seconds: float = 0.0  # of training in the current epoch
+    seconds: float = 0.0  # of training in the current epoch, when the clock was started
     grad_norm: float = math.nan  # at the last step of the current epoch
     best: dict[str, Any] | None = None  # the best epoch's row, and its weights
     history: list[Row] = field(default_factory=list)
@@ -58,10 +61,49 @@ class Training:
 
     def __post_init__(self) -> None:
         self.parameters = [p for p in self.model.parameters() if p.requires_grad]
+        self._clock: float | None = None  # when it was started; None: it is stopped
 
     def tested(self) -> nn.Module:
         """The network that is evaluated: the averaged one where there is one."""
         return self.model if self.averaged is None else self.averaged
+
+    def start_clock(self) -> None:
+        """Count the time from now on as training, unless it is counted already."""
+        if self._clock is None:
+            self._clock = time.perf_counter()
+
+    def stop_clock(self) -> None:
+        """Wait for the device, and count no more time."""
+        synchronize(self.loss_sum.device)
+        self.seconds, self._clock = self.elapsed(), None
+
+    def elapsed(self) -> float:
+        """Seconds of training in the current epoch up to now."""
+        return self.seconds + (0.0 if self._clock is None else time.perf_counter() - self._clock)
+
+    def resume_point(self) -> dict[str, Any]:
+        """The state in the middle of an epoch, for a checkpoint.
+
+        The clock is stopped until the next step: writing is no training. Raises UserError where
+        not all numbers are finite.
+        """
+        self.stop_clock()
+        self.refuse_non_finite()
+        return self.state_dict()
+
+    def refuse_non_finite(self) -> None:
+        """Raise UserError where the epoch's loss or a weight is not finite.
+
+        Not-a-number sticks to sums and weights, so looking now and then misses no step. The
+        weights are looked at too: the last update is in no loss yet.
+        """
+        values = [self.loss_sum, *self.model.state_dict().values()]
+        if not torch.stack([value.isfinite().all() for value in values]).all():
+            raise UserError(
+                f"the loss or a weight is not a finite number any more, in epoch {self.epoch + 1} "
+                f"between steps 1 and {self.step_in_epoch}\n"
+                "  lower optim.lr, or limit the gradient with train.grad_clip=1"
+            )
 
     def state_dict(self) -> dict[str, Any]:
         """All of it, as tensors and plain values."""
@@ -78,7 +120,7 @@ class Training:
             "rng_mps": torch.mps.get_rng_state() if device.type == "mps" else None,
             "epoch": self.epoch,
             "step_in_epoch": self.step_in_epoch,
-            "seconds": self.seconds,
+            "seconds": self.elapsed(),
             "grad_norm": self.grad_norm,
             "best": self.best,
             "history": self.history,
@@ -103,6 +145,7 @@ class Training:
         self.epoch = state["epoch"]
         self.step_in_epoch = state["step_in_epoch"]
         self.seconds = state["seconds"]
+        self._clock = None
         self.grad_norm = state["grad_norm"]
         self.best = state["best"]
         self.history = state["history"]
@@ -124,9 +167,15 @@ def start(model: nn.Module, recipe: Recipe) -> Training:
     )
 
 
-def remember(training: Training) -> Callable[[], None]:
-    """Note where training is; the function that is returned goes back there."""
+def snapshot(training: Training) -> Callable[[], None]:
+    """Copy where training is; the function that is returned restores it, but for the clock."""
     state = training.state_dict()
     changing = ("model", "optimizer", "scaler", "averaged", "loss_sum", "num_correct")
     copies = {name: copy.deepcopy(state[name]) for name in changing}
-    return lambda: training.load_state_dict({**state, **copies})
+
+    def restore() -> None:
+        seconds = training.elapsed()
+        training.load_state_dict({**state, **copies, "seconds": seconds})
+        training.start_clock()
+
+    return restore

@@ -16,15 +16,15 @@ class Batch(NamedTuple):
     """What one step reads besides the state of training.
 
     images: uint8 (N, C, H, W). labels: int64 (N,). draws: those of these images. lr: the learning
-    rate. share: that of the new weights in their moving average. On CUDA both are tensors of one
-    number, which a recorded step reads anew whenever it is replayed.
+    rate. ema_weight: of the new weights in their moving average, 1 - decay. On CUDA both are
+    tensors of one number, which a recorded step reads anew whenever it is replayed.
     """
 
     images: Tensor
     labels: Tensor
     draws: Draws
     lr: float | Tensor
-    share: float | Tensor
+    ema_weight: float | Tensor
 
     def tensors(self) -> list[Tensor]:
         """All tensors in it, in a fixed order."""
@@ -66,7 +66,7 @@ def train_step(training: Training, recipe: Recipe, batch: Batch, is_last: bool =
     training.scaler.step(training.optimizer)  # type: ignore[arg-type]
     training.scaler.update()
     if training.averaged is not None:
-        _average(training.averaged, model, batch.share)
+        _average(training.averaged, model, batch.ema_weight)
     training.loss_sum.add_(loss.detach(), alpha=len(labels))
     training.num_correct += (logits.detach().argmax(1) == labels).sum()
 
@@ -102,20 +102,20 @@ def ema_decay(decay: float, step: int) -> float:
 
 
 @torch.no_grad()
-def _average(averaged: nn.Module, model: nn.Module, share: float | Tensor) -> None:
+def _average(averaged: nn.Module, model: nn.Module, weight: float | Tensor) -> None:
     """Exponential moving average of weights and batch-norm statistics, in place.
 
-    share: that of the new weights.
+    weight: of the new weights.
     """
     pairs = list(zip(averaged.state_dict().values(), model.state_dict().values(), strict=True))
     means = [a for a, _ in pairs if a.is_floating_point()]
     news = [b for a, b in pairs if a.is_floating_point()]
-    if isinstance(share, Tensor):  # lerp takes no tensor of one number
+    if isinstance(weight, Tensor):  # lerp takes no tensor of one number
         steps = torch._foreach_sub(news, means)
-        torch._foreach_mul_(steps, share)
+        torch._foreach_mul_(steps, weight)
         torch._foreach_add_(means, steps)
     else:
-        torch._foreach_lerp_(means, news, share)
+        torch._foreach_lerp_(means, news, weight)
     for a, b in pairs:
         if not a.is_floating_point():
             a.copy_(b)

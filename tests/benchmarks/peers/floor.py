@@ -16,9 +16,11 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from tinylab.config.compose import run_hydra, to_config
+from tinylab.config.schema import Config
 from tinylab.data.batches import Batches, batch_bounds
 from tinylab.experiment.run import Prepared, prepare
 from tinylab.models.layers import PREFERS_ONEDNN
+from tinylab.system import runtime
 from tinylab.training.state import start
 from tinylab.training.step import training_loss
 
@@ -76,9 +78,16 @@ def validation_of(prepared: Prepared, val: Batches) -> Callable[[], None]:
 
 
 def main() -> None:
-    configs = []
+    configs: list[Config] = []
     run_hydra(lambda composed: configs.append(to_config(composed)), sys.argv[1:])
-    prepared = prepare(configs[0])
+    config = configs[0]
+    device = runtime.choose_device(config.device)
+    with runtime.settings(device, config.threads, config.deterministic):
+        measure(prepare(config))
+
+
+def measure(prepared: Prepared) -> None:
+    """Print the figures."""
     steps = len(batch_bounds(len(prepared.parts["train"]), prepared.recipe.train.batch_size))
     step, validate = step_of(prepared), validation_of(prepared, prepared.parts["val"])
     prepared.model.train()
