@@ -1,10 +1,12 @@
 """The architecture: a module imports only from lower layers."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
 
+README = Path(__file__).parents[1] / "README.md"
 PACKAGE = Path(__file__).parents[1] / "src" / "tinylab"
 
 # Layer by layer, lowest first; a folder stands for all its modules.
@@ -49,6 +51,17 @@ WITHOUT_TORCH = [
 MAY_IMPORT_TORCH = {
     "data/batches.py", "data/augment.py", "data/stream.py", "system/runtime.py",
 }  # fmt: skip
+
+
+def test_the_readme_tells_the_same_layers() -> None:
+    rows = re.findall(r"^\| \d+ \| (`[^|]*?) \|", README.read_text(), re.MULTILINE)
+    told = [re.findall(r"`(\w+)`", row) for row in rows]
+    assert told == [[name for name in layer if name[0] != "_"] for layer in LAYERS[:-1]]
+
+
+def test_the_house_has_few_rooms() -> None:
+    rooms = {part_of(path) for path in FILES}
+    assert len(rooms) <= 22, sorted(rooms)
 
 
 def part_of(path: Path) -> str:

@@ -1,0 +1,127 @@
+"""Overrides are checked before anything is composed: what is wrong is named with its remedy."""
+
+from pathlib import Path
+
+import pytest
+
+from tinylab.config import overrides
+from tinylab.config.overrides import checked
+from tinylab.errors import UserError
+
+
+def refusal(*arguments: str) -> str:
+    with pytest.raises(UserError) as error:
+        checked(arguments)
+    text = str(error.value)
+    assert text.count("\n") <= 1
+    return text
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["optim.lr=0.1"],
+        ["optim.lr=1"],
+        ["optim.lr=1e-3"],
+        ["model=mlp", "model.layers=3"],
+        ["dataset=folder", "dataset.root=/data/my photos"],
+        ["dataset=folder", "dataset.root='/data/a,b (c)'"],
+        ["model.squeeze=null", "model=resnet"],
+        ["train.compile=yes"],
+        ["experiment=scene15_best", "model.width=8"],
+        ["experiment=mnist_best", "optim.rest_lr=0.1"],
+        ["-m", "seed=0,1,2"],
+        ["--multirun", "seed=range(5)", "model=baseline,mlp"],
+        ["-m", "model=baseline,mlp", "model.hidden=8,9"],
+        ["-m", "optim.lr=tag(log,interval(1e-4,1e-1))"],
+        ["-m", "model=glob(*)"],
+        ["hydra.launcher.partition=gpu"],
+        ["+hydra.launcher.ray.init.address=auto"],
+        ["name=my_run"],
+        ["outputs=${oc.env:HOME}/x"],
+        ["~experiment"],
+    ],
+)
+def test_what_is_right_passes(arguments: list[str]) -> None:
+    assert sorted(checked(arguments)) == sorted(arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["seed=0,1,2"], "add -m: tinylab train -m seed=0,1,2"),
+        (["model.width=choice(1,2)"], "add -m"),
+        (["lr=0.1"], "lr: unknown key (did you mean optim.lr?)"),
+        (["epochs=3"], "did you mean train.epochs?"),
+        (["dropout=0.1"], "did you mean model.dropout?"),
+        (["optim.lrr=0.1"], "did you mean 'optim.lr'?"),
+        (["Optim.LR=0.1"], "did you mean 'optim.lr'?"),
+        (["optm=adam"], "did you mean 'optim'?"),
+        (["dataset=MNIST"], "dataset=MNIST: no such option (did you mean 'mnist'?)"),
+        (["model=ressnet"], "did you mean 'resnet'?"),
+        (["dataset.root=x"], "dataset.root: belongs to dataset=folder, dataset=mnist"),
+        (["model.width=3"], "model.width: belongs to model=resnet; model=baseline has model."),
+        (["model=mlp", "model.filters=3"], "belongs to model=baseline; model=mlp has"),
+        (["experiment=scene15_best", "model.filters=3"], "model=resnet has model.width"),
+        (["optim.nesterov=true"], "belongs to optim=sgd; optim=adam has"),
+        (["train.epoch=3"], "did you mean 'train.epochs'?"),
+        (["train.epochs=3.5"], "train.epochs=3.5: expected a whole number"),
+        (["train.epochs=ten"], "train.epochs=ten: expected a whole number"),
+        (["train.epochs=true"], "expected a whole number"),
+        (["train.epochs=[1]"], "expected a whole number"),
+        (["optim.lr=fast"], "optim.lr=fast: expected a number"),
+        (["train.ema=big"], "train.ema=big: expected null or a number"),
+        (["train.epochs=null"], "train.epochs=null: expected a whole number"),
+        (["train.compile=maybe"], "train.compile=maybe: expected true or false"),
+        (["-m", "optim.lr=0.1,fast"], "optim.lr=fast: expected a number"),
+        (["-m", "model=mlp,nothing"], "model=nothing: no such option"),
+        (["+foo=1"], "foo: unknown key; a + before it does not make one"),
+        (["optim.lr"], "optim.lr: expected key=value"),
+        (["dataset.root=a(b"], "quotes of its own"),
+        (["name=a=b"], "quotes of its own"),
+        (["name=it's"], "quotes of its own"),
+        (["--epochs=3"], "--epochs: no such flag"),
+        (["--multi-run"], "did you mean '--multirun'?"),
+    ],
+)
+def test_what_is_wrong_is_refused_with_the_remedy(arguments: list[str], said: str) -> None:
+    assert said in refusal(*arguments)
+
+
+@pytest.mark.parametrize("value", ["a(b", "a=b", "it's", "a, b", "{", "\\", "ä]"])
+def test_the_quoting_that_is_proposed_is_right(value: str) -> None:
+    try:
+        overrides.parse(f"name={value}")
+    except UserError as error:
+        import shlex
+
+        [typed] = shlex.split(str(error).partition("\n")[2])
+        assert overrides.parse(typed).value() == value
+
+
+def test_flags_may_stand_anywhere_and_keep_their_values(tmp_path: Path) -> None:
+    typed = ["seed=1", "--config-dir", str(tmp_path), "optim.lr=0.1", "--cfg", "job", "-m"]
+    found = checked(typed)
+    assert found == ["--config-dir", str(tmp_path), "--cfg", "job", "-m", "seed=1", "optim.lr=0.1"]
+
+
+def test_a_config_folder_of_the_users_joins_ours(tmp_path: Path) -> None:
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "wide.yaml").write_text("defaults: [resnet, _self_]\nwidth: 64\n")
+    (tmp_path / "experiment" / "mine.yaml").write_text(
+        "# @package _global_\ndefaults:\n  - override /model: wide\n"
+    )
+    flag = ["--config-dir", str(tmp_path)]
+    assert checked([*flag, "model=wide", "model.depth=2"])
+    assert checked([*flag, "experiment=mine", "model.depth=2"])
+    assert "model=resnet has model.width" in refusal(*flag, "experiment=mine", "model.filters=2")
+    assert "valid here: baseline, mlp, resnet, torchvision, wide" in refusal(*flag, "model=wid_")
+
+
+def test_a_forgotten_package_line_is_named_with_its_file(tmp_path: Path) -> None:
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "mine.yaml").write_text("train: {epochs: 3}\n")
+    said = refusal("--config-dir", str(tmp_path), "experiment=mine")
+    assert "mine.yaml: expected '# @package _global_' as its first line" in said
