@@ -176,6 +176,6 @@ def wilson_interval(num_correct: float, num: float) -> tuple[float, float]:
     share, z2 = num_correct / num, Z95**2
     center = (share + z2 / (2 * num)) / (1 + z2 / num)
     half = Z95 / (1 + z2 / num) * math.sqrt(share * (1 - share) / num + z2 / (4 * num**2))
-    low = 0.0 if num_correct <= 0 else center - half
-    high = 1.0 if num_correct >= num else center + half
+    low = 0.0 if num_correct <= 0 else max(center - half, 0.0)
+    high = 1.0 if num_correct >= num else min(center + half, 1.0)
     return low, high
