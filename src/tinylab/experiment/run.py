@@ -3,57 +3,57 @@
 import contextlib
 import dataclasses
 import time
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-import yaml
 from torch import nn
 
 from tinylab import models
-from tinylab.config.schema import Config, flatten, identity, run_id
+from tinylab.config.schema import Config, run_id
 from tinylab.data.batches import Batches
 from tinylab.errors import Pruned, Stopped, UserError
 from tinylab.experiment import present
 from tinylab.experiment.prepare import PARTS, Prepared, prepare
-from tinylab.store import folder as runs
+from tinylab.store import predictions
+from tinylab.store.folder import RunFolder, code_sha256, run_folder
+from tinylab.store.result import Result, parse
 from tinylab.system import runtime, signals
-from tinylab.system.files import disk_errors, write_json, write_npz, write_text
+from tinylab.system.files import disk_errors
 from tinylab.training import loop as train
 from tinylab.training import metrics
 from tinylab.training.checkpoint import Checkpoints, State, weights_sha256
 from tinylab.training.loop import Evaluation, Recipe, Training
 from tinylab.ui.console import log_to, say
 from tinylab.ui.display import Display, RunDisplay
-from tinylab.ui.tensorboard import RunTracker
-
-Result = dict[str, Any]
 
 
 def run(config: Config, command: str, display: Display | None = None) -> Result:
-    """Train, or go on training, one config, and return what ``result.json`` holds.
+    """Train, or go on training, one config, and return its result.
 
     ``display`` is told how it goes; None: the screen. Nothing is written before data and network
     are known to be good. Raises UserError for what the user can mend, Stopped when a signal or
     ``display`` asked for it; the state is then on disk.
     """
-    folder = runs.folder_of(config)
+    files = run_folder(config)
     started = time.perf_counter()
     prepared = prepare(config)
-    with runs.sole_writer(folder):
+    with files.sole_writer():
         # Another process may have finished this run while this one waited for it.
-        finished = runs.standing_result(config)
+        finished = files.valid_result(config)
         if finished is not None:
+            present.answer(prepared, files, finished)
             return finished
-        runs.make_room(config)
-        checkpoints = Checkpoints(folder, run_id(config))
-        state = _resume_state(prepared, folder, checkpoints)
-        with disk_errors(folder):
-            folder.mkdir(parents=True, exist_ok=True)
-        with log_to(folder / "train.log"):
+        files.make_room(config)
+        checkpoints = Checkpoints(
+            files.last_checkpoint, files.next_checkpoint, files.previous_checkpoint,
+            files.best_checkpoint, run_id(config),
+        )  # fmt: skip
+        state = _resume_state(prepared, files, checkpoints)
+        with disk_errors(files.path):
+            files.path.mkdir(parents=True, exist_ok=True)
+        with log_to(files.log_file):
             try:
-                return _run(prepared, checkpoints, state, command, display, started)
+                return _run(prepared, files, checkpoints, state, command, display, started)
             except Pruned:
                 say("the search gave this training up; tinylab train with this config goes on")
                 raise
@@ -63,7 +63,7 @@ def run(config: Config, command: str, display: Display | None = None) -> Result:
             except KeyboardInterrupt:
                 raise
             except BaseException as error:
-                runs.record_failure(folder, error)
+                files.record_failure(error)
                 remedy = _remedy(error)
                 if remedy is None:
                     raise
@@ -82,7 +82,7 @@ def _remedy(error: BaseException) -> str | None:
     return None
 
 
-def _resume_state(prepared: Prepared, folder: Path, checkpoints: Checkpoints) -> State | None:
+def _resume_state(prepared: Prepared, files: RunFolder, checkpoints: Checkpoints) -> State | None:
     """Where an earlier try at this run got to, if it can be gone on from."""
     config = prepared.config
     state = checkpoints.load_last()
@@ -90,30 +90,31 @@ def _resume_state(prepared: Prepared, folder: Path, checkpoints: Checkpoints) ->
         return None
     if state["fingerprint"] != prepared.splits.fingerprint:
         raise UserError(
-            f"{folder}: the {config.dataset.name} images are not those that this half-finished "
+            f"{files.path}: the {config.dataset.name} images are not those that this half-finished "
             "run began with\n  bring the old data back, or begin again with fresh=true"
         )
-    if state["code_sha256"] != runs.code_sha256():
-        runs.set_aside(folder, "half finished, and tinylab's code has changed since")
+    if state["code_sha256"] != code_sha256():
+        files.archive("half finished, and tinylab's code has changed since")
         return None
     return state
 
 
 def _run(
     prepared: Prepared,
+    files: RunFolder,
     checkpoints: Checkpoints,
     state: State | None,
     command: str,
     display: Display | None,
     started: float,
 ) -> Result:
-    config, recipe, folder = prepared.config, prepared.recipe, runs.folder_of(prepared.config)
-    _write_start(prepared, folder)
-    present.introduce(prepared, folder)
+    config, recipe = prepared.config, prepared.recipe
+    files.write_start(config, prepared.splits.split)
+    present.introduce(prepared, files.path)
     training = train.start(prepared.model, recipe)
     checkpoints.stamp = {
         "fingerprint": prepared.splits.fingerprint,
-        "code_sha256": runs.code_sha256(),
+        "code_sha256": code_sha256(),
     }
     if state is not None:
         training.load_state_dict(state)
@@ -123,8 +124,9 @@ def _run(
             f"{_other_machine(state, recipe.device)}"
         )
     checkpoints.stamp |= {"device": recipe.device.type, "threads": torch.get_num_threads()}
-    tracker = RunTracker(folder, training.history, flatten(identity(config)))
-    try:
+    tracker = present.open_tracker(config, files, training.history)
+    with contextlib.ExitStack() as tracking:
+        tracking.callback(tracker.close)
         present.show_start(prepared, tracker)
         val = prepared.parts["val"] if len(prepared.parts["val"]) else None
         with signals.watch() as stop_signal, contextlib.ExitStack() as stack:
@@ -134,14 +136,13 @@ def _run(
                 training, prepared.parts["train"], val, recipe, checkpoints, tracker, display,
                 stop_signal,
             )  # fmt: skip
-        result, test = _evaluate(prepared, training, command, runs.past_failures(folder))
-        _write_predictions(prepared, test, folder)
-        present.show_end(prepared, training.history, result, test, folder, tracker)
-    finally:
-        tracker.close()
-    result["seconds"]["total"] = time.perf_counter() - started
-    write_json(folder / "result.json", result)
-    (folder / "failure.json").unlink(missing_ok=True)
+        result, test = _evaluate(prepared, training, command, files.past_failures())
+        _write_predictions(prepared, test, files)
+        seconds = dataclasses.replace(result.seconds, total=time.perf_counter() - started)
+        result = dataclasses.replace(result, seconds=seconds)
+        files.write_result(result)
+        tracking.pop_all()  # what is finished is not to fail any more
+    present.show_end(prepared, files, result, tracker)
     return result
 
 
@@ -154,12 +155,6 @@ def _other_machine(state: State, device: torch.device) -> str:
         f"; begun on {before[0]} with {before[1]} threads, now {now[0]} with {now[1]}: "
         "the same training, but not to the last bit"
     )
-
-
-def _write_start(prepared: Prepared, folder: Path) -> None:
-    config, parts = prepared.config, prepared.splits.split
-    write_text(folder / "config.yaml", yaml.safe_dump(dataclasses.asdict(config), sort_keys=False))
-    write_npz(folder / "split.npz", train=parts.train, val=parts.val, test=parts.test)
 
 
 def _evaluate(
@@ -179,8 +174,7 @@ def _evaluate(
     train_seconds = sum(row["seconds"] for row in training.history)
     num_trained = len(splits.split.train) * len(training.history)
     _, C, H, W = splits.data.images.shape
-    result: Result = {
-        "status": "finished",
+    result: dict[str, Any] = {
         "run_id": run_id(config),
         "command": command,
         "config": dataclasses.asdict(config),
@@ -213,7 +207,7 @@ def _evaluate(
         "num_parameters": models.count_parameters(model),
         "environment": {
             **runtime.environment(recipe.device),
-            "code_sha256": runs.code_sha256(),
+            "code_sha256": code_sha256(),
         },
         "failures": failures,
         "resumed_at": training.resumed_at,
@@ -223,7 +217,9 @@ def _evaluate(
         "accuracy_ci95": metrics.wilson_interval(int(matrix.trace()), int(matrix.sum())),
         "per_class_recall": metrics.per_class_recall(matrix),
     }
-    return result, test
+    made = parse(result)
+    assert isinstance(made, Result), made
+    return made, test
 
 
 def _with_views(
@@ -235,11 +231,9 @@ def _with_views(
     return {name: train.evaluate(model, parts[name], recipe, tta) for name in asked}
 
 
-def _write_predictions(prepared: Prepared, test: Evaluation, folder: Path) -> None:
-    splits = prepared.splits
-    indices = splits.split.test
-    write_npz(
-        folder / "predictions.npz", index=indices, label=splits.data.labels[indices],
-        predicted=test.predicted, probabilities=test.probabilities.astype(np.float16),
-        **splits.data.paths(indices),
+def _write_predictions(prepared: Prepared, test: Evaluation, files: RunFolder) -> None:
+    images, indices = prepared.splits.data, prepared.splits.split.test
+    predictions.write(
+        files.predictions_file, indices, images.labels[indices], test.predicted,
+        test.probabilities, images.paths(indices),
     )  # fmt: skip

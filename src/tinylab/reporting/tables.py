@@ -10,6 +10,7 @@ from tinylab.comparison.comparison import Comparison, Row
 from tinylab.comparison.settings import Setting, varied
 from tinylab.comparison.statistics import Outcome
 from tinylab.comparison.verdicts import points
+from tinylab.config.metrics import METRICS
 from tinylab.config.schema import shown
 from tinylab.reporting.figures import COLOURS, colour
 
@@ -177,7 +178,7 @@ def grid(rows: Sequence[Row], figure: str) -> Table | None:
         return None
     low, high = min(means.values()), max(means.values())
     return Table(
-        f"Mean {words(figure)}: {keys[0]} downwards, {keys[1]} across",
+        f"Mean {METRICS[figure].label}: {keys[0]} downwards, {keys[1]} across",
         ["", *columns],
         [
             [Cell(line), *(_shaded(means[line, column], low, high) for column in columns)]
@@ -204,8 +205,3 @@ def in_order(values: Iterable[Any]) -> list[str]:
 def order(setting: Any) -> tuple[bool, float, str]:
     """Sorts config values: numbers by size, then words."""
     return (False, setting, "") if is_number(setting) else (True, 0.0, shown(setting))
-
-
-def words(figure: str) -> str:
-    """``val_accuracy`` -> validation accuracy."""
-    return figure.replace("val_", "validation_").replace("_", " ")

@@ -12,7 +12,7 @@ from typing import Any
 
 from tinylab.config.schema import Config
 from tinylab.errors import Pruned, Stopped
-from tinylab.store import folder as runs
+from tinylab.store.folder import run_folder
 from tinylab.system.machine import collect_garbage_seldom, forget_garbage
 from tinylab.ui.display import Progress
 
@@ -87,7 +87,7 @@ def train(config: Config, command: str, connection: Connection) -> str:
     """Train one job; how it ended. Raises Stopped when a signal came or the parent has gone."""
     from tinylab.experiment import run as experiment
 
-    with runs.failure_recorded(config):
+    with run_folder(config).failure_recorded():
         try:
             experiment.run(config, command, Link(connection, config.train.epochs))
         except Pruned:
