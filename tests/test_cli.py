@@ -203,7 +203,10 @@ WRONG = {
         ["train.patience", "split.val=0"],
     ),
     "two ways to test": (["split.folds=5", "split.test=0.2"], ["split.test=0.2", "split.folds=5"]),
-    "folder of a run that is none": (["--from", "nowhere"], ["--from nowhere"]),
+    "folder of a run that is none": (
+        ["--from", "nowhere"],
+        ["nowhere: expected the folder of a run"],
+    ),
 }
 
 

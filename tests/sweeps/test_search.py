@@ -545,7 +545,7 @@ def test_a_search_without_validation_figures_says_so(tmp_path: Path) -> None:
     job = plan.next_job()
     assert job is not None
     write_result(job, val=None)
-    with pytest.raises(UserError, match="no validation figures to search by"):
+    with pytest.raises(UserError, match="no val_accuracy to search by"):
         plan.ended(job, "finished")
 
 

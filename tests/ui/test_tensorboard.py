@@ -108,7 +108,7 @@ def test_tensorboard_serves_the_curves_of_both_runs(server: str, runs_folder: Pa
 def test_the_hparams_tab_has_one_row_a_run_with_real_figures(
     server: str, runs_folder: Path
 ) -> None:
-    experiment = fetch(f"{server}/data/plugin/hparams/experiment")
+    experiment = fetch(f"{server}/data/plugin/hparams/experiment", {})
     assert isinstance(experiment, dict)
     columns = {info["name"]["tag"] for info in experiment["metricInfos"]}
     assert columns >= set(FINALS)

@@ -14,12 +14,13 @@ def main(arguments: list[str]) -> None:
     # Hydra, half of the time of a short answer: not for --help.
     from tinylab.commands.train_job import job
     from tinylab.config.compose import replay, run_hydra
-    from tinylab.store.folder import RunFolder
 
     if "--from" in arguments:
         place = arguments.index("--from")
         if place + 1 == len(arguments):
             raise UserError("--from: expected the folder of a run after it")
+        from tinylab.store.folder import RunFolder
+
         files = RunFolder(Path(arguments[place + 1]))
         overrides = arguments[:place] + arguments[place + 2 :]
         arguments = replay(files.path, files.config(), overrides)
