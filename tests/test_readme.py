@@ -6,7 +6,8 @@ from pathlib import Path
 
 from tinylab.cli import COMMANDS
 from tinylab.config import compose
-from tinylab.config.schema import Config, shown
+from tinylab.config.schema import Config
+from tinylab.config.values import shown
 
 README = Path(__file__).parents[1] / "README.md"
 

@@ -25,9 +25,7 @@ from tinylab.comparison.statistics import (
     summarize,
     welch,
     wilcoxon,
-    wilson,
 )
-from tinylab.training import metrics
 
 # Hours of sleep gained with two drugs (Cushny and Peebles, 1905), by which Student explained his
 # test; the expected figures are those of R's documentation of t.test.
@@ -199,19 +197,6 @@ def test_the_interval_over_a_factorial_is_the_crossed_one() -> None:
 )
 def test_what_is_crossed(cells: list[tuple[int, int]], expected: bool) -> None:
     assert is_crossed({(str(split), str(seed)) for split, seed in cells}) == expected
-
-
-def test_wilson_is_newcombes_table() -> None:
-    """Newcombe, Statistics in Medicine 17 (1998), table I, method 3."""
-    assert wilson(81, 263) == pytest.approx((0.2553, 0.3662), abs=5e-5)
-    assert wilson(15, 148) == pytest.approx((0.0624, 0.1605), abs=5e-5)
-    assert wilson(0, 20) == pytest.approx((0.0, 0.1611), abs=5e-5)
-    assert wilson(1, 29) == pytest.approx((0.0061, 0.1718), abs=5e-5)
-
-
-@given(st.integers(0, 200))
-def test_wilson_is_that_of_a_runs_own_result(num_correct: int) -> None:
-    assert wilson(num_correct, 200) == pytest.approx(metrics.wilson_interval(num_correct, 200))
 
 
 def rights(both: int, first: int, second: int, neither: int) -> tuple[np.ndarray, np.ndarray]:

@@ -77,6 +77,11 @@ def test_evaluation_is_that_of_scikit_learn(N: int, batch_size: int, seed: int) 
     assert found.score.accuracy == accuracy_score(labels, predicted)
     expected = log_loss(labels, shares, labels=range(NUM_CLASSES))
     assert found.score.loss == pytest.approx(expected, rel=1e-5)
+    assert found.score.nll == pytest.approx(found.score.loss, rel=1e-12)
+    if batch_size >= N:  # then the logits are the same to the bit, and so is the loss
+        logits = logits_of(model, batches, lab)
+        loss_sum = F.cross_entropy(logits, batches.labels, reduction="sum")
+        assert found.score.loss == float(loss_sum) / N
     np.testing.assert_array_equal(found.predicted, predicted)
     np.testing.assert_allclose(found.probabilities, shares, atol=1e-5)
 

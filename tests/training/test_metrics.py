@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.stats import binomtest
 from sklearn import metrics as reference
+from statsmodels.stats.proportion import proportion_confint
 
 from tinylab.config.metrics import METRICS, MONITORED
 from tinylab.training.metrics import (
@@ -25,6 +26,7 @@ from tinylab.training.metrics import (
     score,
     top5_accuracy,
     wilson_interval,
+    worst_mistakes,
 )
 
 Classes = NDArray[np.int64]
@@ -80,6 +82,22 @@ def test_the_interval_is_the_wilson_interval_of_scipy(case: tuple[int, int]) -> 
     assert wilson_interval(num_correct, num) == pytest.approx((expected.low, expected.high))
 
 
+def test_the_interval_is_newcombes_table() -> None:
+    """Newcombe, Statistics in Medicine 17 (1998), table I, method 3."""
+    assert wilson_interval(81, 263) == pytest.approx((0.2553, 0.3662), abs=5e-5)
+    assert wilson_interval(15, 148) == pytest.approx((0.0624, 0.1605), abs=5e-5)
+    assert wilson_interval(0, 20) == pytest.approx((0.0, 0.1611), abs=5e-5)
+    assert wilson_interval(1, 29) == pytest.approx((0.0061, 0.1718), abs=5e-5)
+
+
+@given(st.floats(0, 1), st.floats(1, 1e5))
+def test_the_interval_of_means_over_runs_is_that_of_statsmodels(share: float, num: float) -> None:
+    expected = proportion_confint(share * num, num, alpha=0.05, method="wilson")
+    found = wilson_interval(share * num, num)
+    assert found == pytest.approx(expected, abs=1e-12)
+    assert 0 <= found[0] <= found[1] <= 1
+
+
 @given(st.integers(1, 10_000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
 def test_the_interval_holds_the_share_and_stays_within_0_and_1(case: tuple[int, int]) -> None:
     num_correct, num = case
@@ -95,6 +113,13 @@ def test_the_interval_of_no_mistakes_ends_at_1_and_of_no_successes_begins_at_0()
 def test_the_interval_narrows_with_the_root_of_the_number() -> None:
     low, high = wilson_interval(80_000, 100_000)
     assert high - low == pytest.approx(2 * 1.96 * math.sqrt(0.8 * 0.2 / 100_000), rel=1e-3)
+
+
+def test_the_worst_mistakes_are_the_most_probable_ones_equal_ones_in_their_order() -> None:
+    labels, predicted = np.array([0, 1, 0, 1, 0]), np.array([1, 1, 1, 0, 1])
+    probability = np.array([0.6, 0.99, 0.8, 0.8, 0.9])
+    assert worst_mistakes(labels, predicted, probability).tolist() == [4, 2, 3, 0]
+    assert worst_mistakes(labels, labels, probability).tolist() == []
 
 
 # ---------------------------------------------------------------- all metrics of an evaluation

@@ -14,7 +14,7 @@ from tinylab.commands import COMMANDS
 from tinylab.commands.parser import Parser
 from tinylab.config.groups import choices, groups
 from tinylab.config.keys import defaults
-from tinylab.config.schema import shown
+from tinylab.config.values import shown
 from tinylab.ui.console import say
 
 BASH = """\

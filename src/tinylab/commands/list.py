@@ -11,7 +11,7 @@ from pathlib import Path
 from tinylab.commands.parser import Parser
 from tinylab.comparison.settings import distinguishes
 from tinylab.config.keys import defaults, without_effect
-from tinylab.config.schema import shown
+from tinylab.config.values import shown
 from tinylab.store.query import conditions, in_order, select
 from tinylab.store.run import Run
 from tinylab.ui.console import in_bytes, say, table

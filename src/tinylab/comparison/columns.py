@@ -7,7 +7,7 @@ from tinylab.comparison.comparison import Comparison, Row
 from tinylab.comparison.statistics import Summary, design, is_crossed
 from tinylab.comparison.variance import SOURCES, Variance
 from tinylab.comparison.verdicts import Verdict, points
-from tinylab.config.schema import shown
+from tinylab.config.values import shown
 from tinylab.ui.display import duration
 from tinylab.ui.tables import Column
 

@@ -13,9 +13,10 @@ from tinylab.comparison.statistics import Summary
 from tinylab.comparison.variance import Variance
 from tinylab.comparison.verdicts import Verdict, judge
 from tinylab.config.metrics import METRICS
-from tinylab.config.schema import shown
+from tinylab.config.values import shown
 from tinylab.errors import UserError
 from tinylab.store.run import Run
+from tinylab.training.metrics import wilson_interval
 
 FEW = 5  # settings of which every pair can be judged and read
 
@@ -43,7 +44,7 @@ class Row:
     @cached_property
     def one_test_set(self) -> tuple[float, float]:
         """Wilson's 95 % interval of the mean test accuracy: the luck of which images are tested."""
-        return statistics.wilson(self.test.mean * self.num_test, self.num_test)
+        return wilson_interval(self.test.mean * self.num_test, self.num_test)
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,8 @@ from typing import Any
 
 from tinylab.comparison.settings import varied
 from tinylab.config.keys import helps, without_effect
-from tinylab.config.schema import flatten, shown
+from tinylab.config.schema import flatten
+from tinylab.config.values import shown
 from tinylab.store.folder import RunFolder
 from tinylab.store.result import Result
 

@@ -16,7 +16,7 @@ from tinylab.comparison.statistics import design
 from tinylab.comparison.variance import Variance
 from tinylab.comparison.verdicts import Verdict
 from tinylab.config.metrics import METRICS
-from tinylab.config.schema import shown
+from tinylab.config.values import shown
 from tinylab.store.collect import Skipped
 
 

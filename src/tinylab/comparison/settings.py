@@ -10,7 +10,8 @@ from typing import Any
 from tinylab.comparison.statistics import Cell
 from tinylab.config.keys import SEEDS, SPLIT_SEEDS, defaults
 from tinylab.config.metrics import CHOOSABLE, goodness
-from tinylab.config.schema import did_you_mean, shown
+from tinylab.config.schema import did_you_mean
+from tinylab.config.values import order, shown
 from tinylab.errors import UserError
 from tinylab.store.run import Run
 
@@ -113,7 +114,7 @@ def group(
         Setting(_chosen(inner[0].values, shown_keys), tuple(sorted(inner, key=_seeds)))
         for inner in found.values()
     ]
-    settings.sort(key=lambda setting: [_natural(setting.values.get(key)) for key in shown_keys])
+    settings.sort(key=lambda setting: [order(setting.values.get(key)) for key in shown_keys])
     return sorted(settings, key=lambda setting: _rank(setting, metric))
 
 
@@ -171,12 +172,6 @@ def _rank(setting: Setting, metric: str) -> tuple[bool, float, float]:
 
 def _seeds(run: Run) -> tuple[int, ...]:
     return tuple(run.values.get(key, 0) for key in SEEDS)
-
-
-def _natural(value: Any) -> tuple[bool, float, str]:
-    """Numbers by size, before words."""
-    is_number = isinstance(value, int | float)
-    return not is_number, value if is_number else 0.0, str(value)
 
 
 def _text(value: Any) -> str:

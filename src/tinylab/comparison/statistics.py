@@ -101,14 +101,6 @@ def _margin(cells: Cells, axis: int) -> list[float]:
     return [fmean(values) for values in levels.values()]
 
 
-def wilson(num_correct: float, num: float) -> tuple[float, float]:
-    """The 95 % interval of a share (Wilson, 1927); ``num_correct`` may be a mean over runs."""
-    from statsmodels.stats.proportion import proportion_confint
-
-    low, high = proportion_confint(num_correct, num, alpha=1 - LEVEL, method="wilson")
-    return float(low), float(high)
-
-
 def have_spread(differences: Sequence[float]) -> bool:
     """Whether differences of shares differ by more than rounding: without it no t test exists."""
     return float(np.ptp(differences)) > 1e-12

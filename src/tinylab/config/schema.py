@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tinylab.config.metrics import CHOOSABLE, MONITORED
+from tinylab.config.values import is_number, shown
 from tinylab.errors import UserError
 
 
@@ -31,11 +32,6 @@ def _require(ok: bool, key: str, value: object, expected: str) -> None:
 def _require_one_of(key: str, value: str, choices: Sequence[str]) -> None:
     hint = did_you_mean(value, choices)
     _require(value in choices, key, value, f"one of {', '.join(choices)}{hint}")
-
-
-def shown(value: object) -> str:
-    """A value as it is typed on the command line."""
-    return json.dumps(value) if value is None or isinstance(value, bool) else str(value)
 
 
 def did_you_mean(typed: str, known: Sequence[str]) -> str:
@@ -548,8 +544,8 @@ def flatten(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def _canonical(value: Any, declared: Any) -> Any:
     """1 and -0.0 as 1.0 and 0.0 where a real number is declared: equal values, equal texts."""
-    is_number = isinstance(value, int | float)
-    return value + 0.0 if is_number and declared in (float, float | None) else value
+    is_real = is_number(value) and declared in (float, float | None)
+    return value + 0.0 if is_real else value
 
 
 def run_id(config: Config) -> str:

@@ -19,6 +19,7 @@ from tinylab.store.predictions import Predictions
 from tinylab.store.result import Result
 from tinylab.system import runtime
 from tinylab.system.files import write_bytes
+from tinylab.training.metrics import worst_mistakes
 from tinylab.ui import plots
 from tinylab.ui.console import in_bytes, log_to, say
 from tinylab.ui.display import duration
@@ -151,15 +152,14 @@ def _accuracy(result: Result) -> str:
 
 
 def _worst_mistakes(splits: data.Splits, tested: Predictions) -> Figure:
-    """The wrong predictions in which the network believed most."""
+    """The wrong predictions of the highest probability."""
     assert tested.probabilities is not None
-    wrong = np.flatnonzero(tested.predicted != tested.label)
-    belief = tested.probabilities[wrong, tested.predicted[wrong]]
-    order = np.argsort(-belief, kind="stable")[:GALLERY]
-    worst, classes = wrong[order], splits.data.classes
+    probability = tested.probabilities[np.arange(len(tested.label)), tested.predicted]
+    wrong = worst_mistakes(tested.label, tested.predicted, probability)
+    worst, classes = wrong[:GALLERY], splits.data.classes
     captions = [
-        f"{classes[tested.label[i]]}, not {classes[tested.predicted[i]]}\n{sure:.0%}"
-        for i, sure in zip(worst, belief[order].tolist(), strict=True)
+        f"{classes[tested.label[i]]}, not {classes[tested.predicted[i]]}\n{probability[i]:.0%}"
+        for i in worst
     ]
     images = splits.data.images[tested.index[worst]]
     return plots.gallery(images, captions, f"worst of {len(wrong)} mistakes on the test set")

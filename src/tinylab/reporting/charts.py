@@ -11,10 +11,10 @@ from markupsafe import Markup
 from tinylab.comparison.comparison import Row
 from tinylab.comparison.settings import varied
 from tinylab.config.metrics import METRICS
-from tinylab.config.schema import shown
+from tinylab.config.values import is_number, order, shown
 from tinylab.reporting import figures
 from tinylab.reporting.figures import Curves, Dots, Values
-from tinylab.reporting.tables import is_number, order, short
+from tinylab.reporting.tables import short
 
 MOST_LINES = 12  # numbers that get a line of dots each; more of them make a scatter plot
 FEW_LINES = 5  # that get one though each comes but once, as in a search

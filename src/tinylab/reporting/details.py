@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from tinylab.comparison.comparison import Row
 from tinylab.comparison.settings import varied
 from tinylab.config.keys import defaults, helps
-from tinylab.config.schema import shown
+from tinylab.config.values import shown
 from tinylab.reporting.tables import ABSENT, Cell, Table, in_order, number, value
 from tinylab.store.collect import Skipped
 from tinylab.store.run import Run

@@ -18,7 +18,7 @@ from tinylab.reporting.png import data_address
 from tinylab.reporting.tables import ABSENT, Cell, Table, number
 from tinylab.store.result import Result
 from tinylab.store.run import Run
-from tinylab.training.metrics import confusion_matrix
+from tinylab.training.metrics import confusion_matrix, worst_mistakes
 
 MOST = 24  # pictures
 LARGEST = 64  # pixels a side in the page; larger images are thinned out
@@ -156,8 +156,7 @@ def recall(found: Predictions) -> Table:
 
 def worst(run: Run, found: Predictions) -> tuple[list[Mistake], str]:
     """The wrong predictions with the highest belief, and why they have no pictures, if so."""
-    wrong = np.flatnonzero(found.predicted != found.label)
-    chosen = wrong[np.argsort(-found.belief[wrong], kind="stable")][:MOST]
+    chosen = worst_mistakes(found.label, found.predicted, found.belief)[:MOST]
     pictures, why_not = _pictures(run.result, found.index[chosen])
     mistakes = [
         Mistake(

@@ -11,7 +11,7 @@ from tinylab.comparison.settings import Setting, varied
 from tinylab.comparison.statistics import Outcome
 from tinylab.comparison.verdicts import points
 from tinylab.config.metrics import METRICS
-from tinylab.config.schema import shown
+from tinylab.config.values import is_number, order, shown
 from tinylab.reporting.figures import COLOURS, colour
 
 
@@ -86,11 +86,6 @@ def _leader(place: int, row: Row, keys: Sequence[str]) -> list[Cell]:
 def value(setting: Any) -> Cell:
     """A config value as it is typed; numbers sort by size."""
     return Cell(shown(setting), setting if is_number(setting) else None)
-
-
-def is_number(setting: Any) -> bool:
-    """Whether a config value has a size."""
-    return isinstance(setting, int | float) and not isinstance(setting, bool)
 
 
 def _mean(row: Row, figure: str, form: str = "{:.2%}") -> Cell:
@@ -200,8 +195,3 @@ def in_order(values: Iterable[Any]) -> list[str]:
     """Each value once, as it is typed: numbers by size, then words."""
     distinct = {shown(each): each for each in values}
     return sorted(distinct, key=lambda text: order(distinct[text]))
-
-
-def order(setting: Any) -> tuple[bool, float, str]:
-    """Sorts config values: numbers by size, then words."""
-    return (False, setting, "") if is_number(setting) else (True, 0.0, shown(setting))

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any
 
-from tinylab.config.schema import did_you_mean, shown
+from tinylab.config.schema import did_you_mean
+from tinylab.config.values import is_number, order, shown
 from tinylab.errors import UserError
 from tinylab.store.run import ARCHIVED, Row, Run, open_run
 
@@ -64,7 +64,7 @@ class Condition:
     def holds(self, row: Row) -> bool:
         """Whether a run's row fulfils it. Raises UserError where a number was to be typed."""
         value, compare = row.get(self.key), OPERATORS[self.operator]
-        if isinstance(value, int | float) and not isinstance(value, bool):
+        if is_number(value):
             return bool(compare(value, self._number()))
         if self.operator in ("=", "!="):
             pattern = self.typed.replace("[", "[[]")
@@ -144,10 +144,4 @@ def in_order(chosen: Sequence[Run], key: str) -> list[Run]:
     refuse_unknown([name], chosen)
     present = [run for run in chosen if run.row.get(name) is not None]
     absent = [run for run in chosen if run.row.get(name) is None]
-    return sorted(present, key=lambda run: _rank(run.row[name]), reverse=downwards) + absent
-
-
-def _rank(value: Any) -> tuple[bool, float, str]:
-    """Numbers by size, before texts by letters."""
-    is_number = isinstance(value, int | float)
-    return not is_number, value if is_number else 0.0, "" if is_number else str(value)
+    return sorted(present, key=lambda run: order(run.row[name]), reverse=downwards) + absent

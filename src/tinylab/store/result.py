@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from tinylab.config.metrics import METRICS
+from tinylab.config.values import is_number
 from tinylab.system.files import read_json, write_json
 
 FORMAT = 1  # of what is written; a result without one is of before there were formats
@@ -182,7 +183,7 @@ def _refuse_wrong_config(config: dict[str, Any]) -> None:
 def _refuse_wrong_metrics(result: Result) -> None:
     for name, metric in METRICS.items():
         value = result.metric(name)
-        if value is not None and not _is_number(value):
+        if value is not None and not _is_finite(value):
             raise _WrongError(".".join(metric.path))
 
 
@@ -224,7 +225,7 @@ def _value(kind: Any, value: Any, path: str) -> Any:
             raise _WrongError(path)
         return tuple(_value(each, one, path) for each, one in zip(numbers, value, strict=True))
     if kind is float:
-        is_right = _is_number(value)
+        is_right = _is_finite(value)
     else:
         is_right = isinstance(value, typing.get_origin(kind) or kind)
         is_right = is_right and (kind is bool or not isinstance(value, bool))
@@ -233,8 +234,8 @@ def _value(kind: Any, value: Any, path: str) -> Any:
     return value
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+def _is_finite(value: Any) -> bool:
+    return is_number(value) and math.isfinite(value)
 
 
 def _plain(record: Any) -> dict[str, Any]:

@@ -187,10 +187,12 @@ def evaluate(model: nn.Module, batches: Batches, recipe: Recipe, tta: str = "non
             "  lower optim.lr, or limit the gradient with train.grad_clip=1"
         )
     labels = batches.labels.cpu()
-    loss = float(F.cross_entropy(logits, labels, reduction="sum")) / len(labels)
+    log_probabilities = logits.log_softmax(1)
+    # To the bit F.cross_entropy of the logits, without a second softmax for the metrics.
+    loss = float(F.nll_loss(log_probabilities, labels, reduction="sum")) / len(labels)
     predicted = logits.argmax(1).numpy()
     return Evaluation(
-        score=score(labels.numpy(), predicted, logits.log_softmax(1).numpy(), loss),
+        score=score(labels.numpy(), predicted, log_probabilities.numpy(), loss),
         predicted=predicted,
         probabilities=logits.softmax(1).float().numpy(),
     )

@@ -7,6 +7,7 @@ Neural Networks (ICML 2017), section 2.
 import dataclasses
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -159,11 +160,22 @@ def reliability(
     return Reliability(counts, *means)
 
 
-def wilson_interval(num_correct: int, num: int) -> tuple[float, float]:
-    """The 95 % interval of a share (Wilson, 1927), for accuracy on ``num`` independent items."""
+def worst_mistakes(
+    labels: NDArray[np.int64], predicted: NDArray[np.int64], probability: NDArray[np.floating[Any]]
+) -> NDArray[np.int64]:
+    """The indices of the wrong predictions, the most probable first. Each argument: (N,)."""
+    wrong = np.flatnonzero(predicted != labels)
+    return wrong[np.argsort(-probability[wrong], kind="stable")]
+
+
+def wilson_interval(num_correct: float, num: float) -> tuple[float, float]:
+    """The 95 % interval of a share (Wilson, 1927), for accuracy on ``num`` independent items.
+
+    Both may be means over runs, and so no whole numbers.
+    """
     share, z2 = num_correct / num, Z95**2
-    centre = (share + z2 / (2 * num)) / (1 + z2 / num)
+    center = (share + z2 / (2 * num)) / (1 + z2 / num)
     half = Z95 / (1 + z2 / num) * math.sqrt(share * (1 - share) / num + z2 / (4 * num**2))
-    low = 0.0 if num_correct == 0 else centre - half
-    high = 1.0 if num_correct == num else centre + half
+    low = 0.0 if num_correct <= 0 else center - half
+    high = 1.0 if num_correct >= num else center + half
     return low, high
