@@ -14,7 +14,7 @@ import sys
 
 from tinylab import cli
 from tinylab.experiment import run as experiment  # noqa: F401 (imported before the forks)
-from tinylab.training import loop as train  # noqa: F401
+from tinylab.training import loop  # noqa: F401
 
 
 def serve() -> None:

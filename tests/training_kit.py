@@ -23,11 +23,10 @@ from tinylab.config.schema import (
 )
 from tinylab.data.arrays import Images
 from tinylab.data.batches import Batches, fit_class_weights, fit_normalization, to_device
-from tinylab.training import loop as train
+from tinylab.experiment.run import fit_and_save
 from tinylab.training.checkpoint import Checkpoints
-from tinylab.training.loop import Recipe, Training
-from tinylab.ui.display import Display, Progress
-from tinylab.ui.tensorboard import NullTracker
+from tinylab.training.loop import EpochDone, Event, StepDone
+from tinylab.training.state import Recipe, Training, start
 
 CPU = torch.device("cpu")
 NUM_CLASSES = 3
@@ -69,19 +68,25 @@ def tiny_batches(
     return to_device(data, device, channels_last, streamed)
 
 
-class Watch(Display):
-    """A display that counts, and a stop signal that comes after so many steps or epochs."""
+class Watch:
+    """Sees what training yields, and is a stop signal that comes after so many steps or epochs."""
 
     def __init__(self, steps: float = math.inf, epochs: float = math.inf) -> None:
         self.steps_left, self.epochs_left = steps, epochs
         self.rows: list[dict[str, Any]] = []
 
-    def step(self, epoch: int, done: int, steps: int, progress: Progress) -> None:
+    def step(self, event: StepDone) -> None:
         self.steps_left -= 1
 
-    def epoch(self, row: dict[str, Any]) -> None:
-        self.rows.append(row)
+    def epoch(self, event: EpochDone) -> None:
+        self.rows.append(event.row)
         self.epochs_left -= 1
+
+    def see(self, event: Event) -> None:
+        if isinstance(event, StepDone):
+            self.step(event)
+        else:
+            self.epoch(event)
 
     def signal(self) -> int | None:
         return SIGTERM if min(self.steps_left, self.epochs_left) <= 0 else None
@@ -122,6 +127,9 @@ class Lab:
         channels_last = TrainConfig(**self.train).channels_last
         return tiny_batches(N, self.channels, seed, channels_last, self.device, self.streamed)
 
+    def parts(self) -> dict[str, Batches]:
+        return {"train": self.batches(self.num_train), "val": self.batches(self.num_val, seed=1)}
+
     def build(self, seed: int = 0) -> nn.Module:
         """The network with the initial weights of ``seed``."""
         torch.manual_seed(seed)
@@ -131,15 +139,13 @@ class Lab:
         return model
 
     def start(self, seed: int = 0) -> Training:
-        return train.start(self.build(seed), self.recipe())
+        return start(self.build(seed), self.recipe())
 
     def fit(self, training: Training, checkpoints: Checkpoints, watch: Watch | None = None) -> None:
         watch = watch or Watch()
-        val = self.batches(self.num_val, seed=1) if self.num_val else None
-        train.fit(
-            training, self.batches(self.num_train), val, self.recipe(), checkpoints, NullTracker(),
-            watch, watch.signal,
-        )  # fmt: skip
+        events = fit_and_save(training, self.parts(), self.recipe(), checkpoints, watch.signal)
+        for event in events:
+            watch.see(event)
 
     def run(self, folder: Path, watch: Watch | None = None, spoil: str | None = None) -> Training:
         """Begin or go on in ``folder``, as the experiment does; ``spoil`` is lost.

@@ -9,7 +9,7 @@ from tinylab import __version__
 from tinylab.commands import COMMANDS
 from tinylab.config.schema import did_you_mean
 from tinylab.errors import Stopped, UserError
-from tinylab.system.machine import collect_garbage_seldom, forget_garbage
+from tinylab.system.machine import default_variable, forget_garbage, relaxed_gc
 
 EXAMPLES = """\
   tinylab train                          train on digits: offline, in seconds
@@ -22,8 +22,9 @@ EXAMPLES = """\
 
 def main() -> None:
     """Entry point of the console command."""
-    status = run(sys.argv[1:])
-    forget_garbage()
+    with relaxed_gc():  # also for what ``run`` leaves: not for its own end
+        status = run(sys.argv[1:])
+        forget_garbage()
     sys.exit(status)
 
 
@@ -36,10 +37,9 @@ def run(arguments: Sequence[str]) -> int:
     # How long torch's OpenMP threads spin for one another before they sleep; read when torch is
     # imported. With the default, one busy neighbour made the baseline CNN's step of 5.6 ms take 60
     # to 100 ms on two cores; with this it takes 7 ms, alone or not (medians of six and three runs).
-    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
-    collect_garbage_seldom()
     try:
-        return _dispatch(list(arguments))
+        with default_variable("GOMP_SPINCOUNT", "10000"), relaxed_gc():
+            return _dispatch(list(arguments))
     except UserError as error:
         print(f"tinylab: {error}", file=sys.stderr)
         return 1

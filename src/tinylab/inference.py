@@ -29,7 +29,8 @@ from tinylab.store.sweep import SweepFolder
 from tinylab.system import runtime
 from tinylab.training import checkpoint
 from tinylab.training.checkpoint import CheckpointError, weights_sha256
-from tinylab.training.loop import Recipe, mean_logits
+from tinylab.training.evaluate import mean_logits
+from tinylab.training.state import Recipe
 from tinylab.ui.console import say
 
 
@@ -61,10 +62,12 @@ class Trained:
     @torch.inference_mode()
     def logits(self, images: NDArray[np.uint8]) -> Tensor:
         """uint8 (N, C, H, W) -> float32 (N, num_classes) on the CPU, as in the run's own test."""
-        pixels = torch.from_numpy(images).to(self.recipe.device)
-        if self.config.train.channels_last:
-            pixels = pixels.contiguous(memory_format=torch.channels_last)
-        return mean_logits(self.model, pixels, self.recipe, self.config.train.tta).cpu()
+        device, train = self.recipe.device, self.config.train
+        with runtime.settings(device, None, self.config.deterministic):
+            pixels = torch.from_numpy(images).to(device)
+            if train.channels_last:
+                pixels = pixels.contiguous(memory_format=torch.channels_last)
+            return mean_logits(self.model, pixels, self.recipe, train.tta).cpu()
 
     def probabilities(self, images: NDArray[np.uint8]) -> NDArray[np.float64]:
         """uint8 (N, C, H, W) -> (N, num_classes)."""
@@ -103,7 +106,6 @@ def load_ensemble(found: Sequence[Run], device: str) -> Ensemble:
     Raises UserError for what ``load`` refuses, and where the runs do not fit each other.
     """
     chosen = runtime.choose_device(device)
-    runtime.set_threads(None)
     ensemble = Ensemble(tuple(load(run, chosen) for run in found))
     for other in ensemble.members[1:]:
         _refuse_misfit(ensemble.first, other)
@@ -182,7 +184,8 @@ def load(run: Run, device: torch.device) -> Trained:
     version of tinylab left it that this one cannot repeat.
     """
     weights = _weights(run)
-    with _another_version(run.folder):
+    # A new network draws its initial weights from torch's global generator.
+    with runtime.settings(device, None, deterministic=True), _another_version(run.folder):
         config, dataset = restore(run.result.config), run.result.dataset
         if dataset.normalization is None:
             raise ValueError("its result has no dataset.normalization")
@@ -196,7 +199,6 @@ def load(run: Run, device: torch.device) -> Trained:
             raise _unusable(run.files, "it holds other weights than those that were tested")
     if run.result.environment.code_sha256 != code_sha256():
         say(f"{run.name}: trained by other code of tinylab than today's")
-    runtime.set_determinism(config.deterministic)
     layout = torch.channels_last if config.train.channels_last else torch.contiguous_format
     model = model.to(device, memory_format=layout).eval()  # type: ignore[call-overload]
     return Trained(run.folder, run.result, config, model, recipe)

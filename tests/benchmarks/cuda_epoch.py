@@ -9,7 +9,7 @@ import argparse
 import functools
 import statistics
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch.profiler import ProfilerActivity, profile
@@ -18,31 +18,29 @@ from tinylab.config.compose import run_hydra, to_config
 from tinylab.config.schema import Config
 from tinylab.experiment.prepare import prepare
 from tinylab.system import runtime
-from tinylab.training import loop as train
+from tinylab.training import loop
+from tinylab.training.state import Recipe, Training, start
+from tinylab.training.step import train_step
+
+CUDA = torch.device("cuda:0")
 
 
-class Silence:
-    """Checkpoints, display and tracker that do nothing."""
-
-    def __getattr__(self, name: str) -> Callable[..., None]:
-        return lambda *values: None
-
-
-def launched(training: train.Training, recipe: train.Recipe) -> Any:
+def launched(training: Training, recipe: Recipe) -> Any:
     """The step whose kernels are launched one by one."""
-    return functools.partial(train.train_step, training, recipe)
+    return functools.partial(train_step, training, recipe)
 
 
 def epochs_of(config: Config, full_step: Any) -> Callable[[], float]:
     """A training whose next epoch is trained when it is called; it gives the seconds."""
     prepared = prepare(config)
     recipe, images = prepared.recipe, prepared.parts["train"]
-    training = train.start(prepared.model, recipe)
-    step, quiet = full_step(training, recipe), cast("Any", Silence())
+    training = start(prepared.model, recipe)
+    step = full_step(training, recipe)
 
     def epoch() -> float:
-        train.train_epoch(training, images, recipe, step, quiet, quiet, lambda: None)
-        return float(train._close_epoch(training, len(images), recipe, None)["seconds"])
+        for _ in loop.train_epoch(training, images, recipe, step):
+            pass
+        return float(loop._close_epoch(training, len(images), recipe, None)["seconds"])
 
     return epoch
 
@@ -62,7 +60,7 @@ def main() -> None:
     arguments = parser.parse_args()
     if not torch.cuda.is_available():
         raise SystemExit("needs a CUDA device")
-    print(runtime.device_name(torch.device("cuda:0")), "torch", torch.__version__)
+    print(runtime.device_name(CUDA), "torch", torch.__version__)
     for precision in ("float32", "bfloat16"):
         overrides = [
             "dataset=mnist", "device=cuda:0", "train.batch_size=512",
@@ -71,10 +69,11 @@ def main() -> None:
         ]  # fmt: skip
         configs: list[Config] = []
         run_hydra(lambda composed: configs.append(to_config(composed)), overrides)  # noqa: B023
-        for name, full_step in (("recorded", train._full_step), ("launched one by one", launched)):
-            epoch = epochs_of(configs[0], full_step)
-            seconds = statistics.median([epoch() for _ in range(arguments.epochs)][1:])
-            kernels = kernel_seconds(epoch)
+        for name, full_step in (("recorded", loop._full_step), ("launched one by one", launched)):
+            with runtime.settings(CUDA, None, configs[0].deterministic):
+                epoch = epochs_of(configs[0], full_step)
+                seconds = statistics.median([epoch() for _ in range(arguments.epochs)][1:])
+                kernels = kernel_seconds(epoch)
             print(f"{precision:9} {name:20} {seconds:.3f} s, kernels {kernels:.3f} s", flush=True)
 
 

@@ -13,7 +13,8 @@ from tinylab import cli, data
 from tinylab.config import compose
 from tinylab.data.batches import Batches
 from tinylab.experiment import run as experiment
-from tinylab.training import loop as train
+from tinylab.training import loop
+from tinylab.training.evaluate import evaluate
 
 RECIPES = compose.choices("experiment")
 TINY = [
@@ -62,13 +63,13 @@ def test_the_test_set_is_evaluated_once_after_the_last_epoch(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[tuple[int, str]] = []
-    evaluate = train.evaluate
 
     def noted(model: Any, batches: Batches, recipe: Any, tta: str = "none") -> Any:
         seen.append((len(batches), tta))
         return evaluate(model, batches, recipe, tta)
 
-    monkeypatch.setattr(train, "evaluate", noted)
+    for module in (loop, experiment):
+        monkeypatch.setattr(module, "evaluate", noted)
     result = result_of(tmp_path, *TINY, "train.tta=flip", "train.patience=null")
     num = {part: result["dataset"][f"num_{part}"] for part in experiment.PARTS}
     epochs = [(num["val"], "none")] * 3

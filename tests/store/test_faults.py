@@ -123,7 +123,7 @@ def test_a_signal_saves_and_says_how_to_go_on(
     os.kill(pid, signum)
     assert server.wait() == code
     screen = (tmp_path / "screen.log").read_text()
-    assert "the same command goes on from there" in screen
+    assert "run the same command to resume" in screen
     assert "Traceback" not in screen
     assert server.run(tmp_path, command("dropout")) == 0
     assert "going on from epoch" in (tmp_path / "screen.log").read_text()
@@ -189,7 +189,7 @@ def test_a_sweep_whose_parent_alone_is_stopped_leaves_no_orphan(
     assert ("the same command goes on" in screen) == (signum == signal.SIGTERM)
     assert "Traceback" not in screen
     for log in tmp_path.glob("outputs/runs/*/train.log"):
-        assert "stopped; the state is on disk" in log.read_text()
+        assert "stopped, checkpoint saved" in log.read_text()
 
 
 def children(pid: int) -> list[int]:

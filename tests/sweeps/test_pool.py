@@ -99,7 +99,7 @@ def test_leaving_the_pool_stops_what_runs_with_its_state_saved(tmp_path: Path) -
                 break  # and leave its question unanswered
     assert not multiprocessing.active_children()
     assert (
-        "the state is on disk"
+        "stopped, checkpoint saved"
         in (
             run_folder(config(tmp_path)).path.parent
             / next(path.name for path in (tmp_path / "runs").glob("digits-*"))

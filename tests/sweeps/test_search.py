@@ -28,6 +28,7 @@ from tinylab import cli, data
 from tinylab import sweeps as sweep
 from tinylab.config import compose
 from tinylab.config.groups import choices, conf_folder
+from tinylab.config.metrics import CHOOSABLE
 from tinylab.config.schema import (
     AdamConfig,
     BaselineConfig,
@@ -540,13 +541,31 @@ def test_the_table_ranks_by_the_metric_of_the_sweep(tmp_path: Path) -> None:
     assert ranked("val_accuracy") == [3, 2, 1]
 
 
-def test_a_search_without_validation_figures_says_so(tmp_path: Path) -> None:
-    plan = make_plan(tmp_path)
-    job = plan.next_job()
-    assert job is not None
-    write_result(job, val=None)
-    with pytest.raises(UserError, match="no val_accuracy to search by"):
-        plan.ended(job, "finished")
+def test_a_table_by_a_metric_that_an_older_run_has_not_ranks_that_run_last(
+    tmp_path: Path,
+) -> None:
+    plan = make_plan(tmp_path, axes=FINITE, metric="val_macro_f1", search="random", trials=3)
+    for number, job in enumerate(iter(plan.next_job, None)):
+        f1 = {"macro_f1": number / 10, "balanced_accuracy": 0.5} if number else {}
+        write_result(job, val={"accuracy": 0.9 - number / 10, "loss": 1.0 + number, **f1})
+    assert [row["val_loss"] for row in leaderboard.rows(plan.jobs)] == [3, 2, 1]
+
+
+@pytest.mark.parametrize("metric", CHOOSABLE)
+def test_a_search_goes_the_way_in_which_its_metric_is_better(metric: str) -> None:
+    study = Study(FINITE, SweepConfig(search="random", trials=9, metric=metric))
+    direction = study._study.direction.name
+    assert direction == ("MINIMIZE" if metric == "val_loss" else "MAXIMIZE")
+
+
+def test_a_search_without_its_metric_in_a_result_says_so(tmp_path: Path) -> None:
+    for name, val in (("none", None), ("older", {"accuracy": 0.5, "loss": 1.0})):
+        plan = make_plan(tmp_path / name, metric="val_macro_f1")
+        job = plan.next_job()
+        assert job is not None
+        write_result(job, val=val)
+        with pytest.raises(UserError, match="no val_macro_f1 to search by; fresh=true"):
+            plan.ended(job, "finished")
 
 
 def test_importance_is_of_the_key_that_matters(tmp_path: Path) -> None:
@@ -725,7 +744,7 @@ def test_a_tpe_search_of_20_trials_killed_and_resumed_ends_with_20_none_run_twic
     assert len(begun) == 20
     assert min(begun) == 1
     assert sum(begun) <= 21, "only the trial that was killed was started again"
-    given_up = ["the search gave this training up" in log for log in logs]
+    given_up = ["pruned, checkpoint saved" in log for log in logs]
     assert sum(given_up) == sum(trial["state"] == "pruned" for trial in ended) > 0
 
 

@@ -5,12 +5,15 @@ import json
 import os
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from tinylab.errors import UserError
-from tinylab.system import files, runtime, signals
+from tinylab.system import files, machine, runtime, signals
+
+CPU = torch.device("cpu")
 
 
 def test_auto_is_the_best_device_there_is_and_an_absent_one_is_refused() -> None:
@@ -38,16 +41,76 @@ def test_seeds_of_streams_are_golden_and_unrelated() -> None:
     assert all(0 <= seed < 2**63 for seed in seeds)
 
 
-def test_determinism_is_switched_on_and_off() -> None:
-    runtime.set_determinism(True)
-    assert torch.are_deterministic_algorithms_enabled()
-    runtime.set_determinism(False)
-    assert not torch.are_deterministic_algorithms_enabled()
+@pytest.mark.parametrize("deterministic", [True, False])
+def test_determinism_is_switched_on_and_off(deterministic: bool) -> None:
+    with runtime.settings(CPU, None, deterministic):
+        assert torch.are_deterministic_algorithms_enabled() == deterministic
+        assert torch.backends.cudnn.benchmark == (not deterministic)
+        assert ("CUBLAS_WORKSPACE_CONFIG" in os.environ) == deterministic
 
 
 def test_threads_are_one_a_core_unless_asked_for() -> None:
-    assert runtime.set_threads(1) == torch.get_num_threads() == 1
-    assert runtime.set_threads(None) == len(os.sched_getaffinity(0))
+    with runtime.settings(CPU, 1, True):
+        assert torch.get_num_threads() == 1
+    with runtime.settings(CPU, None, True):
+        assert torch.get_num_threads() == len(os.sched_getaffinity(0))
+
+
+def state_of_torch() -> list[Any]:
+    return [
+        torch.get_num_threads(), torch.get_deterministic_debug_mode(),
+        torch.backends.cudnn.benchmark, torch.utils.deterministic.fill_uninitialized_memory,
+        torch.get_rng_state().tolist(), dict(os.environ),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("mode", ["default", "warn", "error"])
+@pytest.mark.parametrize("flag", [True, False])
+def test_torch_is_left_as_it_was_also_by_an_error(
+    threads: int, mode: str, flag: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", flag)
+    monkeypatch.setattr(torch.utils.deterministic, "fill_uninitialized_memory", flag)
+    if flag:
+        monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":16:8")
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    torch.set_deterministic_debug_mode(mode)
+    try:
+        expected = state_of_torch()
+        with contextlib.suppress(KeyError), runtime.settings(CPU, 2, not flag):
+            torch.manual_seed(5)
+            assert state_of_torch() != expected
+            raise KeyError
+        assert state_of_torch() == expected
+    finally:
+        torch.set_num_threads(before)
+        torch.set_deterministic_debug_mode("default")
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_the_current_card_and_its_generators_are_left_as_they_were() -> None:
+    card, states = torch.cuda.current_device(), torch.cuda.get_rng_state_all()
+    with runtime.settings(torch.device("cuda", torch.cuda.device_count() - 1), 1, True):
+        assert torch.cuda.current_device() == torch.cuda.device_count() - 1
+        torch.manual_seed(5)
+        assert not all(map(torch.equal, torch.cuda.get_rng_state_all(), states))
+    assert torch.cuda.current_device() == card
+    assert all(map(torch.equal, torch.cuda.get_rng_state_all(), states))
+
+
+def test_a_variable_of_the_users_is_kept_and_one_of_ours_goes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("TINYLAB_TEST", "theirs")
+    with machine.default_variable("TINYLAB_TEST", "ours"):
+        assert os.environ["TINYLAB_TEST"] == "theirs"
+    assert os.environ["TINYLAB_TEST"] == "theirs"
+    monkeypatch.delenv("TINYLAB_TEST")
+    with machine.default_variable("TINYLAB_TEST", "ours"):
+        assert os.environ["TINYLAB_TEST"] == "ours"
+    assert "TINYLAB_TEST" not in os.environ
 
 
 def test_the_first_signal_is_told_and_a_second_ctrl_c_leaves_at_once() -> None:

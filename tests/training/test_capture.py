@@ -34,9 +34,10 @@ from tinylab.models.baseline import Baseline
 from tinylab.system import runtime
 from tinylab.training import capture
 from tinylab.training import loop as train
-from tinylab.training.capture import Batch, Captured, CaptureError
-from tinylab.training.loop import Training
-from tinylab.ui.display import Progress
+from tinylab.training.capture import Captured, CaptureError
+from tinylab.training.loop import StepDone
+from tinylab.training.state import Recipe, Training
+from tinylab.training.step import Batch, train_step
 from training_kit import Lab, Watch, changed, differences, one_thread  # noqa: F401 (a fixture)
 
 LAB = Lab(train={"weights": "last"})  # three epochs of four steps, the last of two images
@@ -122,13 +123,13 @@ def refused(step: Callable[[], None]) -> Callable[[], None]:
 def captured(monkeypatch: pytest.MonkeyPatch) -> None:
     """Train as on CUDA, with a tape for a graph."""
 
-    def full_step(training: Training, recipe: train.Recipe) -> Captured:
-        step = functools.partial(train.train_step, training, recipe)
-        return Captured(step, functools.partial(train._remember, training))
+    def full_step(training: Training, recipe: Recipe) -> Captured:
+        step = functools.partial(train_step, training, recipe)
+        return Captured(step, functools.partial(train.snapshot, training))
 
     monkeypatch.setattr(train, "_full_step", full_step)
     # On the CPU the fused kernels compute with the rate in float64, as they do with a number.
-    monkeypatch.setattr(train, "_rate", lambda value, _: torch.tensor(value, dtype=torch.float64))
+    monkeypatch.setattr(train, "scalar", lambda value, _: torch.tensor(value, dtype=torch.float64))
     monkeypatch.setattr(capture, "record", on_tape)
 
 
@@ -187,7 +188,7 @@ def test_the_tape_shows_a_number_that_is_left_out_of_the_batch(
 ) -> None:
     expected = plain("sgd, onecycle")
     request.getfixturevalue("captured")
-    request.getfixturevalue("monkeypatch").setattr(train, "_rate", lambda value, _: value)
+    request.getfixturevalue("monkeypatch").setattr(train, "scalar", lambda value, _: value)
     found = LABS["sgd, onecycle"].run(tmp_path).state_dict()
     assert ".model.conv.weight" in differences(found, expected)
 
@@ -198,7 +199,7 @@ def test_the_warm_up_leaves_a_trace_unless_it_is_undone(
     expected = plain("dropout")
     request.getfixturevalue("captured")
     patch = request.getfixturevalue("monkeypatch")
-    patch.setattr(train, "_remember", lambda training: lambda: None)
+    patch.setattr(train, "snapshot", lambda training: lambda: None)
     found = differences(LABS["dropout"].run(tmp_path).state_dict(), expected)
     assert ".model.1.weight" in found
 
@@ -248,6 +249,7 @@ class FakeCuda:
             "stream": lambda stream: self.block("stream"),
             "CUDAGraph": lambda: graph,
             "graph": lambda graph, stream: self.block("graph"),
+            "get_sync_debug_mode": lambda: "as before",
             "set_sync_debug_mode": self.said.append,
         }
         for name, fake in fakes.items():
@@ -268,7 +270,7 @@ def test_a_step_is_warmed_up_beside_and_recorded_once(monkeypatch: pytest.Monkey
     replay = capture.record(lambda: fake.said.append("step"))
     replay()
     assert fake.said == [
-        "wait", "stream", "step", "error", "step", "step", "default", "end of stream", "wait",
+        "wait", "stream", "step", "error", "step", "step", "as before", "end of stream", "wait",
         "graph", "step", "end of graph", "replay",
     ]  # fmt: skip
 
@@ -294,7 +296,7 @@ def test_a_step_that_fails_is_refused_or_fails(
     with pytest.raises(expected) as raised:
         capture.record(step)
     assert "\n" not in str(raised.value)
-    assert fake.said.count("error") == fake.said.count("default") == 1
+    assert fake.said.count("error") == fake.said.count("as before") == 1
     assert fake.said.index("end of stream") < len(fake.said) - 1 - fake.said[::-1].index("wait")
 
 
@@ -307,7 +309,7 @@ def test_buffers_have_memory_of_their_own_in_the_same_format(channels_last: bool
     buffers = batch.buffers()
     pairs = list(zip(batch.tensors(), buffers.tensors(), strict=True))
     assert len(pairs) == 3 + 7  # images, labels, lr; of the draws all but patch
-    assert buffers.share == 0.5
+    assert buffers.ema_weight == 0.5
     for one, other in pairs:
         assert torch.equal(one, other)
         assert one.data_ptr() != other.data_ptr()
@@ -359,16 +361,15 @@ ON_CUDA = {name: changed(lab, device=CUDA) for name, lab in {**LABS, **NEARLY}.i
 
 @pytest.fixture
 def deterministic() -> Iterator[None]:
-    runtime.set_determinism(True)
-    yield
-    runtime.set_determinism(False)
+    with runtime.settings(CUDA, threads=1, deterministic=True):
+        yield
 
 
 def by_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
     """No recording: each kernel is launched by itself."""
     monkeypatch.setattr(
         train, "_full_step", lambda training, recipe: functools.partial(
-            train.train_step, training, recipe
+            train_step, training, recipe
         )
     )  # fmt: skip
 
@@ -411,9 +412,9 @@ class Patient(Watch):
         super().__init__()
         self.block = contextlib.ExitStack()
 
-    def step(self, epoch: int, done: int, steps: int, progress: Progress) -> None:
+    def step(self, event: StepDone) -> None:
         self.block.close()
-        if done < steps - 1:
+        if event.step < event.steps - 1:
             self.block.enter_context(capture.no_waiting())
 
 

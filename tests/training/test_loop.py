@@ -3,8 +3,10 @@
 import copy
 import dataclasses
 import math
+import re
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -28,9 +30,11 @@ from tinylab.system.runtime import derive_seed
 from tinylab.training import checkpoint
 from tinylab.training import loop as train
 from tinylab.training.checkpoint import Checkpoints
-from tinylab.training.loop import Training, evaluate
+from tinylab.training.evaluate import evaluate
 from tinylab.training.metrics import Score
 from tinylab.training.optim import learning_rate
+from tinylab.training.state import Recipe, Training
+from tinylab.training.step import training_loss
 from training_kit import (
     NUM_CLASSES,
     RUN_ID,
@@ -129,7 +133,8 @@ import resource
 import torch
 from tinylab import models
 from tinylab.system import runtime
-from tinylab.training import loop as train
+from tinylab.training.evaluate import evaluate
+from tinylab.training.state import Recipe
 from tinylab.config.schema import AdamConfig, AugmentConfig, BaselineConfig, TrainConfig
 from tinylab.data.batches import Batches, fit_normalization
 
@@ -138,14 +143,14 @@ runtime.keep_freed_memory()
 torch.set_num_threads(1)
 images = torch.zeros(N, 1, 28, 28, dtype=torch.uint8)
 whole = Batches(images, torch.zeros(N, dtype=torch.int64)).part(torch.arange(N).numpy())
-recipe = train.Recipe(
+recipe = Recipe(
     TrainConfig(), AdamConfig(), AugmentConfig(), 0, num_classes,
     fit_normalization(whole, "unit"), torch.device("cpu"),
 )
 small = BaselineConfig(hidden=8, kernel_size=1)
 model = models.build(small, (1, 28, 28), num_classes)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-train.evaluate(model, whole, recipe)
+evaluate(model, whole, recipe)
 print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
 """
 
@@ -232,7 +237,7 @@ def test_the_weighted_loss_is_that_of_torch_but_for_its_denominator(
     recipe = dataclasses.replace(
         changed(LAB, train={"label_smoothing": smoothing}).recipe(), class_weights=weights
     )
-    found = train.training_loss(logits, labels if shares is None else shares, recipe)
+    found = training_loss(logits, labels if shares is None else shares, recipe)
     by_hand = one_hot if shares is None else shares
     by_hand = by_hand * (1 - smoothing) + smoothing / NUM_CLASSES
     expected = -(by_hand * weights * logits.log_softmax(1)).sum(1).mean()
@@ -404,7 +409,7 @@ def scripted(monkeypatch: pytest.MonkeyPatch, fit: Callable[..., Training]) -> C
     def run(curve: list[tuple[float, float]] = CURVE, **options: Any) -> Any:
         weights: list[dict[str, Tensor]] = []
 
-        def fake(model: nn.Module, batches: Batches, recipe: train.Recipe) -> Any:
+        def fake(model: nn.Module, batches: Batches, recipe: Recipe) -> Any:
             accuracy, loss = curve[len(weights)]
             weights.append(copy.deepcopy(dict(model.state_dict())))
             return type("Evaluation", (), {"score": scripted_score(loss, accuracy)})
@@ -557,6 +562,51 @@ def test_the_seconds_of_an_interrupted_epoch_add_up(tmp_path: Path) -> None:
         LAB.run(tmp_path, Watch(steps=1))
     first, second, _ = LAB.run(tmp_path).history
     assert first["seconds"] > 1000 > second["seconds"]
+
+
+def test_writing_a_checkpoint_is_no_training_and_other_time_between_steps_is() -> None:
+    lab = changed(LAB, train={"epochs": 2, "patience": None})
+    training = lab.start()
+    for event in train.fit(training, lab.parts(), lab.recipe()):
+        if isinstance(event, train.StepDone):
+            if event.epoch == 0:
+                assert training.resume_point()["seconds"] < 1
+            time.sleep(0.3)
+    first, second = training.history
+    assert first["seconds"] < 0.6 < 1.2 <= second["seconds"]
+
+
+def test_each_step_and_each_epoch_is_an_event_in_their_order() -> None:
+    lab = changed(LAB, train={"epochs": 2})
+    training = lab.start()
+    seen: list[Any] = []
+    for event in train.fit(training, lab.parts(), lab.recipe()):
+        if isinstance(event, train.EpochDone):
+            assert event.row is training.history[-1]
+            assert (training.epoch, training.step_in_epoch) == (event.row["epoch"], 0)
+            assert training.best is not None
+            seen.append("epoch")
+        else:
+            assert (event.epoch, event.step) == (training.epoch, training.step_in_epoch)
+            assert re.fullmatch(r"loss \S+  accuracy \S+%  [\d,]+ images/s", event.progress())
+            seen.append((event.epoch, event.step, event.steps))
+    assert seen == [
+        (0, 1, 4), (0, 2, 4), (0, 3, 4), (0, 4, 4), "epoch",
+        (1, 1, 4), (1, 2, 4), (1, 3, 4), (1, 4, 4), "epoch",
+    ]  # fmt: skip
+
+
+def test_a_training_that_is_left_can_be_gone_on_with_in_the_same_objects() -> None:
+    lab = changed(LAB, model=MlpConfig(hidden=8, dropout=0.5))
+    training, straight = lab.start(), lab.start()
+    for event in train.fit(training, lab.parts(), lab.recipe()):
+        if (event.epoch, event.step) == (0, 2):  # type: ignore[union-attr]
+            break
+    rng = torch.get_rng_state()
+    list(train.fit(straight, lab.parts(), lab.recipe()))
+    torch.set_rng_state(rng)
+    list(train.fit(training, lab.parts(), lab.recipe()))
+    assert differences(training.state_dict(), straight.state_dict()) == []
 
 
 def test_a_finished_training_is_not_trained_again(tmp_path: Path) -> None:

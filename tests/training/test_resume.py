@@ -26,8 +26,8 @@ from tinylab.config.schema import (
 )
 from tinylab.data import stream
 from tinylab.errors import Stopped
-from tinylab.training.loop import Training
-from tinylab.ui.display import Progress
+from tinylab.training.loop import StepDone
+from tinylab.training.state import Training
 from training_kit import Lab, Watch, changed, differences, one_thread  # noqa: F401 (a fixture)
 
 LAB = Lab()  # three epochs of four steps
@@ -88,8 +88,8 @@ class Killed(BaseException):
 class Killer(Watch):
     """Dies after so many steps, as if by SIGKILL."""
 
-    def step(self, epoch: int, done: int, steps: int, progress: Progress) -> None:
-        super().step(epoch, done, steps, progress)
+    def step(self, event: StepDone) -> None:
+        super().step(event)
         if self.steps_left <= 0:
             raise Killed
 

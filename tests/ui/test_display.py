@@ -1,4 +1,4 @@
-"""What a sweep shows on a terminal while it goes on."""
+"""What a run says, and what a sweep shows on a terminal while it goes on."""
 
 import io
 from collections.abc import Callable
@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from tinylab.ui import display
-from tinylab.ui.display import SweepDisplay
+from tinylab.ui.display import RunDisplay, SweepDisplay
 
 Screen = Callable[[SweepDisplay], list[str]]
 
@@ -72,3 +72,15 @@ def test_a_label_leaves_room_for_the_figures(screen: Screen, label: str, name: s
     assert line.startswith(name)
     assert line.endswith("━━━━━━━━━━ 100 %  epoch 100, val 100.00%")
     assert len(line) <= 80
+
+
+def test_a_run_resumed_after_an_epochs_last_step_says_that_epoch(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    row = {
+        "epoch": 3, "train_loss": 0.5, "train_accuracy": 0.75, "val_loss": None,
+        "images_per_second": 1000.0,
+    }  # fmt: skip
+    with RunDisplay(epochs=4) as display:
+        display.epoch(row)
+    assert capsys.readouterr().out.startswith("epoch 3/4  train loss 0.5000  accuracy  75.00%")

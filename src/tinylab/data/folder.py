@@ -2,7 +2,6 @@
 
 import importlib.metadata
 import math
-import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache, partial
@@ -156,8 +155,8 @@ def decoder(config: FolderConfig) -> Callable[[Path], NDArray[np.uint8]]:
 @cache
 def open_cv() -> Any:
     """OpenCV, set up for many small images; ``Any``, because it types few of its functions."""
-    os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(MAX_PIXELS))  # read at import
-    import cv2
+    with machine.default_variable("OPENCV_IO_MAX_IMAGE_PIXELS", str(MAX_PIXELS)):  # read at import
+        import cv2
 
     cv2.setNumThreads(1)  # one image is small: the threads of the pool are the parallelism
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # we report faults, once

@@ -11,7 +11,7 @@ from tinylab.config.schema import Config
 from tinylab.data.batches import Batches, fit_class_weights, fit_normalization, to_device
 from tinylab.errors import UserError
 from tinylab.system import runtime
-from tinylab.training.loop import Recipe
+from tinylab.training.state import Recipe
 
 PARTS = ("train", "val", "test")
 
@@ -29,13 +29,8 @@ class Prepared:
 
 
 def prepare(config: Config) -> Prepared:
-    """Set the machine up, load the data, build the network. Raises UserError."""
-    runtime.keep_freed_memory()
+    """Load the data, build the network. Raises UserError. Within ``runtime.settings``."""
     device = runtime.choose_device(config.device)
-    if device.type == "cuda":
-        torch.cuda.set_device(device)  # new streams, events and graphs are the current device's
-    runtime.set_threads(config.threads)
-    runtime.set_determinism(config.deterministic)
     started = time.perf_counter()
     splits = data.load(config.dataset, config.split)
     _refuse_large_batch(config, len(splits.split.train))

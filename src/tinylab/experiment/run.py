@@ -3,6 +3,8 @@
 import contextlib
 import dataclasses
 import time
+from collections.abc import Callable, Generator, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -19,21 +21,55 @@ from tinylab.store.folder import RunFolder, code_sha256, run_folder
 from tinylab.store.result import Result, parse
 from tinylab.system import runtime, signals
 from tinylab.system.files import disk_errors
-from tinylab.training import loop as train
 from tinylab.training import metrics
 from tinylab.training.checkpoint import Checkpoints, State, weights_sha256
-from tinylab.training.loop import Evaluation, Recipe, Training
+from tinylab.training.evaluate import Evaluation, evaluate
+from tinylab.training.loop import EpochDone, Event, StepDone, fit
+from tinylab.training.state import Recipe, Training, start
 from tinylab.ui.console import log_to, say
-from tinylab.ui.display import Display, RunDisplay
+from tinylab.ui.display import RunDisplay
 
 
-def run(config: Config, command: str, display: Display | None = None) -> Result:
-    """Train, or go on training, one config, and return its result.
+@dataclass(frozen=True)
+class RunDone:
+    """The run has its result."""
 
-    ``display`` is told how it goes; None: the screen. Nothing is written before data and network
-    are known to be good. Raises UserError for what the user can mend, Stopped when a signal or
-    ``display`` asked for it; the state is then on disk.
+    result: Result
+
+
+def run(config: Config, command: str) -> Result:
+    """Train, or resume, one config, and return its result; the screen shows how it goes.
+
+    Raises what ``events`` raises.
     """
+    with (
+        RunDisplay(config.train.epochs) as display,
+        contextlib.closing(events(config, command)) as run_events,
+    ):
+        for event in run_events:
+            if isinstance(event, StepDone):
+                display.step(*event)
+            elif isinstance(event, EpochDone):
+                display.epoch(event.row)
+            else:
+                result = event.result
+    return result
+
+
+def events(config: Config, command: str) -> Generator[Event | RunDone]:
+    """Train, or resume, one config; yields after each step, each epoch, and with the result.
+
+    An epoch's state is on the disk when it is yielded. Nothing is written before data and network
+    are known to be good. Who iterates may leave at any event, and must then close the generator,
+    which holds the run's lock; ``throw(Pruned())`` says why in the run's log. Raises UserError for
+    what the user can fix, Stopped when a signal asked for it; the state is then on disk.
+    """
+    device = runtime.choose_device(config.device)
+    with runtime.settings(device, config.threads, config.deterministic):
+        yield from _events(config, command)
+
+
+def _events(config: Config, command: str) -> Iterator[Event | RunDone]:
     files = run_folder(config)
     started = time.perf_counter()
     prepared = prepare(config)
@@ -42,7 +78,8 @@ def run(config: Config, command: str, display: Display | None = None) -> Result:
         finished = files.valid_result(config)
         if finished is not None:
             present.answer(prepared, files, finished)
-            return finished
+            yield RunDone(finished)
+            return
         files.make_room(config)
         checkpoints = Checkpoints(
             files.last_checkpoint, files.next_checkpoint, files.previous_checkpoint,
@@ -53,14 +90,14 @@ def run(config: Config, command: str, display: Display | None = None) -> Result:
             files.path.mkdir(parents=True, exist_ok=True)
         with log_to(files.log_file):
             try:
-                return _run(prepared, files, checkpoints, state, command, display, started)
+                yield from _run(prepared, files, checkpoints, state, command, started)
             except Pruned:
-                say("the search gave this training up; tinylab train with this config goes on")
+                say("pruned, checkpoint saved; tinylab train with this config resumes it")
                 raise
             except Stopped:
-                say("stopped; the state is on disk, and the same command goes on from there")
+                say("stopped, checkpoint saved; run the same command to resume")
                 raise
-            except KeyboardInterrupt:
+            except (KeyboardInterrupt, GeneratorExit):
                 raise
             except BaseException as error:
                 files.record_failure(error)
@@ -105,13 +142,12 @@ def _run(
     checkpoints: Checkpoints,
     state: State | None,
     command: str,
-    display: Display | None,
     started: float,
-) -> Result:
+) -> Iterator[Event | RunDone]:
     config, recipe = prepared.config, prepared.recipe
     files.write_start(config, prepared.splits.split)
     present.introduce(prepared, files.path)
-    training = train.start(prepared.model, recipe)
+    training = start(prepared.model, recipe)
     checkpoints.stamp = {
         "fingerprint": prepared.splits.fingerprint,
         "code_sha256": code_sha256(),
@@ -128,14 +164,11 @@ def _run(
     with contextlib.ExitStack() as tracking:
         tracking.callback(tracker.close)
         present.show_start(prepared, tracker)
-        val = prepared.parts["val"] if len(prepared.parts["val"]) else None
-        with signals.watch() as stop_signal, contextlib.ExitStack() as stack:
-            if display is None:
-                display = stack.enter_context(RunDisplay(config.train.epochs))
-            train.fit(
-                training, prepared.parts["train"], val, recipe, checkpoints, tracker, display,
-                stop_signal,
-            )  # fmt: skip
+        with signals.watch() as stop_signal:
+            for event in fit_and_save(training, prepared.parts, recipe, checkpoints, stop_signal):
+                if isinstance(event, EpochDone):
+                    tracker.log(event.row)
+                yield event
         result, test = _evaluate(prepared, training, command, files.past_failures())
         _write_predictions(prepared, test, files)
         seconds = dataclasses.replace(result.seconds, total=time.perf_counter() - started)
@@ -143,7 +176,35 @@ def _run(
         files.write_result(result)
         tracking.pop_all()  # what is finished is not to fail any more
     present.show_end(prepared, files, result, tracker)
-    return result
+    yield RunDone(result)
+
+
+def fit_and_save(
+    training: Training,
+    parts: Mapping[str, Batches],
+    recipe: Recipe,
+    checkpoints: Checkpoints,
+    stop_signal: Callable[[], int | None],
+) -> Iterator[Event]:
+    """``fit`` with its checkpoints: after each epoch, and every ``train.checkpoint_seconds``.
+
+    ``stop_signal`` is asked after every event; where it names a signal, Stopped is raised with
+    the state on disk.
+    """
+    saved = time.perf_counter()
+    for event in fit(training, parts, recipe):
+        if isinstance(event, EpochDone):
+            checkpoints.save_last(training.state_dict())
+            saved = time.perf_counter()
+        yield event
+        signum = stop_signal()
+        is_due = time.perf_counter() - saved > recipe.train.checkpoint_seconds
+        if isinstance(event, StepDone) and (is_due or signum is not None):
+            checkpoints.save_last(training.resume_point())
+            saved = time.perf_counter()
+        if signum is not None:
+            raise Stopped(signum)
+    checkpoints.save_best(training.tested().state_dict())
 
 
 def _other_machine(state: State, device: torch.device) -> str:
@@ -165,7 +226,7 @@ def _evaluate(
     started = time.perf_counter()
     model = training.tested()
     parts = {name: part for name, part in prepared.parts.items() if len(part)}
-    plain = {name: train.evaluate(model, part, recipe) for name, part in parts.items()}
+    plain = {name: evaluate(model, part, recipe) for name, part in parts.items()}
     augmented = _with_views(parts, model, recipe)
     evaluations = {**plain, **augmented}
     test = evaluations["test"]
@@ -228,7 +289,7 @@ def _with_views(
     """Validation and test with the test-time augmentation that is asked for; else nothing."""
     tta = recipe.train.tta
     asked = [name for name in ("val", "test") if name in parts and tta != "none"]
-    return {name: train.evaluate(model, parts[name], recipe, tta) for name in asked}
+    return {name: evaluate(model, parts[name], recipe, tta) for name in asked}
 
 
 def _write_predictions(prepared: Prepared, test: Evaluation, files: RunFolder) -> None:

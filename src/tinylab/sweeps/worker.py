@@ -13,8 +13,7 @@ from typing import Any
 from tinylab.config.schema import Config
 from tinylab.errors import Pruned, Stopped
 from tinylab.store.folder import run_folder
-from tinylab.system.machine import collect_garbage_seldom, forget_garbage
-from tinylab.ui.display import Progress
+from tinylab.system.machine import forget_garbage, relaxed_gc
 
 NEWS_SECONDS = 0.5  # between two words on how far a job is
 
@@ -43,13 +42,13 @@ class End:
 
 @dataclass
 class Link:
-    """The display of a job in a worker: it tells the parent, and stops when the parent says so."""
+    """The worker's end of the pipe: it tells the parent how a job goes, and hears when to stop."""
 
     connection: Connection
     epochs: int
     told: float = 0.0
 
-    def step(self, epoch: int, done: int, steps: int, progress: Progress) -> None:
+    def step(self, epoch: int, done: int, steps: int) -> None:
         """Tell how far the job is, twice a second. An orphan asks itself to stop."""
         if time.monotonic() - self.told < NEWS_SECONDS:
             return
@@ -73,27 +72,40 @@ class Link:
 def main(connection: Connection, slot: int) -> None:
     """Train the configs that come through ``connection`` until it closes or a signal comes."""
     sys.stdout = open(os.devnull, "w")  # noqa: SIM115 (the parent says how it goes)
-    collect_garbage_seldom()
     # Ctrl-C reaches the whole group; the parent tells its workers. While training, it is noted.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    with contextlib.suppress(EOFError, OSError, Stopped):
-        while True:
-            config, command = connection.recv()
-            connection.send(End(train(_on_gpu(config, slot), command, connection)))
-    forget_garbage()
+    with relaxed_gc():
+        with contextlib.suppress(EOFError, OSError, Stopped):
+            while True:
+                config, command = connection.recv()
+                connection.send(End(train(_on_gpu(config, slot), command, connection)))
+        forget_garbage()
 
 
 def train(config: Config, command: str, connection: Connection) -> str:
     """Train one job; how it ended. Raises Stopped when a signal came or the parent has gone."""
-    from tinylab.experiment import run as experiment
-
     with run_folder(config).failure_recorded():
         try:
-            experiment.run(config, command, Link(connection, config.train.epochs))
+            _train(config, command, Link(connection, config.train.epochs))
         except Pruned:
             return "pruned"
         return "finished"
     return "failed"
+
+
+def _train(config: Config, command: str, link: Link) -> None:
+    from tinylab.experiment import run as experiment
+    from tinylab.training.loop import EpochDone, StepDone
+
+    with contextlib.closing(experiment.events(config, command)) as events:
+        for event in events:
+            try:
+                if isinstance(event, StepDone):
+                    link.step(event.epoch, event.step, event.steps)
+                elif isinstance(event, EpochDone):
+                    link.epoch(event.row)
+            except Stopped as stop:  # thrown into the run, so that its log says how it ended
+                events.throw(stop)
 
 
 def _on_gpu(config: Config, slot: int) -> Config:

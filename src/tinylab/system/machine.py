@@ -1,8 +1,10 @@
-"""How much of the machine this process may use. No torch in here."""
+"""How much of the machine this process may use, and how Python uses it. No torch in here."""
 
+import contextlib
 import gc
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 
@@ -22,13 +24,32 @@ def gpus() -> int:
     return min(len(present), len([name for name in visible.split(",") if name.strip()]))
 
 
-def collect_garbage_seldom() -> None:
-    """Let Python look for reference cycles once in 100,000 new objects, and not in 700.
+@contextlib.contextmanager
+def relaxed_gc() -> Iterator[None]:
+    """In the block Python looks for reference cycles once in 100,000 new objects, and not in 700.
 
     Imports make a million objects that live to the end, and each full search through them takes
     0.2 s: a fifth of the time of importing torch, and as much again in every job of a sweep.
     """
+    before = gc.get_threshold()
     gc.set_threshold(100_000, 50, 100)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
+
+
+@contextlib.contextmanager
+def default_variable(name: str, value: str) -> Iterator[None]:
+    """In the block an environment variable has ``value``, unless the user has set it already."""
+    if name in os.environ:
+        yield
+        return
+    os.environ[name] = value
+    try:
+        yield
+    finally:
+        os.environ.pop(name, None)
 
 
 def forget_garbage() -> None:

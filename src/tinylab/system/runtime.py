@@ -1,12 +1,13 @@
 """The machine: device, threads, memory allocator, determinism, random streams, facts."""
 
+import contextlib
 import ctypes
 import hashlib
 import math
-import os
 import platform
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import torch
 from torch import Tensor
 
 from tinylab.errors import UserError
-from tinylab.system.machine import cores
+from tinylab.system.machine import cores, default_variable
 
 
 def keep_freed_memory() -> bool:
@@ -22,7 +23,8 @@ def keep_freed_memory() -> bool:
 
     Without it every training step faults its activations in again: 8.5 against 3.8 ms a step of
     the baseline CNN at batch 32 on two cores. On other C libraries nothing is done. Returns
-    whether it did what it was told.
+    whether it did what it was told. It stays so to the end of the process: glibc does not tell
+    what was set before, and its own adaptive thresholds are off for good once one is set.
     """
     if platform.libc_ver()[0] != "glibc":
         return False
@@ -54,18 +56,51 @@ def choose_device(wanted: str) -> torch.device:
     return torch.device(wanted)
 
 
-def set_threads(count: int | None) -> int:
-    """Use ``count`` CPU threads, by default one for each core this process may use."""
-    threads = count or cores()
-    torch.set_num_threads(threads)
-    return threads
+@contextlib.contextmanager
+def settings(device: torch.device, threads: int | None, deterministic: bool) -> Iterator[None]:
+    """In the block torch is set up to compute on ``device``; then it is as it was before.
+
+    threads: of the CPU, None: one for each core this process may use. deterministic: the same bits
+    again on the same machine, or the fastest kernels whatever their bits. Restored are those, the
+    current CUDA device and torch's global generators; the allocator is not (keep_freed_memory).
+    """
+    keep_freed_memory()
+    with contextlib.ExitStack() as stack:
+        for get, put in _switches(device):
+            stack.callback(put, get())
+        if deterministic:
+            # cuBLAS is deterministic only with a fixed workspace (CUDA's cuBLAS reference, 2.1.4).
+            stack.enter_context(default_variable("CUBLAS_WORKSPACE_CONFIG", ":4096:8"))
+        if device.type == "cuda":
+            torch.cuda.set_device(device)  # new streams, events and graphs are the current device's
+        torch.set_num_threads(threads or cores())
+        _set_determinism(deterministic)
+        yield
 
 
-def set_determinism(deterministic: bool) -> None:
-    """Same bits again on the same machine, or the fastest kernels whatever their bits."""
-    if deterministic:
-        # cuBLAS is deterministic only with a fixed workspace (CUDA's cuBLAS reference, 2.1.4).
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+def _switches(device: torch.device) -> list[tuple[Callable[[], Any], Callable[[Any], Any]]]:
+    """What ``settings`` and training change in torch: how to read it, and how to set it."""
+    cudnn, memory = torch.backends.cudnn, torch.utils.deterministic
+    fill = "fill_uninitialized_memory"
+    switches: list[tuple[Callable[[], Any], Callable[[Any], Any]]] = [
+        (torch.get_num_threads, torch.set_num_threads),
+        (torch.get_deterministic_debug_mode, torch.set_deterministic_debug_mode),
+        (lambda: cudnn.benchmark, lambda value: setattr(cudnn, "benchmark", value)),
+        (lambda: getattr(memory, fill), lambda value: setattr(memory, fill, value)),
+        (torch.get_rng_state, torch.set_rng_state),
+    ]
+    # A seed is for all devices, also where only the CPU computes.
+    if device.type == "cuda" or torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        switches += [
+            (torch.cuda.current_device, torch.cuda.set_device),
+            (torch.cuda.get_rng_state_all, torch.cuda.set_rng_state_all),
+        ]
+    if device.type == "mps":
+        switches.append((torch.mps.get_rng_state, torch.mps.set_rng_state))
+    return switches
+
+
+def _set_determinism(deterministic: bool) -> None:
     # The same switch as use_deterministic_algorithms, which imports all of torch's compiler for
     # it: 4 to 8 s at every start.
     torch.set_deterministic_debug_mode("error" if deterministic else "default")

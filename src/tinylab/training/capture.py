@@ -9,12 +9,10 @@ https://docs.pytorch.org/docs/stable/notes/cuda.html#cuda-graphs
 import contextlib
 import warnings
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
 
-from tinylab.data.augment import Draws
+from tinylab.training.step import Batch
 from tinylab.ui.console import say
 
 WARM_UP = 3  # steps before the recording: libraries set themselves up, cuDNN tries its kernels
@@ -24,47 +22,19 @@ class CaptureError(Exception):
     """A step that cannot be recorded; the message says why."""
 
 
-class Batch(NamedTuple):
-    """What one step reads besides the state of training.
-
-    images: uint8 (N, C, H, W). labels: int64 (N,). draws: those of these images. lr: the learning
-    rate. share: that of the new weights in their moving average. On CUDA both are tensors of one
-    number, which a recorded step reads anew whenever it is replayed.
-    """
-
-    images: Tensor
-    labels: Tensor
-    draws: Draws
-    lr: float | Tensor
-    share: float | Tensor
-
-    def tensors(self) -> list[Tensor]:
-        """All tensors in it, in a fixed order."""
-        return [value for value in (*self, *self.draws) if isinstance(value, Tensor)]
-
-    def buffers(self) -> "Batch":
-        """A batch of the same shapes and memory formats in memory of its own, with equal values."""
-        own = Batch(*map(_cloned, self))
-        return own._replace(draws=Draws(*map(_cloned, self.draws)))
-
-
-def _cloned(value: Any) -> Any:
-    return value.clone() if isinstance(value, Tensor) else value
-
-
 class Captured:
     """A step that is recorded when it is first taken, and replayed from then on.
 
-    Recording takes a few steps to warm up; ``remember`` notes the state of training before them,
-    and the function that it returns brings it back. So every step, the first one too, is a replay,
+    Recording takes a few steps to warm up; ``snapshot`` copies the state of training before them,
+    and the function that it returns restores it. So every step, the first one too, is a replay,
     and training that goes on from a checkpoint repeats the bits of training that was not stopped.
     A step that cannot be recorded is taken as it is, and one line says so.
     """
 
     def __init__(
-        self, step: Callable[[Batch], None], remember: Callable[[], Callable[[], None]]
+        self, step: Callable[[Batch], None], snapshot: Callable[[], Callable[[], None]]
     ) -> None:
-        self._step, self._remember = step, remember
+        self._step, self._snapshot = step, snapshot
         self._buffers: Batch | None = None
         self._replay: Callable[[], None] | None = None
 
@@ -81,12 +51,12 @@ class Captured:
         self._replay()
 
     def _record(self, buffers: Batch) -> None:
-        go_back = self._remember()
+        restore = self._snapshot()
         try:
             self._replay = record(lambda: self._step(buffers))
         except CaptureError as error:
             say(f"cuda    each kernel is launched by itself: {error}")
-        go_back()
+        restore()
 
 
 def record(step: Callable[[], None]) -> Callable[[], None]:
@@ -132,11 +102,12 @@ def no_waiting() -> Iterator[None]:
     """Raise RuntimeError where the host would wait for the device in the block."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Synchronization debug mode is a prototype")
+        before = torch.cuda.get_sync_debug_mode()
         torch.cuda.set_sync_debug_mode("error")
         try:
             yield
         finally:
-            torch.cuda.set_sync_debug_mode("default")
+            torch.cuda.set_sync_debug_mode(before)
 
 
 def _first_line(error: Exception) -> str:

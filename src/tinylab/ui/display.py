@@ -4,7 +4,7 @@ import re
 import time
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 from tinylab.ui.console import is_terminal, say
 
@@ -13,28 +13,20 @@ BESIDE_LABEL = 42  # columns that the bar of a job and its figures need
 Progress = Callable[[], str]  # tells the figures so far; asked only when they are shown
 
 
-class Display(Protocol):
-    """Who is told how training goes."""
-
-    def step(self, epoch: int, done: int, steps: int, progress: Progress) -> None:
-        """After ``done`` of ``steps`` in epoch number ``epoch`` (from 0)."""
-
-    def epoch(self, row: dict[str, Any]) -> None:
-        """After an epoch, when its state is on the disk."""
-
-
 class RunDisplay:
     """One line an epoch; on a terminal a live bar below the lines."""
 
     def __init__(self, epochs: int) -> None:
         self._epochs = epochs
-        self._started = time.monotonic()
-        self._epochs_before: int | None = None
+        self._started = 0.0
+        self._epochs_before: int | None = None  # until the first event: loading takes time
         self._bar = _live_bar() if is_terminal() else None
         self._refreshed = 0.0
 
     def step(self, epoch: int, done: int, steps: int, progress: Progress) -> None:
         """After ``done`` of ``steps`` in epoch number ``epoch`` (from 0): move the bar."""
+        if self._epochs_before is None:
+            self._epochs_before = self._start(epoch)
         if self._bar is None or time.monotonic() - self._refreshed < REFRESH_SECONDS:
             return
         self._refreshed = time.monotonic()
@@ -48,15 +40,19 @@ class RunDisplay:
 
     def epoch(self, row: dict[str, Any]) -> None:
         """After an epoch: say its figures."""
-        if self._epochs_before is None:
-            self._epochs_before = row["epoch"] - 1
+        if self._epochs_before is None:  # resumed after the epoch's last step
+            self._epochs_before = self._start(row["epoch"] - 1)
         done = row["epoch"] - self._epochs_before
         seconds_left = (time.monotonic() - self._started) / done * (self._epochs - row["epoch"])
         say(epoch_line(row, self._epochs, seconds_left))
 
-    def __enter__(self) -> Self:
+    def _start(self, epochs_before: int) -> int:
+        self._started = time.monotonic()
         if self._bar is not None:
             self._bar.start()
+        return epochs_before
+
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

@@ -9,7 +9,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,20 +47,6 @@ class Point:
     mean: float
     low: float
     high: float
-
-
-class Tracker(Protocol):
-    """Where the loop sends what it measured."""
-
-    def log(self, row: Row) -> None:
-        """Take one epoch's figures."""
-
-
-class NullTracker:
-    """Keeps nothing."""
-
-    def log(self, row: Row) -> None:
-        """Forget the row."""
 
 
 class RunTracker:

@@ -16,10 +16,13 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from tinylab.config.compose import run_hydra, to_config
+from tinylab.config.schema import Config
 from tinylab.data.batches import Batches, batch_bounds
 from tinylab.experiment.run import Prepared, prepare
 from tinylab.models.layers import PREFERS_ONEDNN
-from tinylab.training import loop as train
+from tinylab.system import runtime
+from tinylab.training.state import start
+from tinylab.training.step import training_loss
 
 WARM_UP, STEPS = 10, 200
 SIDE = 2048  # of the large matrices
@@ -48,14 +51,14 @@ def seconds_of(work: Callable[[], object], repeats: int) -> float:
 def step_of(prepared: Prepared) -> Callable[[], None]:
     """One training step on the first batch."""
     recipe, model = prepared.recipe, prepared.model
-    training = train.start(model, recipe)
+    training = start(model, recipe)
     images, labels = prepared.parts["train"].take(torch.arange(recipe.train.batch_size))
     inputs = recipe.normalization(images)
 
     def step() -> None:
         for parameter in model.parameters():
             parameter.grad = None
-        train.training_loss(model(inputs), labels, recipe).backward()
+        training_loss(model(inputs), labels, recipe).backward()
         training.optimizer.step()
 
     return step
@@ -75,9 +78,16 @@ def validation_of(prepared: Prepared, val: Batches) -> Callable[[], None]:
 
 
 def main() -> None:
-    configs = []
+    configs: list[Config] = []
     run_hydra(lambda composed: configs.append(to_config(composed)), sys.argv[1:])
-    prepared = prepare(configs[0])
+    config = configs[0]
+    device = runtime.choose_device(config.device)
+    with runtime.settings(device, config.threads, config.deterministic):
+        measure(prepare(config))
+
+
+def measure(prepared: Prepared) -> None:
+    """Print the figures."""
     steps = len(batch_bounds(len(prepared.parts["train"]), prepared.recipe.train.batch_size))
     step, validate = step_of(prepared), validation_of(prepared, prepared.parts["val"])
     prepared.model.train()

@@ -1,0 +1,69 @@
+"""Exact figures of a network over a part of the data."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from tinylab.data import augment
+from tinylab.data.batches import Batches
+from tinylab.errors import UserError
+from tinylab.training.metrics import Score, score
+from tinylab.training.state import Recipe
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Every metric, and what is behind them.
+
+    predicted: int64 (N,). probabilities: float32 (N, num_classes).
+    """
+
+    score: Score
+    predicted: NDArray[np.int64]
+    probabilities: NDArray[np.float32]
+
+
+def mean_logits(model: nn.Module, images: Tensor, recipe: Recipe, tta: str) -> Tensor:
+    """uint8 (N, C, H, W) -> float32 (N, num_classes), the mean over ``augment.views``."""
+    with recipe.autocast():
+        views = [recipe.normalization(view) for view in augment.views(images, tta)]
+        return torch.stack([model(view).float() for view in views]).mean(0)
+
+
+@torch.inference_mode()
+def evaluate(model: nn.Module, batches: Batches, recipe: Recipe, tta: str = "none") -> Evaluation:
+    """Exact figures over every image, in evaluation mode, without label smoothing.
+
+    With ``tta`` the logits are the mean over ``augment.views`` of each image. Raises UserError
+    where the network's outputs are not finite numbers.
+    """
+    was_training = model.training
+    model.eval()
+    # Room for all is made first: a small result kept from each batch lies between the activations
+    # that are given back, and the next ones fit no more: 22 GB instead of 1.6 for 864,000 images.
+    outputs = torch.empty(len(batches), recipe.num_classes, device=recipe.device)
+    done = 0
+    for images, _ in batches.in_order(recipe.train.eval_batch_size):
+        outputs[done : done + len(images)] = mean_logits(model, images, recipe, tta)
+        done += len(images)
+    model.train(was_training)
+    logits = outputs.cpu().double()  # (N, num_classes)
+    if not logits.isfinite().all():
+        raise UserError(
+            "the network's outputs are not finite numbers\n"
+            "  lower optim.lr, or limit the gradient with train.grad_clip=1"
+        )
+    labels = batches.labels.cpu()
+    log_probabilities = logits.log_softmax(1)
+    # To the bit F.cross_entropy of the logits, without a second softmax for the metrics.
+    loss = float(F.nll_loss(log_probabilities, labels, reduction="sum")) / len(labels)
+    predicted = logits.argmax(1).numpy()
+    return Evaluation(
+        score=score(labels.numpy(), predicted, log_probabilities.numpy(), loss),
+        predicted=predicted,
+        probabilities=logits.softmax(1).float().numpy(),
+    )

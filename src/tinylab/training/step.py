@@ -1,0 +1,121 @@
+"""One step of training: what it reads, its loss, its update, and the averaged weights."""
+
+import math
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from tinylab.data import augment
+from tinylab.data.augment import Draws
+from tinylab.training.state import Recipe, Training
+
+
+class Batch(NamedTuple):
+    """What one step reads besides the state of training.
+
+    images: uint8 (N, C, H, W). labels: int64 (N,). draws: those of these images. lr: the learning
+    rate. ema_weight: of the new weights in their moving average, 1 - decay. On CUDA both are
+    tensors of one number, which a recorded step reads anew whenever it is replayed.
+    """
+
+    images: Tensor
+    labels: Tensor
+    draws: Draws
+    lr: float | Tensor
+    ema_weight: float | Tensor
+
+    def tensors(self) -> list[Tensor]:
+        """All tensors in it, in a fixed order."""
+        return [value for value in (*self, *self.draws) if isinstance(value, Tensor)]
+
+    def buffers(self) -> "Batch":
+        """A batch of the same shapes and memory formats in memory of its own, with equal values."""
+        own = Batch(*map(_cloned, self))
+        return own._replace(draws=Draws(*map(_cloned, self.draws)))
+
+
+def _cloned(value: Any) -> Any:
+    return value.clone() if isinstance(value, Tensor) else value
+
+
+def train_step(training: Training, recipe: Recipe, batch: Batch, is_last: bool = False) -> None:
+    """One update by one batch; ``is_last`` of the epoch, it notes its gradient's norm.
+
+    On CUDA all else must be fit to be recorded (``capture.py``): no waiting for the device, and
+    nothing that is not in ``batch`` may change from step to step.
+    """
+    config, model = recipe.train, training.model
+    draws, labels = batch.draws, batch.labels
+    inputs = recipe.normalization(augment.apply(batch.images, draws, recipe.augment))
+    targets: Tensor = labels
+    if draws.keep is not None or draws.patch is not None:
+        inputs, targets = augment.mix(inputs, labels, recipe.num_classes, draws)
+    training.optimizer.lr = batch.lr
+    with recipe.autocast():
+        logits = model(inputs)  # (N, num_classes)
+        loss = training_loss(logits, targets, recipe)
+    for parameter in training.parameters:
+        parameter.grad = None
+    training.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+    if config.grad_clip is not None or is_last:
+        training.scaler.unscale_(training.optimizer)  # type: ignore[arg-type]
+        norm = nn.utils.clip_grad_norm_(training.parameters, config.grad_clip or math.inf)
+        training.grad_norm = float(norm) if is_last else math.nan
+    training.scaler.step(training.optimizer)  # type: ignore[arg-type]
+    training.scaler.update()
+    if training.averaged is not None:
+        _average(training.averaged, model, batch.ema_weight)
+    training.loss_sum.add_(loss.detach(), alpha=len(labels))
+    training.num_correct += (logits.detach().argmax(1) == labels).sum()
+
+
+def training_loss(logits: Tensor, targets: Tensor, recipe: Recipe) -> Tensor:
+    """Cross-entropy in nats, smoothed and weighted as the recipe says; a mean over the batch.
+
+    logits: (N, num_classes). targets: int64 (N,), or the shares of each class (N, num_classes).
+    With class weights the sum is divided by N as it is without, and not by the sum of the labels'
+    weights, torch's own mean: that would take a class's weight away in a batch of that class.
+    """
+    smoothing = recipe.train.label_smoothing
+    if recipe.class_weights is None:
+        return F.cross_entropy(logits, targets, label_smoothing=smoothing)
+    weighted_sum = F.cross_entropy(
+        logits, targets, recipe.class_weights, reduction="sum", label_smoothing=smoothing
+    )
+    return weighted_sum / len(logits)
+
+
+def scalar(value: float, device: torch.device) -> float | Tensor:
+    """A number; on CUDA in a tensor there, as a recorded step must find it."""
+    return torch.full((), value, device=device) if device.type == "cuda" else value
+
+
+def ema_decay(decay: float, step: int) -> float:
+    """The decay of the averaged weights at a step, counted from 0.
+
+    Early on it is (1 + step) / (10 + step), so that the initial weights are forgotten (as
+    TensorFlow's ExponentialMovingAverage with ``num_updates`` does).
+    """
+    return min(decay, (1 + step) / (10 + step))
+
+
+@torch.no_grad()
+def _average(averaged: nn.Module, model: nn.Module, weight: float | Tensor) -> None:
+    """Exponential moving average of weights and batch-norm statistics, in place.
+
+    weight: of the new weights.
+    """
+    pairs = list(zip(averaged.state_dict().values(), model.state_dict().values(), strict=True))
+    means = [a for a, _ in pairs if a.is_floating_point()]
+    news = [b for a, b in pairs if a.is_floating_point()]
+    if isinstance(weight, Tensor):  # lerp takes no tensor of one number
+        steps = torch._foreach_sub(news, means)
+        torch._foreach_mul_(steps, weight)
+        torch._foreach_add_(means, steps)
+    else:
+        torch._foreach_lerp_(means, news, weight)
+    for a, b in pairs:
+        if not a.is_floating_point():
+            a.copy_(b)
