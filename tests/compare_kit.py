@@ -70,6 +70,7 @@ def _result(made: Config, right: int, val: float | None) -> dict[str, Any]:
             "name": made.dataset.name, "fingerprint": f"images of {made.dataset}",
             "classes": [str(k) for k in range(10)],
             "num_train": 900, "num_val": 100 if val is not None else 0, "num_test": NUM_TEST,
+            "image_shape": [1, 8, 8],
         },
         "split_sha256": f"split {made.split.seed} {made.split.fold} {made.split.val}",
         "train": {"loss": 0.1, "accuracy": 0.99, "num": 900},

@@ -47,15 +47,25 @@ def finished(
 ) -> Path:
     """A run with a result, of which only what other commands read is there."""
     folder = stopped(outputs, **values)
-    result = {
+    result = finished_result(config(**values), test, val, seconds)
+    (folder / "result.json").write_text(json.dumps(result))
+    return folder
+
+
+def finished_result(
+    made: Config, test: float = 0.9, val: float | None = 0.8, seconds: float = 3.21
+) -> dict[str, Any]:
+    """What a ``result.json`` needs to be one."""
+    return {
         "status": "finished",
-        "config": yaml.safe_load((folder / "config.yaml").read_text()),
+        "config": dataclasses.asdict(made),
         "dataset": {
             "name": "digits",
             "classes": ["0", "1"],
             "fingerprint": "f",
             "num_train": 9,
             "num_test": 9,
+            "image_shape": [1, 8, 8],
         },
         "split_sha256": "s",
         "environment": {"code_sha256": "c"},
@@ -66,5 +76,3 @@ def finished(
         "num_parameters": 1234,
         "seconds": {"train": seconds},
     }
-    (folder / "result.json").write_text(json.dumps(result))
-    return folder

@@ -12,7 +12,7 @@ import yaml
 from tinylab import cli
 from tinylab.config import compose
 from tinylab.config.groups import choices, groups
-from tinylab.store import folder as runs
+from tinylab.store.folder import run_folder
 
 TINY = ["train.epochs=2", "train.batch_size=128"]
 
@@ -152,7 +152,8 @@ def test_a_result_that_this_version_cannot_read_is_kept_and_the_run_made_again(
     capsys.readouterr()
     assert cli.run(["list"]) == 0
     assert "damaged" in capsys.readouterr().out
-    assert runs.standing_result(compose.restore(whole["config"])) is None
+    config = compose.restore(whole["config"])
+    assert run_folder(config).valid_result(config) is None
     assert file.exists(), "only the holder of the run's lock may set it aside"
     assert cli.run(["train", *TINY]) == 0
     said = capsys.readouterr().out
@@ -202,7 +203,10 @@ WRONG = {
         ["train.patience", "split.val=0"],
     ),
     "two ways to test": (["split.folds=5", "split.test=0.2"], ["split.test=0.2", "split.folds=5"]),
-    "folder of a run that is none": (["--from", "nowhere"], ["--from nowhere"]),
+    "folder of a run that is none": (
+        ["--from", "nowhere"],
+        ["nowhere: expected the folder of a run"],
+    ),
 }
 
 

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
-from tinylab.store import folder as runs
+from tinylab.store.folder import RunFolder
 
 README = Path(__file__).parents[1] / "README.md"
 ELSEWHERE = ("python3 -m venv", "hydra/launcher=", "benchmarks")  # CI's first step; a cluster
@@ -49,7 +49,7 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def filled(command: str, desk: Path) -> str:
     """The command with real runs in place of RUN, A, B, ONE and OTHER, and a real sweep."""
     folders = sorted((desk / "outputs" / "runs").glob("digits-baseline-*"))
-    names = [folder.name for folder in folders if runs.read_result(folder) is not None]
+    names = [folder.name for folder in folders if RunFolder(folder).result() is not None]
     for word, name in zip(("RUN", "A", "ONE", "B", "OTHER"), (*names, *names), strict=False):
         command = re.sub(rf"runs/{word}\b", f"runs/{name}", command)
     return command.replace("sweeps/SWEEP", "sweeps/a")

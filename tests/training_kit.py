@@ -39,6 +39,12 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
+def checkpoints_in(folder: Path, run_id: str = RUN_ID) -> Checkpoints:
+    """The checkpoints of a run of that id, named as in its folder."""
+    files = [folder / f"{name}.ckpt" for name in ("last", "next", "previous", "best")]
+    return Checkpoints(*files, run_id)
+
+
 def tiny_batches(
     N: int,
     C: int = 1,
@@ -141,7 +147,7 @@ class Lab:
         Only the checkpoint can bring back what a resumed run needs: its objects start
         from other weights, and the global random stream is somewhere else.
         """
-        checkpoints = Checkpoints(folder, RUN_ID)
+        checkpoints = checkpoints_in(folder)
         state = checkpoints.load_last()
         training = self.start(seed=0 if state is None else 999)
         if state is not None:

@@ -22,8 +22,11 @@ from tinylab.config.compose import restore
 from tinylab.config.schema import Config, ModelConfig
 from tinylab.data.batches import Normalization
 from tinylab.errors import UserError
-from tinylab.store import folder as runs
-from tinylab.store.collect import Run, Skipped, collect, read
+from tinylab.store.collect import Skipped, collect, read
+from tinylab.store.folder import RunFolder, code_sha256
+from tinylab.store.result import Result
+from tinylab.store.run import Run
+from tinylab.store.sweep import SweepFolder
 from tinylab.system import runtime
 from tinylab.training import checkpoint
 from tinylab.training.checkpoint import CheckpointError, weights_sha256
@@ -37,7 +40,7 @@ class Trained:
     """A finished run's network, on the device and in evaluation mode, and what belongs to it."""
 
     folder: Path
-    result: dict[str, Any]
+    result: Result
     config: Config
     model: nn.Module
     recipe: Recipe
@@ -45,18 +48,17 @@ class Trained:
     @property
     def name(self) -> str:
         """The run's id."""
-        return str(self.result["run_id"])
+        return self.result.run_id
 
     @property
     def classes(self) -> tuple[str, ...]:
         """The class names, in the order of the logits."""
-        return tuple(self.result["dataset"]["classes"])
+        return tuple(self.result.dataset.classes)
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
         """(C, H, W) of the images it takes."""
-        C, H, W = self.result["dataset"]["image_shape"]
-        return C, H, W
+        return self.result.dataset.image_shape
 
     @torch.inference_mode()
     def logits(self, images: NDArray[np.uint8]) -> Tensor:
@@ -133,12 +135,12 @@ def reading(config: Config) -> dict[str, Any]:
 
 def is_run(path: Path) -> bool:
     """Whether a path is the folder of a run, in whatever state, or of a sweep."""
-    return any((path / name).is_file() for name in ("config.yaml", "result.json", "sweep.json"))
+    return RunFolder(path).is_run() or SweepFolder(path).is_sweep()
 
 
 def the_run(path: Path) -> Run:
     """The finished run in a folder, or a sweep's best by validation. Raises UserError."""
-    if (path / "sweep.json").is_file():
+    if SweepFolder(path).is_sweep():
         return _best(path)
     run = read(path)
     if isinstance(run, Skipped):
@@ -152,15 +154,21 @@ def the_run(path: Path) -> Run:
 def _best(sweep: Path) -> Run:
     """The run of a sweep that validation prefers: by accuracy, then by loss."""
     found, _ = collect([sweep])
-    ranked = [run for run in found if run.figure("val_accuracy") is not None]
+    ranked = [run for run in found if run.result.val is not None]
     if not ranked:
         raise UserError(
             f"{sweep}: no finished run with a validation accuracy, so none is the best\n"
             "  give the folder of the run that you want"
         )
-    best = min(ranked, key=lambda run: (-run.figure("val_accuracy"), run.figure("val_loss")))  # type: ignore[operator]
+    best = max(ranked, key=_goodness)
     say(f"{sweep.name}: the best of {len(ranked)} by validation is {best.name}")
     return best
+
+
+def _goodness(run: Run) -> tuple[float, float]:
+    val = run.result.val
+    assert val is not None
+    return val.accuracy, -val.loss
 
 
 def _again(folder: Path) -> str:
@@ -179,18 +187,18 @@ def load(run: Run, device: torch.device) -> Trained:
     weights = _weights(run)
     # A new network draws its initial weights from torch's global generator.
     with runtime.settings(device, None, deterministic=True), _another_version(run.folder):
-        config = restore(run.result["config"])
-        dataset = run.result["dataset"]
-        C, H, W = dataset["image_shape"]
+        config, dataset = restore(run.result.config), run.result.dataset
+        if dataset.normalization is None:
+            raise ValueError("its result has no dataset.normalization")
         recipe = Recipe(
-            config.train, config.optim, config.augment, config.seed, len(dataset["classes"]),
-            restore_normalization(dataset["normalization"], device), device,
+            config.train, config.optim, config.augment, config.seed, len(dataset.classes),
+            restore_normalization(dataset.normalization, device), device,
         )  # fmt: skip
-        model = build_model(config.model, (C, H, W), recipe.num_classes)
+        model = build_model(config.model, dataset.image_shape, recipe.num_classes)
         model.load_state_dict(weights)
-        if weights_sha256(model) != run.result["weights_sha256"]:
-            raise _unusable(run.folder, "it holds other weights than those that were tested")
-    if run.result["environment"]["code_sha256"] != runs.code_sha256():
+        if weights_sha256(model) != run.result.weights_sha256:
+            raise _unusable(run.files, "it holds other weights than those that were tested")
+    if run.result.environment.code_sha256 != code_sha256():
         say(f"{run.name}: trained by other code of tinylab than today's")
     layout = torch.channels_last if config.train.channels_last else torch.contiguous_format
     model = model.to(device, memory_format=layout).eval()  # type: ignore[call-overload]
@@ -215,19 +223,19 @@ def restore_normalization(stored: dict[str, list[float]], device: torch.device) 
 
 def _weights(run: Run) -> dict[str, Tensor]:
     try:
-        state = checkpoint.load(run.folder / "best.ckpt")
-        if state.get("run_id") != run.result["run_id"]:
+        state = checkpoint.load(run.files.best_checkpoint)
+        if state.get("run_id") != run.result.run_id:
             raise CheckpointError(f"it belongs to run {state.get('run_id')}")
         weights: dict[str, Tensor] = state["model"]
     except (CheckpointError, KeyError) as error:
-        raise _unusable(run.folder, str(error)) from error
+        raise _unusable(run.files, str(error)) from error
     return weights
 
 
-def _unusable(folder: Path, why: str) -> UserError:
+def _unusable(files: RunFolder, why: str) -> UserError:
     return UserError(
-        f"{folder / 'best.ckpt'}: cannot be used: {why}\n"
-        f"  delete {folder / 'result.json'}, then make it again: {_again(folder)}"
+        f"{files.best_checkpoint}: cannot be used: {why}\n"
+        f"  delete {files.result_file}, then make it again: {_again(files.path)}"
     )
 
 

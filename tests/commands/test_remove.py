@@ -17,7 +17,7 @@ from run_folders import failed, finished, stopped
 from tinylab import cli
 from tinylab.config.schema import SplitConfig
 from tinylab.data import load
-from tinylab.store import folder as runs
+from tinylab.store.folder import RunFolder
 
 
 @pytest.fixture(autouse=True)
@@ -52,7 +52,7 @@ def held(folder: Path, begin: bool = True) -> Iterator[Callable[[], None]]:
     begun, ended = threading.Event(), threading.Event()
 
     def hold() -> None:
-        with runs.sole_writer(folder):
+        with RunFolder(folder).sole_writer():
             begun.set()
             ended.wait()
 

@@ -66,7 +66,7 @@ def test_what_is_no_run_is_refused(tmp_path: Path, text: str | None) -> None:
     other.mkdir()
     if text is not None:
         (other / "config.yaml").write_text(text)
-    with pytest.raises(UserError, match=r"--diff .*other: expected the folder of a run"):
+    with pytest.raises(UserError, match=r"^/.*other: expected the folder of a run"):
         differences(run, other)
 
 

@@ -12,7 +12,9 @@ from compare_kit import edit_result, write_run
 from tinylab.comparison.settings import Setting, families, group, varied
 from tinylab.config.keys import SEEDS
 from tinylab.errors import UserError
-from tinylab.store.collect import Run, collect
+from tinylab.store.collect import collect
+from tinylab.store.folder import RunFolder
+from tinylab.store.run import Run
 
 
 def grouped(folder: Path, *by: str, metric: str = "val_accuracy") -> list[Setting]:
@@ -104,8 +106,8 @@ def test_an_unknown_key_is_refused_with_a_hint(tmp_path: Path) -> None:
 def test_a_key_that_older_runs_do_not_have_tells_them_apart(tmp_path: Path) -> None:
     old = write_run(tmp_path)
     found, _ = collect([old])
-    older = Run(old, found[0].result, {k: v for k, v in found[0].values.items() if k != "seed"})
-    del older.values["train.ema"]
+    older = Run(RunFolder(old), found[0].result)
+    del older.values["train.ema"], older.values["seed"]
     assert {setting.label for setting in group([found[0], older])} == {
         "train.ema=null",
         "digits baseline",

@@ -1,7 +1,6 @@
 """What a run starts from: here, where its images are kept."""
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -10,6 +9,7 @@ from tinylab.config.compose import run_hydra, to_config
 from tinylab.config.schema import Config
 from tinylab.experiment import run as experiment
 from tinylab.experiment.prepare import PARTS, prepare
+from tinylab.store.result import Result
 from tinylab.system import runtime
 
 
@@ -23,7 +23,7 @@ def config(tmp_path: Path) -> Config:
 def test_a_small_device_has_the_images_streamed_and_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    results: list[dict[str, Any]] = []
+    results: list[Result] = []
     for room in (float("inf"), 1797 * 64 - 1):  # bytes; one is lacking
         monkeypatch.setattr(runtime, "room_for_images", lambda device, room=room: room)
         one = config(tmp_path / str(room))
@@ -32,7 +32,7 @@ def test_a_small_device_has_the_images_streamed_and_says_so(
         said = capsys.readouterr().out
         assert ("kept in main memory and streamed" in " ".join(said.split())) == (room < 1e9)
     for key in ("weights_sha256", "test", "val", "train", "confusion"):
-        assert results[0][key] == results[1][key]
+        assert getattr(results[0], key) == getattr(results[1], key)
 
 
 def test_main_memory_has_room_for_all_images() -> None:

@@ -1,7 +1,6 @@
 """What a run gets wrong: the classes it confuses, its worst errors, and their pictures."""
 
 import base64
-import dataclasses
 import io
 from pathlib import Path
 from typing import Any
@@ -14,12 +13,15 @@ from hypothesis.extra import numpy as hnp
 from PIL import Image
 
 from option_records import DigitsConfig
+from run_folders import config, finished_result
 from tinylab import data
 from tinylab.config.schema import SplitConfig
 from tinylab.errors import UserError
 from tinylab.reporting import mistakes, png
 from tinylab.reporting.mistakes import Predictions
-from tinylab.store.collect import Run
+from tinylab.store.folder import RunFolder
+from tinylab.store.result import parse
+from tinylab.store.run import Run
 
 
 def decoded(address: str) -> np.ndarray:
@@ -100,12 +102,11 @@ def run(tmp_path: Path, label: Any, predicted: Any, belief: Any, **dataset: Any)
         tmp_path / "predictions.npz", index=np.arange(len(label)), label=label,
         predicted=predicted, probabilities=probabilities.astype(np.float16),
     )  # fmt: skip
-    config = {
-        "dataset": dataclasses.asdict(DigitsConfig()),
-        "split": dataclasses.asdict(SplitConfig()),
-    }
-    facts = {"classes": list("0123456789"), "fingerprint": DIGITS.fingerprint, **dataset}
-    return Run(tmp_path, {"config": config, "dataset": facts}, {})
+    result = finished_result(config(), test=0.9)
+    result["dataset"] |= {
+        "classes": list("0123456789"), "fingerprint": DIGITS.fingerprint, **dataset
+    }  # fmt: skip
+    return Run(RunFolder(tmp_path), parse(result))
 
 
 def test_the_worst_mistakes_come_first_with_their_pictures(tmp_path: Path) -> None:
@@ -147,7 +148,7 @@ def test_numbers_beyond_the_data_have_no_pictures_but_words(tmp_path: Path) -> N
 def test_absent_data_is_not_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TINYLAB_DATA", str(tmp_path / "nothing"))
     tested = run(tmp_path, [0], [1], [0.5])
-    tested.result["config"]["dataset"] = {"name": "mnist", "root": None, "image_size": 28}
+    tested.result.config["dataset"] = {"name": "mnist", "root": None, "image_size": 28}
     found = mistakes.find(tested)
     assert found.no_pictures
     assert found.worst[0].picture is None

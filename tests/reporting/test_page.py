@@ -14,6 +14,7 @@ from tinylab.reporting import answer, charts, details, tables
 from tinylab.reporting.figures import COLOURS
 from tinylab.reporting.tables import Cell, Table
 from tinylab.store.collect import collect
+from tinylab.store.folder import RunFolder
 
 
 def compared(outputs: Path) -> Comparison:
@@ -247,12 +248,12 @@ def test_more_settings_than_colours_are_shown_one_by_one_as_well(tmp_path: Path)
 )
 def test_damaged_curves_are_none(tmp_path: Path, columns: dict[str, Any]) -> None:
     write_history(tmp_path, 3, **columns)
-    assert charts.read_history(tmp_path) == {}
+    assert charts.columns(RunFolder(tmp_path).history()) == {}
 
 
 def test_history_has_a_gap_where_there_was_no_validation(tmp_path: Path) -> None:
     write_history(tmp_path, 3, val_loss=None, val_accuracy=None)
-    assert np.isnan(charts.read_history(tmp_path)["val_loss"]).all()
+    assert np.isnan(charts.columns(RunFolder(tmp_path).history())["val_loss"]).all()
 
 
 # ---------------------------------------------------------------- the first sentences

@@ -203,4 +203,4 @@ def test_without_predictions_a_test_set_is_known_by_its_split(tmp_path: Path) ->
     (folder / "predictions.npz").write_bytes(b"PK damaged")
     [run], _ = collect([folder])
     assert run.predictions is None
-    assert run.test_set == run.result["split_sha256"]
+    assert run.test_set == run.result.split_sha256

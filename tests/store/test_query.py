@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from filelock import FileLock
@@ -18,9 +19,10 @@ from run_folders import begun, config, failed, finished, stopped
 from tinylab import cli
 from tinylab.config.schema import run_id
 from tinylab.errors import UserError
-from tinylab.store import folder as runs
-from tinylab.store import query as shelf
+from tinylab.store import query
+from tinylab.store.folder import RunFolder
 from tinylab.store.query import Condition, in_order, runs_in, select
+from tinylab.store.run import Run
 
 
 @pytest.fixture
@@ -36,7 +38,7 @@ def listed(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     return capsys.readouterr().out
 
 
-def seeds(found: list[shelf.Run]) -> list[int]:
+def seeds(found: list[Run]) -> list[int]:
     return [run.row["seed"] for run in found]
 
 
@@ -60,8 +62,9 @@ def test_who_holds_the_lock_is_running_and_keeps_it(outputs: Path) -> None:
     code = f"""
 import sys
 from pathlib import Path
-from tinylab.store import folder as runs
-with runs.sole_writer(Path({str(folder)!r})):
+from typing import Any
+from tinylab.store.folder import RunFolder
+with RunFolder(Path({str(folder)!r})).sole_writer():
     print("held", flush=True)
     sys.stdin.readline()
 """
@@ -71,14 +74,14 @@ with runs.sole_writer(Path({str(folder)!r})):
         assert owner.stdout is not None
         assert owner.stdout.readline() == "held\n"
         for _ in range(3):  # asking does not take it away
-            assert shelf.read(folder).row["state"] == "running"
+            assert query.read(folder).row["state"] == "running"
         with (
             pytest.raises(UserError, match="is being trained by another process"),
-            runs.sole_writer(folder, wait=False),
+            RunFolder(folder).sole_writer(wait=False),
         ):
             pass
         owner.communicate("\n")
-    assert shelf.read(folder).row["state"] == "failed"
+    assert query.read(folder).row["state"] == "failed"
     lock.acquire(timeout=0)  # nor does it keep it
     lock.release()
 
@@ -123,13 +126,13 @@ def test_only_folders_of_runs_are_runs(outputs: Path) -> None:
     assert [run.folder for run in runs_in(outputs)] == [folder]
     for wrong in (outputs, outputs / "runs" / "notes", outputs / "runs" / "digits-mlp-0123456789"):
         with pytest.raises(UserError, match="expected the folder of a run"):
-            shelf.read(wrong)
+            query.read(wrong)
 
 
 def test_a_row_has_config_figures_time_and_size(outputs: Path) -> None:
     folder = finished(outputs, test=0.9, val=None, lr=0.25, seed=3)
     os.utime(folder / "result.json", (0, 1_700_000_000))
-    row = shelf.read(folder).row
+    row = query.read(folder).row
     assert row["optim"] == "adam"
     assert row["optim.lr"] == 0.25
     assert (row["model"], row["dataset"], row["seed"]) == ("mlp", "digits", 3)
@@ -139,7 +142,7 @@ def test_a_row_has_config_figures_time_and_size(outputs: Path) -> None:
 
 
 def test_a_failed_run_says_why(outputs: Path) -> None:
-    assert shelf.read(failed(outputs, "too hot")).row["error"] == "too hot"
+    assert query.read(failed(outputs, "too hot")).row["error"] == "too hot"
 
 
 # ---------------------------------------------------------------- conditions
@@ -153,7 +156,7 @@ REFERENCE = {
 
 @given(value=numbers, typed=numbers, sign=st.sampled_from(sorted(REFERENCE)))
 def test_numbers_are_compared_as_numbers(value: float, typed: float, sign: str) -> None:
-    [condition] = shelf.conditions([f"x{sign}{typed!r}"])
+    [condition] = query.conditions([f"x{sign}{typed!r}"])
     assert condition.holds({"x": value}) == REFERENCE[sign](value, typed)
 
 
@@ -188,7 +191,7 @@ def test_conditions_hold_or_not(text: str, holds: bool) -> None:
         "word": "cosine", "flag": True, "none": None, "number": 0.001, "big": 2**63 - 1,
         "path": "/a[1]/b",
     }  # fmt: skip
-    [condition] = shelf.conditions([text])
+    [condition] = query.conditions([text])
     assert condition.holds(row) is holds
 
 
@@ -216,7 +219,7 @@ def test_old_runs_are_shown_where_they_are_asked_for(outputs: Path) -> None:
     old = new.rename(new.with_name(f"{new.name}.20261123-101112-2"))
     finished(outputs)
     assert len(select([], outputs)) == len(select(["digits-*"], outputs)) == 1
-    assert len(select([], outputs, with_set_aside=True)) == 2
+    assert len(select([], outputs, with_archived=True)) == 2
     for word in (old.name, str(old)):
         [run] = select([word], outputs)
         assert (run.folder, run.row["state"]) == (old, "set aside")
@@ -246,13 +249,20 @@ values = st.lists(st.one_of(st.none(), st.integers(0, 3), st.sampled_from("ab"))
 
 @given(values)
 def test_sorting_leaves_those_without_a_value_at_the_end(found: list[int | str | None]) -> None:
-    made = [shelf.Run(Path(str(i)), {"x": value}) for i, value in enumerate(found)]
+    made = [with_row({"x": value}) for value in found]
     up = [run.row["x"] for run in in_order(made, "x")]
     present = [value for value in found if value is not None]
     expected = sorted(present, key=lambda value: (isinstance(value, str), value))
     absent = [None] * (len(found) - len(present))
     assert up == expected + absent
     assert [run.row["x"] for run in in_order(made, "-x")] == expected[::-1] + absent
+
+
+def with_row(row: dict[str, Any]) -> Run:
+    """A run whose row needs no folder."""
+    run = Run(RunFolder(Path()), None)
+    vars(run)["row"] = row
+    return run
 
 
 # ---------------------------------------------------------------- the command

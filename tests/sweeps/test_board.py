@@ -12,9 +12,12 @@ from compare_kit import write_run
 from tensorboard_kit import fetch, read_scalars, serve_tensorboard
 from tinylab import cli
 from tinylab.comparison.settings import group
+from tinylab.config.metrics import METRICS
 from tinylab.store.collect import collect
 from tinylab.sweeps import board
-from tinylab.ui.tensorboard import METRICS, TAGS
+from tinylab.ui.tensorboard import TAGS
+
+FINALS = [metric.tag for metric in METRICS.values() if metric.tag]
 
 
 @pytest.fixture(scope="module")
@@ -58,18 +61,18 @@ def test_the_hparams_tab_has_the_same_columns_for_all(sweep: Path) -> None:
     with serve_tensorboard(sweep / "tensorboard", num_runs=7) as server:
         experiment = fetch(f"{server}/data/plugin/hparams/experiment", {})
         assert isinstance(experiment, dict)
-        assert [info["name"]["tag"] for info in experiment["metricInfos"]] == [*METRICS.values()]
+        assert [info["name"]["tag"] for info in experiment["metricInfos"]] == FINALS
         columns = {info["name"] for info in experiment["hparamInfos"]}
         assert {"model", "seed", "model.layers", "model.filters"} <= columns
         assert "optim.lr" not in columns, "it does not vary"
         request = {
-            "colParams": [{"metric": {"tag": tag}} for tag in METRICS.values()],
+            "colParams": [{"metric": {"tag": tag}} for tag in FINALS],
             "allowedStatuses": ["STATUS_SUCCESS"], "startIndex": 0, "sliceSize": 10,
         }  # fmt: skip
         found = fetch(f"{server}/data/plugin/hparams/session_groups", request)
         assert isinstance(found, dict)
         assert len(found["sessionGroups"]) == 4
-        assert all(len(row["metricValues"]) == len(METRICS) for row in found["sessionGroups"])
+        assert all(len(row["metricValues"]) == len(FINALS) for row in found["sessionGroups"])
 
 
 def test_figures_that_no_run_has_make_no_column(tmp_path: Path) -> None:

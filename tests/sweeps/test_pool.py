@@ -13,7 +13,7 @@ import pytest
 from option_records import AdamConfig, BaselineConfig, DigitsConfig
 from tinylab.config.schema import Config, TrainConfig
 from tinylab.experiment import run as experiment
-from tinylab.store.folder import folder_of
+from tinylab.store.folder import run_folder
 from tinylab.sweeps import worker
 from tinylab.sweeps.launch import parallel_jobs
 from tinylab.sweeps.pool import Pool
@@ -50,7 +50,7 @@ def test_jobs_tell_each_epoch_and_their_end(tmp_path: Path) -> None:
                     ends[who] = told.state
     assert epochs == {0: 2, 1: 2}
     assert ends == {0: "finished", 1: "finished"}
-    result = json.loads((folder_of(config(tmp_path)) / "result.json").read_text())
+    result = json.loads((run_folder(config(tmp_path)).path / "result.json").read_text())
     assert result["command"] == "tinylab train"
 
 
@@ -66,7 +66,7 @@ def test_a_pruned_job_ends_after_that_epoch_and_can_go_on(tmp_path: Path) -> Non
                 ends.append(told)
     assert ends == [End("pruned")]
     assert epochs == 1
-    folder = folder_of(config(tmp_path, epochs=50))
+    folder = run_folder(config(tmp_path, epochs=50)).path
     assert (folder / "last.ckpt").exists()
     assert not (folder / "failure.json").exists()
 
@@ -102,7 +102,7 @@ def test_leaving_the_pool_stops_what_runs_with_its_state_saved(tmp_path: Path) -
     assert (
         "stopped, checkpoint saved"
         in (
-            folder_of(config(tmp_path)).parent
+            run_folder(config(tmp_path)).path.parent
             / next(path.name for path in (tmp_path / "runs").glob("digits-*"))
             / "train.log"
         ).read_text()
@@ -129,10 +129,10 @@ def test_a_fault_of_ours_in_a_job_is_recorded(
 
         monkeypatch.setattr(experiment, "prepare", broken)
         assert worker.train(config(tmp_path), "", _Silent()) == "failed"  # type: ignore[arg-type]
-        failure = json.loads((folder_of(config(tmp_path)) / "failure.json").read_text())
+        failure = json.loads((run_folder(config(tmp_path)).path / "failure.json").read_text())
         assert len(failure["failures"]) == count
         assert failure["error"] == f"KeyError: 'bug {count}'", "the last word is the newest"
-    assert "Traceback" in (folder_of(config(tmp_path)) / "train.log").read_text()
+    assert "Traceback" in (run_folder(config(tmp_path)).path / "train.log").read_text()
 
 
 @pytest.mark.parametrize(

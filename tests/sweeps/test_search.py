@@ -32,7 +32,7 @@ from tinylab.config.groups import choices, conf_folder
 from tinylab.config.metrics import CHOOSABLE
 from tinylab.config.schema import Config, SweepConfig, TrainConfig, run_id
 from tinylab.errors import UserError
-from tinylab.store import folder as runs
+from tinylab.store.folder import code_sha256
 from tinylab.sweeps import leaderboard, search
 from tinylab.sweeps.grid import expand
 from tinylab.sweeps.job import Composer, Job
@@ -116,7 +116,7 @@ def curve(job: Job) -> list[float]:
 def life(plan: Search, job: Job, trained: list[tuple[str, int]]) -> Iterator[None]:
     """What becomes of a job, from where its folder says it is. A kill may come at any yield."""
     job.folder.mkdir(parents=True, exist_ok=True)
-    for epoch in range(len(runs.read_metrics(job.folder)) + 1, EPOCHS + 1):
+    for epoch in range(len(job.files.history()) + 1, EPOCHS + 1):
         trained.append((job.label, epoch))
         if job.config.optim.lr > 0.05 and epoch == 2:
             (job.folder / "failure.json").write_text('{"error": "diverged"}')
@@ -146,10 +146,11 @@ def write_result(job: Job, **changed: Any) -> None:
         "test": {"accuracy": 0.5, "loss": 1, "accuracy_ci95": [0, 1]},
         "dataset": {
             "name": "digits", "classes": ["0", "1"], "num_train": 9, "num_test": 9,
+            "image_shape": [1, 8, 8],
             "fingerprint": data.fingerprint(DigitsConfig()),
         },
         "split_sha256": "s",
-        "environment": {"code_sha256": runs.code_sha256()},
+        "environment": {"code_sha256": code_sha256()},
         "best_epoch": 1, "epochs": 1, "num_parameters": 1, "seconds": {"train": 1.0},
         **changed,
     }  # fmt: skip
@@ -659,7 +660,7 @@ def test_of_many_combinations_each_value_is_checked_once(composer: Composer) -> 
 def test_the_folder_of_a_search_follows_from_what_is_searched(composer: Composer) -> None:
     def folder(*arguments: str) -> str:
         space = read(["sweep.search=random", "sweep.trials=5", *arguments], composer)
-        return search.folder_of(space, search.check(space, composer)[0].config).name
+        return search.folder_of(space, search.check(space, composer)[0].config).path.name
 
     base = folder("seed=1,2", "model.hidden=8,16")
     same = [

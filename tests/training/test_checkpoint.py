@@ -16,7 +16,14 @@ from hypothesis import strategies as st
 from tinylab.errors import Stopped, UserError
 from tinylab.training import checkpoint
 from tinylab.training.checkpoint import CheckpointError, Checkpoints, State
-from training_kit import RUN_ID, Lab, Watch, differences, one_thread  # noqa: F401 (a fixture)
+from training_kit import (
+    RUN_ID,
+    Lab,
+    Watch,
+    checkpoints_in,
+    differences,
+    one_thread,  # noqa: F401 (a fixture)
+)
 
 OTHER_RUN = "tiny-other-9876543210"
 
@@ -27,7 +34,7 @@ def numbered(number: int) -> State:
 
 
 def save(folder: Path, *numbers: int) -> Checkpoints:
-    checkpoints = Checkpoints(folder, RUN_ID)
+    checkpoints = checkpoints_in(folder)
     for number in numbers:
         checkpoints.save_last(numbered(number))
     return checkpoints
@@ -35,7 +42,7 @@ def save(folder: Path, *numbers: int) -> Checkpoints:
 
 def loaded(folder: Path, run_id: str = RUN_ID) -> int | None:
     """The number of the state that is gone on from."""
-    state = Checkpoints(folder, run_id).load_last()
+    state = checkpoints_in(folder, run_id).load_last()
     return None if state is None else state["number"]
 
 
@@ -64,14 +71,14 @@ def test_weights_are_saved_in_the_ordinary_order(tmp_path: Path) -> None:
     saved = []
     for channels_last in (True, False):
         lab = Lab(train={"channels_last": channels_last}, channels=3)
-        Checkpoints(tmp_path, RUN_ID).save_best(dict(lab.build().state_dict()))
+        checkpoints_in(tmp_path).save_best(dict(lab.build().state_dict()))
         saved.append(checkpoint.load(tmp_path / "best.ckpt")["model"])
     assert saved[0]["conv.weight"].shape == (4, 3, 3, 3)
     assert differences(*saved) == []
 
 
 def test_the_stamp_goes_into_every_resume_point(tmp_path: Path) -> None:
-    checkpoints = Checkpoints(tmp_path, RUN_ID)
+    checkpoints = checkpoints_in(tmp_path)
     checkpoints.stamp = {"fingerprint": "abc"}
     checkpoints.save_last(numbered(1))
     assert checkpoint.load(tmp_path / "last.ckpt")["fingerprint"] == "abc"

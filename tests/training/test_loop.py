@@ -42,6 +42,7 @@ from training_kit import (
     Lab,
     Watch,
     changed,
+    checkpoints_in,
     differences,
     one_thread,  # noqa: F401 (a fixture)
 )
@@ -520,7 +521,7 @@ def test_no_checkpoint_in_an_epoch_holds_what_is_not_finite(tmp_path: Path) -> N
     lab = changed(LAB, optim=SgdConfig(lr=1e15), train={"checkpoint_seconds": 1e-9})
     with pytest.raises(UserError, match="not a finite number"):
         lab.run(tmp_path)
-    state = Checkpoints(tmp_path, RUN_ID).load_last()
+    state = checkpoints_in(tmp_path).load_last()
     assert state is not None
     assert all(value.isfinite().all() for value in state["model"].values())
 
@@ -529,7 +530,7 @@ def test_a_stop_signal_saves_the_state_and_says_which(tmp_path: Path) -> None:
     with pytest.raises(Stopped) as stop:
         LAB.run(tmp_path, Watch(steps=6))
     assert stop.value.signum == SIGTERM
-    state = Checkpoints(tmp_path, RUN_ID).load_last()
+    state = checkpoints_in(tmp_path).load_last()
     assert state is not None
     assert (state["epoch"], state["step_in_epoch"], len(state["history"])) == (1, 2, 1)
     assert not (tmp_path / "best.ckpt").exists()
@@ -538,7 +539,7 @@ def test_a_stop_signal_saves_the_state_and_says_which(tmp_path: Path) -> None:
 def test_a_stop_at_the_end_of_an_epoch_finds_it_saved(tmp_path: Path) -> None:
     with pytest.raises(Stopped):
         LAB.run(tmp_path, Watch(epochs=2))
-    state = Checkpoints(tmp_path, RUN_ID).load_last()
+    state = checkpoints_in(tmp_path).load_last()
     assert state is not None
     assert (state["epoch"], state["step_in_epoch"], len(state["history"])) == (2, 0, 2)
 
@@ -556,7 +557,7 @@ def test_checkpoints_are_made_in_time(
 def test_the_seconds_of_an_interrupted_epoch_add_up(tmp_path: Path) -> None:
     with pytest.raises(Stopped):
         LAB.run(tmp_path, Watch(steps=2))
-    checkpoints = Checkpoints(tmp_path, RUN_ID)
+    checkpoints = checkpoints_in(tmp_path)
     checkpoints.save_last({**(checkpoints.load_last() or {}), "seconds": 1000.0})
     with pytest.raises(Stopped):
         LAB.run(tmp_path, Watch(steps=1))

@@ -8,13 +8,24 @@ import pytest
 
 from tensorboard_kit import fetch, read_scalars, serve_tensorboard
 from tinylab import cli
-from tinylab.ui.tensorboard import METRICS, TAGS, RunTracker
+from tinylab.config.metrics import METRICS
+from tinylab.store.folder import RunFolder
+from tinylab.ui.tensorboard import TAGS, Row, RunTracker
+
+FINALS = [metric.tag for metric in METRICS.values() if metric.tag]
 
 ROW = {
     "epoch": 1, "step": 10, "train_loss": 2.0, "train_accuracy": 0.25, "val_loss": None,
     "val_accuracy": None, "lr": 0.1, "grad_norm": 3.0, "seconds": 1.0, "images_per_second": 9.0,
     "time": 1_000_000.0,
 }  # fmt: skip
+
+
+def tracker_in(folder: Path, history: list[Row]) -> RunTracker:
+    """As a run begins or goes on with one."""
+    files = RunFolder(folder)
+    files.clear_events()
+    return RunTracker(folder, files.metrics_file, history, {})
 
 
 @pytest.fixture(scope="module")
@@ -40,14 +51,15 @@ def test_the_final_figures_are_the_results(runs_folder: Path) -> None:
     for folder in runs_folder.glob("digits-*"):
         result = json.loads((folder / "result.json").read_text())
         scalars = read_scalars(folder)
-        for name, tag in METRICS.items():
-            part, _, figure = name.partition("_")
-            [(_, value, _)] = scalars[tag]
-            assert value == pytest.approx(result[part][figure])
+        for metric in METRICS.values():
+            if metric.tag:
+                part, name = metric.path
+                [(_, value, _)] = scalars[metric.tag]
+                assert value == pytest.approx(result[part][name])
 
 
 def test_a_history_of_an_earlier_version_gives_the_curves_that_it_has(tmp_path: Path) -> None:
-    tracker = RunTracker(tmp_path, [{**ROW, "val_accuracy": 0.5}], {})
+    tracker = tracker_in(tmp_path, [{**ROW, "val_accuracy": 0.5}])
     tracker.close()
     scalars = read_scalars(tmp_path)
     assert "accuracy/val" in scalars
@@ -56,12 +68,12 @@ def test_a_history_of_an_earlier_version_gives_the_curves_that_it_has(tmp_path: 
 
 def test_a_resumed_tracker_rewrites_the_curves_without_gap_or_double(tmp_path: Path) -> None:
     rows = [{**ROW, "epoch": n, "step": 10 * n} for n in (1, 2, 3)]
-    first = RunTracker(tmp_path, [], {})
+    first = tracker_in(tmp_path, [])
     for row in rows:
         first.log(row)
     first.close()
     # Epoch 3 was lost with the process: the checkpoint's history ends after epoch 2.
-    second = RunTracker(tmp_path, rows[:2], {})
+    second = tracker_in(tmp_path, rows[:2])
     second.log(rows[2])
     second.close()
     assert [step for step, _, _ in read_scalars(tmp_path)["loss/train"]] == [10, 20, 30]
@@ -69,7 +81,7 @@ def test_a_resumed_tracker_rewrites_the_curves_without_gap_or_double(tmp_path: P
 
 
 def test_a_curve_without_values_is_left_out(tmp_path: Path) -> None:
-    tracker = RunTracker(tmp_path, [], {})
+    tracker = tracker_in(tmp_path, [])
     tracker.log(ROW)
     tracker.close()
     assert "loss/val" not in read_scalars(tmp_path)
@@ -99,9 +111,9 @@ def test_the_hparams_tab_has_one_row_a_run_with_real_figures(
     experiment = fetch(f"{server}/data/plugin/hparams/experiment", {})
     assert isinstance(experiment, dict)
     columns = {info["name"]["tag"] for info in experiment["metricInfos"]}
-    assert columns >= set(METRICS.values())
+    assert columns >= set(FINALS)
     request = {
-        "colParams": [{"metric": {"tag": tag}} for tag in METRICS.values()],
+        "colParams": [{"metric": {"tag": tag}} for tag in FINALS],
         "allowedStatuses": ["STATUS_SUCCESS", "STATUS_RUNNING", "STATUS_FAILURE"],
         "startIndex": 0,
         "sliceSize": 10,
@@ -114,7 +126,7 @@ def test_the_hparams_tab_has_one_row_a_run_with_real_figures(
     assert rates == {0.001, 0.01}
     for row in rows:
         figures = {value["name"]["tag"]: value["value"] for value in row["metricValues"]}
-        assert set(figures) >= set(METRICS.values())
+        assert set(figures) >= set(FINALS)
         results = [json.loads(p.read_text()) for p in runs_folder.glob("*/result.json")]
         [result] = [r for r in results if r["config"]["optim"]["lr"] == row["hparams"]["optim.lr"]]
         assert figures["final/test_accuracy"] == pytest.approx(result["test"]["accuracy"])

@@ -204,11 +204,13 @@ def openmp() -> Findings:
 
 def tensorboard() -> Findings:
     """Curves, by writing some."""
+    from tinylab.store.folder import RunFolder
     from tinylab.ui.tensorboard import RunTracker
 
     with tempfile.TemporaryDirectory() as name:
-        RunTracker(Path(name), [], {}).close()
-        [file] = Path(name).glob("events.out.tfevents.*")
+        files = RunFolder(Path(name))
+        RunTracker(files.path, files.metrics_file, [], {}).close()
+        [file] = files.event_files()
         yield Finding(f"event files are written ({file.stat().st_size} bytes of header)")
 
 

@@ -79,7 +79,7 @@ def _config(trained: Trained, overrides: Sequence[str]) -> Config:
     chosen = [o.removeprefix("dataset=") for o in overrides if o.startswith("dataset=")]
     as_trained = _as_trained(trained, chosen[-1]) if chosen else []
     composed: list[Config] = []
-    arguments = replay(trained.folder, [*as_trained, *overrides])
+    arguments = replay(trained.folder, trained.result.config, [*as_trained, *overrides])
     try:
         run_hydra(lambda values: composed.append(to_config(values)), arguments)
     except UserError as error:

@@ -9,10 +9,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tinylab.commands.parser import Parser
-from tinylab.comparison.settings import tells
+from tinylab.comparison.settings import distinguishes
 from tinylab.config.keys import defaults, without_effect
 from tinylab.config.values import shown
-from tinylab.store.query import Run, conditions, in_order, select
+from tinylab.store.query import conditions, in_order, select
+from tinylab.store.run import Run
 from tinylab.ui.console import in_bytes, say, table
 
 FILTERS = """\
@@ -73,7 +74,9 @@ def _varied_keys(found: Sequence[Run]) -> list[str]:
     """The first few config keys that tell the runs apart."""
     counts = {key for key, _ in defaults()} - without_effect()
     rows = [{k: v for k, v in run.row.items() if k in counts} for run in found]
-    keys = [key for key in dict.fromkeys(key for row in rows for key in row) if tells(key, rows)]
+    keys = [
+        key for key in dict.fromkeys(key for row in rows for key in row) if distinguishes(key, rows)
+    ]
     return [key for key in keys if key not in IN_NAME][:MOST_KEYS]
 
 

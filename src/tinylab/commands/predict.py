@@ -106,9 +106,9 @@ def _refuse_impossible(options: argparse.Namespace) -> None:
 
 def _introduce(ensemble: Ensemble) -> None:
     for member in ensemble.members:
-        low, high = member.result["test"]["accuracy_ci95"]
+        low, high = member.result.test.accuracy_ci95
         say(
-            f"network {member.name}: test accuracy {member.result['test']['accuracy']:.2%} "
+            f"network {member.name}: test accuracy {member.result.test.accuracy:.2%} "
             f"(95 % interval {low:.2%} to {high:.2%})"
         )
     if len(ensemble.members) > 1:

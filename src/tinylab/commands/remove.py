@@ -15,8 +15,8 @@ from pathlib import Path
 from tinylab.commands.parser import Parser
 from tinylab.data import cache
 from tinylab.errors import UserError
-from tinylab.store import folder as runs
-from tinylab.store.query import Run, select
+from tinylab.store.query import select
+from tinylab.store.run import Run
 from tinylab.ui.console import in_bytes, say, table
 
 EXAMPLES = """\
@@ -59,7 +59,7 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
 
 def _chosen(options: argparse.Namespace) -> list[Run]:
     chosen = select(options.filters, options.outputs, options.set_aside)
-    chosen = [run for run in chosen if run.is_set_aside or not options.set_aside]
+    chosen = [run for run in chosen if run.is_archived or not options.set_aside]
     if not chosen:
         raise UserError(f"no such run in {options.outputs / 'runs'}: nothing removed")
     for run in chosen:
@@ -70,24 +70,25 @@ def _chosen(options: argparse.Namespace) -> list[Run]:
 
 def _remove_runs(chosen: Sequence[Run], yes: bool) -> None:
     busy = [run.row["run"] for run in chosen if run.row["state"] == "running"]
-    doomed = [run for run in chosen if run.row["run"] not in busy]
-    if doomed:
-        _ask([(run.row["run"], run.row["state"], run.row["size"]) for run in doomed], "run", yes)
+    to_delete = [run for run in chosen if run.row["run"] not in busy]
+    if to_delete:
+        _ask([(run.row["run"], run.row["state"], run.row["size"]) for run in to_delete], "run", yes)
         try:
-            for run in doomed:
-                _hide(run.folder)
+            for run in to_delete:
+                _hide(run)
         finally:
-            for folder in {run.folder.parent for run in doomed}:
+            for folder in {run.folder.parent for run in to_delete}:
                 _delete_hidden(folder)
     if busy:
         raise UserError(f"being trained, and left alone: {', '.join(busy)}")
 
 
-def _hide(folder: Path) -> None:
+def _hide(run: Run) -> None:
     """Make a run unseen at once. Raises UserError where it has begun to be trained meanwhile."""
+    folder = run.folder
     hidden = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.removed")
     # Its lock's own file stays: without it, who waits for it and who comes new would both get it.
-    with runs.sole_writer(folder, wait=False):
+    with run.files.sole_writer(wait=False):
         try:
             folder.rename(hidden)
         except OSError as error:

@@ -7,6 +7,8 @@ from pathlib import Path
 from tinylab import reporting as report
 from tinylab.commands.parser import Parser
 from tinylab.errors import UserError
+from tinylab.store.folder import RunFolder
+from tinylab.store.sweep import SweepFolder
 from tinylab.ui.console import say
 
 EXAMPLES = """\
@@ -46,13 +48,13 @@ def main(arguments: list[str]) -> None:
 def _write_card(paths: Sequence[Path], out: Path | None) -> None:
     if len(paths) > 1:
         raise UserError(f"--card: expected the folder of one run, not {len(paths)} paths")
-    out = out or paths[0] / "MODEL_CARD.md"
+    out = out or RunFolder(paths[0]).card_file
     report.write_card(paths[0], out)
     say(f"card    {out}")
 
 
 def _place(paths: Sequence[Path]) -> Path:
-    """``report.html`` beside the one run or sweep, else in this folder."""
+    """Beside the one run or sweep, else in this folder."""
     [first, *others] = paths
-    is_one = any((first / name).is_file() for name in ("sweep.json", "result.json"))
-    return (first if is_one and not others else Path()) / "report.html"
+    is_one = SweepFolder(first).is_sweep() or RunFolder(first).result_file.is_file()
+    return SweepFolder(first if is_one and not others else Path()).report_file

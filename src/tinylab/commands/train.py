@@ -19,6 +19,9 @@ def main(arguments: list[str]) -> None:
         place = arguments.index("--from")
         if place + 1 == len(arguments):
             raise UserError("--from: expected the folder of a run after it")
-        folder = Path(arguments[place + 1])
-        arguments = replay(folder, arguments[:place] + arguments[place + 2 :])
+        from tinylab.store.folder import RunFolder
+
+        files = RunFolder(Path(arguments[place + 1]))
+        overrides = arguments[:place] + arguments[place + 2 :]
+        arguments = replay(files.path, files.config(), overrides)
     run_hydra(job, arguments)

@@ -20,10 +20,10 @@ def job(composed: DictConfig) -> float | None:
     if hydra_config is None or hydra_config.mode != RunMode.MULTIRUN:
         _refuse_sweep(config)
         return train(config)
-    from tinylab.store import folder as runs
+    from tinylab.store.folder import run_folder
 
     say(f"\njob {hydra_config.job.num + 1}: {' '.join(hydra_config.overrides.task)}")
-    with runs.failure_recorded(config):
+    with run_folder(config).failure_recorded():
         return train(config)
     return None
 
@@ -38,17 +38,21 @@ def _refuse_sweep(config: Config) -> None:
 
 def train(config: Config) -> float | None:
     """Train one config, unless it is finished already; returns the validation accuracy."""
-    from tinylab.store import (
-        folder as runs,  # and with it numpy, which a refused override does not wait for
-    )
+    # And with it numpy, which a refused override does not wait for.
+    from tinylab.store.folder import run_folder
 
-    result = runs.standing_result(config)
-    if result is None:
+    files = run_folder(config)
+    result = files.valid_result(config)
+    if result is not None and files.is_presented():
+        files.say_finished(result)
+    else:
         from tinylab import data
         from tinylab.experiment import run as experiment
         from tinylab.system import runtime
 
         if config.fresh:
             data.make_ready(config.dataset, fresh=True)
+        if config.fresh:
+            data.make_ready(config.dataset, fresh=True)
         result = experiment.run(config, runtime.command_line())
-    return result["val"]["accuracy"] if result["val"] is not None else None
+    return result.metric("val_accuracy")

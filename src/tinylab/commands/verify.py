@@ -5,8 +5,8 @@ random moments and resumed; and with another seed, which must be found different
 comparison itself would be worthless.
 """
 
+import dataclasses
 import hashlib
-import json
 import random
 import signal
 import subprocess
@@ -14,20 +14,30 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-import yaml
 
 from tinylab.commands.parser import Parser
 from tinylab.errors import UserError
-from tinylab.store import folder as runs
+from tinylab.store.folder import RunFolder
+from tinylab.store.predictions import Predictions
+from tinylab.store.query import runs_in
+from tinylab.store.result import Result
+from tinylab.store.run import Run
 from tinylab.ui.console import say
 
-TIMINGS = ("seconds", "images_per_second", "time")  # columns of metrics.jsonl that may differ
+TIMINGS = ("seconds", "images_per_second", "time")  # columns of the metrics that may differ
 PROGRAM = (sys.executable, "-m", "tinylab")
 CHECKPOINT_SECONDS = 0.02  # so often that most kills fall between two of them, inside an epoch
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a training ended with: all of it must be equal, but for times."""
+
+    result: Result
+    predictions: Predictions
+    metrics: list[dict[str, object]]
 
 
 def main(arguments: list[str]) -> None:
@@ -60,20 +70,19 @@ def verify(
     Raises UserError where ``run`` holds no config, or where the control with another seed is not
     found different.
     """
-    if not (run / "config.yaml").is_file():
-        raise UserError(f"{run}: expected the folder of a run, with its config.yaml")
-    seed = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))["seed"]
+    files = RunFolder(run)
+    seed = files.config()["seed"]
     with tempfile.TemporaryDirectory(prefix="tinylab-verify-") as name:
         folder = Path(name)
         command = [
             *program, "train", "--from", str(run.resolve()), f"train.epochs={epochs}",
-            f"train.checkpoint_seconds={CHECKPOINT_SECONDS}", *_same_machine(run),
+            f"train.checkpoint_seconds={CHECKPOINT_SECONDS}", *_same_machine(files),
         ]  # fmt: skip
         say(f"1 of 3  {epochs} epochs, undisturbed")
         plain = _finish([*command, f"outputs={folder / 'plain'}"], folder / "plain")
         say(f"2 of 3  the same, killed {kills} times")
         for _ in range(kills):
-            seconds = moments.uniform(0, plain["seconds"]["train"] / kills)
+            seconds = moments.uniform(0, plain.result.seconds.train / kills)
             _kill([*command, f"outputs={folder / 'killed'}"], folder / "killed", seconds)
         killed = _finish([*command, f"outputs={folder / 'killed'}"], folder / "killed")
         say("3 of 3  the same with another seed, which must differ")
@@ -84,51 +93,60 @@ def verify(
         return compare(plain, killed)
 
 
-def _same_machine(run: Path) -> list[str]:
+def _same_machine(files: RunFolder) -> list[str]:
     """Overrides for the device and thread count of a finished run."""
-    result = runs.read_result(run)
+    result = files.result()
     if result is None:
         return []
-    environment = result["environment"]
-    return [f"device={environment['device']}", f"threads={environment['threads']}"]
+    environment = result.environment
+    return [f"device={environment.device}", f"threads={environment.threads}"]
 
 
-def compare(plain: dict[str, Any], other: dict[str, Any]) -> list[str]:
+def compare(plain: Outcome, other: Outcome) -> list[str]:
     """What differs between two finished runs, and the likely cause."""
-    found = [
-        f"{key}: {plain[key]} against {other[key]}"
-        for key in ("weights", "predictions", "metrics", "train", "val", "test", "split_sha256")
-        if plain[key] != other[key]
-    ]
+    a, b = (_bits(outcome) for outcome in (plain, other))
+    found = [f"{key}: {a[key]} against {b[key]}" for key in a if a[key] != b[key]]
     if not found:
         return []
-    here, there = plain["environment"], other["environment"]
+    here, there = plain.result.environment.facts(), other.result.environment.facts()
     moved = [key for key in ("device_name", "threads", "torch") if here[key] != there[key]]
     if moved:
         return [*found, f"likely cause: another {' and '.join(moved)}"]
-    if not plain["config"]["deterministic"]:
+    if not plain.result.config["deterministic"]:
         return [*found, "likely cause: deterministic=false"]
     return [*found, "likely cause: an operator that is not deterministic, or state not restored"]
 
 
-def _finish(command: list[str], outputs: Path) -> dict[str, Any]:
-    """Run a training to its end; its result, with hashes of what lies beside it."""
+def _bits(outcome: Outcome) -> dict[str, object]:
+    """All that must be equal, by what a person calls it."""
+    result, predictions = outcome.result, outcome.predictions
+    arrays = b"".join(array.tobytes() for array in dataclasses.astuple(predictions))
+    return {
+        "weights": result.weights_sha256,
+        "predictions": hashlib.sha256(arrays).hexdigest(),
+        "metrics": outcome.metrics,
+        "train": result.train,
+        "val": result.val,
+        "test": result.test,
+        "split_sha256": result.split_sha256,
+    }
+
+
+def _finish(command: list[str], outputs: Path) -> Outcome:
+    """Run a training to its end."""
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     if done.returncode != 0:
         raise UserError(f"the training itself failed:\n{done.stdout.strip()}")
-    [folder] = [path.parent for path in (outputs / "runs").glob("*/result.json")]
-    result = runs.read_result(folder)
-    assert result is not None
-    with np.load(folder / "predictions.npz") as arrays:
-        predictions = b"".join(arrays[key].tobytes() for key in sorted(arrays))
-    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    metrics = [{key: row[key] for key in row if key not in TIMINGS} for row in rows]
-    return {
-        **result,
-        "weights": result["weights_sha256"],
-        "predictions": hashlib.sha256(predictions).hexdigest(),
-        "metrics": metrics,
-    }
+    [run] = _finished(outputs)
+    predictions = run.files.predictions(with_probabilities=True)
+    assert predictions is not None
+    history = run.files.history()
+    metrics = [{key: row[key] for key in row if key not in TIMINGS} for row in history]
+    return Outcome(run.result, predictions, metrics)
+
+
+def _finished(outputs: Path) -> list[Run]:
+    return [run for run in runs_in(outputs) if run.state == "finished"]
 
 
 def _kill(command: list[str], outputs: Path, seconds: float) -> None:
@@ -143,5 +161,5 @@ def _kill(command: list[str], outputs: Path, seconds: float) -> None:
         time.sleep(seconds)
         process.send_signal(signal.SIGKILL)
         process.wait()
-    finished = list((outputs / "runs").glob("*/result.json"))
-    say(f"        killed after {seconds:.1f} s of training" + (", finished" if finished else ""))
+    ended = ", finished" if _finished(outputs) else ""
+    say(f"        killed after {seconds:.1f} s of training{ended}")

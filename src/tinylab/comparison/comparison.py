@@ -15,7 +15,7 @@ from tinylab.comparison.verdicts import Verdict, judge
 from tinylab.config.metrics import METRICS
 from tinylab.config.values import shown
 from tinylab.errors import UserError
-from tinylab.store.collect import Run
+from tinylab.store.run import Run
 from tinylab.training.metrics import wilson_interval
 
 FEW = 5  # settings of which every pair can be judged and read
@@ -39,7 +39,7 @@ class Row:
     @property
     def num_test(self) -> float:
         """The images in one test set; a mean where the sizes differ, as those of folds."""
-        return fmean(run.result["dataset"]["num_test"] for run in self.setting.runs)
+        return fmean(run.result.dataset.num_test for run in self.setting.runs)
 
     @cached_property
     def one_test_set(self) -> tuple[float, float]:
@@ -109,10 +109,10 @@ def compare(
 
 def _datasets(tables: Sequence[Sequence[Row]]) -> list[str]:
     """The datasets' names, with their fingerprints where one name means two sets of images."""
-    datasets = [rows[0].setting.runs[0].result["dataset"] for rows in tables]
-    names = [str(dataset["name"]) for dataset in datasets]
+    datasets = [rows[0].setting.runs[0].result.dataset for rows in tables]
+    names = [dataset.name for dataset in datasets]
     return [
-        name if names.count(name) == 1 else f"{name} (images {dataset['fingerprint'][:8]})"
+        name if names.count(name) == 1 else f"{name} (images {dataset.fingerprint[:8]})"
         for name, dataset in zip(names, datasets, strict=True)
     ]
 
@@ -198,7 +198,7 @@ def _of_runs(rows: Sequence[Row]) -> list[str]:
     """What makes the runs of a comparison less alike than they seem."""
     warnings = []
     runs = [run for row in rows for run in row.setting.runs]
-    versions = len({run.result["environment"]["code_sha256"] for run in runs})
+    versions = len({run.result.environment.code_sha256 for run in runs})
     if versions > 1:
         warnings.append(f"the runs come from {versions} versions of tinylab's code")
     pooled = dict.fromkeys(key for row in rows for key in row.setting.pooled)

@@ -15,9 +15,9 @@ from tinylab.comparison.comparison import Comparison, Row
 from tinylab.comparison.statistics import design
 from tinylab.comparison.variance import Variance
 from tinylab.comparison.verdicts import Verdict
+from tinylab.config.metrics import METRICS
 from tinylab.config.values import shown
 from tinylab.store.collect import Skipped
-from tinylab.store.result import FIGURES
 
 
 def as_json(comparisons: Sequence[Comparison], skipped: Sequence[Skipped]) -> str:
@@ -99,7 +99,7 @@ def _verdict(comparison: Comparison, verdict: Verdict) -> dict[str, Any]:
 
 def _csv_row(row: Row) -> dict[str, Any]:
     figures: dict[str, Any] = {}
-    for key in FIGURES:
+    for key in METRICS:
         summary = row.figures[key]
         for part in ("mean", "std", "low", "high"):
             figures[f"{key}_{part}"] = None if summary is None else getattr(summary, part)

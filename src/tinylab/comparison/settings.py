@@ -12,7 +12,7 @@ from tinylab.config.keys import SEEDS, SPLIT_SEEDS, defaults
 from tinylab.config.metrics import CHOOSABLE, goodness
 from tinylab.config.values import did_you_mean, order, shown
 from tinylab.errors import UserError
-from tinylab.store.collect import Run
+from tinylab.store.run import Run
 
 Values = Mapping[str, Any]
 _ABSENT = object()
@@ -57,7 +57,7 @@ class Setting:
 
     def figures(self, name: str) -> dict[Cell, float] | None:
         """A figure of every run, by what is repeated; None where a run does not have it."""
-        found = {cell: run.figure(name) for cell, run in self.cells.items()}
+        found = {cell: run.metric(name) for cell, run in self.cells.items()}
         known = {cell: value for cell, value in found.items() if value is not None}
         return known if len(known) == len(found) else None
 
@@ -82,13 +82,13 @@ def families(runs: Iterable[Run]) -> list[list[Run]]:
     fingerprints: dict[str, list[str]] = {}
     found: dict[str, list[Run]] = {}
     for run in runs:
-        dataset = run.result["dataset"]
+        dataset = run.result.dataset
         prepared = {key: v for key, v in run.values.items() if key.split(".")[0] == "dataset"}
         seen = fingerprints.setdefault(_text(prepared), [])
-        if dataset["fingerprint"] not in seen:
-            seen.append(dataset["fingerprint"])
-        version = seen.index(dataset["fingerprint"])
-        source = [dataset["name"], run.values.get("dataset.root"), dataset["classes"], version]
+        if dataset.fingerprint not in seen:
+            seen.append(dataset.fingerprint)
+        version = seen.index(dataset.fingerprint)
+        source = [dataset.name, run.values.get("dataset.root"), dataset.classes, version]
         found.setdefault(_text(source), []).append(run)
     return list(found.values())
 
@@ -108,7 +108,7 @@ def group(
     for run in runs:
         found.setdefault(_text(_chosen(run.values, keys)), []).append(run)
     distinct = [_chosen(inner[0].values, keys) for inner in found.values()]
-    shown_keys = keys if by is not None else [key for key in keys if tells(key, distinct)]
+    shown_keys = keys if by is not None else [key for key in keys if distinguishes(key, distinct)]
     settings = [
         Setting(_chosen(inner[0].values, shown_keys), tuple(sorted(inner, key=_seeds)))
         for inner in found.values()
@@ -142,7 +142,7 @@ def _chosen(values: Values, keys: Iterable[str]) -> dict[str, Any]:
     return {key: values[key] for key in keys if key in values}
 
 
-def tells(key: str, settings: Sequence[Values]) -> bool:
+def distinguishes(key: str, settings: Sequence[Values]) -> bool:
     """Whether a key tells settings apart.
 
     A key of a group's choice (``optim.lr``) says nothing where the choice (``optim``) tells all:

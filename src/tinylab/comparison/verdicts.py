@@ -13,7 +13,7 @@ from statistics import fmean, stdev, variance
 from tinylab.comparison import statistics
 from tinylab.comparison.settings import Setting, cells
 from tinylab.comparison.statistics import Cell, Cells, Outcome
-from tinylab.store.collect import Run
+from tinylab.store.run import Run
 
 DETECT = 0.01  # one point of accuracy: what a verdict without difference speaks of
 TESTS = ("t", "wilcoxon")
@@ -111,23 +111,21 @@ def _refused(reason: str) -> Trial:
 
 
 def _accuracy(run: Run) -> float:
-    return float(run.result["test"]["accuracy"])
+    return run.result.test.accuracy
 
 
 def _test_train_ratio(runs: Sequence[Run]) -> float:
-    datasets = [run.result["dataset"] for run in runs]
-    return fmean(each["num_test"] for each in datasets) / fmean(
-        each["num_train"] for each in datasets
-    )
+    datasets = [run.result.dataset for run in runs]
+    return fmean(each.num_test for each in datasets) / fmean(each.num_train for each in datasets)
 
 
 def _single(a: Run, b: Run) -> Trial:
     first, second = a.predictions, b.predictions
     if first is None or second is None:
         lacking = a if first is None else b
-        return _refused(f"{lacking.folder / 'predictions.npz'} cannot be read")
-    right = first["predicted"] == first["label"]
-    other_right = second["predicted"] == second["label"]
+        return _refused(f"{lacking.files.predictions_file} cannot be read")
+    right = first.predicted == first.label
+    other_right = second.predicted == second.label
     outcome = statistics.mcnemar(right, other_right)
     method = f"exact McNemar on {len(right):,} test images"
     return Trial(method, outcome.difference, outcome, "more seeds of both would tell more")

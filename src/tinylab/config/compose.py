@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import hydra
-import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
@@ -120,17 +119,12 @@ def to_config(composed: DictConfig) -> Config:
     return config
 
 
-def replay(folder: Path, overrides: Sequence[str]) -> list[str]:
+def replay(folder: Path, saved: dict[str, Any], overrides: Sequence[str]) -> list[str]:
     """The command line that repeats the run in ``folder``, with ``overrides`` on top.
 
-    A group that is chosen anew in ``overrides`` starts from its own defaults. Raises UserError
-    where the folder holds no run.
+    ``saved`` are the values of its config. A group that is chosen anew in ``overrides`` starts
+    from its own defaults. Raises UserError for values that are no config of tinylab's.
     """
-    try:
-        saved = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
-        why = " ".join(str(error).split())
-        raise UserError(f"--from {folder}: expected the folder of a run ({why})") from error
     _refuse_foreign(saved, folder)
     chosen = {override.partition("=")[0] for override in overrides if "." not in override}
     if "experiment" in chosen:
@@ -143,22 +137,23 @@ def replay(folder: Path, overrides: Sequence[str]) -> list[str]:
             continue
         if isinstance(value, dict):
             if "name" in value:
-                repeated.append(f"{name}={value.pop('name')}")
-            repeated += [f"{name}.{key}={_typed(inner)}" for key, inner in value.items()]
+                repeated.append(f"{name}={value['name']}")
+            inner = {key: each for key, each in value.items() if key != "name"}
+            repeated += [f"{name}.{key}={_typed(each)}" for key, each in inner.items()]
         else:
             repeated.append(f"{name}={_typed(value)}")
     return [*repeated, *overrides]
 
 
-def _refuse_foreign(saved: object, folder: Path) -> None:
-    """A config.yaml may come from anyone: nothing in it reaches Hydra that is not of the schema."""
+def _refuse_foreign(saved: dict[str, Any], folder: Path) -> None:
+    """A saved config may come from anyone: nothing in it reaches Hydra but what the schema has."""
     known = {entry.name for entry in dataclasses.fields(Config)}
-    for name, value in saved.items() if isinstance(saved, dict) else [(saved, None)]:
+    for name, value in saved.items():
         if name not in known:
-            raise UserError(f"--from {folder}: its config.yaml has no key of tinylab's: {name}")
+            raise UserError(f"--from {folder}: no key of tinylab's in its config: {name}")
         option = value.get("name", "") if isinstance(value, dict) else ""
         if name in FOLDERS and option not in options(name):
-            raise UserError(f"--from {folder}: {name}={option} in its config.yaml: no such option")
+            raise UserError(f"--from {folder}: {name}={option} in its config: no such option")
 
 
 def restore(values: dict[str, Any]) -> Config:

@@ -6,14 +6,13 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from tinylab.config.schema import Config, identity
 from tinylab.evaluate.figures import Figures
 from tinylab.evaluate.scope import Scope
 from tinylab.inference import Ensemble
-from tinylab.store import folder as runs
-from tinylab.system.files import write_bytes, write_json, write_npz
+from tinylab.store import predictions
+from tinylab.store.folder import EvaluationFolder, code_sha256
+from tinylab.system.files import write_bytes, write_json
 from tinylab.system.runtime import environment
 from tinylab.ui import plots
 from tinylab.ui.console import say
@@ -21,14 +20,14 @@ from tinylab.ui.console import say
 SHOWN = 30  # classes at most in the table on the screen
 
 
-def folder_of(ensemble: Ensemble, config: Config, scope: Scope) -> Path:
+def folder_of(ensemble: Ensemble, config: Config, scope: Scope) -> EvaluationFolder:
     """``<outputs>/evaluations/<run>-on-<dataset>-<hash>``; the same question, the same folder."""
     names = [member.name for member in ensemble.members]
     asked = [sorted(names), identity(config.dataset), scope.part, scope.fingerprint]
     digest = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
     who = names[0] if len(names) == 1 else f"ensemble-of-{len(names)}"
     place = f"{who}-on-{config.dataset.name}-{digest[:10]}"
-    return Path(config.outputs).expanduser() / "evaluations" / place
+    return EvaluationFolder(Path(config.outputs).expanduser() / "evaluations" / place)
 
 
 def show(
@@ -76,7 +75,7 @@ def _show_classes(figures: Figures) -> None:
 
 
 def write(
-    folder: Path,
+    folder: EvaluationFolder,
     ensemble: Ensemble,
     config: Config,
     members: list[Figures],
@@ -84,22 +83,21 @@ def write(
     scope: Scope,
     command: str,
 ) -> None:
-    """Leave ``evaluation.json``, ``predictions.npz`` and two figures in ``folder``."""
+    """Leave the metrics, the predictions and two figures in ``folder``."""
     title = f"accuracy {accuracy(whole)}"
     confusion = plots.confusion(whole.confusion, whole.classes, title)
     bins = whole.reliability
     reliability = plots.reliability(
         bins.counts, bins.accuracy, f"calibration error {bins.error:.2%}"
     )
-    write_npz(
-        folder / "predictions.npz", index=scope.index, label=scope.labels,
-        predicted=whole.predicted, probabilities=whole.probabilities.astype(np.float16),
-        **scope.paths,
+    predictions.write(
+        folder.predictions_file, scope.index, scope.labels, whole.predicted, whole.probabilities,
+        scope.paths,
     )  # fmt: skip
-    write_bytes(folder / "confusion.png", plots.to_png(plots.draw(confusion)))
-    write_bytes(folder / "reliability.png", plots.to_png(plots.draw(reliability)))
+    write_bytes(folder.confusion_file, plots.to_png(plots.draw(confusion)))
+    write_bytes(folder.reliability_file, plots.to_png(plots.draw(reliability)))
     write_json(
-        folder / "evaluation.json",
+        folder.report_file,
         {
             "command": command,
             "runs": [
@@ -121,9 +119,9 @@ def write(
             "environment": _environment(ensemble),
         },
     )
-    say(f"\nfiles   {folder}")
+    say(f"\nfiles   {folder.path}")
 
 
 def _environment(ensemble: Ensemble) -> dict[str, Any]:
     device = ensemble.first.recipe.device
-    return {**environment(device), "code_sha256": runs.code_sha256()}
+    return {**environment(device), "code_sha256": code_sha256()}

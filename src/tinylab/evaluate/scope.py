@@ -89,7 +89,7 @@ def _refuse_other_shape(first: Trained, decoded: Decoded, dataset: DatasetConfig
 def _is_own(member: Trained, dataset: DatasetConfig, fingerprint: str) -> bool:
     """Whether a network was trained on this data, perhaps prepared in another way."""
     own = member.config.dataset
-    if fingerprint == member.result["dataset"]["fingerprint"]:
+    if fingerprint == member.result.dataset.fingerprint:
         return True
     if not options.of(own).is_users_own:
         return own.name == dataset.name  # there is only one of that name
@@ -106,7 +106,7 @@ def _indices(member: Trained, decoded: Decoded, part: str, is_own: bool) -> NDAr
     if part == "all":
         return np.arange(len(decoded.images.labels))
     parts = _split(member, decoded)
-    if is_own and parts.sha256() != member.result["split_sha256"]:
+    if is_own and parts.sha256() != member.result.split_sha256:
         raise UserError(
             f"{member.name}: its data has changed since, so which images have trained it cannot be "
             "told any more\n  bring the old data back, or score it on all images with --part all"
@@ -129,7 +129,7 @@ def _learnt(
     learnt = np.zeros(len(decoded.images.labels), bool)
     for member in owners:
         parts = _split(member, decoded)
-        if parts.sha256() != member.result["split_sha256"]:
+        if parts.sha256() != member.result.split_sha256:
             return len(index)  # all of them, as far as can be told
         learnt[parts.train] = learnt[parts.val] = True
         if part == "test" and learnt[index].any():

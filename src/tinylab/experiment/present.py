@@ -2,7 +2,6 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -10,14 +9,19 @@ import yaml
 from matplotlib.figure import Figure
 
 from tinylab import data, models
+from tinylab.config.metrics import METRICS
+from tinylab.config.schema import Config, flatten, identity
 from tinylab.data import augment
+from tinylab.errors import UserError
 from tinylab.experiment.prepare import Prepared
+from tinylab.store.folder import RunFolder
+from tinylab.store.predictions import Predictions
+from tinylab.store.result import Result
 from tinylab.system import runtime
 from tinylab.system.files import write_bytes
-from tinylab.training.evaluate import Evaluation
 from tinylab.training.metrics import worst_mistakes
 from tinylab.ui import plots
-from tinylab.ui.console import in_bytes, say
+from tinylab.ui.console import in_bytes, log_to, say
 from tinylab.ui.display import duration
 from tinylab.ui.tensorboard import Row, RunTracker
 
@@ -77,51 +81,89 @@ def show_start(prepared: Prepared, tracker: RunTracker) -> None:
 
 
 def show_end(
-    prepared: Prepared,
-    history: list[Row],
-    result: dict[str, Any],
-    test: Evaluation,
-    folder: Path,
-    tracker: RunTracker,
+    prepared: Prepared, files: RunFolder, result: Result, tracker: RunTracker | None = None
 ) -> None:
-    """Figures and TensorBoard's last entries; then the words on the screen."""
-    splits = prepared.splits
-    matrix, classes = np.array(result["confusion"]), splits.data.classes
-    low, high = result["test"]["accuracy_ci95"]
-    accuracy = f"{test.score.accuracy:.2%} (95 % interval {low:.2%} to {high:.2%})"
-    curves = plots.draw(plots.curves(history, result["run_id"]))
-    confusion = plots.draw(plots.confusion(matrix, classes, f"test accuracy {accuracy}"))
-    write_bytes(folder / "curves.png", plots.to_png(curves))
-    write_bytes(folder / "confusion.png", plots.to_png(confusion))
+    """TensorBoard's last entries, the pictures, and the words on the screen, from what was kept.
+
+    Without ``tracker`` all of TensorBoard's entries are made anew. The run is finished before: what
+    fails in here is said in a line, and made when the same command is typed again.
+    """
+    try:
+        _draw_end(prepared, files, result, tracker)
+    except Exception as error:
+        why = f"{type(error).__name__}: {error}".partition("\n")[0]
+        say(f"figures not drawn ({why}); the result is kept, and the same command draws them")
+    _say_end(prepared.config, files, result)
+
+
+def answer(prepared: Prepared, files: RunFolder, result: Result) -> None:
+    """Say that a run is finished; make what a kill or an error has left out after its end."""
+    if files.is_presented():
+        files.say_finished(result)
+        return
+    with log_to(files.log_file):
+        say(f"finished already, but for its figures: {files.path}")
+        show_end(prepared, files, result)
+
+
+def open_tracker(config: Config, files: RunFolder, history: list[Row]) -> RunTracker:
+    """TensorBoard's entries, begun anew from the run's history."""
+    files.clear_events()
+    return RunTracker(files.path, files.metrics_file, history, flatten(identity(config)))
+
+
+def _draw_end(
+    prepared: Prepared, files: RunFolder, result: Result, tracker: RunTracker | None
+) -> None:
+    history, splits = files.history(), prepared.splits
+    tested = files.predictions(with_probabilities=True)
+    if not history or tested is None:
+        raise UserError("its metrics or predictions cannot be read")
+    if tracker is None:
+        tracker = open_tracker(prepared.config, files, history)
+        show_start(prepared, tracker)
+    matrix = np.array(result.confusion)
+    title = f"test accuracy {_accuracy(result)}"
+    curves = plots.draw(plots.curves(history, result.run_id))
+    confusion = plots.draw(plots.confusion(matrix, splits.data.classes, title))
     tracker.picture("test/confusion", confusion)
-    tracker.picture("test/worst_mistakes", plots.draw(_worst_mistakes(splits, test)))
-    figures = {f"{part}_{name}": result[part][name] if result[part] is not None else None
-               for part in ("val", "test") for name in ("accuracy", "loss")}  # fmt: skip
-    tracker.finish(figures, history[-1]["step"])
-    took = duration(sum(row["seconds"] for row in history))
+    tracker.picture("test/worst_mistakes", plots.draw(_worst_mistakes(splits, tested)))
+    finals = {metric.tag: result.metric(name) for name, metric in METRICS.items() if metric.tag}
+    tracker.finish(finals, history[-1]["step"])
+    tracker.close()
+    write_bytes(files.curves_file, plots.to_png(curves))
+    write_bytes(files.confusion_file, plots.to_png(confusion))  # the last: RunFolder.is_presented
+
+
+def _say_end(config: Config, files: RunFolder, result: Result) -> None:
     say(
-        f"test    accuracy {accuracy}, loss {test.score.loss:.4f}, on {test.score.num:,} images; "
-        f"epoch {result['best_epoch']}, trained in {took}"
+        f"test    accuracy {_accuracy(result)}, loss {result.test.loss:.4f}, on "
+        f"{result.test.num:,} images; epoch {result.best_epoch}, trained in "
+        f"{duration(result.seconds.train)}"
     )
-    if "test_plain" in result:
+    if result.test_plain is not None:
         say(
-            f"        with train.tta={prepared.config.train.tta}; without it "
-            f"{result['test_plain']['accuracy']:.2%}"
+            f"        with train.tta={config.train.tta}; without it "
+            f"{result.test_plain.accuracy:.2%}"
         )
-    say(f"files   {folder}")
-    say(f"curves  tensorboard --logdir {folder.parent}")
+    say(f"files   {files.path}")
+    say(f"curves  tensorboard --logdir {files.path.parent}")
 
 
-def _worst_mistakes(splits: data.Splits, test: Evaluation) -> Figure:
+def _accuracy(result: Result) -> str:
+    low, high = result.test.accuracy_ci95
+    return f"{result.test.accuracy:.2%} (95 % interval {low:.2%} to {high:.2%})"
+
+
+def _worst_mistakes(splits: data.Splits, tested: Predictions) -> Figure:
     """The wrong predictions of the highest probability."""
-    labels = splits.data.labels[splits.split.test]
-    probability = test.probabilities[np.arange(len(labels)), test.predicted]
-    wrong = worst_mistakes(labels, test.predicted, probability)
-    worst = wrong[:GALLERY]
-    classes = splits.data.classes
+    assert tested.probabilities is not None
+    probability = tested.probabilities[np.arange(len(tested.label)), tested.predicted]
+    wrong = worst_mistakes(tested.label, tested.predicted, probability)
+    worst, classes = wrong[:GALLERY], splits.data.classes
     captions = [
-        f"{classes[labels[i]]}, not {classes[test.predicted[i]]}\n{probability[i]:.0%}"
+        f"{classes[tested.label[i]]}, not {classes[tested.predicted[i]]}\n{probability[i]:.0%}"
         for i in worst
     ]
-    images = splits.data.images[splits.split.test[worst]]
+    images = splits.data.images[tested.index[worst]]
     return plots.gallery(images, captions, f"worst of {len(wrong)} mistakes on the test set")

@@ -5,23 +5,22 @@ import dataclasses
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-import yaml
 from torch import nn
 
 from tinylab import models
-from tinylab.config.schema import Config, flatten, identity, run_id
+from tinylab.config.schema import Config, run_id
 from tinylab.data.batches import Batches
 from tinylab.errors import Pruned, Stopped, UserError
 from tinylab.experiment import present
 from tinylab.experiment.prepare import PARTS, Prepared, prepare
-from tinylab.store import folder as runs
+from tinylab.store import predictions
+from tinylab.store.folder import RunFolder, code_sha256, run_folder
+from tinylab.store.result import Result, parse
 from tinylab.system import runtime, signals
-from tinylab.system.files import disk_errors, write_json, write_npz, write_text
+from tinylab.system.files import disk_errors
 from tinylab.training import metrics
 from tinylab.training.checkpoint import Checkpoints, State, weights_sha256
 from tinylab.training.evaluate import Evaluation, evaluate
@@ -29,14 +28,11 @@ from tinylab.training.loop import EpochDone, Event, StepDone, fit
 from tinylab.training.state import Recipe, Training, start
 from tinylab.ui.console import log_to, say
 from tinylab.ui.display import RunDisplay
-from tinylab.ui.tensorboard import RunTracker
-
-Result = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class RunDone:
-    """The run has its result: what ``result.json`` holds."""
+    """The run has its result."""
 
     result: Result
 
@@ -74,23 +70,27 @@ def events(config: Config, command: str) -> Generator[Event | RunDone]:
 
 
 def _events(config: Config, command: str) -> Iterator[Event | RunDone]:
-    folder = runs.folder_of(config)
+    files = run_folder(config)
     started = time.perf_counter()
     prepared = prepare(config)
-    with runs.sole_writer(folder):
+    with files.sole_writer():
         # Another process may have finished this run while this one waited for it.
-        finished = runs.standing_result(config)
+        finished = files.valid_result(config)
         if finished is not None:
+            present.answer(prepared, files, finished)
             yield RunDone(finished)
             return
-        runs.make_room(config)
-        checkpoints = Checkpoints(folder, run_id(config))
-        state = _resume_state(prepared, folder, checkpoints)
-        with disk_errors(folder):
-            folder.mkdir(parents=True, exist_ok=True)
-        with log_to(folder / "train.log"):
+        files.make_room(config)
+        checkpoints = Checkpoints(
+            files.last_checkpoint, files.next_checkpoint, files.previous_checkpoint,
+            files.best_checkpoint, run_id(config),
+        )  # fmt: skip
+        state = _resume_state(prepared, files, checkpoints)
+        with disk_errors(files.path):
+            files.path.mkdir(parents=True, exist_ok=True)
+        with log_to(files.log_file):
             try:
-                yield from _run(prepared, checkpoints, state, command, started)
+                yield from _run(prepared, files, checkpoints, state, command, started)
             except Pruned:
                 say("pruned, checkpoint saved; tinylab train with this config resumes it")
                 raise
@@ -100,7 +100,7 @@ def _events(config: Config, command: str) -> Iterator[Event | RunDone]:
             except (KeyboardInterrupt, GeneratorExit):
                 raise
             except BaseException as error:
-                runs.record_failure(folder, error)
+                files.record_failure(error)
                 remedy = _remedy(error)
                 if remedy is None:
                     raise
@@ -119,7 +119,7 @@ def _remedy(error: BaseException) -> str | None:
     return None
 
 
-def _resume_state(prepared: Prepared, folder: Path, checkpoints: Checkpoints) -> State | None:
+def _resume_state(prepared: Prepared, files: RunFolder, checkpoints: Checkpoints) -> State | None:
     """Where an earlier try at this run got to, if it can be gone on from."""
     config = prepared.config
     state = checkpoints.load_last()
@@ -127,29 +127,30 @@ def _resume_state(prepared: Prepared, folder: Path, checkpoints: Checkpoints) ->
         return None
     if state["fingerprint"] != prepared.splits.fingerprint:
         raise UserError(
-            f"{folder}: the {config.dataset.name} images are not those that this half-finished "
+            f"{files.path}: the {config.dataset.name} images are not those that this half-finished "
             "run began with\n  bring the old data back, or begin again with fresh=true"
         )
-    if state["code_sha256"] != runs.code_sha256():
-        runs.set_aside(folder, "half finished, and tinylab's code has changed since")
+    if state["code_sha256"] != code_sha256():
+        files.archive("half finished, and tinylab's code has changed since")
         return None
     return state
 
 
 def _run(
     prepared: Prepared,
+    files: RunFolder,
     checkpoints: Checkpoints,
     state: State | None,
     command: str,
     started: float,
 ) -> Iterator[Event | RunDone]:
-    config, recipe, folder = prepared.config, prepared.recipe, runs.folder_of(prepared.config)
-    _write_start(prepared, folder)
-    present.introduce(prepared, folder)
+    config, recipe = prepared.config, prepared.recipe
+    files.write_start(config, prepared.splits.split)
+    present.introduce(prepared, files.path)
     training = start(prepared.model, recipe)
     checkpoints.stamp = {
         "fingerprint": prepared.splits.fingerprint,
-        "code_sha256": runs.code_sha256(),
+        "code_sha256": code_sha256(),
     }
     if state is not None:
         training.load_state_dict(state)
@@ -159,22 +160,22 @@ def _run(
             f"{_other_machine(state, recipe.device)}"
         )
     checkpoints.stamp |= {"device": recipe.device.type, "threads": torch.get_num_threads()}
-    tracker = RunTracker(folder, training.history, flatten(identity(config)))
-    try:
+    tracker = present.open_tracker(config, files, training.history)
+    with contextlib.ExitStack() as tracking:
+        tracking.callback(tracker.close)
         present.show_start(prepared, tracker)
         with signals.watch() as stop_signal:
             for event in fit_and_save(training, prepared.parts, recipe, checkpoints, stop_signal):
                 if isinstance(event, EpochDone):
                     tracker.log(event.row)
                 yield event
-        result, test = _evaluate(prepared, training, command, runs.past_failures(folder))
-        _write_predictions(prepared, test, folder)
-        present.show_end(prepared, training.history, result, test, folder, tracker)
-    finally:
-        tracker.close()
-    result["seconds"]["total"] = time.perf_counter() - started
-    write_json(folder / "result.json", result)
-    (folder / "failure.json").unlink(missing_ok=True)
+        result, test = _evaluate(prepared, training, command, files.past_failures())
+        _write_predictions(prepared, test, files)
+        seconds = dataclasses.replace(result.seconds, total=time.perf_counter() - started)
+        result = dataclasses.replace(result, seconds=seconds)
+        files.write_result(result)
+        tracking.pop_all()  # what is finished is not to fail any more
+    present.show_end(prepared, files, result, tracker)
     yield RunDone(result)
 
 
@@ -217,12 +218,6 @@ def _other_machine(state: State, device: torch.device) -> str:
     )
 
 
-def _write_start(prepared: Prepared, folder: Path) -> None:
-    config, parts = prepared.config, prepared.splits.split
-    write_text(folder / "config.yaml", yaml.safe_dump(dataclasses.asdict(config), sort_keys=False))
-    write_npz(folder / "split.npz", train=parts.train, val=parts.val, test=parts.test)
-
-
 def _evaluate(
     prepared: Prepared, training: Training, command: str, failures: list[dict[str, Any]]
 ) -> tuple[Result, Evaluation]:
@@ -240,8 +235,7 @@ def _evaluate(
     train_seconds = sum(row["seconds"] for row in training.history)
     num_trained = len(splits.split.train) * len(training.history)
     _, C, H, W = splits.data.images.shape
-    result: Result = {
-        "status": "finished",
+    result: dict[str, Any] = {
         "run_id": run_id(config),
         "command": command,
         "config": dataclasses.asdict(config),
@@ -274,7 +268,7 @@ def _evaluate(
         "num_parameters": models.count_parameters(model),
         "environment": {
             **runtime.environment(recipe.device),
-            "code_sha256": runs.code_sha256(),
+            "code_sha256": code_sha256(),
         },
         "failures": failures,
         "resumed_at": training.resumed_at,
@@ -284,7 +278,9 @@ def _evaluate(
         "accuracy_ci95": metrics.wilson_interval(int(matrix.trace()), int(matrix.sum())),
         "per_class_recall": metrics.per_class_recall(matrix),
     }
-    return result, test
+    made = parse(result)
+    assert isinstance(made, Result), made
+    return made, test
 
 
 def _with_views(
@@ -296,11 +292,9 @@ def _with_views(
     return {name: evaluate(model, parts[name], recipe, tta) for name in asked}
 
 
-def _write_predictions(prepared: Prepared, test: Evaluation, folder: Path) -> None:
-    splits = prepared.splits
-    indices = splits.split.test
-    write_npz(
-        folder / "predictions.npz", index=indices, label=splits.data.labels[indices],
-        predicted=test.predicted, probabilities=test.probabilities.astype(np.float16),
-        **splits.data.paths(indices),
+def _write_predictions(prepared: Prepared, test: Evaluation, files: RunFolder) -> None:
+    images, indices = prepared.splits.data, prepared.splits.split.test
+    predictions.write(
+        files.predictions_file, indices, images.labels[indices], test.predicted,
+        test.probabilities, images.paths(indices),
     )  # fmt: skip

@@ -40,7 +40,7 @@ def deployed(trained: Trained) -> Deployed:
 
 def metadata(trained: Trained) -> dict[str, Any]:
     """What a user of the file must know, as plain values."""
-    test = trained.result["test"]
+    test = trained.result.test
     return {
         "run_id": trained.name,
         "classes": list(trained.classes),
@@ -48,9 +48,9 @@ def metadata(trained: Trained) -> dict[str, Any]:
         "output": "logits, float32 (batch, classes)",
         "image_shape": list(trained.image_shape),
         "reading": reading(trained.config),
-        "test_accuracy": test["accuracy"],
-        "test_accuracy_ci95": list(test["accuracy_ci95"]),
-        "test_num": test["num"],
+        "test_accuracy": test.accuracy,
+        "test_accuracy_ci95": list(test.accuracy_ci95),
+        "test_num": test.num,
         "model": dataclasses.asdict(trained.config.model),
         "normalization": trained.recipe.normalization.as_dict(),
         "tta": trained.config.train.tta,

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from tinylab import __version__
-from tinylab.errors import UserError
 from tinylab.reporting import card
 from tinylab.reporting.page import build
 from tinylab.system.files import write_text
@@ -35,7 +34,7 @@ def write_card(folder: Path, out: Path) -> None:
 
 def _render(template: str, finalize: Callable[[Any], Any] | None = None, **values: Any) -> str:
     """A template with values; ``finalize`` escapes them, or by default what escapes HTML."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined, UndefinedError
+    from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
         loader=PackageLoader("tinylab", "reporting"),
@@ -45,7 +44,4 @@ def _render(template: str, finalize: Callable[[Any], Any] | None = None, **value
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    try:
-        return environment.get_template(template).render(values)
-    except UndefinedError as error:
-        raise UserError(f"a result.json is of another version of tinylab: {error}") from error
+    return environment.get_template(template).render(values)

@@ -28,7 +28,6 @@ def facts(folder: Path) -> dict[str, Any]:
     return {
         "name": run.name,
         "result": run.result,
-        "duplicates": run.result["dataset"].get("duplicates"),
         "config": details.config(run),
         "recall": mistakes.recall(found),
         "confused": mistakes.confused(found),
@@ -36,7 +35,7 @@ def facts(folder: Path) -> dict[str, Any]:
         "few_images": FEW,
         "environment": details.environment([run]),
         "commands": [_indented(shlex.join(["tinylab", *map(str, words)])) for words in typed],
-        "command": _indented(str(run.result.get("command"))),
+        "command": _indented(run.result.command),
     }
 
 

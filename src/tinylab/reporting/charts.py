@@ -1,20 +1,20 @@
 """Which figures fit a set of settings, and the numbers that go into them."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 import numpy as np
 from markupsafe import Markup
 
 from tinylab.comparison.comparison import Row
 from tinylab.comparison.settings import varied
+from tinylab.config.metrics import METRICS
 from tinylab.config.values import is_number, order, shown
 from tinylab.reporting import figures
 from tinylab.reporting.figures import Curves, Dots, Values
-from tinylab.reporting.tables import short, words
+from tinylab.reporting.tables import short
 
 MOST_LINES = 12  # numbers that get a line of dots each; more of them make a scatter plot
 FEW_LINES = 5  # that get one though each comes but once, as in a search
@@ -35,7 +35,7 @@ def learning_curves(rows: Sequence[Row]) -> tuple[list[Chart], list[Chart]]:
     """Accuracy and loss by epoch of all settings together, and where these are more than the
     colours, the accuracy of each by itself. Settings whose curves cannot be read are not there.
     """
-    histories = [[read_history(run.folder) for run in row.setting.runs] for row in rows]
+    histories = [[columns(run.files.history()) for run in row.setting.runs] for row in rows]
     accuracy, loss = (
         [
             _curves(short(row), figures.colour(place), inner, name)
@@ -66,13 +66,11 @@ def _curves(label: str, colour: str, histories: Sequence[dict[str, Values]], nam
     return Curves(label, colour, train, val if np.isfinite(val).all() else None)
 
 
-def read_history(folder: Path) -> dict[str, Values]:
-    """The columns of ``metrics.jsonl``, each (epochs,); empty where it is absent or damaged."""
+def columns(rows: Sequence[dict[str, Any]]) -> dict[str, Values]:
+    """The columns of a run's history, each (epochs,); empty where any of it is not a number."""
     try:
-        lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-        rows = [json.loads(line) for line in lines]
         found = {name: np.array([row[name] for row in rows], float) for name in COLUMNS}
-    except (OSError, ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError):
         return {}
     is_whole = rows and np.isfinite([found["train_loss"], found["train_accuracy"]]).all()
     return found if is_whole else {}
@@ -94,7 +92,7 @@ def _ranking(rows: Sequence[Row], figure: str) -> Chart:
     lines = [_dots(short(row), row, figure) for row in rows[:MOST_RANKED]]
     beyond = f"; the first {MOST_RANKED} of {len(rows)}" if len(rows) > MOST_RANKED else ""
     caption = f"Every run a dot{_interval_words(lines)}{beyond}"
-    return Chart(figures.dots(lines, words(figure)), caption)
+    return Chart(figures.dots(lines, METRICS[figure].label), caption)
 
 
 def _interval_words(lines: Sequence[Dots]) -> str:
@@ -115,7 +113,7 @@ def _dots(label: str, row: Row, figure: str) -> Dots:
 def _scores(rows: Sequence[Row], figure: str) -> list[float]:
     """The accuracies of all runs."""
     runs = [run for row in rows for run in row.setting.runs]
-    return [score for run in runs if (score := run.figure(figure)) is not None]
+    return [score for run in runs if (score := run.metric(figure)) is not None]
 
 
 def _effect(rows: Sequence[Row], key: str, figure: str) -> Chart:
@@ -137,13 +135,13 @@ def _effect(rows: Sequence[Row], key: str, figure: str) -> Chart:
         scores = {text: _scores(inner, figure) for text, inner in by_value.items()}
         lines = [Dots(f"{name}={text}", s, fmean(s), None) for text, s in scores.items()]
         caption += "; their mean a line"
-    return Chart(figures.dots(lines, words(figure)), caption)
+    return Chart(figures.dots(lines, METRICS[figure].label), caption)
 
 
 def _scatter(rows: Sequence[Row], key: str, figure: str) -> Markup:
     pairs = [(row.setting.values[key], score) for row in rows for score in _scores([row], figure)]
     values, scores = zip(*pairs, strict=True)
-    return figures.scatter(key, values, scores, words(figure))
+    return figures.scatter(key, values, scores, METRICS[figure].label)
 
 
 def parallel(rows: Sequence[Row], figure: str) -> Chart | None:
@@ -157,5 +155,5 @@ def parallel(rows: Sequence[Row], figure: str) -> Chart | None:
     if len(keys) < LEAST_AXES:
         return None
     points = np.array([[values[key] for key in keys] for values, _ in scored], float)
-    svg = figures.parallel(keys, points, [score for _, score in scored], words(figure))
+    svg = figures.parallel(keys, points, [score for _, score in scored], METRICS[figure].label)
     return Chart(svg, "Every setting a line; the stronger its colour, the better it is")

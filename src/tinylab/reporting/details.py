@@ -8,7 +8,8 @@ from tinylab.comparison.settings import varied
 from tinylab.config.keys import defaults, helps
 from tinylab.config.values import shown
 from tinylab.reporting.tables import ABSENT, Cell, Table, in_order, number, value
-from tinylab.store.collect import Run, Skipped
+from tinylab.store.collect import Skipped
+from tinylab.store.run import Run
 
 SEEDS = ("seed", "split.seed")
 
@@ -42,7 +43,7 @@ def config(run: Run) -> Table:
 
 def environment(runs: Sequence[Run]) -> Table:
     """Where and with what the runs were computed."""
-    facts = [run.result["environment"] for run in runs]
+    facts = [run.result.environment.facts() for run in runs]
     return Table(
         "Environment of the runs",
         ["what", "values"],
@@ -62,8 +63,8 @@ def repetition(rows: Sequence[Row]) -> Table:
             [
                 Cell(row.name),
                 *(value(run.values[key]) if key in run.values else ABSENT for key in SEEDS),
-                number(run.figure("val_accuracy")),
-                number(run.figure("test_accuracy")),
+                number(run.metric("val_accuracy")),
+                number(run.metric("test_accuracy")),
                 Cell(shlex.join(["tinylab", "train", "--from", str(run.folder)])),
             ]
             for row in rows

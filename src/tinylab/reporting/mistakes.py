@@ -3,7 +3,6 @@
 A run keeps its predictions, not the images; those come from the dataset, if it is still the same.
 """
 
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +16,8 @@ from tinylab.config.schema import DatasetConfig, SplitConfig
 from tinylab.errors import UserError
 from tinylab.reporting.png import data_address
 from tinylab.reporting.tables import ABSENT, Cell, Table, number
-from tinylab.store.collect import Run
+from tinylab.store.result import Result
+from tinylab.store.run import Run
 from tinylab.training.metrics import confusion_matrix, worst_mistakes
 
 MOST = 24  # pictures
@@ -55,17 +55,18 @@ class Mistake:
 
 def read(run: Run) -> Predictions:
     """The predictions of a run. Raises UserError where they are absent or damaged."""
-    path = run.folder / "predictions.npz"
-    classes = tuple(map(str, run.result["dataset"]["classes"]))
+    saved = run.files.predictions(with_probabilities=True)
+    classes = tuple(map(str, run.result.dataset.classes))
     try:
-        with path.open("rb") as file, np.load(file) as arrays:
-            index, label, predicted = (arrays[key] for key in ("index", "label", "predicted"))
-            rows = np.arange(len(label))
-            belief = arrays["probabilities"][rows, predicted].astype(np.float64)
-        found = Predictions(index, label, predicted, belief, classes)
+        if saved is None or saved.probabilities is None:
+            raise ValueError("damaged")
+        belief = saved.probabilities[np.arange(len(saved.label)), saved.predicted]
+        found = Predictions(
+            saved.index, saved.label, saved.predicted, belief.astype(np.float64), classes
+        )
         found.matrix  # noqa: B018 (raises where a class is none of the classes)
-    except (OSError, ValueError, KeyError, IndexError, EOFError, zipfile.BadZipFile) as error:
-        raise UserError(f"{path} cannot be read") from error
+    except (ValueError, IndexError) as error:
+        raise UserError(f"{run.files.predictions_file} cannot be read") from error
     return found
 
 
@@ -170,16 +171,14 @@ def worst(run: Run, found: Predictions) -> tuple[list[Mistake], str]:
     return mistakes, why_not
 
 
-def _pictures(
-    result: dict[str, Any], indices: NDArray[np.int64]
-) -> tuple[Sequence[str | None], str]:
+def _pictures(result: Result, indices: NDArray[np.int64]) -> tuple[Sequence[str | None], str]:
     """The images at these indices of the dataset as data: addresses; or Nones and the reason.
 
     Nothing is downloaded for this.
     """
     try:
-        dataset, split = _configs(result["config"])
-        if data.fingerprint(dataset) != result["dataset"]["fingerprint"]:
+        dataset, split = _configs(result.config)
+        if data.fingerprint(dataset) != result.dataset.fingerprint:
             return [None] * len(indices), "the dataset has changed since the run"
         images = data.load(dataset, split).data.images[indices]
     except UserError as error:

@@ -12,8 +12,10 @@ from tinylab.reporting import answer, charts, details, mistakes, tables
 from tinylab.reporting.charts import Chart
 from tinylab.reporting.mistakes import Mistakes
 from tinylab.reporting.tables import Cell, Table
-from tinylab.store import folder as runs
-from tinylab.store.collect import Run, collect
+from tinylab.store.collect import collect
+from tinylab.store.folder import RunFolder
+from tinylab.store.run import Run
+from tinylab.store.sweep import SweepFolder
 
 MOST_NAMED = 3  # paths in the title
 
@@ -68,11 +70,11 @@ def build(paths: Sequence[Path], question: str | None = None) -> Page:
 
 def _question(path: Path) -> str:
     """The command that led to what is in the path, or what the path is."""
-    arguments = (runs.read_json(path / "sweep.json") or {}).get("arguments")
-    if isinstance(arguments, list):
-        return shlex.join(["tinylab", "train", "-m", *map(str, arguments)])
-    result = runs.read_result(path) or {}
-    return str(result.get("command", f"every finished run in {path}"))
+    arguments = SweepFolder(path).arguments()
+    if arguments is not None:
+        return shlex.join(["tinylab", "train", "-m", *arguments])
+    result = RunFolder(path).result()
+    return f"every finished run in {path}" if result is None else result.command
 
 
 def _section(comparison: Comparison, num_left_out: int) -> Section:

@@ -10,6 +10,7 @@ from tinylab.comparison.comparison import Comparison, Row
 from tinylab.comparison.settings import Setting, varied
 from tinylab.comparison.statistics import Outcome
 from tinylab.comparison.verdicts import points
+from tinylab.config.metrics import METRICS
 from tinylab.config.values import is_number, order, shown
 from tinylab.reporting.figures import COLOURS, colour
 
@@ -172,7 +173,7 @@ def grid(rows: Sequence[Row], figure: str) -> Table | None:
         return None
     low, high = min(means.values()), max(means.values())
     return Table(
-        f"Mean {words(figure)}: {keys[0]} downwards, {keys[1]} across",
+        f"Mean {METRICS[figure].label}: {keys[0]} downwards, {keys[1]} across",
         ["", *columns],
         [
             [Cell(line), *(_shaded(means[line, column], low, high) for column in columns)]
@@ -194,8 +195,3 @@ def in_order(values: Iterable[Any]) -> list[str]:
     """Each value once, as it is typed: numbers by size, then words."""
     distinct = {shown(each): each for each in values}
     return sorted(distinct, key=lambda text: order(distinct[text]))
-
-
-def words(figure: str) -> str:
-    """``val_accuracy`` -> validation accuracy."""
-    return figure.replace("val_", "validation_").replace("_", " ")

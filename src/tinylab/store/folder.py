@@ -1,9 +1,10 @@
-"""A run's folder: where it is, who may write into it, and whether its result still stands.
+"""A run's folder: the names of its files, who may write them, and whether its result is valid.
 
 No torch in here: a finished run is answered in half a second.
 """
 
 import contextlib
+import dataclasses
 import hashlib
 import json
 import time
@@ -13,14 +14,17 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
+import yaml
 
 from tinylab import data
 from tinylab.config.schema import Config, run_id
 from tinylab.data.arrays import DataAbsentError
+from tinylab.data.split import Split
 from tinylab.errors import UserError
-from tinylab.store import result as results
-from tinylab.system.files import disk_errors, write_json
+from tinylab.store import lock, predictions, result
+from tinylab.store.predictions import Predictions
+from tinylab.store.result import Fault, Result
+from tinylab.system.files import disk_errors, read_json, write_json, write_npz, write_text
 from tinylab.ui.console import log_to, say
 
 # What decides a result's bits. The rest of the package shows it, or leads to it.
@@ -30,33 +34,199 @@ RESULT_CODE = (
 )  # fmt: skip
 
 
-def folder_of(config: Config) -> Path:
+class RunFolder:
+    """A run's folder, opened once by who works with the run. Nothing is read before it is asked."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.config_file = path / "config.yaml"
+        self.split_file = path / "split.npz"
+        self.log_file = path / "train.log"
+        self.metrics_file = path / "metrics.jsonl"
+        self.predictions_file = path / "predictions.npz"
+        self.result_file = path / "result.json"
+        self.failure_file = path / "failure.json"
+        self.last_checkpoint = path / "last.ckpt"
+        self.next_checkpoint = path / "next.ckpt"
+        self.previous_checkpoint = path / "previous.ckpt"
+        self.best_checkpoint = path / "best.ckpt"
+        self.curves_file = path / "curves.png"
+        self.confusion_file = path / "confusion.png"
+        self.card_file = path / "MODEL_CARD.md"
+
+    @property
+    def name(self) -> str:
+        """The folder's name, which is the run's id unless it was archived."""
+        return self.path.name
+
+    def is_run(self) -> bool:
+        """Whether it is a run's, in whatever state."""
+        return any(
+            file.exists() for file in (self.result_file, self.config_file, self.failure_file)
+        )
+
+    # ------------------------------------------------------------ what a run writes
+
+    def write_start(self, config: Config, split: Split) -> None:
+        """Write the config and the split."""
+        text = yaml.safe_dump(dataclasses.asdict(config), sort_keys=False)
+        write_text(self.config_file, text)
+        write_npz(self.split_file, train=split.train, val=split.val, test=split.test)
+
+    def write_result(self, found: Result) -> None:
+        """Write the result, with which the run is finished; earlier failures are in it."""
+        result.write(self.result_file, found)
+        self.failure_file.unlink(missing_ok=True)
+
+    def is_presented(self) -> bool:
+        """Whether all that is made of a result is there: the last of it is."""
+        return self.confusion_file.exists()
+
+    def clear_events(self) -> None:
+        """Delete TensorBoard's event files, before they are written anew."""
+        for stale in self.event_files():
+            stale.unlink()
+
+    def event_files(self) -> list[Path]:
+        """TensorBoard's event files."""
+        return list(self.path.glob("events.out.tfevents.*"))
+
+    # ------------------------------------------------------------ what is read of it
+
+    def result_or_fault(self) -> Result | Fault | None:
+        """The result, or what keeps it from being read; None where the run is not finished."""
+        return result.read(self.result_file)
+
+    def result(self) -> Result | None:
+        """The result; None where there is none that can be read."""
+        found = self.result_or_fault()
+        return found if isinstance(found, Result) else None
+
+    def has_unreadable_result(self) -> bool:
+        """Whether the file of the result is there, and holds no JSON object."""
+        return self.result_file.exists() and read_json(self.result_file) is None
+
+    def config(self) -> dict[str, Any]:
+        """The config's values, by section. Raises UserError where there are none."""
+        try:
+            loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # in C 0.6 ms, else 4.4 ms
+            values = yaml.load(self.config_file.read_text(encoding="utf-8"), loader)
+        except (OSError, ValueError, yaml.YAMLError) as error:
+            why = " ".join(str(error).split())
+            raise UserError(f"{self.path}: expected the folder of a run ({why})") from error
+        if not isinstance(values, dict):
+            raise UserError(f"{self.path}: expected the folder of a run (no config in it)")
+        return values
+
+    def history(self) -> list[dict[str, Any]]:
+        """The metrics of each epoch, as far as whole lines of them are there."""
+        rows: list[dict[str, Any]] = []
+        with contextlib.suppress(OSError, ValueError):
+            for line in self.metrics_file.read_text(encoding="utf-8").splitlines():
+                rows.append(json.loads(line))
+        return rows
+
+    def predictions(self, with_probabilities: bool = False) -> Predictions | None:
+        """What became of each test image; None where that cannot be read."""
+        return predictions.read(self.predictions_file, with_probabilities)
+
+    def error(self) -> str | None:
+        """Why the last try at this run failed; None where it did not."""
+        failure = read_json(self.failure_file)
+        return None if failure is None else str(failure.get("error", ""))
+
+    def past_failures(self) -> list[dict[str, Any]]:
+        """What went wrong in earlier tries at this run."""
+        failure = read_json(self.failure_file)
+        return failure.get("failures", []) if failure is not None else []
+
+    # ------------------------------------------------------------ whether it is valid
+
+    def valid_result(self, config: Config) -> Result | None:
+        """The result of a finished run, if it is still valid and is wanted."""
+        found = self.result_or_fault()
+        if config.fresh or not isinstance(found, Result) or outdated(found, config) is not None:
+            return None
+        return found
+
+    def say_finished(self, found: Result) -> None:
+        """Answer in one line for a run that needs no training."""
+        low, high = found.test.accuracy_ci95
+        say(
+            f"already finished: test accuracy {found.test.accuracy:.2%} (95 % interval "
+            f"{low:.2%} to {high:.2%}), in {self.path}; fresh=true runs it again"
+        )
+
+    def make_room(self, config: Config) -> None:
+        """Archive what lies in the folder and is not to be gone on from.
+
+        Only the holder of the run's lock may do so.
+        """
+        found = self.result_or_fault()
+        if config.fresh and self.path.exists():
+            self.archive("fresh=true")
+        elif found is not None and (why := outdated(found, config)) is not None:
+            self.archive(why)
+
+    def archive(self, why: str) -> None:
+        """Keep an old run under a dated name, out of the way of the new one."""
+        stamp = time.strftime("%Y%m%d-%H%M%S")
+        kept = self.path.with_name(f"{self.name}.{stamp}")
+        number = 1
+        while kept.exists():
+            number += 1
+            kept = self.path.with_name(f"{self.name}.{stamp}-{number}")
+        with disk_errors(self.path):
+            self.path.rename(kept)
+        say(f"{self.name}: {why}; the old folder is kept as {kept.name}")
+
+    # ------------------------------------------------------------ who writes, and what fails
+
+    def sole_writer(self, wait: bool = True) -> contextlib.AbstractContextManager[None]:
+        """Hold the run's lock, as ``lock.sole_writer`` says."""
+        return lock.sole_writer(self.path, wait)
+
+    def is_being_written(self) -> bool:
+        """Whether another process holds the run's lock."""
+        return lock.is_being_written(self.path)
+
+    def record_failure(self, error: BaseException) -> None:
+        """Write ``failure.json``, and the traceback into ``train.log``."""
+        with disk_errors(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
+        with log_to(self.log_file) as write_line:
+            write_line("".join(traceback.format_exception(error)).rstrip())
+        text = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+        failures = [*self.past_failures(), {"time": time.time(), "error": text}]
+        write_json(self.failure_file, {"status": "failed", "error": text, "failures": failures})
+
+    @contextlib.contextmanager
+    def failure_recorded(self) -> Iterator[None]:
+        """Swallow and say what fails in the block, and record it, as a sweep must."""
+        before = self.past_failures()
+        try:
+            yield
+        except Exception as error:
+            # Training records its own; this is for what goes wrong before its folder is open.
+            if self.past_failures() == before:
+                self.record_failure(error)
+            say(f"failed: {error}")
+
+
+class EvaluationFolder:
+    """The files of one evaluation of finished runs."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.report_file = path / "evaluation.json"
+        self.predictions_file = path / "predictions.npz"
+        self.confusion_file = path / "confusion.png"
+        self.reliability_file = path / "reliability.png"
+
+
+def run_folder(config: Config) -> RunFolder:
     """``<outputs>/runs/<run id>``."""
-    return Path(config.outputs).expanduser() / "runs" / run_id(config)
-
-
-def read_json(path: Path) -> dict[str, Any] | None:
-    """A JSON object from a file; None where the file is absent or is something else."""
-    with contextlib.suppress(OSError, ValueError):
-        value = json.loads(path.read_text(encoding="utf-8"))
-        if isinstance(value, dict):
-            return value
-    return None
-
-
-def read_result(folder: Path) -> dict[str, Any] | None:
-    """A finished run's result; None where there is none."""
-    result = read_json(folder / "result.json")
-    return result if result is not None and result.get("status") == "finished" else None
-
-
-def read_metrics(folder: Path) -> list[dict[str, Any]]:
-    """The figures of each epoch of a run, as far as whole lines of them are there."""
-    rows: list[dict[str, Any]] = []
-    with contextlib.suppress(OSError, ValueError):
-        for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines():
-            rows.append(json.loads(line))
-    return rows
+    return RunFolder(Path(config.outputs).expanduser() / "runs" / run_id(config))
 
 
 @cache
@@ -73,15 +243,20 @@ def code_sha256() -> str:
 
 
 def outdated(
-    result: dict[str, Any], config: Config, fingerprints: dict[str, str | None] | None = None
+    found: Result | Fault, config: Config, fingerprints: dict[str, str | None] | None = None
 ) -> str | None:
-    """Why a finished result is not today's any more; None where it still stands.
+    """Why a finished result is not today's any more; None where it is still valid.
 
-    ``fingerprints`` keeps what is known of datasets between the calls of one sweep.
+    ``fingerprints`` keeps what is known of datasets between the calls of one sweep. Raises
+    UserError for a result of a newer tinylab, unless the config says ``fresh``.
     """
-    if (fault := results.fault(result)) is not None:
-        return fault
-    if result["environment"]["code_sha256"] != code_sha256():
+    if isinstance(found, Fault):
+        if found.is_newer and not config.fresh:
+            raise UserError(
+                f"{run_id(config)}: {found.reason}\n  update tinylab, or run again with fresh=true"
+            )
+        return found.reason
+    if found.environment.code_sha256 != code_sha256():
         return "tinylab's code has changed since"
     known = {} if fingerprints is None else fingerprints
     key = repr(config.dataset)
@@ -89,122 +264,6 @@ def outdated(
         known[key] = None  # data that is not there any more cannot have changed
         with contextlib.suppress(DataAbsentError):
             known[key] = data.fingerprint(config.dataset)
-    if known[key] not in (None, result["dataset"]["fingerprint"]):
+    if known[key] not in (None, found.dataset.fingerprint):
         return "the data has changed since"
     return None
-
-
-def standing_result(config: Config) -> dict[str, Any] | None:
-    """The result of a finished run, said in one line, if it still stands and is wanted."""
-    folder = folder_of(config)
-    result = read_result(folder)
-    if result is None or config.fresh or outdated(result, config) is not None:
-        return None
-    low, high = result["test"]["accuracy_ci95"]
-    say(
-        f"already finished: test accuracy {result['test']['accuracy']:.2%} (95 % interval "
-        f"{low:.2%} to {high:.2%}), in {folder}; fresh=true runs it again"
-    )
-    return result
-
-
-def make_room(config: Config) -> None:
-    """Set aside what lies in the run's folder and is not to be gone on from.
-
-    Only the holder of the run's lock may do so.
-    """
-    folder = folder_of(config)
-    result = read_result(folder)
-    if config.fresh and folder.exists():
-        set_aside(folder, "fresh=true")
-    elif result is not None and (why := outdated(result, config)) is not None:
-        set_aside(folder, why)
-
-
-def set_aside(folder: Path, why: str) -> None:
-    """Keep an old run under a dated name, out of the way of the new one."""
-    stamp = time.strftime("%Y%m%d-%H%M%S")
-    kept = folder.with_name(f"{folder.name}.{stamp}")
-    number = 1
-    while kept.exists():
-        number += 1
-        kept = folder.with_name(f"{folder.name}.{stamp}-{number}")
-    with disk_errors(folder):
-        folder.rename(kept)
-    say(f"{folder.name}: {why}; the old folder is kept as {kept.name}")
-
-
-@contextlib.contextmanager
-def sole_writer(folder: Path, wait: bool = True) -> Iterator[None]:
-    """Hold the run's lock; waits while another process trains the same run.
-
-    The operating system frees the lock when its owner ends, however it ends. Raises UserError at
-    once where another process has it and ``wait`` is false.
-    """
-    path = _lock_path(folder)
-    with disk_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(path)
-        try:
-            lock.acquire(timeout=0)
-        except Timeout as error:
-            if not wait:
-                raise UserError(f"{folder.name} is being trained by another process") from error
-            say(f"{folder.name} is being trained by another process: waiting for it to end")
-            lock.acquire()
-    try:
-        # What a killed process was writing when it was killed.
-        for rest in folder.glob(".*.tmp"):
-            rest.unlink()
-        yield
-    finally:
-        lock.release()
-
-
-def is_being_written(folder: Path) -> bool:
-    """Whether another process holds the run's lock. It is left in peace."""
-    path = _lock_path(folder)
-    if not path.exists():
-        return False
-    try:
-        with FileLock(path).acquire(timeout=0):
-            return False
-    except Timeout:
-        return True
-    except OSError:
-        return False  # in a folder where we may not write, nobody else can be asked
-
-
-def _lock_path(folder: Path) -> Path:
-    return folder.parent / ".locks" / f"{folder.name}.lock"
-
-
-def record_failure(folder: Path, error: BaseException) -> None:
-    """Write ``failure.json``, and the traceback into ``train.log``."""
-    with disk_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-    with log_to(folder / "train.log") as write_line:
-        write_line("".join(traceback.format_exception(error)).rstrip())
-    text = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
-    failures = [*past_failures(folder), {"time": time.time(), "error": text}]
-    write_json(folder / "failure.json", {"status": "failed", "error": text, "failures": failures})
-
-
-def past_failures(folder: Path) -> list[dict[str, Any]]:
-    """What went wrong in earlier tries at this run."""
-    failure = read_json(folder / "failure.json")
-    return failure.get("failures", []) if failure is not None else []
-
-
-@contextlib.contextmanager
-def failure_recorded(config: Config) -> Iterator[None]:
-    """Swallow and say what fails in the block, recorded in the run's folder, as a sweep must."""
-    folder = folder_of(config)
-    before = past_failures(folder)
-    try:
-        yield
-    except Exception as error:
-        # Training records its own failures; this is for what goes wrong before its folder is open.
-        if past_failures(folder) == before:
-            record_failure(folder, error)
-        say(f"failed: {error}")

@@ -1,153 +1,42 @@
-"""Which runs lie in an outputs folder, in which state, and found by their config and figures.
-
-Each run is one row of plain values, so that filters, sorting and the files that ``tinylab list``
-writes know one set of names: config keys as they are typed, and figures. No torch in here.
-"""
+"""Which runs lie in an outputs folder, found by their config and metrics."""
 
 import contextlib
 import math
 import operator
 import os
 import re
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any
 
-import yaml
-
-from tinylab.config.schema import flatten
 from tinylab.config.values import did_you_mean, is_number, order, shown
 from tinylab.errors import UserError
-from tinylab.store import folder as runs
-from tinylab.store import result as results
+from tinylab.store.run import ARCHIVED, Row, Run, open_run
 
-Row = dict[str, Any]
-
-# <dataset>-<model>-<hash>, and the date at which an old one was set aside.
-RUN_NAME = re.compile(r".+-.+-[0-9a-f]{10}(?P<date>\.\d{8}-\d{6}(-\d+)?)?")
-SET_ASIDE = "set aside"
-STATES = ("finished", "running", "stopped", "failed", "damaged", SET_ASIDE)
-FIGURES = (
-    "val_accuracy", "val_loss", "test_accuracy", "test_low", "test_high", "test_loss",
-    "best_epoch", "epochs", "parameters", "train_seconds",
-)  # fmt: skip
-# State -> the file whose time is the run's.
-WITNESSES = {"finished": "result.json", "failed": "failure.json"}
-
-
-@dataclass(frozen=True)
-class Run:
-    """A run's folder as it is now.
-
-    row: ``run`` (its name), ``state`` (one of STATES), ``when`` (local time), ``size`` (bytes),
-    ``error``, FIGURES (None where it has none), and its config: ``optim.lr``, and ``optim`` for
-    the group's choice.
-    """
-
-    folder: Path
-    row: Row
-
-    @property
-    def is_set_aside(self) -> bool:
-        """Whether a newer run, or a changed program, has taken its place."""
-        return bool(self.row["state"] == SET_ASIDE)
+RUN_NAME = re.compile(rf".+-.+-[0-9a-f]{{10}}({ARCHIVED.pattern})?")  # <dataset>-<model>-<hash>
 
 
 def runs_in(outputs: Path) -> list[Run]:
-    """Every run in ``outputs``, old ones that were set aside among them, by name."""
+    """Every run in ``outputs``, archived ones among them, by name."""
     try:
         names = sorted(os.listdir(outputs / "runs"))
     except FileNotFoundError:
         return []
     folders = [outputs / "runs" / name for name in names if RUN_NAME.fullmatch(name)]
     found = []
-    for folder in folders:
+    for folder in filter(Path.is_dir, folders):
         with contextlib.suppress(FileNotFoundError):  # removed while we looked
-            found += [read(folder)] if folder.is_dir() else []
+            run = read(folder)
+            found += [run] if run.row else []
     return found
 
 
 def read(folder: Path) -> Run:
     """The run in ``folder``. Raises UserError for a folder that is none."""
-    name = RUN_NAME.fullmatch(folder.name)
-    if name is None or not folder.is_dir():
+    if RUN_NAME.fullmatch(folder.name) is None or not folder.is_dir():
         raise UserError(f"{folder}: expected the folder of a run, <outputs>/runs/<run id>")
-    state, details = _state(folder)
-    witness = folder / WITNESSES.get(state, "last.ckpt")
-    moment = (witness if witness.exists() else folder).stat().st_mtime
-    row = {
-        "run": folder.name,
-        "state": SET_ASIDE if name["date"] else state,
-        "when": time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(moment)),
-        "size": _size(folder),
-        "error": None,
-        **dict.fromkeys(FIGURES),
-        **details,
-    }
-    return Run(folder, row)
-
-
-def _state(folder: Path) -> tuple[str, Row]:
-    """How far a run has come, and the part of its row that follows from it."""
-    result = runs.read_result(folder)
-    if result is not None and (fault := results.fault(result)) is not None:
-        return "damaged", {"error": fault}
-    if result is not None:
-        return "finished", {**figures(result), **flatten(result["config"])}
-    details = {"epochs": _epochs_done(folder), **flatten(_saved_config(folder))}
-    if runs.is_being_written(folder):
-        return "running", details
-    failure = runs.read_json(folder / "failure.json")
-    if failure is not None:
-        return "failed", {**details, "error": str(failure.get("error"))}
-    return "stopped", details
-
-
-def figures(result: Row) -> Row:
-    """The FIGURES of a finished run, from what ``result.json`` holds."""
-    low, high = result["test"]["accuracy_ci95"]
-    val = result["val"] or {"accuracy": None, "loss": None}
-    return {
-        "val_accuracy": val["accuracy"],
-        "val_loss": val["loss"],
-        "test_accuracy": result["test"]["accuracy"],
-        "test_low": low,
-        "test_high": high,
-        "test_loss": result["test"]["loss"],
-        "best_epoch": result["best_epoch"],
-        "epochs": result["epochs"],
-        "parameters": result["num_parameters"],
-        "train_seconds": round(result["seconds"]["train"], 1),
-    }
-
-
-def _epochs_done(folder: Path) -> int:
-    try:
-        return (folder / "metrics.jsonl").read_bytes().count(b"\n")
-    except OSError:
-        return 0
-
-
-def _saved_config(folder: Path) -> Row:
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # in C it takes 0.6 ms, else 4.4 ms
-    with contextlib.suppress(OSError, ValueError, yaml.YAMLError):
-        config = yaml.load((folder / "config.yaml").read_text(encoding="utf-8"), loader)
-        if isinstance(config, dict):
-            return config
-    return {}
-
-
-def _size(folder: Path) -> int:
-    """Bytes of all files in ``folder`` and below."""
-    total = 0
-    for place, _, names in os.walk(folder):
-        for name in names:
-            with contextlib.suppress(FileNotFoundError):  # a run in training replaces its files
-                total += os.lstat(os.path.join(place, name)).st_size
-    return total
+    return open_run(folder)
 
 
 # ---------------------------------------------------------------- finding
@@ -190,7 +79,7 @@ class Condition:
         raise UserError(f"{self.key}{self.operator}{self.typed}: expected a number")
 
 
-def select(words: Sequence[str], outputs: Path, with_set_aside: bool = False) -> list[Run]:
+def select(words: Sequence[str], outputs: Path, with_archived: bool = False) -> list[Run]:
     """The runs that ``words`` ask for: conditions, which must all hold, and runs.
 
     A run is named by its folder, or by its name in ``outputs``, where ``*`` and ``?`` may stand;
@@ -205,7 +94,7 @@ def select(words: Sequence[str], outputs: Path, with_set_aside: bool = False) ->
     return [
         run
         for run in candidates
-        if (with_set_aside or not run.is_set_aside or run.folder.name in in_full)
+        if (with_archived or not run.is_archived or run.folder.name in in_full)
         and all(condition.holds(run.row) for condition in asked)
     ]
 

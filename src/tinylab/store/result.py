@@ -1,65 +1,250 @@
-"""What every finished run's ``result.json`` holds, and whether one of them does.
+"""What a finished run found: a typed record of its ``result.json``, written and read here alone.
 
-Another version of tinylab, an editor or a half copied file may have left something else.
+Another version of tinylab, an editor or a half copied file may have left something else: what can
+be read is whole and can be reckoned with, and all else is a Fault. Keys that this version does not
+know are kept where they are metrics or facts about the machine, and ignored elsewhere.
 """
 
+import dataclasses
 import math
-from collections.abc import Sequence
-from typing import Any
+import types
+import typing
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any, TypeVar
 
+from tinylab.config.metrics import METRICS
 from tinylab.config.values import is_number
+from tinylab.system.files import read_json, write_json
 
-# Figure of a run -> where it stands in ``result.json``. Accuracies are shares, losses nats, times
-# seconds.
-FIGURES = {
-    "val_accuracy": ("val", "accuracy"),
-    "val_loss": ("val", "loss"),
-    "test_accuracy": ("test", "accuracy"),
-    "test_loss": ("test", "loss"),
-    "seconds": ("seconds", "train"),
-    "parameters": ("num_parameters",),
-}
-# What else is read from a result: numbers above 0, and values of other types.
-SIZES = (("dataset", "num_train"), ("dataset", "num_test"))
-NEEDED: dict[tuple[str, ...], type] = {
-    ("config", "dataset", "name"): str, ("config", "model", "name"): str,
-    ("config", "optim", "name"): str, ("config", "split", "seed"): int,
-    ("config", "split", "fold"): int, ("config", "seed"): int, ("dataset", "name"): str,
-    ("dataset", "classes"): list, ("dataset", "fingerprint"): str, ("split_sha256",): str,
-    ("environment", "code_sha256"): str, ("best_epoch",): int, ("epochs",): int,
+FORMAT = 1  # of what is written; a result without one is of before there were formats
+# The values of the config that grouping and listing cannot do without.
+CONFIG: dict[tuple[str, ...], type] = {
+    ("dataset", "name"): str, ("model", "name"): str, ("optim", "name"): str,
+    ("split", "seed"): int, ("split", "fold"): int, ("seed",): int,
 }  # fmt: skip
-INTERVAL = ("test", "accuracy_ci95")
+Record = TypeVar("Record")
 
 
-def fault(result: dict[str, Any]) -> str | None:
-    """What keeps a result from being read by this version; None where nothing does."""
-    for keys in (*NEEDED, *SIZES, *FIGURES.values(), INTERVAL):
-        if not _is_right(result, keys):
-            return f"its result.json is not tinylab's: {'.'.join(keys)} is missing or wrong"
-    return None
+IF_KNOWN = {"is_left_out": True}  # metadata of what is written only where there is a value
 
 
-def lookup(result: dict[str, Any], keys: Sequence[str]) -> Any:
-    """A value inside nested objects; None where it is not there."""
-    value: Any = result
-    for key in keys:
-        value = value.get(key) if isinstance(value, dict) else None
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """The metrics of one part of the data; the loss is a mean in nats, accuracies are fractions.
+
+    extra: metrics beside these, by their names.
+    """
+
+    loss: float
+    accuracy: float = field(metadata={"within": (0, 1)})
+    num: int = 0
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TestPart(Part):
+    """The metrics of the test set, with the accuracy's 95 % interval (Wilson)."""
+
+    accuracy_ci95: tuple[float, float]
+    per_class_recall: list[float | None] | None = field(default=None, metadata=IF_KNOWN)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dataset:
+    """What a run was trained and tested on. image_shape: (C, H, W)."""
+
+    name: str
+    fingerprint: str
+    classes: list[str]
+    num_train: int = field(metadata={"within": (1, math.inf)})
+    num_val: int = 0
+    num_test: int = field(metadata={"within": (1, math.inf)})
+    image_shape: tuple[int, int, int]
+    normalization: dict[str, list[float]] | None = None
+    duplicates: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seconds:
+    """How long the parts of a run took."""
+
+    data: float = 0.0
+    train: float
+    evaluate: float = 0.0
+    total: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Environment:
+    """Where, and from which code, a run was computed. extra: further facts, by their names."""
+
+    python: str | None = None
+    torch: str | None = None
+    platform: str | None = None
+    device: str | None = None
+    device_name: str | None = None
+    threads: int | None = None
+    git_commit: str | None = None
+    dirty: bool | None = None
+    code_sha256: str
+    extra: dict[str, Any] = field(default_factory=dict)
+
+    def facts(self) -> dict[str, Any]:
+        """All that is known, by name."""
+        known = {name: value for name, value in vars(self).items() if name != "extra"}
+        return {**known, **self.extra}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """A finished run. ``val`` is None where no image validates.
+
+    ``val_plain`` and ``test_plain`` are without test-time augmentation, where there is one.
+    """
+
+    run_id: str = ""
+    command: str = ""
+    config: dict[str, Any]
+    dataset: Dataset
+    split_sha256: str
+    train: Part | None = None
+    val: Part | None
+    test: TestPart
+    confusion: list[list[int]] = field(default_factory=list)
+    best_epoch: int
+    epochs: int
+    weights_sha256: str = ""
+    seconds: Seconds
+    images_per_second: float = 0.0
+    num_parameters: int
+    environment: Environment
+    failures: list[dict[str, Any]] = field(default_factory=list)
+    resumed_at: list[dict[str, Any]] = field(default_factory=list)
+    val_plain: Part | None = field(default=None, metadata=IF_KNOWN)
+    test_plain: Part | None = field(default=None, metadata=IF_KNOWN)
+
+    def metric(self, name: str) -> float | None:
+        """One of METRICS; None where the run does not have it."""
+        value: Any = self
+        for key in METRICS[name].path:
+            value = getattr(value, key, getattr(value, "extra", {}).get(key))
+        return value  # type: ignore[no-any-return]
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What keeps a result from being read by this version; ``is_newer``: it was left by a newer."""
+
+    reason: str
+    is_newer: bool = False
+
+
+class _WrongError(Exception):
+    """The value at this path is missing or wrong."""
+
+
+def read(path: Path) -> Result | Fault | None:
+    """The result in a file; None where there is no JSON in it, or no finished run's."""
+    values = read_json(path)
+    return parse(values) if values is not None and values.get("status") == "finished" else None
+
+
+def write(path: Path, result: Result) -> None:
+    """Write a result durably and all at once."""
+    write_json(path, {"format": FORMAT, "status": "finished", **_plain(result)})
+
+
+def parse(values: dict[str, Any]) -> Result | Fault:
+    """The result whose values these are, or what is wrong with them."""
+    version = values.get("format", 0)
+    if not isinstance(version, int) or version > FORMAT:
+        words = f"its result has format {version}, and this tinylab reads up to {FORMAT}"
+        return Fault(f"{words}: it is of a newer one", is_newer=True)
+    try:
+        result = _record(Result, values, "")
+        _refuse_wrong_config(result.config)
+        _refuse_wrong_metrics(result)
+    except _WrongError as error:
+        return Fault(f"its result.json is not tinylab's: {error} is missing or wrong")
+    return result
+
+
+def _refuse_wrong_config(config: dict[str, Any]) -> None:
+    for keys, kind in CONFIG.items():
+        value: Any = config
+        for key in keys:
+            value = value.get(key) if isinstance(value, dict) else None
+        if not isinstance(value, kind):
+            raise _WrongError(".".join(("config", *keys)))
+
+
+def _refuse_wrong_metrics(result: Result) -> None:
+    for name, metric in METRICS.items():
+        value = result.metric(name)
+        if value is not None and not _is_finite(value):
+            raise _WrongError(".".join(metric.path))
+
+
+def _record(kind: type[Record], values: Any, where: str) -> Record:
+    """The record of this kind at a path. Raises _WrongError for the first value that is no such."""
+    if not isinstance(values, dict):
+        raise _WrongError(where)
+    types_of, known = _types(kind), {}  # type: ignore[arg-type]
+    for entry in dataclasses.fields(kind):  # type: ignore[arg-type]
+        path = f"{where}.{entry.name}" if where else entry.name
+        if entry.name in values:
+            known[entry.name] = _value(types_of[entry.name], values[entry.name], path)
+            within = entry.metadata.get("within")
+            if within and not within[0] <= known[entry.name] <= within[1]:
+                raise _WrongError(path)
+        elif entry.default is entry.default_factory is dataclasses.MISSING:
+            raise _WrongError(path)
+    if "extra" in types_of:
+        known["extra"] = {key: value for key, value in values.items() if key not in types_of}
+    return kind(**known)
+
+
+@cache
+def _types(kind: type) -> dict[str, Any]:
+    return typing.get_type_hints(kind)
+
+
+def _value(kind: Any, value: Any, path: str) -> Any:
+    """A value of JSON as what the record says of it."""
+    if isinstance(kind, types.UnionType):
+        kind, _ = typing.get_args(kind)  # or None
+        if value is None:
+            return None
+    if dataclasses.is_dataclass(kind):
+        return _record(kind, value, path)  # type: ignore[arg-type]
+    if typing.get_origin(kind) is tuple:
+        numbers = typing.get_args(kind)
+        if not isinstance(value, list | tuple) or len(value) != len(numbers):
+            raise _WrongError(path)
+        return tuple(_value(each, one, path) for each, one in zip(numbers, value, strict=True))
+    if kind is float:
+        is_right = _is_finite(value)
+    else:
+        is_right = isinstance(value, typing.get_origin(kind) or kind)
+        is_right = is_right and (kind is bool or not isinstance(value, bool))
+    if not is_right:
+        raise _WrongError(path)
     return value
-
-
-def _is_right(result: dict[str, Any], keys: tuple[str, ...]) -> bool:
-    """Whether a value is there and can be reckoned with; a run may have no validation set."""
-    value = lookup(result, keys)
-    if keys in NEEDED:
-        return isinstance(value, NEEDED[keys])
-    if keys == INTERVAL:
-        return isinstance(value, list) and len(value) == 2 and all(map(_is_finite, value))
-    if keys[0] == "val" and "val" in result and result["val"] is None:
-        return True
-    if not _is_finite(value):
-        return False
-    return 0 <= value <= 1 if keys[-1] == "accuracy" else value > 0 or keys not in SIZES
 
 
 def _is_finite(value: Any) -> bool:
     return is_number(value) and math.isfinite(value)
+
+
+def _plain(record: Any) -> dict[str, Any]:
+    """A record as JSON has it, in the order of its values."""
+    found: dict[str, Any] = {}
+    for entry in dataclasses.fields(record):
+        value = getattr(record, entry.name)
+        if entry.name == "extra":
+            found |= value
+        elif value is not None or "is_left_out" not in entry.metadata:
+            found[entry.name] = _plain(value) if dataclasses.is_dataclass(value) else value
+    return found

@@ -11,7 +11,6 @@ processes, each with a ``worker``'s loop. ``conclusion`` says what was found.
 import contextlib
 import hashlib
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from hydra.core.config_loader import ConfigLoader
@@ -21,14 +20,14 @@ from omegaconf import DictConfig
 from tinylab import data
 from tinylab.config.schema import run_id
 from tinylab.errors import UserError
-from tinylab.store import folder as runs
+from tinylab.store.folder import outdated
+from tinylab.store.sweep import SweepFolder, sweep_folder
 from tinylab.sweeps import leaderboard
 from tinylab.sweeps.conclusion import conclude
 from tinylab.sweeps.grid import Grid, expand
 from tinylab.sweeps.job import Composer, Job
 from tinylab.sweeps.launch import launch, parallel_jobs
 from tinylab.sweeps.space import Space, read
-from tinylab.system.files import write_json
 from tinylab.ui.console import say
 
 
@@ -82,7 +81,7 @@ def _run_search(space: Space, composer: Composer, arguments: list[str]) -> None:
     checked = search.check(space, composer)
     config = checked[0].config
     folder = search.folder_of(space, config)
-    with runs.sole_writer(folder):
+    with folder.sole_writer():
         plan = search.Search(space, composer, folder, checked[0], arguments)
         done = plan.num_ended
         say(f"{plan}; {done} ended already")
@@ -101,22 +100,25 @@ def _make_data_ready(jobs: list[Job]) -> None:
             data.make_ready(config.dataset, config.fresh)
 
 
-def _folder(jobs: list[Job]) -> Path:
+def _folder(jobs: list[Job]) -> SweepFolder:
     """``outputs/sweeps/<name>``, or named by the runs in it: the same sweep, the same folder."""
     config = jobs[0].config
     digest = hashlib.sha256(" ".join(sorted(run_id(job.config) for job in jobs)).encode())
     name = config.name or f"{config.dataset.name}-{digest.hexdigest()[:10]}"
-    return Path(config.outputs).expanduser() / "sweeps" / name
+    return sweep_folder(config.outputs, name)
 
 
 def _missing(jobs: list[Job]) -> list[Job]:
-    """The jobs whose result is not there or does not stand any more, which is said."""
+    """The jobs whose result is not there or not valid any more, which is said; and those of which
+    only the result is there, since a kill came after it.
+    """
     fingerprints: dict[str, str | None] = {}
     missing, reasons = [], []
     for job in jobs:
-        result = runs.read_result(job.folder)
-        why = None if result is None else runs.outdated(result, job.config, fingerprints)
-        if job.config.fresh or result is None or why:
+        files = job.files
+        found = files.result_or_fault()
+        why = None if found is None else outdated(found, job.config, fingerprints)
+        if job.config.fresh or found is None or why or not files.is_presented():
             missing.append(job)
         if why:
             reasons.append(why)
@@ -126,18 +128,18 @@ def _missing(jobs: list[Job]) -> list[Job]:
 
 
 def _has_failed(job: Job) -> bool:
-    return (job.folder / "failure.json").is_file()
+    return job.files.error() is not None
 
 
 def _state(job: Job) -> str:
-    if runs.read_result(job.folder) is not None:
+    if job.files.result() is not None:
         return "finished"
     return "failed" if _has_failed(job) else "missing"
 
 
-def _write_state(folder: Path, jobs: list[Job], arguments: list[str]) -> None:
+def _write_state(folder: SweepFolder, jobs: list[Job], arguments: list[str]) -> None:
     listed = [
         {"run_id": run_id(job.config), "overrides": job.varied, "state": _state(job)}
         for job in jobs
     ]
-    write_json(folder / "sweep.json", {"arguments": arguments, "jobs": listed})
+    folder.write_state(arguments=arguments, jobs=listed)

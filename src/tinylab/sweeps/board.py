@@ -8,10 +8,9 @@ from pathlib import Path
 from statistics import fmean, stdev
 
 from tinylab.comparison.settings import Setting, varied
-from tinylab.config.metrics import CHOOSABLE
-from tinylab.store.collect import Run
-from tinylab.store.folder import read_metrics
-from tinylab.ui.tensorboard import METRICS, Point, Row, write_band, write_columns
+from tinylab.config.metrics import CHOOSABLE, METRICS
+from tinylab.store.run import Run
+from tinylab.ui.tensorboard import Point, Row, write_band, write_columns
 
 BANDS = ("train_loss", "train_accuracy", *CHOOSABLE)
 
@@ -26,7 +25,8 @@ def write(folder: Path, labels: dict[str, str], settings: Sequence[Setting]) -> 
     runs = [run for setting in settings for run in setting.runs]
     values = [run.values for run in runs]
     taken = {key: [each[key] for each in values if key in each] for key in varied(values)}
-    known = [name for name in METRICS if any(run.figure(name) is not None for run in runs)]
+    finals = {name: metric.tag for name, metric in METRICS.items() if metric.tag}
+    known = [finals[name] for name in finals if any(run.metric(name) is not None for run in runs)]
     write_columns(folder, taken, known)
     for run in runs:
         _link(folder / _file_name(labels[run.name]), run.folder)
@@ -49,7 +49,7 @@ def _file_name(label: str) -> str:
 
 def _bands(runs: Sequence[Run]) -> dict[str, list[Point]]:
     """For each column the mean over the runs, epoch by epoch, plus and minus their deviation."""
-    histories = [read_metrics(run.folder) for run in runs]
+    histories = [run.files.history() for run in runs]
     found = {}
     for column in BANDS:
         # Runs may have stopped early; the mean ends with the shortest, or its members would change.

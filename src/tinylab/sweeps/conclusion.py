@@ -1,7 +1,6 @@
 """The end of a sweep: what was found, on the screen, in files, as a page and in TensorBoard."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from tinylab import reporting as report
 from tinylab.comparison import show
@@ -9,7 +8,9 @@ from tinylab.comparison.comparison import compare
 from tinylab.comparison.settings import group
 from tinylab.config.schema import run_id
 from tinylab.errors import UserError
-from tinylab.store.collect import Run, collect
+from tinylab.store.collect import collect
+from tinylab.store.run import Run
+from tinylab.store.sweep import SweepFolder
 from tinylab.sweeps import board, leaderboard
 from tinylab.sweeps.job import Job
 from tinylab.sweeps.leaderboard import Row
@@ -17,23 +18,23 @@ from tinylab.ui.console import say
 from tinylab.ui.tables import on_screen
 
 
-def conclude(folder: Path, jobs: Sequence[Job], table: list[Row]) -> None:
+def conclude(folder: SweepFolder, jobs: Sequence[Job], table: list[Row]) -> None:
     """Show what was found, and write what there is to look at. Raises UserError for failed jobs."""
-    found, _ = collect([folder])
+    found, _ = collect([folder.path])
     _show(found, jobs[0], table)
     if found and not leaderboard.is_written(folder, table):
         labels = {run_id(job.config): job.label for job in jobs}
-        board.write(folder / "tensorboard", labels, group(found))
-        report.write([folder], folder / "report.html")
+        board.write(folder.tensorboard_folder, labels, group(found))
+        report.write([folder.path], folder.report_file)
     leaderboard.write(folder, table)
-    say(f"\nfiles   {folder}")
+    say(f"\nfiles   {folder.path}")
     if found:
-        say(f"report  {folder / 'report.html'}")
-        say(f"curves  tensorboard --logdir {folder / 'tensorboard'}")
+        say(f"report  {folder.report_file}")
+        say(f"curves  tensorboard --logdir {folder.tensorboard_folder}")
     failed = sum(row["state"] not in ("finished", "pruned") for row in table)
     if failed:
         raise UserError(
-            f"{failed} of {len(table)} jobs failed; each one's train.log says why\n"
+            f"{failed} of {len(table)} jobs failed; the log in each one's folder says why\n"
             "  mend the cause and repeat the command: what is finished is not run again"
         )
 

@@ -16,7 +16,7 @@ from tinylab.config.compose import explain, to_config
 from tinylab.config.groups import groups
 from tinylab.config.schema import Config, SweepConfig, run_id
 from tinylab.errors import UserError
-from tinylab.store import folder as runs
+from tinylab.store.folder import RunFolder, run_folder
 
 
 @dataclass(frozen=True)
@@ -28,9 +28,14 @@ class Job:
     config: Config
 
     @property
-    def folder(self) -> Path:
+    def files(self) -> RunFolder:
         """Where its run is kept."""
-        return runs.folder_of(self.config)
+        return run_folder(self.config)
+
+    @property
+    def folder(self) -> Path:
+        """The same as a path."""
+        return self.files.path
 
     @property
     def label(self) -> str:

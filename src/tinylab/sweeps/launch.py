@@ -8,8 +8,6 @@ from typing import Protocol
 from tinylab.config.metrics import METRICS
 from tinylab.config.schema import Config
 from tinylab.errors import Stopped, UserError
-from tinylab.store import folder as runs
-from tinylab.store.result import lookup
 from tinylab.sweeps.job import Job
 from tinylab.sweeps.pool import Pool
 from tinylab.sweeps.worker import End, Epoch, Step
@@ -92,19 +90,17 @@ def launch(plan: Plan, size: int, total: int, done: int) -> None:
 
 
 def _end(job: Job, end: End, display: SweepDisplay, number: int) -> None:
+    files = job.files
     if end.error:
-        runs.record_failure(job.folder, UserError(end.error))
-    failure = runs.read_json(job.folder / "failure.json")
-    result = runs.read_result(job.folder)
-    words = ""
-    value = None
-    if end.state == "failed" and failure is not None:
-        words = failure["error"].splitlines()[0]
+        files.record_failure(UserError(end.error))
+    result, words, value = files.result(), "", None
+    if end.state == "failed":
+        words = (files.error() or "").partition("\n")[0]
     elif end.state == "finished" and result is not None:
         name = job.config.sweep.metric
-        value, words = _reached(name, lookup(result, METRICS[name].path))
+        value, words = _reached(name, result.metric(name))
     elif end.state == "pruned":
-        words = f"after epoch {runs.read_metrics(job.folder)[-1]['epoch']}"
+        words = f"after epoch {files.history()[-1]['epoch']}"
     display.end(number, job.label, end.state, words, value)
 
 

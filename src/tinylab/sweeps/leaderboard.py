@@ -3,14 +3,12 @@
 import csv
 import io
 from collections.abc import Collection, Sequence
-from pathlib import Path
 from typing import Any
 
-from tinylab.config.metrics import CHOOSABLE, METRICS, goodness
+from tinylab.config.metrics import CHOOSABLE, goodness
 from tinylab.config.schema import run_id
-from tinylab.store import folder as runs
-from tinylab.store.query import figures
-from tinylab.store.result import lookup
+from tinylab.store.run import result_row
+from tinylab.store.sweep import SweepFolder
 from tinylab.sweeps.job import Job
 from tinylab.system.files import write_text
 from tinylab.ui import console
@@ -30,18 +28,18 @@ def rows(jobs: Sequence[Job], pruned: Collection[str] = ()) -> list[Row]:
 
 
 def _row(job: Job, pruned: bool) -> Row:
-    result = runs.read_result(job.folder)
-    row: Row = {**job.varied, "run": job.folder.name}
+    files = job.files
+    result = files.result()
+    row: Row = {**job.varied, "run": files.name}
     if result is None and pruned:
-        last = (runs.read_metrics(job.folder) or [{"epoch": 0}])[-1]
+        last = (files.history() or [{"epoch": 0}])[-1]
         val = {key: last.get(key) for key in CHOOSABLE}
         return {**row, "state": "pruned", **val, "epochs": last["epoch"]}
     if result is None:
-        failure = runs.read_json(job.folder / "failure.json")
-        error = failure["error"].splitlines()[0] if failure is not None else ""
-        return {**row, "state": "failed" if failure is not None else "not run", "error": error}
-    val = {key: lookup(result, METRICS[key].path) for key in CHOOSABLE}
-    return {**row, "state": "finished", **val, **figures(result)}
+        error = files.error()
+        state = "not run" if error is None else "failed"
+        return {**row, "state": state, "error": (error or "").partition("\n")[0]}
+    return {**row, "state": "finished", **result_row(result)}
 
 
 def _rank(row: Row, metric: str) -> tuple[bool, bool, float, float]:
@@ -50,19 +48,19 @@ def _rank(row: Row, metric: str) -> tuple[bool, bool, float, float]:
     return row["state"] != "finished", is_unknown, -first, -second
 
 
-def write(folder: Path, table: list[Row]) -> None:
-    """Write ``leaderboard.md`` and ``.csv``, with every column that any of the rows has."""
+def write(folder: SweepFolder, table: list[Row]) -> None:
+    """Write the rows as Markdown and CSV, with every column that any of them has."""
     columns = _columns(table)
     lines = [columns, ["---"] * len(columns)]
     lines += [[_markdown(row.get(key)) for key in columns] for row in table]
-    write_text(folder / "leaderboard.md", "".join(f"| {' | '.join(line)} |\n" for line in lines))
-    write_text(folder / "leaderboard.csv", _csv(table))
+    write_text(folder.markdown_file, "".join(f"| {' | '.join(line)} |\n" for line in lines))
+    write_text(folder.table_file, _csv(table))
 
 
-def is_written(folder: Path, table: list[Row]) -> bool:
+def is_written(folder: SweepFolder, table: list[Row]) -> bool:
     """Whether these very rows have been written, which is the last that a sweep does."""
     try:
-        return (folder / "leaderboard.csv").read_text(encoding="utf-8") == _csv(table)
+        return folder.table_file.read_text(encoding="utf-8") == _csv(table)
     except (OSError, ValueError):
         return False
 

@@ -11,20 +11,17 @@ import itertools
 import json
 import math
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from optuna.trial import Trial as Asked
 
-from tinylab.config.metrics import METRICS
 from tinylab.config.schema import Config, run_id
 from tinylab.errors import UserError
-from tinylab.store import folder as runs
-from tinylab.store.result import lookup
+from tinylab.store.folder import outdated
+from tinylab.store.sweep import SweepFolder, sweep_folder
 from tinylab.sweeps.job import Composer, Job, label, refuse_twins
 from tinylab.sweeps.proposals import Study
 from tinylab.sweeps.space import Space
-from tinylab.system.files import write_json
 from tinylab.ui.console import say
 
 MOST_CHECKED = 100  # combinations, 5 ms each, that are composed before the first job starts
@@ -72,12 +69,12 @@ def describe(space: Space, config: Config) -> dict[str, Any]:
     return {**kept, "base": run_id(config), "space": json.loads(json.dumps(axes))}
 
 
-def folder_of(space: Space, config: Config) -> Path:
+def folder_of(space: Space, config: Config) -> SweepFolder:
     """``outputs/sweeps/<name>``, or named by what is searched: more trials, the same folder."""
     canonical = json.dumps(describe(space, config), sort_keys=True)
     digest = hashlib.sha256(canonical.encode()).hexdigest()[:10]
     name = config.name or f"{config.dataset.name}-{digest}"
-    return Path(config.outputs).expanduser() / "sweeps" / name
+    return sweep_folder(config.outputs, name)
 
 
 @dataclass
@@ -95,7 +92,7 @@ class Search:
     """The plan of a search. Trials that a killed process left running come first."""
 
     def __init__(
-        self, space: Space, composer: Composer, folder: Path, base: Job, arguments: list[str]
+        self, space: Space, composer: Composer, folder: SweepFolder, base: Job, arguments: list[str]
     ) -> None:
         self._space = space
         self._composer = composer
@@ -157,7 +154,7 @@ class Search:
     def goes_on(self, job: Job, row: dict[str, float | None]) -> bool:
         """Whether a trial that has just ended an epoch, with these figures, is worth its time."""
         # A resumed run may have ended epochs before, of which nobody was told.
-        rows = [*runs.read_metrics(job.folder), row]
+        rows = [*job.files.history(), row]
         return self._judge(self._trials[run_id(job.config)], rows)
 
     def ended(self, job: Job, state: str) -> None:
@@ -216,8 +213,8 @@ class Search:
         if state != "finished":
             self._study.give_up(trial.asked)
             return
-        result = runs.read_result(trial.job.folder)
-        value = lookup(result or {}, METRICS[self._metric].path)
+        result = trial.job.files.result()
+        value = None if result is None else result.metric(self._metric)
         if value is None:  # an earlier version's result has accuracy and loss alone
             raise UserError(
                 f"{trial.job.label}: its result has no {self._metric} to search by; fresh=true "
@@ -240,18 +237,17 @@ class Search:
             }
             for number, (name, trial) in enumerate(self._trials.items())
         ]
-        state = {"arguments": self._arguments, "search": self._description, "jobs": listed}
-        write_json(self._folder / "sweep.json", state)
+        self._folder.write_state(arguments=self._arguments, search=self._description, jobs=listed)
 
     def _recall(self, config: Config) -> None:
-        """Tell Optuna again of the trials that ``sweep.json`` lists."""
-        state = runs.read_json(self._folder / "sweep.json")
+        """Tell Optuna again of the trials that the sweep's folder lists."""
+        state = self._folder.state()
         if state is None:
             return
         if state.get("search") != self._description:
             raise UserError(
-                f"name={config.name}: {self._folder} holds another sweep; choose another name, or "
-                "begin again with fresh=true"
+                f"name={config.name}: {self._folder.path} holds another sweep; choose another "
+                "name, or begin again with fresh=true"
             )
         jobs = [self._composer.job(self._space.fixed, row["overrides"]) for row in state["jobs"]]
         if (why := _outdated(jobs)) is not None:
@@ -262,13 +258,14 @@ class Search:
             self._settle(trial, row["state"], row["epochs"])
         for trial in trials:
             running = trial.state == "running"
-            if running and not self._judge(trial, runs.read_metrics(trial.job.folder)):
+            if running and not self._judge(trial, trial.job.files.history()):
                 self._end(trial, "pruned")
 
     def _settle(self, trial: Trial, state: str, epochs: int) -> None:
         """Bring a trial to the state that an earlier process left, unless it is to be run on."""
-        rows = runs.read_metrics(trial.job.folder)
-        if state != "pruned" and runs.read_result(trial.job.folder) is not None:
+        files = trial.job.files
+        rows = files.history()
+        if state != "pruned" and files.result() is not None:
             state = "finished"
         elif state == "pruned" or (state == "failed" and not self._space.settings.retry_failed):
             rows = [row for row in rows if row["epoch"] <= epochs]
@@ -283,7 +280,7 @@ def _outdated(jobs: list[Job]) -> str | None:
     """Why the result of one of the jobs is not today's any more; None where all still stand."""
     fingerprints: dict[str, str | None] = {}
     for job in jobs:
-        result = runs.read_result(job.folder)
-        if result is not None and (why := runs.outdated(result, job.config, fingerprints)):
+        found = job.files.result_or_fault()
+        if found is not None and (why := outdated(found, job.config, fingerprints)):
             return why
     return None

@@ -12,7 +12,7 @@ from typing import Any
 
 from tinylab.config.schema import Config
 from tinylab.errors import Pruned, Stopped
-from tinylab.store import folder as runs
+from tinylab.store.folder import run_folder
 from tinylab.system.machine import forget_garbage, relaxed_gc
 
 NEWS_SECONDS = 0.5  # between two words on how far a job is
@@ -84,7 +84,7 @@ def main(connection: Connection, slot: int) -> None:
 
 def train(config: Config, command: str, connection: Connection) -> str:
     """Train one job; how it ended. Raises Stopped when a signal came or the parent has gone."""
-    with runs.failure_recorded(config):
+    with run_folder(config).failure_recorded():
         try:
             _train(config, command, Link(connection, config.train.epochs))
         except Pruned:

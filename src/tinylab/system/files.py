@@ -48,6 +48,15 @@ def write_json(path: Path, value: object) -> None:
     write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
+def read_json(path: Path) -> dict[str, Any] | None:
+    """A JSON object from a file; None where the file is absent or is something else."""
+    with contextlib.suppress(OSError, ValueError):
+        value = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(value, dict):
+            return value
+    return None
+
+
 def write_npz(path: Path, /, **arrays: Any) -> None:
     """Write NumPy arrays by name, durably and all at once."""
     import numpy as np

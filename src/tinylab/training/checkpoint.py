@@ -8,6 +8,7 @@ import hashlib
 import io
 import pickle
 import zipfile
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -65,24 +66,27 @@ def load(path: Path) -> State:
     return state
 
 
+@dataclass
 class Checkpoints:
-    """The checkpoints of one run's folder: ``last.ckpt``, ``previous.ckpt``, ``best.ckpt``."""
+    """The checkpoints of one run: the files of its resume points, and of its tested weights.
 
-    def __init__(self, folder: Path, run_id: str) -> None:
-        self.last = folder / "last.ckpt"
-        self.previous = folder / "previous.ckpt"
-        self.best = folder / "best.ckpt"
-        self.run_id = run_id
-        self.stamp: State = {}  # facts that go into every resume point
+    ``next`` becomes ``last`` once it is whole. ``stamp``: facts that go into every resume point.
+    """
+
+    last: Path
+    next: Path
+    previous: Path
+    best: Path
+    run_id: str
+    stamp: State = field(default_factory=dict)
 
     def save_last(self, state: State) -> None:
         """Keep the resume point; at every instant this one or the one before is whole."""
-        fresh = self.last.with_name("next.ckpt")
-        save(fresh, {"run_id": self.run_id, **self.stamp, **state})
+        save(self.next, {"run_id": self.run_id, **self.stamp, **state})
         with disk_errors(self.last):
             if self.last.exists():
                 self.last.replace(self.previous)
-            fresh.replace(self.last)
+            self.next.replace(self.last)
 
     def save_best(self, weights: State) -> None:
         """Keep the weights that are tested, when training is over."""
@@ -90,7 +94,7 @@ class Checkpoints:
 
     def load_last(self) -> State | None:
         """The newest whole resume point of this run, or None. Damaged ones are named."""
-        for path in (self.last.with_name("next.ckpt"), self.last, self.previous):
+        for path in (self.next, self.last, self.previous):
             if not path.exists():
                 continue
             try:

@@ -1,4 +1,4 @@
-"""Curves for TensorBoard and ``metrics.jsonl``, both made from the run's history.
+"""Curves for TensorBoard and the file of the metrics, both made from the run's history.
 
 The history travels in the checkpoint, and both files are written anew from it when a run is
 resumed: no gap, no doubled and no stale point, and a lost file is rebuilt.
@@ -36,13 +36,6 @@ CHARTS = {
         "accuracy": ["Multiline", ["accuracy/train", "accuracy/val"]],
     }
 }
-# Figure of the result -> tag of its column in the HParams tab.
-METRICS = {
-    "val_accuracy": "final/val_accuracy",
-    "val_loss": "final/val_loss",
-    "test_accuracy": "final/test_accuracy",
-    "test_loss": "final/test_loss",
-}
 
 
 @dataclass(frozen=True)
@@ -57,15 +50,18 @@ class Point:
 
 
 class RunTracker:
-    """Writes one run's curves, pictures and final figures into its folder."""
+    """Writes one run's curves, pictures and final metrics into its folder.
 
-    def __init__(self, folder: Path, history: list[Row], hparams: dict[str, Any]) -> None:
+    ``metrics`` is the file of the history, a line for each epoch.
+    """
+
+    def __init__(
+        self, folder: Path, metrics: Path, history: list[Row], hparams: dict[str, Any]
+    ) -> None:
         # torch's writer, which needs tensorboard; imported here, because it takes a while.
         from torch.utils.tensorboard.writer import SummaryWriter
 
-        for stale in folder.glob("events.out.tfevents.*"):
-            stale.unlink()
-        self._metrics = folder / "metrics.jsonl"
+        self._metrics = metrics
         with disk_errors(folder):
             self._writer = SummaryWriter(str(folder), flush_secs=10)
         self._hparams = {key: _worded(value) for key, value in hparams.items()}
@@ -89,11 +85,11 @@ class RunTracker:
         """Show a picture, uint8 (H, W, 3)."""
         self._writer.add_image(tag, pixels_HWC, dataformats="HWC")
 
-    def finish(self, figures: dict[str, float | None], step: int) -> None:
-        """Write the final figures, which fill the HParams tab, and mark the run as finished."""
-        for name, value in figures.items():
+    def finish(self, finals: Mapping[str, float | None], step: int) -> None:
+        """Write the final metrics by their tags, for the HParams tab; the run is finished."""
+        for tag, value in finals.items():
             if value is not None:
-                self._writer.add_scalar(METRICS[name], value, step)
+                self._writer.add_scalar(tag, value, step)
         self._end_hparams()
 
     def close(self) -> None:
@@ -111,8 +107,7 @@ class RunTracker:
         # all. Without it, it shows the columns of every run.
         from torch.utils.tensorboard.summary import hparams
 
-        metrics = dict.fromkeys(METRICS.values(), 0.0)
-        _, start, self._end = hparams(self._hparams, metrics)  # type: ignore[no-untyped-call]
+        _, start, self._end = hparams(self._hparams, {})  # type: ignore[no-untyped-call]
         writer = self._writer._get_file_writer()  # type: ignore[no-untyped-call]
         writer.add_summary(start)
 
@@ -121,13 +116,11 @@ class RunTracker:
         writer.add_summary(self._end)
 
 
-def write_columns(
-    folder: Path, values: Mapping[str, Sequence[Any]], figures: Sequence[str]
-) -> None:
+def write_columns(folder: Path, values: Mapping[str, Sequence[Any]], tags: Sequence[str]) -> None:
     """Say in ``folder``, above those of its runs, which columns the HParams tab has.
 
-    ``values`` has for each hyperparameter those that it takes in the runs; ``figures`` are those
-    keys of METRICS that they have.
+    ``values`` has for each hyperparameter those that it takes in the runs; ``tags`` are those of
+    the final metrics that they have.
     """
     from tensorboard.plugins.hparams import summary_v2 as hp
 
@@ -140,7 +133,7 @@ def write_columns(
         return hp.HParam(key, hp.Discrete(sorted(set(values if is_word else map(float, values)))))
 
     columns = [column(key, taken) for key, taken in values.items()]
-    metrics = [hp.Metric(METRICS[figure]) for figure in figures]
+    metrics = [hp.Metric(tag) for tag in tags]
     _write_events(folder, [(0, now(), hp.hparams_config_pb(columns, metrics))])
 
 

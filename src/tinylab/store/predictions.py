@@ -1,0 +1,52 @@
+"""``predictions.npz``: what became of each test image, written and read here alone."""
+
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tinylab.system.files import write_npz
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """index, label, predicted: int64 (N,). probabilities: float16 (N, K), None if not asked for.
+
+    ``index`` are the images' places in the dataset.
+    """
+
+    index: NDArray[np.int64]
+    label: NDArray[np.int64]
+    predicted: NDArray[np.int64]
+    probabilities: NDArray[np.float16] | None = None
+
+
+def write(
+    path: Path,
+    index: NDArray[np.int64],
+    label: NDArray[np.int64],
+    predicted: NDArray[np.int64],
+    probabilities: NDArray[Any],
+    paths: Mapping[str, NDArray[np.str_]],
+) -> None:
+    """Write predictions durably; ``paths`` are the images' files, if they are files."""
+    write_npz(
+        path, index=index, label=label, predicted=predicted,
+        probabilities=probabilities.astype(np.float16), **paths,
+    )  # fmt: skip
+
+
+def read(path: Path, with_probabilities: bool = False) -> Predictions | None:
+    """The predictions in a file; None where it is absent or damaged."""
+    names = ["index", "label", "predicted", *["probabilities"] * with_probabilities]
+    try:
+        # Opened here, because np.load leaves a damaged file open.
+        with path.open("rb") as file, np.load(file) as saved:
+            found = [saved[name] for name in names]
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return None
+    return Predictions(*found) if len({len(array) for array in found}) == 1 else None

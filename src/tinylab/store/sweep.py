@@ -1,0 +1,58 @@
+"""A sweep's folder: the names of its files, and which runs belong to it."""
+
+import contextlib
+from pathlib import Path
+from typing import Any
+
+from tinylab.store import lock
+from tinylab.system.files import read_json, write_json
+
+
+class SweepFolder:
+    """``<outputs>/sweeps/<name>``; its runs lie beside the sweeps, in ``<outputs>/runs``."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.state_file = path / "sweep.json"
+        self.table_file = path / "leaderboard.csv"
+        self.markdown_file = path / "leaderboard.md"
+        self.report_file = path / "report.html"
+        self.tensorboard_folder = path / "tensorboard"
+
+    def is_sweep(self) -> bool:
+        """Whether it is a sweep's."""
+        return self.state_file.is_file()
+
+    def state(self) -> dict[str, Any] | None:
+        """``arguments``, ``jobs`` and, of a search, ``search``; None where it cannot be read."""
+        return read_json(self.state_file)
+
+    def write_state(self, **state: Any) -> None:
+        """Write all of the state, durably and all at once."""
+        write_json(self.state_file, state)
+
+    def arguments(self) -> list[str] | None:
+        """What was typed after ``tinylab train -m``; None where that is not known."""
+        arguments = (self.state() or {}).get("arguments")
+        return [str(each) for each in arguments] if isinstance(arguments, list) else None
+
+    def jobs(self) -> dict[str, str] | None:
+        """The state of each run by its id; None where that cannot be read."""
+        try:
+            jobs = (self.state() or {})["jobs"]
+            return {str(job["run_id"]): str(job.get("state")) for job in jobs}
+        except (KeyError, TypeError, AttributeError):
+            return None
+
+    def run_path(self, run_id: str) -> Path:
+        """The folder of one of its runs."""
+        return self.path.absolute().parents[1] / "runs" / run_id
+
+    def sole_writer(self) -> contextlib.AbstractContextManager[None]:
+        """Hold the sweep's lock, as ``lock.sole_writer`` says."""
+        return lock.sole_writer(self.path)
+
+
+def sweep_folder(outputs: str, name: str) -> SweepFolder:
+    """``<outputs>/sweeps/<name>``."""
+    return SweepFolder(Path(outputs).expanduser() / "sweeps" / name)
