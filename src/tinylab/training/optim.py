@@ -1,9 +1,7 @@
 """Optimisers, parameter groups, and the learning rate as a pure function of the step.
 
-The updates are torch's own fused kernels, called directly. ``torch.optim``'s classes around them
-import torch's whole compiler (2 to 4 s at every start) and spend 0.25 ms of Python on each step,
-where the kernel of the baseline CNN takes 0.2 ms. The bits are those of ``torch.optim`` with
-``fused=True``; a test compares them.
+The updates are torch's own fused kernels, called directly (``models/kernels.py`` says why). The
+bits are those of ``torch.optim`` with ``fused=True``; a test compares them.
 """
 
 import math
@@ -15,6 +13,7 @@ from torch import Tensor, nn
 
 from tinylab.config import options
 from tinylab.config.schema import OptimConfig
+from tinylab.models import kernels
 
 
 class Optimizer(Protocol):
@@ -95,7 +94,7 @@ def _as_stored(tensor: Tensor) -> Tensor:
 def copy_states(saved: list[list[Tensor]], into: list[list[Tensor]]) -> None:
     """Copy a saved state into the tensors of another."""
     for saved_group, group in zip(saved, into, strict=True):
-        torch._foreach_copy_(group, saved_group)
+        kernels.foreach("copy_", group, saved_group)
 
 
 ONECYCLE_START = 1 / 25  # lr of the first step, as a share of the peak

@@ -1,6 +1,5 @@
 """Adam and AdamW by torch's fused kernels."""
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -8,6 +7,7 @@ from torch import Tensor
 
 from tinylab.config.options import optimizer
 from tinylab.config.values import option
+from tinylab.models import kernels
 from tinylab.training.optim import copy_states, with_gradient, zeros_like
 
 
@@ -15,7 +15,7 @@ from tinylab.training.optim import copy_states, with_gradient, zeros_like
 class Adam:
     """Adam (Kingma and Ba, 2015); weight decay is added to the gradient."""
 
-    kernel: Callable[..., Any] = staticmethod(torch._fused_adam_)
+    decoupled = False  # weight decay is part of the gradient
 
     def __init__(
         self,
@@ -45,21 +45,18 @@ class Adam:
             parameters, grads, means, squares, steps = with_gradient(group["params"], *state)
             if not parameters:
                 continue
-            torch._foreach_add_(steps, 1)
-            self.kernel(
+            kernels.adam(
                 parameters,
                 grads,
                 means,
                 squares,
-                [],
                 steps,
+                decoupled=self.decoupled,
                 lr=self.lr,
                 beta1=self._beta1,
                 beta2=self._beta2,
                 weight_decay=group["weight_decay"],
                 eps=self._eps,
-                amsgrad=False,
-                maximize=False,
             )
 
     def state_dict(self) -> dict[str, Any]:
@@ -77,7 +74,7 @@ class Adam:
 class AdamW(Adam):
     """AdamW (Loshchilov and Hutter, 2019); weight decay acts on the weights alone."""
 
-    kernel: Callable[..., Any] = staticmethod(torch._fused_adamw_)
+    decoupled = True
 
     def __init__(
         self,

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from tinylab.config.options import optimizer
 from tinylab.config.values import option
+from tinylab.models import kernels
 from tinylab.training.optim import copy_states, with_gradient
 from tinylab.training.optimizers.adam import AdamW
 
@@ -53,9 +54,9 @@ class Muon:
         weights, grads, momenta = with_gradient(self._weights, self._momenta)
         if not weights:
             return
-        torch._foreach_lerp_(momenta, grads, 1 - self._momentum)
-        directions = torch._foreach_lerp(grads, momenta, self._momentum)  # Nesterov's
-        torch._foreach_mul_(weights, 1 - self.lr * self._weight_decay)
+        kernels.foreach("lerp_", momenta, grads, 1 - self._momentum)
+        directions = kernels.foreach("lerp", grads, momenta, self._momentum)  # Nesterov's
+        kernels.foreach("mul_", weights, 1 - self.lr * self._weight_decay)
         for weight, direction in zip(weights, directions, strict=True):
             matrix = direction.flatten(1)  # (rows, columns)
             scale = math.sqrt(max(1, matrix.size(0) / matrix.size(1)))

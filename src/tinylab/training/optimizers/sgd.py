@@ -7,6 +7,7 @@ from torch import Tensor
 
 from tinylab.config.options import optimizer
 from tinylab.config.values import option
+from tinylab.models import kernels
 from tinylab.training.optim import copy_states, with_gradient, zeros_like
 
 
@@ -33,17 +34,14 @@ class SGD:
             parameters, grads, momenta = with_gradient(group["params"], state)
             if not parameters:
                 continue
-            torch._fused_sgd_(
+            kernels.sgd(
                 parameters,
                 grads,
-                momenta if self._momentum else [],
+                momenta,
                 lr=self.lr,
                 momentum=self._momentum,
                 weight_decay=group["weight_decay"],
-                dampening=0.0,
                 nesterov=self._nesterov,
-                maximize=False,
-                is_first_step=False,  # momenta of zero give what the first step would set
             )
 
     def state_dict(self) -> dict[str, Any]:
