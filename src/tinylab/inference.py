@@ -17,13 +17,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from tinylab import models
-from tinylab.config import options
+from tinylab.config import code, options
 from tinylab.config.compose import restore
 from tinylab.config.schema import Config, ModelConfig
 from tinylab.data.batches import Normalization
 from tinylab.errors import UserError
 from tinylab.store.collect import Skipped, collect, read
-from tinylab.store.folder import RunFolder, code_sha256
+from tinylab.store.folder import RunFolder
 from tinylab.store.result import Result
 from tinylab.store.run import Run
 from tinylab.store.sweep import SweepFolder
@@ -198,7 +198,7 @@ def load(run: Run, device: torch.device) -> Trained:
         model.load_state_dict(weights)
         if weights_sha256(model) != run.result.weights_sha256:
             raise _unusable(run.files, "it holds other weights than those that were tested")
-    if run.result.environment.code_sha256 != code_sha256():
+    if not code.is_same(run.result.environment.code_sha256, config):
         say(f"{run.name}: trained by other code of tinylab than today's")
     layout = torch.channels_last if config.train.channels_last else torch.contiguous_format
     model = model.to(device, memory_format=layout).eval()  # type: ignore[call-overload]

@@ -162,3 +162,22 @@ def test_configs_of_other_options_have_other_code() -> None:
 def test_every_module_of_the_core_is_there() -> None:
     assert all((options.PACKAGE / part).exists() for part in code.CORE)
     assert signature.KINDS.keys() == {"model", "dataset", "optimizer"}
+
+
+def test_an_older_digest_is_accepted_as_long_as_the_files_are_those_it_was_compared_with(
+    package: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = {f.relative_to(package).as_posix(): code.facts(f).digest for f in package.rglob("*.py")}
+    monkeypatch.setattr(code, "_same_bits", lambda: {"older": files})
+    assert code.is_same("older", CONFIG)
+    assert not code.is_same("another", CONFIG)
+    edit(package / "models/resnet.py")
+    assert code.is_same("older", CONFIG), "no part of this config"
+    edit(package / "training/step.py")
+    assert not code.is_same("older", CONFIG)
+    assert code.is_same(code.of_result(CONFIG), CONFIG)
+
+
+def test_the_table_of_equal_bits_names_files_that_are_there() -> None:
+    for files in code._same_bits().values():
+        assert all((options.PACKAGE / name).is_file() for name in files)

@@ -26,7 +26,7 @@ FREE_BYTES = 10**9  # less on a disk is worth a word
 # Distribution -> module, where the names differ by more than capitals.
 MODULES = {
     "hydra-core": "hydra", "opencv-python-headless": "cv2", "scikit-learn": "sklearn",
-    "PyYAML": "yaml",
+    "pyyaml": "yaml",
 }  # fmt: skip
 
 
@@ -131,7 +131,7 @@ def library(requirement: str) -> Findings:
 
             import_torchvision("torchvision")
         else:
-            importlib.import_module(MODULES.get(wanted.name, wanted.name.lower()))
+            importlib.import_module(MODULES.get(wanted.name.lower(), wanted.name.lower()))
     except importlib.metadata.PackageNotFoundError:
         yield Finding(f"{wanted.name} is not installed", again)
     except UserError:
@@ -264,7 +264,7 @@ def code() -> Findings:
     """Which source a result is recorded with."""
     import torch
 
-    from tinylab.store import folder as runs
+    from tinylab.config import code as decides
     from tinylab.system import runtime
 
     facts = runtime.environment(torch.device("cpu"))
@@ -272,4 +272,4 @@ def code() -> Findings:
         state = "no git checkout"
     else:
         state = f"commit {facts['git_commit'][:12]}{', changed since' if facts['dirty'] else ''}"
-    yield Finding(f"{state}; what decides results has the hash {runs.code_sha256()[:12]}")
+    yield Finding(f"{state}; what decides results has the hash {decides.core()[:12]}")

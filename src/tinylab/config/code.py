@@ -36,9 +36,42 @@ def of_result(config: Any) -> str:
 
     A new or changed file of an option that was not chosen changes nothing.
     """
+    return digest(_files_of(config))
+
+
+def core() -> str:
+    """The same of what belongs to every result."""
+    return digest(imported(_roots(), CORE))
+
+
+def is_same(recorded: str, config: Any) -> bool:
+    """Whether the code that a result was recorded with gives the bits of today's.
+
+    It is today's, or an older one that ``same_bits.json`` names, together with the digests that
+    the files had when the bits were found equal: file by file, so a later change ends that.
+    """
+    if recorded == of_result(config):
+        return True
+    same = _same_bits().get(recorded, {})
+    names = {file.relative_to(PACKAGE).as_posix(): file for file in _files_of(config)}
+    return all(same.get(name) == facts(file).digest for name, file in names.items())
+
+
+@cache
+def _same_bits() -> dict[str, dict[str, str]]:
+    """Recorded digest -> file -> its digest when the two were found to give equal bits."""
+    path = Path(__file__).with_name("same_bits.json")
+    found: dict[str, dict[str, str]] = json.loads(path.read_text(encoding="utf-8"))
+    return found
+
+
+def _files_of(config: Any) -> set[Path]:
     chosen = [options.of(getattr(config, group)).file for group in options.FOLDERS]
-    roots = [file for pattern in ROOTS for file in PACKAGE.glob(pattern)]
-    return digest(imported([*roots, *chosen], CORE))
+    return imported([*_roots(), *chosen], CORE)
+
+
+def _roots() -> list[Path]:
+    return [file for pattern in ROOTS for file in PACKAGE.glob(pattern)]
 
 
 def digest(files: Iterable[Path]) -> str:

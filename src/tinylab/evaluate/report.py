@@ -6,12 +6,13 @@ import json
 from pathlib import Path
 from typing import Any
 
+from tinylab.config import code
 from tinylab.config.schema import Config, identity
 from tinylab.evaluate.figures import Figures
 from tinylab.evaluate.scope import Scope
 from tinylab.inference import Ensemble
 from tinylab.store import predictions
-from tinylab.store.folder import EvaluationFolder, code_sha256
+from tinylab.store.folder import EvaluationFolder
 from tinylab.system.files import write_bytes, write_json
 from tinylab.system.runtime import environment
 from tinylab.ui import plots
@@ -124,4 +125,4 @@ def write(
 
 def _environment(ensemble: Ensemble) -> dict[str, Any]:
     device = ensemble.first.recipe.device
-    return {**environment(device), "code_sha256": code_sha256()}
+    return {**environment(device), "code_sha256": code.of_result(ensemble.first.config)}

@@ -11,13 +11,14 @@ import torch
 from torch import nn
 
 from tinylab import models
+from tinylab.config import code
 from tinylab.config.schema import Config, run_id
 from tinylab.data.batches import Batches
 from tinylab.errors import Pruned, Stopped, UserError
 from tinylab.experiment import present
 from tinylab.experiment.prepare import PARTS, Prepared, prepare
 from tinylab.store import predictions
-from tinylab.store.folder import RunFolder, code_sha256, run_folder
+from tinylab.store.folder import RunFolder, run_folder
 from tinylab.store.result import Result, parse
 from tinylab.system import runtime, signals
 from tinylab.system.files import disk_errors
@@ -130,7 +131,7 @@ def _resume_state(prepared: Prepared, files: RunFolder, checkpoints: Checkpoints
             f"{files.path}: the {config.dataset.name} images are not those that this half-finished "
             "run began with\n  bring the old data back, or begin again with fresh=true"
         )
-    if state["code_sha256"] != code_sha256():
+    if not code.is_same(state["code_sha256"], config):
         files.archive("half finished, and tinylab's code has changed since")
         return None
     return state
@@ -150,7 +151,7 @@ def _run(
     training = start(prepared.model, recipe)
     checkpoints.stamp = {
         "fingerprint": prepared.splits.fingerprint,
-        "code_sha256": code_sha256(),
+        "code_sha256": code.of_result(config),
     }
     if state is not None:
         training.load_state_dict(state)
@@ -268,7 +269,7 @@ def _evaluate(
         "num_parameters": models.count_parameters(model),
         "environment": {
             **runtime.environment(recipe.device),
-            "code_sha256": code_sha256(),
+            "code_sha256": code.of_result(config),
         },
         "failures": failures,
         "resumed_at": training.resumed_at,

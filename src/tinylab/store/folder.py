@@ -5,18 +5,17 @@ No torch in here: a finished run is answered in half a second.
 
 import contextlib
 import dataclasses
-import hashlib
 import json
 import time
 import traceback
 from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from tinylab import data
+from tinylab.config import code
 from tinylab.config.schema import Config, run_id
 from tinylab.data.arrays import DataAbsentError
 from tinylab.data.split import Split
@@ -26,12 +25,6 @@ from tinylab.store.predictions import Predictions
 from tinylab.store.result import Fault, Result
 from tinylab.system.files import disk_errors, read_json, write_json, write_npz, write_text
 from tinylab.ui.console import log_to, say
-
-# What decides a result's bits. The rest of the package shows it, or leads to it.
-RESULT_CODE = (
-    "config/schema.py", "data", "experiment/prepare.py", "experiment/run.py", "models",
-    "system/runtime.py", "training",
-)  # fmt: skip
 
 
 class RunFolder:
@@ -229,19 +222,6 @@ def run_folder(config: Config) -> RunFolder:
     return RunFolder(Path(config.outputs).expanduser() / "runs" / run_id(config))
 
 
-@cache
-def code_sha256() -> str:
-    """A hash of the source files that decide a result."""
-    package = Path(__file__).parents[1]
-    digest = hashlib.sha256()
-    for name in RESULT_CODE:
-        path = package / name
-        for file in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
-            digest.update(f"{file.relative_to(package).as_posix()}\0".encode())
-            digest.update(file.read_bytes())
-    return digest.hexdigest()
-
-
 def outdated(
     found: Result | Fault, config: Config, fingerprints: dict[str, str | None] | None = None
 ) -> str | None:
@@ -256,7 +236,7 @@ def outdated(
                 f"{run_id(config)}: {found.reason}\n  update tinylab, or run again with fresh=true"
             )
         return found.reason
-    if found.environment.code_sha256 != code_sha256():
+    if not code.is_same(found.environment.code_sha256, config):
         return "tinylab's code has changed since"
     known = {} if fingerprints is None else fingerprints
     key = repr(config.dataset)
