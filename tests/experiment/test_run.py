@@ -19,7 +19,7 @@ from tinylab.errors import Pruned
 from tinylab.experiment import run as experiment
 from tinylab.experiment.run import RunDone
 from tinylab.inference import load_ensemble, the_run
-from tinylab.store.folder import folder_of
+from tinylab.store.folder import run_folder
 from tinylab.training.loop import EpochDone, StepDone
 
 
@@ -99,7 +99,7 @@ def test_a_run_yields_its_steps_its_epochs_and_its_result(tmp_path: Path) -> Non
     assert [type(event) for event in seen] == [*kinds, *kinds, RunDone]
     again = list(experiment.events(config(tmp_path), "a test"))
     assert [type(event) for event in again] == [RunDone]
-    assert again[0].result["weights_sha256"] == seen[-1].result["weights_sha256"]  # type: ignore[union-attr]
+    assert again[0].result.weights_sha256 == seen[-1].result.weights_sha256  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("leaves_at", [StepDone, EpochDone])
@@ -110,13 +110,13 @@ def test_who_leaves_a_run_can_go_on_with_it_at_once(
         for event in events:
             if isinstance(event, leaves_at):
                 break
-    folder = folder_of(config(tmp_path))
+    folder = run_folder(config(tmp_path)).path
     assert not (folder / "failure.json").exists()
     assert (folder / "last.ckpt").exists() == (leaves_at is EpochDone)
     straight = experiment.run(config(tmp_path / "straight"), "a test")
     resumed = experiment.run(config(tmp_path), "a test")
-    assert resumed["weights_sha256"] == straight["weights_sha256"]
-    assert len(resumed["resumed_at"]) == (leaves_at is EpochDone)
+    assert resumed.weights_sha256 == straight.weights_sha256
+    assert len(resumed.resumed_at) == (leaves_at is EpochDone)
 
 
 def test_a_run_that_is_pruned_says_so_in_its_log(tmp_path: Path) -> None:
@@ -125,7 +125,7 @@ def test_a_run_that_is_pruned_says_so_in_its_log(tmp_path: Path) -> None:
         pass
     with pytest.raises(Pruned):
         events.throw(Pruned())
-    folder = folder_of(config(tmp_path))
+    folder = run_folder(config(tmp_path)).path
     assert "pruned, checkpoint saved" in (folder / "train.log").read_text()
     assert (folder / "last.ckpt").exists()
     assert not (folder / "failure.json").exists()
