@@ -117,7 +117,7 @@ def test_the_files_are_found_in_every_layout_that_people_have(
 def test_a_damaged_gzip_file_is_named(small: dict[str, bytes], tmp_path: Path) -> None:
     for name, content in small.items():
         (tmp_path / f"{name}.gz").write_bytes(gzip.compress(content)[:-9])
-    with pytest.raises(UserError, match="images-idx3-ubyte.gz: not the official .* damaged gzip"):
+    with pytest.raises(UserError, match=r"images-idx3-ubyte.gz: not the official .* damaged gzip"):
         mnist.find(MnistConfig(root=str(tmp_path))).read()
 
 

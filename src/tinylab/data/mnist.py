@@ -100,8 +100,8 @@ def _content(file: Path, sha256: str) -> NDArray[np.uint8]:
         raise UserError(
             f"{file}: not the official MNIST file ({len(data):,} bytes, SHA-256 {found[:12]}..."
             f"{fault})\n"
-            "  other data sets (Fashion-MNIST, KMNIST) use the same names; dataset=mnist reads MNIST "
-            "alone: choose an empty folder as dataset.root, and it is downloaded there"
+            "  other data sets (Fashion-MNIST, KMNIST) use the same names; dataset=mnist reads "
+            "MNIST alone: choose an empty folder as dataset.root, and it is downloaded there"
         )
     return np.frombuffer(data, np.uint8)
 
