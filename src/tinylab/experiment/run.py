@@ -159,7 +159,11 @@ def _other_machine(state: State, device: torch.device) -> str:
 def _write_start(prepared: Prepared, folder: Path) -> None:
     config, parts = prepared.config, prepared.splits.split
     write_text(folder / "config.yaml", yaml.safe_dump(dataclasses.asdict(config), sort_keys=False))
-    write_npz(folder / "split.npz", train=parts.train, val=parts.val, test=parts.test)
+    digests = prepared.splits.digests[:, 0]  # so that evaluate knows these images anywhere
+    write_npz(
+        folder / "split.npz", train=parts.train, val=parts.val, test=parts.test,
+        train_digests=digests[parts.train], val_digests=digests[parts.val],
+    )  # fmt: skip
 
 
 def _evaluate(
