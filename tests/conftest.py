@@ -27,8 +27,8 @@ def _cache_of_the_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         yield
 
 
-@pytest.fixture
-def real_data() -> Path:
+@pytest.fixture(scope="session")
+def real_data(_cache_of_the_session: None) -> Path:
     """The folder with MNIST and 15-Scene; without it the test is skipped."""
     if "TINYLAB_DATA" not in os.environ:
         pytest.skip("TINYLAB_DATA is not set: it names the folder with MNIST/ and 15-Scene/")

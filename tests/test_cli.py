@@ -128,7 +128,7 @@ def test_changed_code_is_noticed_and_the_old_run_kept(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert cli.run(["train", *TINY]) == 0
-    monkeypatch.setattr("tinylab.store.folder.code_sha256", lambda: "another")
+    monkeypatch.setattr("tinylab.config.code.of_result", lambda config: "another")
     capsys.readouterr()
     assert cli.run(["train", *TINY]) == 0
     assert "code has changed since; the old folder is kept as" in capsys.readouterr().out

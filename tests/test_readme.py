@@ -11,6 +11,7 @@ from tinylab.config.values import shown
 
 SECTIONS = ("dataset", "model", "optim")  # whose entries by these names choose an option
 README = Path(__file__).parents[1] / "README.md"
+KEYS = Path(__file__).parents[1] / "docs" / "config-keys.md"
 
 
 def key_table() -> str:
@@ -36,7 +37,7 @@ def line(entry: Entry) -> tuple[str, str, str]:
 
 
 def test_the_table_of_keys_is_the_schema() -> None:
-    found = re.search(r"<!-- keys -->\n(.*?)<!-- /keys -->", README.read_text(), re.DOTALL)
+    found = re.search(r"<!-- keys -->\n(.*?)<!-- /keys -->", KEYS.read_text(), re.DOTALL)
     assert found is not None
     assert found[1] == key_table(), "run python tests/test_readme.py to write the table anew"
 
@@ -51,11 +52,11 @@ def test_the_readme_stays_readable() -> None:
 
 
 if __name__ == "__main__":
-    text = README.read_text()
+    text = KEYS.read_text()
     text = re.sub(
         r"(<!-- keys -->\n).*?(<!-- /keys -->)",
         lambda found: found[1] + key_table() + found[2],
         text,
         flags=re.DOTALL,
     )
-    README.write_text(text)
+    KEYS.write_text(text)

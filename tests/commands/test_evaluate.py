@@ -102,7 +102,82 @@ def test_other_data_is_prepared_as_in_training_and_scored_whole(
     assert found["num"] == 179
     assert found["accuracy"] == result["test"]["accuracy"]
     assert found["dataset"]["image_size"] == 8
-    assert "folder, all: 179 images, none of the data" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "folder, all: 179 images, none of which the network was trained on, compared by" in said
+    assert "read as predict reads them: 0 inverted, 0 fitted, 0 several" in said
+
+
+def write_photographs(root: Path, indices: NDArray[np.int64]) -> None:
+    """Images of digits as dark ink somewhere on a sheet of paper."""
+    images = data.load(DigitsConfig(), SplitConfig()).data
+    for index in indices:
+        page = np.full((200, 220), 240, np.uint8)
+        digit = cv2.resize(images.images[index, 0], (100, 100), interpolation=cv2.INTER_CUBIC)
+        page[40:140, 90:190] -= (digit * 0.8).astype(np.uint8)
+        place = root / images.classes[images.labels[index]]
+        place.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(place / f"{index}.png"), page)
+
+
+def test_photographs_of_digits_are_scored_as_predict_reads_them(
+    digits_run: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    write_photographs(tmp_path / "photos", the_test_part()[:60])
+    root = f"dataset.root={tmp_path}/photos"
+    found, arrays = evaluate(tmp_path, digits_run, "dataset=folder", root)
+    assert (
+        "read as predict reads them: 60 inverted, 60 fitted, 0 several" in capsys.readouterr().out
+    )
+    files = [str(tmp_path / "photos" / path) for path in arrays["path"]]
+    assert cli.run(["predict", str(digits_run), *files, "--format", "json"]) == 0
+    predicted = [each["classes"][0]["class"] for each in json.loads(capsys.readouterr().out)]
+    assert predicted == [str(label) for label in arrays["predicted"]]
+    assert found["accuracy"] > 0.8
+    assert cli.run(["evaluate", str(digits_run), "dataset=folder", root, "--invert", "no",
+                    f"outputs={tmp_path}/no"]) == 0  # fmt: skip
+    assert "0 inverted" in capsys.readouterr().out
+    assert cli.run(["evaluate", str(digits_run), "--invert", "yes"]) == 1
+    assert "--invert yes: expected a network of digits and image files" in capsys.readouterr().err
+
+
+def test_copies_of_training_images_are_recognized_by_their_pixels(
+    tmp_path: Path, capsys: Capture
+) -> None:
+    write_digits(tmp_path / "photos", np.arange(300))
+    options = ["dataset=folder", f"dataset.root={tmp_path}/photos", "dataset.image_size=8"]
+    assert cli.run(["train", "model=mlp", *TINY, *options, f"outputs={tmp_path}"]) == 0
+    [run] = (tmp_path / "runs").glob("folder-*")
+    with np.load(run / "split.npz") as kept:
+        split = {part: kept[part] for part in ("train", "val", "test")}
+        arrays = dict(kept)
+    names = sorted((tmp_path / "photos").rglob("*.png"), key=lambda p: (p.parent.name, int(p.stem)))
+    for index in (*split["train"][:40], *split["val"][:5], *split["test"][:5]):
+        place = tmp_path / "copies" / names[index].parent.name / f"copy_{index}.png"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(names[index], place)
+    root = f"dataset.root={tmp_path}/copies"
+    found, _ = evaluate(tmp_path, run, root)
+    assert (found["dataset"]["num_trained"], found["dataset"]["num_learnt"]) == (40, 45)
+    assert "50 images, 45 of which it was trained on (40) or chosen by" in capsys.readouterr().out
+    # A run of before has no hashes with it, but its data is there.
+    np.savez(run / "split.npz", **split)
+    assert cli.run(["evaluate", str(run), root, f"outputs={tmp_path}/old"]) == 0
+    assert "45 of which it was trained on (40)" in capsys.readouterr().out
+    shutil.rmtree(tmp_path / "photos")
+    assert cli.run(["evaluate", str(run), root, f"outputs={tmp_path}/gone"]) == 0
+    assert "some may have trained the network" in capsys.readouterr().out
+    np.savez(run / "split.npz", **arrays)
+    assert cli.run(["evaluate", str(run), root, f"outputs={tmp_path}/kept"]) == 0
+    assert "45 of which it was trained on (40)" in capsys.readouterr().out
+
+
+def test_images_of_a_single_class_are_scored(digits_run: Path, tmp_path: Path) -> None:
+    labels = data.load(DigitsConfig(), SplitConfig()).data.labels
+    chosen = [index for index in the_test_part() if labels[index] == 7]
+    write_digits(tmp_path / "photos", np.array(chosen))
+    found, _ = evaluate(tmp_path, digits_run, "dataset=folder", f"dataset.root={tmp_path}/photos")
+    assert found["num"] == len(chosen)
+    assert [row["class"] for row in found["per_class"] if row["num"]] == ["7"]
 
 
 def test_classes_are_matched_by_name_and_some_may_be_absent(
@@ -218,7 +293,7 @@ def test_class_names_of_any_kind_are_drawn_and_shown(tmp_path: Path, capsys: Cap
 WRONG = {
     "no run": (["dataset=digits"], ["RUN", "finished run"]),
     "folder that is no run": (["nowhere"], ["nowhere", "finished run"]),
-    "images too small": (["{run}", "dataset=mnist"], ["28 or more", "takes images of 1x8x8"]),
+    "images too small": (["{run}", "dataset=mnist"], ["28 to 1024", "takes images of 1x8x8"]),
     "images of another size": (["{run}", "dataset.image_size=9"], ["1x9x9", "takes 1x8x8"]),
     "its own normalisation": (["{run}", "dataset.normalize=unit"], ["keeps the normalisation"]),
     "a key of training": (["{run}", "train.epochs=3"], ["train.epochs=3", "dataset.KEY"]),

@@ -107,8 +107,8 @@ def test_it_is_said_by_what_the_ink_was_judged(
 
 
 @pytest.fixture(scope="module")
-def mnist_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of seconds on a thousand images of MNIST."""
+def mnist_run(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of seconds on a thousand images of MNIST, which is never fetched for a test."""
     outputs = tmp_path_factory.mktemp("mnist")
     small = ["split.train_per_class=100", "model=mlp", "model.hidden=64", "train.epochs=5"]
     assert cli.run(["train", "dataset=mnist", *small, f"outputs={outputs}"]) == 0

@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 import torch
 
+from option_records import AdamConfig, DigitsConfig, MlpConfig
 from tinylab import cli
-from tinylab.config.schema import AdamConfig, Config, DigitsConfig, MlpConfig, TrainConfig
+from tinylab.config.schema import Config, TrainConfig
 from tinylab.errors import Pruned
 from tinylab.experiment import run as experiment
 from tinylab.experiment.run import RunDone

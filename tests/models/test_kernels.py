@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 
 import tinylab
-from tinylab.config.schema import AdamConfig, AdamwConfig, MlpConfig, MuonConfig, SgdConfig
+from option_records import AdamConfig, AdamwConfig, MlpConfig, MuonConfig, SgdConfig
 from tinylab.models import kernels, layers
 from tinylab.models.layers import DenseOverMap
 from training_kit import Lab, one_thread  # noqa: F401 (a fixture)

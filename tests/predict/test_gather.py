@@ -94,3 +94,32 @@ def test_a_name_with_a_newline_comes_through_a_list_ended_by_zero_bytes(
 ) -> None:
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"a\nb.png\0")))
     assert gather(["-"]) == ["a\nb.png"]
+
+
+@pytest.mark.parametrize(
+    "listed",
+    [
+        b"a.png\r\nb c.png\r\n",
+        b"\xef\xbb\xbfa.png\r\nb c.png",
+        "a.png\r\nb c.png\r\n".encode("utf-16"),
+        b"a.png\nb c.png\n",
+    ],
+)
+def test_a_list_may_come_from_windows(listed: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(listed)))
+    assert gather(["-"]) == ["a.png", "b c.png"]
+
+
+def test_a_name_that_ends_in_a_carriage_return_is_believed_where_it_is_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    make("odd\r")
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"odd\r\nx.png\r\n")))
+    assert gather(["-"]) == ["odd\r", "x.png"]
+
+
+def test_what_is_passed_over_in_folders_is_told_by_its_suffix() -> None:
+    make("f/1.jfif", "f/2.HEIC", "f/in/3.heic", "f/.x", "f/__MACOSX/4.png")
+    others: list[str] = []
+    assert gather(["f"], others) == ["f/1.jfif"]
+    assert sorted(others) == [".HEIC", ".heic"]

@@ -57,11 +57,11 @@ def test_every_dataset_has_a_rule() -> None:
         assert callable(reader(record, "auto"))
 
 
-@given(arrays(np.uint8, (28, 28)), st.sampled_from([28, 32, 41]))
-def test_an_image_of_the_networks_size_on_black_passes_unchanged(
-    pixels: NDArray[np.uint8], size: int
-) -> None:
-    pixels[[0, -1]] = pixels[:, [0, -1]] = 0
+@given(st.integers(100, 400), st.integers(0, 180), st.sampled_from([28, 32, 41]))
+def test_an_image_in_the_form_of_mnist_passes_unchanged(width: int, turn: int, size: int) -> None:
+    page = np.zeros((1000, 1000), np.uint8)
+    cv2.ellipse(page, (400, 500), (400, width), turn, 0, 360, 255, 60)
+    pixels = read_digit(page, MNIST, 28, "auto").pixels[0]
     before = (size - 28) // 2
     expected = np.zeros((1, size, size), np.uint8)
     expected[0, before : before + 28, before : before + 28] = pixels
@@ -145,9 +145,67 @@ def test_gray_paper_that_is_darker_than_half_is_still_lighter_than_its_ink() -> 
 
 
 def test_what_is_said_of_the_ink_is_believed() -> None:
-    zero = drawn_zero(28, ground=0, ink=255)
-    assert (read_digit(zero, MNIST, 28, "yes").pixels[0] == 255 - zero).all()
-    assert (read_digit(255 - zero, MNIST, 28, "no").pixels[0] == 255 - zero).all()
+    zero = drawn_zero(8, ground=0, ink=255)
+    assert (read_digit(zero, DIGITS, 8, "yes").pixels[0] == 255 - zero).all()
+    assert (read_digit(255 - zero, DIGITS, 8, "no").pixels[0] == 255 - zero).all()
+    for invert in ("yes", "no"):
+        for page in (drawn_zero(), 255 - drawn_zero()):
+            assert read_digit(page, MNIST, 28, invert).inverted == (invert == "yes")
+
+
+@given(st.integers(-4, 4), st.integers(-4, 4), st.booleans())
+def test_a_digit_of_28x28_off_center_is_centered(down: int, right: int, is_dark: bool) -> None:
+    reference = read_digit(drawn_zero(), MNIST, 28, "auto").pixels
+    moved = np.roll(reference[0], (down, right), (0, 1))
+    picture = read_digit(255 - moved if is_dark else moved, MNIST, 28, "auto")
+    assert near(picture.pixels, reference) < 6
+    assert picture.inverted == is_dark
+    if max(abs(down), abs(right)) != 1:
+        assert picture.fitted == (max(abs(down), abs(right)) > 1)
+
+
+def on_a_table(page: NDArray[np.uint8], table: int, turn: float, edge: int) -> NDArray[np.uint8]:
+    """A page on a larger table, turned by some degrees."""
+    side = len(page) + 2 * edge
+    corner = cv2.copyMakeBorder(page, edge, edge, edge, edge, cv2.BORDER_CONSTANT, value=table)
+    matrix = cv2.getRotationMatrix2D((side / 2, side / 2), turn, 1)
+    return cv2.warpAffine(corner, matrix, (side, side), borderValue=table)
+
+
+@pytest.mark.parametrize("turn", [0, 3, -8])
+@pytest.mark.parametrize("edge", [8, 60, 150])
+@pytest.mark.parametrize("board", ["paper", "slate"])
+def test_a_frame_or_a_table_around_the_sheet_does_not_matter(
+    turn: float, edge: int, board: str
+) -> None:
+    page = drawn_zero()
+    photo = (
+        on_a_table(page, 50, turn, edge)
+        if board == "paper"
+        else 255 - on_a_table(page, 60, turn, edge)
+    )
+    noisy = photo + np.random.default_rng(0).normal(0, 4, photo.shape)
+    picture = read_digit(noisy.clip(0, 255).astype(np.uint8), MNIST, 28, "auto")
+    reference = read_digit(on_a_table(page, 250, turn, edge), MNIST, 28, "auto")
+    assert picture.inverted == (board == "paper")
+    assert near(picture.pixels, reference.pixels) < 8
+    assert not picture.several
+
+
+def test_a_table_at_one_side_does_not_matter() -> None:
+    photo = drawn_zero()
+    photo[:, :50] = 40
+    picture = read_digit(photo, MNIST, 28, "auto")
+    assert near(picture.pixels, read_digit(drawn_zero(), MNIST, 28, "auto").pixels) < 6
+
+
+def test_several_digits_in_one_picture_are_noticed() -> None:
+    for columns in (drawn_zero(), np.hstack([drawn_zero()] * 2), np.hstack([drawn_zero()] * 3)):
+        several = columns.shape[1] > 400
+        assert read_digit(columns, MNIST, 28, "auto").several == several
+    page = np.full((300, 300), 255, np.uint8)
+    cv2.putText(page, "5", (90, 220), cv2.FONT_HERSHEY_SIMPLEX, 6, 0, 12)
+    assert not read_digit(page, MNIST, 28, "auto").several
 
 
 def test_transparency_shows_a_ground_on_which_the_ink_is_seen(tmp_path: Path) -> None:

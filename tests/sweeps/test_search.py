@@ -27,12 +27,11 @@ from option_records import AdamConfig, BaselineConfig, DigitsConfig
 from server_kit import Server
 from tinylab import cli, data
 from tinylab import sweeps as sweep
-from tinylab.config import compose
+from tinylab.config import code, compose
 from tinylab.config.groups import choices, conf_folder
 from tinylab.config.metrics import CHOOSABLE
 from tinylab.config.schema import Config, SweepConfig, TrainConfig, run_id
 from tinylab.errors import UserError
-from tinylab.store.folder import code_sha256
 from tinylab.sweeps import leaderboard, search
 from tinylab.sweeps.grid import expand
 from tinylab.sweeps.job import Composer, Job
@@ -150,7 +149,7 @@ def write_result(job: Job, **changed: Any) -> None:
             "fingerprint": data.fingerprint(DigitsConfig()),
         },
         "split_sha256": "s",
-        "environment": {"code_sha256": code_sha256()},
+        "environment": {"code_sha256": code.of_result(job.config)},
         "best_epoch": 1, "epochs": 1, "num_parameters": 1, "seconds": {"train": 1.0},
         **changed,
     }  # fmt: skip

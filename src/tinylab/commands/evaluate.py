@@ -1,21 +1,25 @@
 """``tinylab evaluate``: score finished runs on labelled data."""
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tinylab import data
 from tinylab.commands.parser import Parser
 from tinylab.config.compose import replay, run_hydra, to_config
 from tinylab.config.options import options as options_of
-from tinylab.config.schema import Config
+from tinylab.config.schema import Config, DatasetConfig
+from tinylab.data.folder import Folder
 from tinylab.errors import UserError
 from tinylab.evaluate import report
 from tinylab.evaluate.figures import Figures
 from tinylab.evaluate.scope import PARTS, choose
 from tinylab.inference import Ensemble, Trained, load_ensemble, the_run
+from tinylab.predict.formats import DONE
+from tinylab.predict.pictures import Picture, reader
 from tinylab.system.runtime import command_line
 from tinylab.ui.console import track
 
@@ -39,13 +43,46 @@ def main(arguments: list[str]) -> None:
         raise UserError("RUN: expected the folder of a finished run, or of a sweep")
     ensemble = load_ensemble([the_run(folder) for folder in folders], options.device)
     config = _config(ensemble.first, overrides)
-    scope = choose(ensemble, config.dataset, options.part)
+    seen: list[Picture] = []
+    read = _reader(ensemble.first, config.dataset, options.invert, seen)
+    scope = choose(ensemble, config.dataset, options.part, read)
     shares = _probabilities(ensemble, scope.images)
     members = [Figures(scope.labels, each, ensemble.classes) for each in shares]
     whole = Figures(scope.labels, shares.mean(axis=0), ensemble.classes)
-    report.show(ensemble, members, whole, scope, config.dataset.name)
+    report.show(ensemble, members, whole, scope, config.dataset.name, _handling(seen))
     folder = report.folder_of(ensemble, config, scope)
     report.write(folder, ensemble, config, members, whole, scope, command_line("evaluate"))
+
+
+def _reader(
+    trained: Trained, dataset: DatasetConfig, invert: str, seen: list[Picture]
+) -> Callable[[Path], NDArray[np.uint8]] | None:
+    """The reader of ``predict``, for image files of digits; None where files need no other one.
+
+    It appends the pictures to ``seen``. Raises UserError where no ink is to be inverted.
+    """
+    own = trained.config.dataset
+    is_files = isinstance(data.part_of(dataset), Folder)
+    if not hasattr(data.part_of(own), "ink") or not is_files:
+        if invert != "auto":
+            raise UserError(
+                f"--invert {invert}: expected a network of digits and image files (dataset=folder)"
+            )
+        return None
+    read = reader(own, invert)
+
+    def pixels(file: Path) -> NDArray[np.uint8]:
+        picture = read(file)
+        seen.append(picture)
+        return picture.pixels
+
+    return pixels
+
+
+def _handling(seen: Sequence[Picture]) -> str:
+    """What was done to images of digits, as ``predict`` does it."""
+    done = [f"{sum(getattr(each, word) for each in seen):,} {word}" for word in DONE]
+    return f"read as predict reads them: {', '.join(done)}" if seen else ""
 
 
 def _parser() -> Parser:
@@ -61,6 +98,12 @@ def _parser() -> Parser:
         help="folders of runs or sweeps; dataset=NAME, dataset.KEY=VALUE, outputs=FOLDER",
     )
     parser.add_argument("--part", choices=PARTS, help="which images to score")
+    parser.add_argument(
+        "--invert",
+        choices=("auto", "yes", "no"),
+        default="auto",
+        help="image files of digits: whether the ink is dark on light; auto looks at the border",
+    )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N, mps")
     return parser
 

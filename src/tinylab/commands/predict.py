@@ -12,6 +12,7 @@ from typing import TextIO
 import numpy as np
 
 from tinylab.commands.parser import Parser
+from tinylab.data.listing import kinds
 from tinylab.errors import UserError
 from tinylab.inference import Ensemble, is_run, load_ensemble, the_run
 from tinylab.predict import pictures
@@ -71,14 +72,21 @@ def predict(options: argparse.Namespace, out: TextIO) -> None:
     paths = list(itertools.dropwhile(lambda path: is_run(Path(path)), options.path))
     run_paths = [options.run, *map(Path, options.path[: len(options.path) - len(paths)])]
     _refuse_impossible(options)
-    files = gather(paths)
+    others: list[str] = []
+    files = gather(paths, others)
+    passed_over = f"passed over what is no image by its name: {kinds(others)}" if others else ""
     if not files:
-        raise UserError(f"{' '.join(paths) or 'PATH'}: no image file to classify")
+        raise UserError(
+            f"{' '.join(paths) or 'PATH'}: no image file to classify"
+            f"{f' ({passed_over})' if others else ''}"
+        )
     ensemble = load_ensemble([the_run(path) for path in run_paths], options.device)
     read = pictures.reader(
         ensemble.first.config.dataset, options.invert, ensemble.first.image_shape[0]
     )
     _introduce(ensemble)
+    if others:
+        say(passed_over)
     predictions: Iterable[Prediction] = classify(ensemble, files, read)
     if len(files) > BATCH_SIZE and not out.isatty():  # there the lines show how far it is
         predictions = track(predictions, "classifying", len(files))
@@ -123,7 +131,7 @@ class Tally:
         self.invert = invert
         self.shown: list[Prediction] = []
         self.faults: list[Prediction] = []
-        self.done = {"inverted": 0, "fitted": 0}
+        self.done = {"inverted": 0, "fitted": 0, "several": 0}
 
     def watch(self, predictions: Iterable[Prediction]) -> Iterator[Prediction]:
         """Yield the predictions unchanged."""
@@ -141,7 +149,8 @@ class Tally:
         judged = ", by the border; --invert no: light ink" if self.invert == "auto" else ""
         meaning = {
             "inverted": f"dark ink on a light ground{judged}",
-            "fitted": "cropped to the ink, scaled and centred",
+            "fitted": "cropped to the ink, scaled and centered",
+            "several": "digits in one picture, which is read as one: cut them apart",
         }
         for what, count in self.done.items():
             if count:

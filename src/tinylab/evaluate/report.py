@@ -34,13 +34,20 @@ def folder_of(ensemble: Ensemble, config: Config, scope: Scope) -> EvaluationFol
 
 
 def show(
-    ensemble: Ensemble, members: list[Figures], whole: Figures, scope: Scope, dataset: str
+    ensemble: Ensemble,
+    members: list[Figures],
+    whole: Figures,
+    scope: Scope,
+    dataset: str,
+    handling: str,
 ) -> None:
     """Say the figures: each member's, where there are several, then the whole's, by class too."""
     for member, figures in zip(ensemble.members, members, strict=True):
         alone = f"  accuracy {accuracy(figures)}" if len(members) > 1 else ""
         say(f"run     {member.name}{alone}")
     say(f"data    {dataset}, {scope.part}: {len(scope.labels):,} images, {_learnt(scope)}")
+    if handling:
+        say(f"        {handling}")
     bins = whole.reliability
     say(
         f"result  accuracy {accuracy(whole)}, loss {whole.score.loss:.4f}, "
@@ -50,11 +57,16 @@ def show(
 
 
 def _learnt(scope: Scope) -> str:
-    if not scope.is_own:
-        return "none of the data that the network was trained on"
+    """What is known of the images in the network's training, compared by place and pixels."""
+    if scope.learnt == 0 and not scope.is_known:
+        return "of which some may have trained the network: its training images are not known here"
     if scope.learnt == 0:
-        return "none of which the network was trained on"
-    return f"{scope.learnt:,} of which it was trained on or chosen by: no measure of new images"
+        how = "" if scope.is_own else ", compared by pixels"
+        return f"none of which the network was trained on{how}"
+    return (
+        f"{scope.learnt:,} of which it was trained on ({scope.trained:,}) or chosen by: no measure "
+        "of new images"
+    )
 
 
 def accuracy(figures: Figures) -> str:
@@ -120,6 +132,7 @@ def write(
                 "classes": list(whole.classes),
                 "part": scope.part,
                 "num_learnt": scope.learnt,
+                "num_trained": scope.trained,
             },
             **whole.as_dict(),
             "environment": _environment(ensemble),

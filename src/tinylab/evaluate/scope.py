@@ -1,8 +1,9 @@
 """Which images an evaluation scores: labelled ones, and none unsaid that a network has learnt."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,10 +11,13 @@ from numpy.typing import NDArray
 from tinylab import data
 from tinylab.config import options
 from tinylab.config.schema import DatasetConfig
+from tinylab.data import cache, folder
 from tinylab.data.cache import Decoded
-from tinylab.data.split import Split, split
+from tinylab.data.listing import composed
+from tinylab.data.split import Split
 from tinylab.errors import UserError
 from tinylab.inference import Ensemble, Trained
+from tinylab.store.folder import RunFolder
 from tinylab.system.paths import user_path
 
 PARTS = ("test", "val", "train", "all")
@@ -24,8 +28,9 @@ class Scope:
     """images: uint8 (N, C, H, W). labels: int64 (N,), by the ensemble's classes.
 
     index: int64 (N,), their places in the dataset. paths: their files, if they are files. part: one
-    of PARTS. learnt: how many of them some network was trained on or chosen by. is_own: whether
-    it is the data of its training.
+    of PARTS. trained: how many of them some network was trained on, by their place in its data or
+    by their pixels. learnt: these, and those that it was chosen by. is_own: whether it is the data
+    of its training. is_known: whether the images of every network's training are known.
     """
 
     images: NDArray[np.uint8]
@@ -33,39 +38,60 @@ class Scope:
     index: NDArray[np.int64]
     paths: dict[str, NDArray[np.str_]]
     part: str
+    trained: int
     learnt: int
     is_own: bool
+    is_known: bool
     fingerprint: str
 
 
-def choose(ensemble: Ensemble, dataset: DatasetConfig, part: str | None) -> Scope:
+def choose(
+    ensemble: Ensemble,
+    dataset: DatasetConfig,
+    part: str | None,
+    read: Callable[[Path], NDArray[np.uint8]] | None = None,
+) -> Scope:
     """The images of ``part``; by default the test part of the networks' own data, or all of other.
 
+    ``read`` reads the image files of a folder, where they are not to be read as class folders are.
     Raises UserError where the data does not fit the networks, where images that one of them is
     tested on have trained another, or where the own data is not that of the training any more.
     """
-    decoded = data.load_undivided(dataset)
+    decoded = data.load_undivided(dataset) if read is None else _decoded(dataset, read)
     labels = _labels(ensemble, decoded, dataset)
     _refuse_other_shape(ensemble.first, decoded, dataset)
     owners = [each for each in ensemble.members if _is_own(each, dataset, decoded.fingerprint)]
     part = part or ("test" if owners else "all")
     index = _indices(owners[0] if owners else ensemble.first, decoded, part, bool(owners))
-    learnt = _learnt(owners, decoded, part, index)
+    trained, chosen_by = _learnt(owners, decoded, part, index)
+    seen = [_seen(member) for member in ensemble.members]
+    for member in seen:
+        trained |= np.isin(decoded.digests[:, 0], member[0])
+        chosen_by |= np.isin(decoded.digests[:, 0], member[1])
     return Scope(
         images=decoded.images.images[index],
         labels=labels[index],
         index=index,
         paths=decoded.images.paths(index),
         part=part,
-        learnt=learnt,
+        trained=int(trained[index].sum()),
+        learnt=int((trained | chosen_by)[index].sum()),
         is_own=bool(owners),
+        is_known=bool(owners) or all(len(member[0]) > 0 for member in seen),
         fingerprint=decoded.fingerprint,
     )
 
 
+def _decoded(dataset: DatasetConfig, read: Callable[[Path], NDArray[np.uint8]]) -> Decoded:
+    part = data.part_of(dataset)
+    assert isinstance(part, folder.Folder)
+    return cache.build(folder.read(part.listed(), part, read))
+
+
 def _labels(ensemble: Ensemble, decoded: Decoded, dataset: DatasetConfig) -> NDArray[np.int64]:
     """The data's labels in the networks' order of classes, matched by name."""
-    known, given = ensemble.classes, decoded.images.classes
+    known = [composed(name) for name in ensemble.classes]
+    given = [composed(name) for name in decoded.images.classes]
     strange = [name for name in given if name not in known]
     if strange:
         raise UserError(
@@ -105,7 +131,7 @@ def _indices(member: Trained, decoded: Decoded, part: str, is_own: bool) -> NDAr
     """The places of a part's images, by the split of ``member``."""
     if part == "all":
         return np.arange(len(decoded.images.labels))
-    parts = _split(member, decoded)
+    parts = data.divide(decoded, member.config.split)
     if is_own and parts.sha256() != member.result.split_sha256:
         raise UserError(
             f"{member.name}: its data has changed since, so which images have trained it cannot be "
@@ -117,24 +143,40 @@ def _indices(member: Trained, decoded: Decoded, part: str, is_own: bool) -> NDAr
     return index
 
 
-def _split(member: Trained, decoded: Decoded) -> Split:
-    images = decoded.images
-    return split(images.labels, images.num_official_test, member.config.split, decoded.first_twins)
-
-
 def _learnt(
     owners: Sequence[Trained], decoded: Decoded, part: str, index: NDArray[np.int64]
-) -> int:
-    """How many of the images some network was trained on or chosen by."""
-    learnt = np.zeros(len(decoded.images.labels), bool)
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Which images, by their places, some network was trained on, and chosen by: (num_images,)."""
+    trained, chosen_by = np.zeros((2, len(decoded.images.labels)), bool)
     for member in owners:
-        parts = _split(member, decoded)
+        parts = data.divide(decoded, member.config.split)
         if parts.sha256() != member.result.split_sha256:
-            return len(index)  # all of them, as far as can be told
-        learnt[parts.train] = learnt[parts.val] = True
-        if part == "test" and learnt[index].any():
+            trained[:] = True  # all of them, as far as can be told
+            continue
+        trained[parts.train] = chosen_by[parts.val] = True
+        learnt = (trained | chosen_by)[index]
+        if part == "test" and learnt.any():
             raise UserError(
-                f"{learnt[index].sum():,} test images of {owners[0].name} have trained "
+                f"{learnt.sum():,} test images of {owners[0].name} have trained "
                 f"{member.name}\n  average runs of one split.seed, or score them with --part all"
             )
-    return int(learnt[index].sum())
+    return trained, chosen_by
+
+
+def _seen(member: Trained) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
+    """Hashes of the pixels that a network was trained on and chosen by; none if they are unknown.
+
+    Runs of before have none with them: their own data has, where it is here as it was.
+    """
+    kept = RunFolder(member.folder).learnt_digests()
+    if kept is not None:
+        return kept
+    nothing = np.zeros(0, np.uint64)
+    try:
+        own = data.load_present(member.config.dataset)
+        if own.fingerprint != member.result.dataset.fingerprint:
+            return nothing, nothing
+        parts: Split = data.divide(own, member.config.split)
+    except UserError:
+        return nothing, nothing
+    return own.digests[parts.train, 0], own.digests[parts.val, 0]

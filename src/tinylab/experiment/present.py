@@ -48,8 +48,8 @@ def introduce(prepared: Prepared, folder: Path) -> None:
         if line:
             say(f"        {line}")
     if blank := splits.blank():
-        say(f"        in all training images, {blank}: look at the files (16 bits are divided by")
-        say("        256: values of 12 bits need to be multiplied by 16 before)")
+        say(f"data    in all training images, {blank}: look at the files (16 bits are divided by")
+        say("        256, so values of 12 bits must be multiplied by 16 first)")
     device = prepared.recipe.device
     if prepared.parts["train"].streamed:
         size = in_bytes(images.images.nbytes)

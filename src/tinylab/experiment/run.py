@@ -146,7 +146,7 @@ def _run(
     started: float,
 ) -> Iterator[Event | RunDone]:
     config, recipe = prepared.config, prepared.recipe
-    files.write_start(config, prepared.splits.split)
+    files.write_start(config, prepared.splits.split, prepared.splits.digests[:, 0])
     present.introduce(prepared, files.path)
     training = start(prepared.model, recipe)
     checkpoints.stamp = {

@@ -8,6 +8,7 @@ from typing import Any
 
 from tinylab.predict.classify import Prediction
 
+DONE = ("inverted", "fitted", "several")  # what is told of a digit's picture
 Format = Callable[[Iterable[Prediction], tuple[str, ...], int], Iterator[str]]
 
 
@@ -23,7 +24,7 @@ def as_table(
             f"{printable(classes[label]):{width}} {share:8.2%}"
             for label, share in prediction.best(top)
         ]
-        done = [word for word in ("inverted", "fitted") if getattr(prediction.picture, word)]
+        done = [word for word in DONE if getattr(prediction.picture, word)]
         note = f"  ({', '.join(done)})" if done else ""
         yield f"{'   '.join(best)}   {printable(prediction.file)}{note}\n"
 
@@ -31,20 +32,17 @@ def as_table(
 def as_csv(predictions: Iterable[Prediction], classes: tuple[str, ...], top: int) -> Iterator[str]:
     """One line a file, those that cannot be read with the reason in the last column."""
     ranks = [f"{name}_{rank + 1}" for rank in range(top) for name in ("class", "probability")]
-    yield _csv_line(["file", *ranks, "inverted", "fitted", "error"])
+    yield _csv_line(["file", *ranks, *DONE, "error"])
     for prediction in predictions:
         if prediction.picture is None:
-            yield _csv_line([prediction.file, *[""] * (len(ranks) + 2), prediction.fault])
+            yield _csv_line([prediction.file, *[""] * (len(ranks) + len(DONE)), prediction.fault])
             continue
         best = [
             cell
             for label, share in prediction.best(top)
             for cell in (classes[label], f"{share:.6f}")
         ]
-        done = [
-            "yes" if flag else "no"
-            for flag in (prediction.picture.inverted, prediction.picture.fitted)
-        ]
+        done = ["yes" if getattr(prediction.picture, word) else "no" for word in DONE]
         yield _csv_line([prediction.file, *best, *done, ""])
 
 
@@ -66,8 +64,7 @@ def _as_object(prediction: Prediction, classes: tuple[str, ...], top: int) -> di
             {"class": classes[label], "probability": round(share, 6)}
             for label, share in prediction.best(top)
         ],
-        "inverted": prediction.picture.inverted,
-        "fitted": prediction.picture.fitted,
+        **{word: getattr(prediction.picture, word) for word in DONE},
     }
 
 

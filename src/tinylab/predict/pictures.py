@@ -1,7 +1,8 @@
 """Picture files as a trained network wants them: read by the rule of its training data.
 
 Class folders have their own rule. A network of handwritten digits gets photographs and scans in the
-form of its training images: light ink on black, cropped, scaled and centred as MNIST was.
+form of its training images: light ink on black, cropped, scaled and centered as MNIST was, from
+the sheet alone where the picture shows what is around it.
 """
 
 from collections.abc import Callable
@@ -23,8 +24,13 @@ Values = NDArray[Any]  # uint8 or floating point, 0 to 255
 
 LONGEST = 512  # pixels of the longer side of a photograph in which the digit is looked for
 FAINTEST = 16  # gray levels between the ground and the strongest ink
+SMALL = 128  # pixels of the longer side: below it, strokes are as wide as tables
 INK = 0.4  # of the strongest ink: what is fainter is ground
 SPECK = 0.05  # of the largest stroke's area: what is smaller is dust
+GAP = 0.08  # of the ink's height: figures that are farther apart are several
+# A sheet, and no thick stroke: so much of the picture, of its rectangle, and of itself not ink;
+# so much of the picture's border is not the sheet's; its ink has so much of the edge's contrast.
+SHEET, RECTANGLE, EMPTY, BESIDE, MARKED = 0.25, 0.85, 0.65, 0.2, 0.3
 
 
 @dataclass(frozen=True)
@@ -34,6 +40,7 @@ class Picture:
     pixels: Pixels
     inverted: bool = False
     fitted: bool = False
+    several: bool = False  # figures beside each other
 
 
 def reader(dataset: DatasetConfig, invert: str, channels: int = 1) -> Callable[[Path], Picture]:
@@ -76,7 +83,7 @@ def _read_gray(file: Path) -> Pixels:
 
 
 def _on_ground(gray: Values, opacity: Values) -> Pixels:
-    """Lay a partly transparent image on the colour of its border; see through that, on contrast.
+    """Lay a partly transparent image on the color of its border; see through that, on contrast.
 
     gray: (H, W), 0 to 255. opacity: (H, W), 0 to 1.
     """
@@ -95,18 +102,105 @@ def _border(image: Values) -> Values:
 def read_digit(gray: Pixels, field: Ink, size: int, invert: str) -> Picture:
     """An image of one digit, gray (H, W), in the form of the training images, (1, size, size).
 
-    One that has the size of the training images already is at most inverted. In any other the
+    One that has the form of the training images already is at most inverted. In any other the
     digit is found, which needs a plain ground; its light may be uneven. Raises OSError where no
     ink is found.
     """
-    is_native = gray.shape in ((field.side, field.side), (size, size))
-    image = gray if is_native else _scale(gray, min(1.0, LONGEST / max(gray.shape)))
+    if gray.shape in ((field.side, field.side), (size, size)):
+        inverted = _is_ink_dark(gray) if invert == "auto" else invert == "yes"
+        image = 255 - gray if inverted else gray
+        if _has_form(image, field):
+            return Picture(pad_to(image[None, None], size)[0], inverted)
+    image = _sheet(_scale(gray, min(1.0, LONGEST / max(gray.shape))))
     inverted = _is_ink_dark(image) if invert == "auto" else invert == "yes"
-    if not is_native:
-        image = fit(image, inverted, field)
-    elif inverted:
-        image = 255 - image
-    return Picture(pad_to(image[None, None], size)[0], inverted, fitted=not is_native)
+    fitted, several = fit(image, inverted, field)
+    return Picture(pad_to(fitted[None, None], size)[0], inverted, fitted=True, several=several)
+
+
+def _has_form(ink: Pixels, field: Ink) -> bool:
+    """Whether a square image of light ink is as the training images are, whose size it has.
+
+    Of MNIST's 70,000 images the border is black, the center of mass within 0.52 pixels of (14, 14)
+    and the ink 19 or 20 pixels long; an image that is plain has no other form.
+    """
+    if not field.by_mass or not (ink > FAINTEST).any():
+        return True
+    if np.median(_border(ink)) > FAINTEST:
+        return False
+    middle = (ink.shape[0] - field.side) // 2 + field.side // 2
+    for axis in (0, 1):
+        mass = ink.sum(axis, dtype=np.int64)
+        inside = np.flatnonzero((ink > 2 * FAINTEST).any(axis))
+        is_centered = abs(mass @ np.arange(len(mass)) / mass.sum() - middle) <= 1
+        if not is_centered or len(inside) == 0 or np.ptp(inside) >= field.box + 1:
+            return False
+    return True
+
+
+def _sheet(image: Pixels) -> Pixels:
+    """The sheet that the digit is on, where a picture shows a frame or a table around it, too.
+
+    A sheet is a large even rectangle, upright or not, with a sharp edge and with ink on it. What is
+    left around it gets its color. Pictures of anything else are given back as they are.
+    """
+    cv2 = folder.open_cv()
+    _, light = cv2.threshold(image, 0, 255, cv2.THRESH_BINARY | cv2.THRESH_OTSU)
+    for inside in (light, 255 - light):
+        mask = _rectangle(inside)
+        if mask is None:
+            continue
+        margin = max(image.shape) // 50 + 1  # the edge is blurred
+        kept = cv2.erode(mask, _square(2 * margin + 1)) > 0
+        step = _step(image, inside > 0, mask)
+        if (
+            not kept.any()
+            or step < FAINTEST
+            or np.ptp(cv2.blur(image, (3, 3))[kept]) < MARKED * step
+        ):
+            continue
+        rows, columns = np.flatnonzero(kept.any(1)), np.flatnonzero(kept.any(0))
+        sheet = np.where(kept, image, np.uint8(np.median(image[kept])))
+        return sheet[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    return image
+
+
+def _rectangle(inside: Pixels) -> Pixels | None:
+    """A mask of the largest region, with its holes; None where it is no rectangle."""
+    cv2 = folder.open_cv()
+    opened = cv2.morphologyEx(inside, cv2.MORPH_OPEN, _square(max(inside.shape) // 32 | 1))
+    contours, _ = cv2.findContours(opened, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+    if not contours:
+        return None
+    hull = cv2.convexHull(max(contours, key=cv2.contourArea))
+    sides = cv2.minAreaRect(hull)[1]
+    if cv2.contourArea(hull) < RECTANGLE * max(sides[0] * sides[1], 1):
+        return None
+    mask = np.zeros_like(inside)
+    cv2.fillConvexPoly(mask, hull, 255)
+    return mask
+
+
+def _step(image: Pixels, inside: NDArray[np.bool_], mask: Pixels) -> float:
+    """By how many gray levels a rectangle is set off; 0 where it can be no sheet.
+
+    A sheet is large and mostly without ink. In uneven light, the edge is not sharp.
+    """
+    cv2 = folder.open_cv()
+    wide = _square(max(3, max(image.shape) // 25 | 1))
+    around = (cv2.dilate(mask, wide) > 0) & (mask == 0)
+    within = (mask > 0) & inside
+    beside = (_border(mask) == 0).mean()  # a frame, a table at one side, but no stroke's end
+    beside *= min(1.0, max(image.shape) / SMALL)
+    if mask.mean() < SHEET * 255 or within.sum() < EMPTY * (mask > 0).sum() or beside < BESIDE:
+        return 0.0
+    edge = (mask > 0) & (cv2.dilate(np.where(around, np.uint8(255), np.uint8(0)), wide) > 0)
+    step = abs(float(np.median(image[edge])) - float(np.median(image[around])))
+    contrast = abs(float(image[inside].mean()) - float(image[~inside].mean()))
+    return step if step > contrast / 2 else 0.0
+
+
+def _square(side: int) -> Pixels:
+    return np.ones((side, side), np.uint8)
 
 
 def _is_ink_dark(image: Pixels) -> bool:
@@ -122,9 +216,12 @@ def _scale(image: Values, factor: float) -> Values:
     return np.asarray(cv2.resize(image, (width, height), interpolation=interpolation))
 
 
-def fit(image: Pixels, inverted: bool, field: Ink) -> Pixels:
-    """Crop an image to its ink, scale the ink to the field's box, and centre it: (side, side)."""
-    crop = _crop_to_ink(image, inverted)
+def fit(image: Pixels, inverted: bool, field: Ink) -> tuple[Pixels, bool]:
+    """Crop an image to its ink, scale the ink to the field's box, and center it: (side, side).
+
+    Also whether the ink is several figures. Raises OSError where there is none.
+    """
+    crop, several = _crop_to_ink(image, inverted)
     ink = _scale(crop.astype(np.float64), field.box / max(crop.shape))
     full = np.percentile(ink[ink > 0], 95)  # thin strokes are faint after scaling
     ink = np.minimum(ink * (255 / full), 255)
@@ -132,11 +229,14 @@ def fit(image: Pixels, inverted: bool, field: Ink) -> Pixels:
     top, left = (_start(ink.sum(axis), field) for axis in (1, 0))
     height, width = ink.shape
     fitted[top : top + height, left : left + width] = np.rint(ink)
-    return fitted
+    return fitted, several
 
 
-def _crop_to_ink(image: Pixels, inverted: bool) -> Pixels:
-    """Light ink on black, without the ground and its shadows, without dust, without a margin."""
+def _crop_to_ink(image: Pixels, inverted: bool) -> tuple[Pixels, bool]:
+    """Light ink on black, without the ground and its shadows, without dust, without a margin.
+
+    Also whether it is several figures.
+    """
     cv2 = folder.open_cv()
     window = np.ones((max(image.shape) // 2 | 1,) * 2, np.uint8)  # wider than any stroke
     operation = cv2.MORPH_BLACKHAT if inverted else cv2.MORPH_TOPHAT
@@ -151,7 +251,18 @@ def _crop_to_ink(image: Pixels, inverted: bool) -> Pixels:
     kept = np.isin(strokes, large).astype(np.uint8)
     soft = ink * cv2.dilate(kept, np.ones((3, 3), np.uint8))  # with the strokes' faint edges
     rows, columns = np.flatnonzero(kept.any(1)), np.flatnonzero(kept.any(0))
-    return np.asarray(soft[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1], np.uint8)
+    crop = np.asarray(soft[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1], np.uint8)
+    return crop, _is_several(kept)
+
+
+def _is_several(strokes: Pixels) -> bool:
+    """Whether two figures of at least half the height stand apart; a digit's own gaps are small."""
+    cv2 = folder.open_cv()
+    height = int(np.ptp(np.flatnonzero(strokes.any(1)))) + 1
+    near = cv2.dilate(strokes, _square(round(GAP * height) | 1))
+    _, _, figures, _ = cv2.connectedComponentsWithStats(near, connectivity=8)
+    heights = figures[1:, cv2.CC_STAT_HEIGHT]
+    return bool((heights >= heights.max() / 2).sum() > 1)
 
 
 def _start(mass: Values, field: Ink) -> int:

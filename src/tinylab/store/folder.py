@@ -8,11 +8,14 @@ import dataclasses
 import json
 import time
 import traceback
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
+from numpy.typing import NDArray
 
 from tinylab import data
 from tinylab.config import code
@@ -60,11 +63,17 @@ class RunFolder:
 
     # ------------------------------------------------------------ what a run writes
 
-    def write_start(self, config: Config, split: Split) -> None:
-        """Write the config and the split."""
+    def write_start(self, config: Config, split: Split, digests: NDArray[np.uint64]) -> None:
+        """Write the config, the split, and digests of the pixels that training will see.
+
+        digests: uint64 (num_images,), of all images.
+        """
         text = yaml.safe_dump(dataclasses.asdict(config), sort_keys=False)
         write_text(self.config_file, text)
-        write_npz(self.split_file, train=split.train, val=split.val, test=split.test)
+        write_npz(
+            self.split_file, train=split.train, val=split.val, test=split.test,
+            train_digests=digests[split.train], val_digests=digests[split.val],
+        )  # fmt: skip
 
     def write_result(self, found: Result) -> None:
         """Write the result, with which the run is finished; earlier failures are in it."""
@@ -122,6 +131,13 @@ class RunFolder:
     def predictions(self, with_probabilities: bool = False) -> Predictions | None:
         """What became of each test image; None where that cannot be read."""
         return predictions.read(self.predictions_file, with_probabilities)
+
+    def learnt_digests(self) -> tuple[NDArray[np.uint64], NDArray[np.uint64]] | None:
+        """Digests of the training and validation images; None where an older run kept none."""
+        with contextlib.suppress(OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+            with self.split_file.open("rb") as file, np.load(file) as kept:
+                return kept["train_digests"], kept["val_digests"]
+        return None
 
     def error(self) -> str | None:
         """Why the last try at this run failed; None where it did not."""
