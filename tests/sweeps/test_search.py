@@ -39,7 +39,7 @@ from tinylab.config.schema import (
     run_id,
 )
 from tinylab.errors import UserError
-from tinylab.store.folder import code_sha256
+from tinylab.store.folder import RunFolder, code_sha256
 from tinylab.sweeps import leaderboard, search
 from tinylab.sweeps.grid import expand
 from tinylab.sweeps.job import Composer, Job
@@ -702,7 +702,7 @@ def test_a_sweep_without_m_is_refused(
 def test_a_run_of_a_sweep_is_repeated_as_a_single_run(tmp_path: Path) -> None:
     saved = {"model": {"name": "mlp", "hidden": 8}, "sweep": {"search": "tpe", "trials": 3}}
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(saved))
-    assert compose.replay(tmp_path, []) == ["model=mlp", "model.hidden=8"]
+    assert compose.replay(tmp_path, RunFolder(tmp_path).config(), []) == ["model=mlp", "model.hidden=8"]
     assert compose.replay(tmp_path, ["sweep=lr"])[-1] == "sweep=lr"
 
 
