@@ -35,7 +35,7 @@ ONLY = {
     "sklearn": {"data"},
     "scipy": {"comparison"},
     "statsmodels": {"comparison"},
-    "pandas": {"comparison"},
+    "pandas": set(),
     "jinja2": {"reporting"},
     "markupsafe": {"reporting"},
     "optuna": {"sweeps"},

@@ -8,7 +8,10 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from statsmodels.formula.api import ols
 from statsmodels.regression.mixed_linear_model import MixedLM
+from statsmodels.stats.anova import anova_lm
 
 from compare_kit import write_run
 from tinylab.comparison.settings import group
@@ -33,6 +36,28 @@ def test_the_components_are_those_of_shrout_and_fleiss() -> None:
     assert found.shares is not None
     assert found.shares["split"] == pytest.approx(0.29, abs=0.005)
     assert found.clipped == ()
+
+
+@given(
+    st.tuples(st.integers(2, 6), st.integers(2, 6)).flatmap(
+        lambda shape: hnp.arrays(float, shape, elements=st.floats(0, 1).map(lambda x: round(x, 4)))
+    )
+)
+@settings(max_examples=25, deadline=None)
+def test_the_mean_squares_are_those_of_statsmodels(table: np.ndarray) -> None:
+    found = decompose(cells(table.tolist()))
+    rows = [(i, j, value) for (i, j), value in cells(table.tolist()).items()]
+    data = pd.DataFrame(rows, columns=["split", "seed", "y"])
+    with warnings.catch_warnings(action="ignore"):  # of a fit without any residual
+        anova = anova_lm(ols("y ~ C(split) + C(seed)", data).fit())
+    of_split, of_seed, rest = anova["mean_sq"]
+    (a, b), parts = table.shape, found.components
+    for value, expected in (
+        (parts["rest"], rest),
+        (parts["split"], max((of_split - rest) / b, 0)),
+        (parts["seed"], max((of_seed - rest) / a, 0)),
+    ):
+        assert value == pytest.approx(expected, abs=1e-12)
 
 
 def test_the_components_are_those_of_a_mixed_model() -> None:

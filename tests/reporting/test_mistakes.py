@@ -16,7 +16,7 @@ from run_folders import config, finished_result
 from tinylab import data
 from tinylab.config.schema import DigitsConfig, SplitConfig
 from tinylab.errors import UserError
-from tinylab.reporting import mistakes, png
+from tinylab.reporting import mistakes
 from tinylab.reporting.mistakes import Predictions
 from tinylab.store.folder import RunFolder
 from tinylab.store.result import parse
@@ -40,7 +40,7 @@ def test_pictures_keep_every_pixel() -> None:
         )
     )
     def check(image: np.ndarray) -> None:
-        assert np.array_equal(decoded(png.data_address(image)), image)
+        assert np.array_equal(decoded(mistakes.data_address(image)), image)
 
     check()
 

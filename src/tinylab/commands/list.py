@@ -1,8 +1,6 @@
 """``tinylab list``: the runs in an outputs folder, found by config keys and figures."""
 
 import argparse
-import csv
-import io
 import json
 from collections import Counter
 from collections.abc import Sequence
@@ -14,7 +12,8 @@ from tinylab.config.keys import defaults, without_effect
 from tinylab.config.values import shown
 from tinylab.store.query import conditions, in_order, select
 from tinylab.store.run import Run
-from tinylab.ui.console import in_bytes, say, table
+from tinylab.ui.console import in_bytes, say
+from tinylab.ui.tables import aligned, as_csv, columns_of
 
 FILTERS = """\
 A filter is a condition on a config key or a figure, or a run's name or folder, where * stands for
@@ -39,12 +38,13 @@ def main(arguments: list[str]) -> None:
     if options.format == "json":
         say(json.dumps([{**run.row, "folder": str(run.folder)} for run in found], indent=2))
     elif options.format == "csv":
-        say(_csv(found))
+        say(as_csv([run.row for run in found]).rstrip("\n"))
     elif found:
         asked = [*(each.key for each in conditions(options.filters)), options.sort.lstrip("-")]
         keys = dict.fromkeys([*asked, *_varied_keys(found)])
         columns = [key for key in keys if key not in IN_HEAD]
-        table([[*HEAD, *columns, ""], *(_cells(run, columns) for run in found)])
+        rows = [_cells(run, columns) for run in found]
+        say("\n".join(aligned(columns_of([*HEAD, *columns, ""], rows), width=None)))
         say(_summary(found))
     else:
         say(f"no {'such ' if options.filters else ''}run in {options.outputs / 'runs'}")
@@ -101,13 +101,3 @@ def _summary(found: Sequence[Run]) -> str:
     counts = Counter(run.row["state"] for run in found)
     states = ", ".join(f"{count} {state}" for state, count in counts.most_common())
     return f"{states}; {in_bytes(sum(run.row['size'] for run in found))}"
-
-
-def _csv(found: Sequence[Run]) -> str:
-    """The rows as CSV, with every column that any of them has."""
-    text = io.StringIO()
-    columns = list(dict.fromkeys(key for run in found for key in run.row))
-    writer = csv.DictWriter(text, columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(run.row for run in found)
-    return text.getvalue().rstrip("\n")

@@ -17,7 +17,8 @@ from tinylab.data import cache
 from tinylab.errors import UserError
 from tinylab.store.query import select
 from tinylab.store.run import Run
-from tinylab.ui.console import in_bytes, say, table
+from tinylab.ui.console import in_bytes, say
+from tinylab.ui.tables import aligned, columns_of
 
 EXAMPLES = """\
 The filters are those of tinylab list. What matches is shown, and nothing is removed before you
@@ -117,7 +118,8 @@ def _age(file: Path) -> str:
 
 def _ask(listed: Sequence[tuple[str, str, int]], what: str, yes: bool) -> None:
     """Show names, states and sizes. Raises UserError unless the user agrees to their removal."""
-    table([(name, state, in_bytes(size)) for name, state, size in listed])
+    rows = [(name, state, in_bytes(size)) for name, state, size in listed]
+    say("\n".join(aligned(columns_of(("", "", ""), rows), width=None)))
     total = in_bytes(sum(size for _, _, size in listed))
     these = f"this {what}" if len(listed) == 1 else f"these {len(listed):,} {what}s"
     if yes:

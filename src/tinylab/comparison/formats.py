@@ -3,9 +3,7 @@
 Accuracies are shares, differences too; losses are nats, times seconds. Keys are only ever added.
 """
 
-import csv
 import dataclasses
-import io
 import itertools
 import json
 from collections.abc import Sequence
@@ -18,6 +16,7 @@ from tinylab.comparison.verdicts import Verdict
 from tinylab.config.metrics import METRICS
 from tinylab.config.values import shown
 from tinylab.store.collect import Skipped
+from tinylab.ui import tables
 
 
 def as_json(comparisons: Sequence[Comparison], skipped: Sequence[Skipped]) -> str:
@@ -36,12 +35,7 @@ def as_csv(comparisons: Sequence[Comparison]) -> str:
         for each in comparisons
         for row, variance in itertools.zip_longest(each.rows, each.variances)
     ]
-    columns = list(dict.fromkeys(key for line in lines for key in line))
-    text = io.StringIO()
-    writer = csv.DictWriter(text, columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(lines)
-    return text.getvalue().rstrip("\n")
+    return tables.as_csv(lines).rstrip("\n")
 
 
 def _comparison(comparison: Comparison) -> dict[str, Any]:

@@ -3,6 +3,8 @@
 from collections import Counter
 from dataclasses import dataclass
 
+import numpy as np
+
 from tinylab.comparison.settings import Setting
 from tinylab.comparison.statistics import Cell, Cells
 
@@ -71,15 +73,13 @@ def decompose(cells: Cells, left_out: int = 0) -> Variance:
     and rest (Searle, Casella and McCulloch, Variance Components, 1992, chapter 4), which are
     solved for the components.
     """
-    import pandas
-    from statsmodels.formula.api import ols
-    from statsmodels.stats.anova import anova_lm
-
-    a, b = (len({cell[axis] for cell in cells}) for axis in (0, 1))
-    observed = pandas.DataFrame([(*cell, value) for cell, value in cells.items()])
-    observed.columns = pandas.Index(["split", "seed", "figure"])
-    table = anova_lm(ols("figure ~ C(split) + C(seed)", observed).fit())
-    of_split, of_seed, rest = (float(value) for value in table["mean_sq"])
+    splits, seeds = (list(dict.fromkeys(cell[axis] for cell in cells)) for axis in (0, 1))
+    a, b = len(splits), len(seeds)
+    figure = np.array([[cells[split, seed] for seed in seeds] for split in splits])
+    by_split, by_seed = figure.mean(axis=1), figure.mean(axis=0)
+    residual = figure - by_split[:, None] - by_seed + figure.mean()
+    of_split, of_seed = float(b * by_split.var(ddof=1)), float(a * by_seed.var(ddof=1))
+    rest = float((residual**2).sum() / ((a - 1) * (b - 1)))
     solved = {"split": (of_split - rest) / b, "seed": (of_seed - rest) / a, "rest": rest}
     clipped = tuple(key for key, value in solved.items() if value < 0)
     return Variance(a, b, {key: max(v, 0.0) for key, v in solved.items()}, clipped, left_out)

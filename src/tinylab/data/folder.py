@@ -163,6 +163,14 @@ def open_cv() -> Any:
     return cv2
 
 
+def png_bytes(image: NDArray[np.uint8]) -> bytes:
+    """An image, uint8 (C, H, W) with C 1 (gray) or 3 (red, green, blue), as a PNG file."""
+    cv2 = open_cv()
+    pixels_HWC = np.ascontiguousarray(image[::-1].transpose(1, 2, 0))  # OpenCV's blue is first
+    _, encoded = cv2.imencode(".png", pixels_HWC, [cv2.IMWRITE_PNG_COMPRESSION, 9])
+    return bytes(encoded)
+
+
 def read_bytes(file: Path) -> NDArray[np.uint8]:
     """The bytes of an image file. Raises OSError where there are none, or no end of them.
 

@@ -16,8 +16,10 @@ from tinylab.system.files import write_bytes, write_json
 from tinylab.system.runtime import environment
 from tinylab.ui import plots
 from tinylab.ui.console import say
+from tinylab.ui.tables import Column, aligned
 
 SHOWN = 30  # classes at most in the table on the screen
+MEASURES = ("recall", "precision", "F1")
 
 
 def folder_of(ensemble: Ensemble, config: Config, scope: Scope) -> EvaluationFolder:
@@ -65,13 +67,16 @@ def _show_classes(figures: Figures) -> None:
     if len(rows) > SHOWN:
         say(f"the {SHOWN} of {len(rows)} classes with the lowest recall:")
         rows = sorted(rows, key=lambda row: row["recall"])[:SHOWN]
-    width = max(len("class"), *(len(row["class"]) for row in rows))
-    say(f"\n{'class':{width}}  images   recall  precision       F1")
-    for row in rows:
-        recall, precision, f1 = (
-            "-" if row[key] is None else f"{row[key]:.2%}" for key in ("recall", "precision", "f1")
-        )
-        say(f"{row['class']:{width}}  {row['num']:6,}  {recall:>7}  {precision:>9}  {f1:>7}")
+    columns = [
+        Column(("", "class"), [row["class"] for row in rows], is_words=True),
+        Column(("", "images"), [f"{row['num']:,}" for row in rows]),
+        *(Column(("", name), [_percent(row[name.lower()]) for row in rows]) for name in MEASURES),
+    ]
+    say("\n" + "\n".join(aligned(columns)))
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{share:.2%}"
 
 
 def write(

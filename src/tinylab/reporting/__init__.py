@@ -2,7 +2,7 @@
 
 ``page`` says what stands on it, from the settings and verdicts of ``compare``; ``answer`` its
 first sentences, ``tables`` its tables, ``charts`` which figures fit, ``figures`` how they are
-drawn (with ``svg``), ``mistakes`` what the best setting gets wrong (with ``png``), and
+drawn (with ``svg``), ``mistakes`` what the best setting gets wrong, and
 ``page.html.j2`` how it looks. ``card`` and ``card.md.j2`` do the same for the model card of one
 run. No torch in here.
 """

@@ -3,6 +3,7 @@
 A run keeps its predictions, not the images; those come from the dataset, if it is still the same.
 """
 
+import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,8 +14,8 @@ from numpy.typing import NDArray
 from tinylab import data
 from tinylab.config.keys import with_subclasses
 from tinylab.config.schema import DatasetConfig, SplitConfig
+from tinylab.data.folder import png_bytes
 from tinylab.errors import UserError
-from tinylab.reporting.png import data_address
 from tinylab.reporting.tables import ABSENT, Cell, Table, number
 from tinylab.store.result import Result
 from tinylab.store.run import Run
@@ -187,6 +188,11 @@ def _pictures(result: Result, indices: NDArray[np.int64]) -> tuple[Sequence[str 
         return [None] * len(indices), "the dataset has no images of these numbers"
     step = -(-images.shape[-1] // LARGEST)
     return [data_address(image[:, ::step, ::step]) for image in images], ""
+
+
+def data_address(image: NDArray[np.uint8]) -> str:
+    """An image, uint8 (C, H, W) with C 1 (gray) or 3 (red, green, blue), as a data: address."""
+    return "data:image/png;base64," + base64.b64encode(png_bytes(image)).decode()
 
 
 def _configs(config: dict[str, Any]) -> tuple[DatasetConfig, SplitConfig]:

@@ -43,11 +43,11 @@ def _show(found: Sequence[Run], first: Job, table: list[Row]) -> None:
     """Settings with intervals and verdicts where seeds were repeated, else a line a run."""
     metric = first.config.sweep.metric
     if all(len(setting.runs) == 1 for setting in group(found, metric=metric)):
-        leaderboard.show(table, list(first.varied))
+        leaderboard.show(table, first)
         return
     unfinished = [row for row in table if row["state"] != "finished"]
     if unfinished:
-        leaderboard.show(unfinished, list(first.varied))
+        leaderboard.show(unfinished, first)
     say("")
     for line in on_screen(show.sections(compare(found, metric=metric), [], is_narrow=True)):
         say(line)

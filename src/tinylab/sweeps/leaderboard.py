@@ -1,18 +1,16 @@
 """What a sweep found: one row a job, best validation first, on the screen and as files."""
 
-import csv
-import io
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from tinylab.config.metrics import CHOOSABLE, goodness
+from tinylab.config.metrics import CHOOSABLE, METRICS, goodness
 from tinylab.config.schema import run_id
 from tinylab.store.run import result_row
 from tinylab.store.sweep import SweepFolder
 from tinylab.sweeps.job import Job
 from tinylab.system.files import write_text
-from tinylab.ui import console
 from tinylab.ui.console import say
+from tinylab.ui.tables import Section, aligned, as_csv, as_markdown, columns_of, names_of
 
 Row = dict[str, Any]
 
@@ -50,54 +48,51 @@ def _rank(row: Row, metric: str) -> tuple[bool, bool, float, float]:
 
 def write(folder: SweepFolder, table: list[Row]) -> None:
     """Write the rows as Markdown and CSV, with every column that any of them has."""
-    columns = _columns(table)
-    lines = [columns, ["---"] * len(columns)]
-    lines += [[_markdown(row.get(key)) for key in columns] for row in table]
-    write_text(folder.markdown_file, "".join(f"| {' | '.join(line)} |\n" for line in lines))
-    write_text(folder.table_file, _csv(table))
+    names = names_of(table)
+    columns = columns_of(names, [[_text(row.get(name)) for name in names] for row in table])
+    lines = as_markdown([Section(table=columns)])
+    write_text(folder.markdown_file, "".join(f"{line}\n" for line in lines))
+    write_text(folder.table_file, as_csv(table))
 
 
 def is_written(folder: SweepFolder, table: list[Row]) -> bool:
     """Whether these very rows have been written, which is the last that a sweep does."""
     try:
-        return folder.table_file.read_text(encoding="utf-8") == _csv(table)
+        return folder.table_file.read_text(encoding="utf-8") == as_csv(table)
     except (OSError, ValueError):
         return False
 
 
-def _columns(table: list[Row]) -> list[str]:
-    return list(dict.fromkeys(key for row in table for key in row))
+def _text(value: Any) -> str:
+    return f"{value:.4f}" if isinstance(value, float) else "" if value is None else str(value)
 
 
-def _csv(table: list[Row]) -> str:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, _columns(table), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(table)
-    return text.getvalue()
-
-
-def _markdown(value: Any) -> str:
-    text = f"{value:.4f}" if isinstance(value, float) else "" if value is None else str(value)
-    return text.replace("|", "\\|").replace("\n", " ")
-
-
-def show(table: list[Row], varied: Sequence[str]) -> None:
-    """Show the rows on the screen."""
-    head = [*varied, "state", "val acc", "test acc", "95 % interval", "seconds", "run"]
-    say("")
-    console.table([head, *([row[key] for key in varied] + _cells(row) for row in table)])
+def show(table: list[Row], first: Job) -> None:
+    """Show the rows on the screen, with the metric of the sweep, whose ``first`` job is given."""
+    varied, metric = list(first.varied), first.config.sweep.metric
+    ranked = [] if metric == "val_accuracy" else [metric]  # which has a column in any case
+    head = [
+        *varied, "state", *(name.replace("_", " ") for name in ranked), "val acc", "test acc",
+        "95 % interval", "seconds", "run",
+    ]  # fmt: skip
+    rows = [[row[key] for key in varied] + _cells(row, ranked) for row in table]
+    say("\n" + "\n".join(aligned(columns_of(head, rows), width=None)))
     finished = [row for row in table if row["state"] == "finished"]
     if finished and all(row["val_accuracy"] is None for row in finished):
         say("no validation set (split.val=0): do not choose a setting by its test accuracy")
 
 
-def _cells(row: Row) -> list[str]:
-    val = "-" if row.get("val_accuracy") is None else f"{row['val_accuracy']:.2%}"
+def _cells(row: Row, ranked: Sequence[str]) -> list[str]:
+    if row["state"] not in ("finished", "pruned"):
+        empty = [""] * (len(ranked) + 4)
+        return [row["state"], *empty, f"{row['run']}  {row['error']}".rstrip()]
+    val = [_value(row, name) for name in (*ranked, "val_accuracy")]
     if row["state"] == "pruned":
-        return [row["state"], val, "", f"after epoch {row['epochs']}", "", row["run"]]
-    if row["state"] != "finished":
-        return [row["state"], "", "", "", "", f"{row['run']}  {row['error']}".rstrip()]
+        return [row["state"], *val, "", f"after epoch {row['epochs']}", "", row["run"]]
     interval = f"{row['test_low']:.2%} to {row['test_high']:.2%}"
     seconds = f"{row['train_seconds']:.1f}"
-    return [row["state"], val, f"{row['test_accuracy']:.2%}", interval, seconds, row["run"]]
+    return [row["state"], *val, _value(row, "test_accuracy"), interval, seconds, row["run"]]
+
+
+def _value(row: Row, name: str) -> str:
+    return "-" if row.get(name) is None else METRICS[name].format.format(row[name])

@@ -3,7 +3,7 @@
 import contextlib
 import logging
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
@@ -32,13 +32,6 @@ _log.addHandler(_ScreenHandler())
 def say(line: str) -> None:
     """Show one line on the screen, and in the log of the run if one is open."""
     _log.info("%s", line)
-
-
-def table(rows: Sequence[Sequence[str]]) -> None:
-    """Show rows of equal length, the head first, in columns that are as wide as they must be."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        say("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
 def in_bytes(count: int) -> str:

@@ -1,8 +1,11 @@
-"""Tables between words, as lines: aligned for a screen of 100 columns, or as Markdown."""
+"""Tables: between words, as lines for a screen of 100 columns or as Markdown; or as CSV."""
 
+import csv
+import io
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 WIDTH = 100
 LEAST = 30  # characters that the words of a last column have at least
@@ -29,6 +32,12 @@ class Section:
     notes: Sequence[str] = ()
 
 
+def columns_of(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[Column]:
+    """Rows of equal length as columns of words; ``head`` has a line, whose texts may be empty."""
+    cells = zip(*rows, strict=True) if rows else ([] for _ in head)
+    return [Column(("", name), each, True) for name, each in zip(head, cells, strict=True)]
+
+
 def on_screen(sections: Iterable[Section]) -> list[str]:
     """The lines for a screen."""
     found: list[str] = []
@@ -48,8 +57,8 @@ def as_markdown(sections: Iterable[Section]) -> list[str]:
     return found[:-1]
 
 
-def aligned(columns: Sequence[Column]) -> list[str]:
-    """The lines of a table for the screen."""
+def aligned(columns: Sequence[Column], width: int | None = WIDTH) -> list[str]:
+    """The lines of a table for the screen; with no ``width`` each row is one line."""
     if not columns:
         return []
     widths = [max(map(len, (*column.head, *column.cells))) for column in columns]
@@ -58,11 +67,11 @@ def aligned(columns: Sequence[Column]) -> list[str]:
     found = []
     for row in [*heads, *zip(*(column.cells for column in columns), strict=True)]:
         first, *more = [row[-1]]
-        if columns[-1].is_words:
-            first, *more = _wrap(row[-1], max(WIDTH - indent, LEAST)) or [""]
+        if columns[-1].is_words and width is not None:
+            first, *more = _wrap(row[-1], max(width - indent, LEAST)) or [""]
         cells = [
-            cell.ljust(width) if column.is_words else cell.rjust(width)
-            for cell, width, column in zip((*row[:-1], first), widths, columns, strict=True)
+            cell.ljust(size) if column.is_words else cell.rjust(size)
+            for cell, size, column in zip((*row[:-1], first), widths, columns, strict=True)
         ]
         found += ["  ".join(cells).rstrip(), *(" " * indent + line for line in more)]
     return found
@@ -74,8 +83,26 @@ def _pipes(columns: Sequence[Column]) -> list[str]:
         return []
     heads = [" ".join(column.head).strip().replace(". ", ".") for column in columns]
     rules = ["---" if column.is_words else "---:" for column in columns]
-    rows = zip(*(column.cells for column in columns), strict=True)
+    rows = zip(*([_in_pipes(cell) for cell in column.cells] for column in columns), strict=True)
     return [f"| {' | '.join(cells)} |" for cells in (heads, rules, *rows)]
+
+
+def _in_pipes(cell: str) -> str:
+    return cell.replace("|", r"\|").replace("\n", " ")
+
+
+def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Rows as CSV, with every column that any of them has; None is an empty cell."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, names_of(rows), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def names_of(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The name of every column that any of the rows has, as they first come."""
+    return list(dict.fromkeys(name for row in rows for name in row))
 
 
 def _wrapped(texts: Iterable[str]) -> list[str]:
