@@ -22,7 +22,7 @@ from tinylab.config.schema import (
     TorchvisionConfig,
 )
 from tinylab.errors import UserError
-from tinylab.models import layers
+from tinylab.models import kernels, layers
 from tinylab.models.layers import DenseOverMap
 from tinylab.models.torchvision import build as build_torchvision
 from training_kit import one_thread  # noqa: F401 (a fixture)
@@ -195,7 +195,7 @@ def test_a_kernel_as_large_as_the_image_is_refused(kernel_size: int, most: int) 
 # ---------------------------------------------------------------- DenseOverMap
 
 needs_onednn = pytest.mark.skipif(
-    not hasattr(torch.ops.mkldnn, "_linear_pointwise"), reason="torch was built without oneDNN"
+    not kernels.has_onednn_linear(), reason="torch was built without oneDNN"
 )
 # Whatever processor runs the tests.
 on_amd = mock.patch.object(layers, "PREFERS_ONEDNN", True)

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from tinylab.models import kernels
 from tinylab.system.runtime import device_name
 
 
@@ -40,11 +41,7 @@ class DenseOverMap(nn.Module):
 
 # MKL is at home on Intel's processors: on two cores of a Xeon the baseline CNN's step takes 0.94 of
 # the time with it in batches of 32, and as long in batches of 512.
-PREFERS_ONEDNN = (
-    device_name(torch.device("cpu")).startswith("AMD")
-    and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
-    and hasattr(torch.ops.mkldnn, "_linear_pointwise")
-)
+PREFERS_ONEDNN = device_name(torch.device("cpu")).startswith("AMD") and kernels.has_onednn_linear()
 
 
 def _suits_onednn(*tensors: Tensor) -> bool:
@@ -72,17 +69,12 @@ class Products(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, inputs: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         ctx.save_for_backward(inputs, weight)
-        return _product(inputs, weight, bias)
+        return kernels.onednn_linear(inputs, weight, bias)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         inputs, weight = ctx.saved_tensors
         grad = grad.contiguous()  # (N, out)
-        return _product(grad, weight.T), _product(grad.T, inputs.T), grad.sum(0)
-
-
-def _product(a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor:
-    """``a @ b.T + bias``."""
-    product: Tensor = torch.ops.mkldnn._linear_pointwise(a, b, bias, "none", [], "")
-    return product
+        product = kernels.onednn_linear
+        return product(grad, weight.T), product(grad.T, inputs.T), grad.sum(0)

@@ -1,9 +1,7 @@
 """Optimisers, parameter groups, and the learning rate as a pure function of the step.
 
-The updates are torch's own fused kernels, called directly. ``torch.optim``'s classes around them
-import torch's whole compiler (2 to 4 s at every start) and spend 0.25 ms of Python on each step,
-where the kernel of the baseline CNN takes 0.2 ms. The bits are those of ``torch.optim`` with
-``fused=True``; a test compares them.
+The updates are torch's own fused kernels, called directly (``models/kernels.py`` says why). The
+bits are those of ``torch.optim`` with ``fused=True``; a test compares them.
 """
 
 import math
@@ -15,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from tinylab.config.schema import AdamConfig, AdamwConfig, MuonConfig, OptimConfig, SgdConfig
+from tinylab.models import kernels
 
 
 class Optimizer(Protocol):
@@ -43,9 +42,6 @@ class Adam:
         self.lr: float | Tensor = config.lr
         self.param_groups = groups
         self._config = config
-        self._kernel = (
-            torch._fused_adamw_ if isinstance(config, AdamwConfig) else torch._fused_adam_
-        )
         self._means = _zeros_like(groups)
         self._squares = _zeros_like(groups)
         self._steps = [[torch.zeros((), device=p.device) for p in g["params"]] for g in groups]
@@ -59,21 +55,18 @@ class Adam:
             parameters, grads, means, squares, steps = _with_gradient(group["params"], *state)
             if not parameters:
                 continue
-            torch._foreach_add_(steps, 1)
-            self._kernel(
+            kernels.adam(
                 parameters,
                 grads,
                 means,
                 squares,
-                [],
                 steps,
+                decoupled=isinstance(self._config, AdamwConfig),
                 lr=self.lr,
                 beta1=self._config.beta1,
                 beta2=self._config.beta2,
                 weight_decay=group["weight_decay"],
                 eps=self._config.eps,
-                amsgrad=False,
-                maximize=False,
             )
 
     def state_dict(self) -> dict[str, Any]:
@@ -103,17 +96,14 @@ class Sgd:
             parameters, grads, momenta = _with_gradient(group["params"], state)
             if not parameters:
                 continue
-            torch._fused_sgd_(
+            kernels.sgd(
                 parameters,
                 grads,
-                momenta if self._config.momentum else [],
+                momenta,
                 lr=self.lr,
                 momentum=self._config.momentum,
                 weight_decay=group["weight_decay"],
-                dampening=0.0,
                 nesterov=self._config.nesterov,
-                maximize=False,
-                is_first_step=False,  # momenta of zero give what the first step would set
             )
 
     def state_dict(self) -> dict[str, Any]:
@@ -154,9 +144,9 @@ class Muon:
         weights, grads, momenta = _with_gradient(self._weights, self._momenta)
         if not weights:
             return
-        torch._foreach_lerp_(momenta, grads, 1 - config.momentum)
-        directions = torch._foreach_lerp(grads, momenta, config.momentum)  # Nesterov's
-        torch._foreach_mul_(weights, 1 - self.lr * config.weight_decay)
+        kernels.foreach("lerp_", momenta, grads, 1 - config.momentum)
+        directions = kernels.foreach("lerp", grads, momenta, config.momentum)  # Nesterov's
+        kernels.foreach("mul_", weights, 1 - self.lr * config.weight_decay)
         for weight, direction in zip(weights, directions, strict=True):
             matrix = direction.flatten(1)  # (rows, columns)
             scale = math.sqrt(max(1, matrix.size(0) / matrix.size(1)))
@@ -260,7 +250,7 @@ def _as_stored(tensor: Tensor) -> Tensor:
 
 def _copy(saved: list[list[Tensor]], into: list[list[Tensor]]) -> None:
     for saved_group, group in zip(saved, into, strict=True):
-        torch._foreach_copy_(group, saved_group)
+        kernels.foreach("copy_", group, saved_group)
 
 
 ONECYCLE_START = 1 / 25  # lr of the first step, as a share of the peak

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from tinylab.data import augment
 from tinylab.data.augment import Draws
+from tinylab.models import kernels
 from tinylab.training.state import Recipe, Training
 
 
@@ -111,11 +112,11 @@ def _average(averaged: nn.Module, model: nn.Module, weight: float | Tensor) -> N
     means = [a for a, _ in pairs if a.is_floating_point()]
     news = [b for a, b in pairs if a.is_floating_point()]
     if isinstance(weight, Tensor):  # lerp takes no tensor of one number
-        steps = torch._foreach_sub(news, means)
-        torch._foreach_mul_(steps, weight)
-        torch._foreach_add_(means, steps)
+        steps = kernels.foreach("sub", news, means)
+        kernels.foreach("mul_", steps, weight)
+        kernels.foreach("add_", means, steps)
     else:
-        torch._foreach_lerp_(means, news, weight)
+        kernels.foreach("lerp_", means, news, weight)
     for a, b in pairs:
         if not a.is_floating_point():
             a.copy_(b)
