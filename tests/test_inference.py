@@ -265,7 +265,7 @@ def test_no_file_of_a_run_can_execute_code(copied_run: Path, tmp_path: Path) -> 
         "just a text",
     ):
         (copied_run / "config.yaml").write_text(hostile)
-        with pytest.raises(UserError, match="--from|expected the folder of a run") as caught:
+        with pytest.raises(UserError, match=r"--from|expected the folder of a run") as caught:
             replay(copied_run, RunFolder(copied_run).config(), [])
         assert len(str(caught.value).splitlines()) <= 2
     assert not trap.exists()
