@@ -18,6 +18,7 @@ from tinylab.config.compose import replay, restore, run_hydra, to_config
 from tinylab.config.schema import Config, SplitConfig
 from tinylab.errors import UserError
 from tinylab.inference import Ensemble, is_run, load_ensemble, the_run
+from tinylab.store.folder import RunFolder
 from tinylab.training import checkpoint
 
 TINY = ["train.epochs=1", "train.batch_size=256"]
@@ -265,8 +266,8 @@ def test_no_file_of_a_run_can_execute_code(copied_run: Path, tmp_path: Path) -> 
         "just a text",
     ):
         (copied_run / "config.yaml").write_text(hostile)
-        with pytest.raises(UserError, match="--from") as caught:
-            replay(copied_run, [])
+        with pytest.raises(UserError, match=r"--from|expected the folder of a run") as caught:
+            replay(copied_run, RunFolder(copied_run).config(), [])
         assert len(str(caught.value).splitlines()) <= 2
     assert not trap.exists()
 
@@ -274,7 +275,10 @@ def test_no_file_of_a_run_can_execute_code(copied_run: Path, tmp_path: Path) -> 
 def test_a_config_is_restored_from_a_result(digits_run: Path) -> None:
     stored = json.loads((digits_run / "result.json").read_text())["config"]
     composed: list[Config] = []
-    run_hydra(lambda cfg: composed.append(to_config(cfg)), replay(digits_run, []))
+    run_hydra(
+        lambda cfg: composed.append(to_config(cfg)),
+        replay(digits_run, RunFolder(digits_run).config(), []),
+    )
     restored = restore(stored)
     restored.outputs = composed[0].outputs
     assert restored == composed[0]

@@ -253,6 +253,28 @@ def test_ranked_by_loss(capsys: pytest.CaptureFixture[str], outputs: Path) -> No
     assert " loss " in out
 
 
+def test_a_metric_of_the_test_set_is_shown_and_validations_ranks(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    for filters, val, test in ((4, 0.7, 0.61), (8, 0.8, 0.52)):
+        folder = write_run(tmp_path, model__filters=filters)
+        edit_result(folder, val__macro_f1=val, test__macro_f1=test)
+    out = compare(capsys, tmp_path, "--metric", "test_macro_f1")
+    assert "ranked by validation macro F1" in out
+    assert "A  model.filters=8" in out
+    rows = [line.split() for line in out.splitlines()]
+    [best], [other] = ([row for row in rows if row[:2] == [name, "1"]] for name in "AB")
+    assert {"80.00", "52.00"} <= set(best)
+    assert {"70.00", "61.00"} <= set(other)
+    alone = compare(capsys, tmp_path, "--metric", "val_macro_f1")
+    assert "52.00" not in alone
+    found = json.loads(compare(capsys, tmp_path, "--metric", "test_macro_f1", "--format", "json"))
+    [comparison] = found["comparisons"]
+    assert comparison["ranked_by"] == "val_macro_f1"
+    assert comparison["settings"][0]["test_macro_f1"]["mean"] == 0.52
+    assert comparison["settings"][0]["test_ece"] is None, "these runs are of before it"
+
+
 def test_many_keys_leave_the_table_and_come_before_it(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

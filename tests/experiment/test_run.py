@@ -14,13 +14,14 @@ import pytest
 import torch
 
 from option_records import AdamConfig, DigitsConfig, MlpConfig
+from tensorboard_kit import read_scalars
 from tinylab import cli
 from tinylab.config.schema import Config, TrainConfig
 from tinylab.errors import Pruned
 from tinylab.experiment import run as experiment
 from tinylab.experiment.run import RunDone
 from tinylab.inference import load_ensemble, the_run
-from tinylab.store.folder import run_folder
+from tinylab.store.folder import RunFolder, run_folder
 from tinylab.training.loop import EpochDone, StepDone
 
 
@@ -130,3 +131,67 @@ def test_a_run_that_is_pruned_says_so_in_its_log(tmp_path: Path) -> None:
     assert "pruned, checkpoint saved" in (folder / "train.log").read_text()
     assert (folder / "last.ckpt").exists()
     assert not (folder / "failure.json").exists()
+
+
+# ---------------------------------------------------------------- after the result
+
+
+def unable(*_: Any, **__: Any) -> None:
+    raise RuntimeError("no pens left\nsecond line")
+
+
+@pytest.mark.parametrize(
+    "broken",
+    ["ui.plots.confusion", "ui.tensorboard.RunTracker.finish", "ui.tensorboard.RunTracker.close"],
+)
+def test_figures_that_cannot_be_drawn_do_not_cost_the_result(
+    broken: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = run_folder(config(tmp_path))
+    with monkeypatch.context() as patch:
+        patch.setattr(f"tinylab.{broken}", unable)
+        result = experiment.run(config(tmp_path), "a test")
+    said = capsys.readouterr().out
+    assert "figures not drawn (RuntimeError: no pens left);" in said
+    assert "second line" not in said
+    assert f"test    accuracy {result.test.accuracy:.2%}" in said
+    assert files.result() == result
+    assert not files.failure_file.exists()
+    assert not files.is_presented()
+    check_presented_again(files, capsys)
+
+
+@pytest.mark.parametrize("lost", ["confusion_file", "all"])
+def test_what_a_kill_after_the_result_left_out_is_made_by_the_same_command(
+    lost: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    experiment.run(config(tmp_path), "a test")
+    capsys.readouterr()
+    files = run_folder(config(tmp_path))
+    files.confusion_file.unlink()
+    if lost == "all":
+        files.curves_file.unlink()
+        files.clear_events()
+    check_presented_again(files, capsys)
+
+
+def check_presented_again(files: RunFolder, capsys: pytest.CaptureFixture[str]) -> None:
+    """One call makes all that is missing, trains nothing, and leaves the result as it is."""
+    result = files.result_file.read_bytes()
+    words = ["train", "model=mlp", "model.layers=0", "threads=1", "train.epochs=2"]
+    words += ["train.batch_size=512", f"outputs={files.path.parents[1]}"]
+    assert cli.run(words) == 0
+    said = capsys.readouterr().out
+    assert "finished already, but for its figures" in said
+    assert "epoch 1/2" not in said
+    assert files.result_file.read_bytes() == result
+    assert files.curves_file.exists()
+    assert files.is_presented()
+    scalars = read_scalars(files.path)
+    assert [step for step, _, _ in scalars["loss/train"]] == [3, 6]
+    found = files.result()
+    assert found is not None
+    [(_, value, _)] = scalars["final/test_accuracy"]
+    assert value == pytest.approx(found.test.accuracy)
+    assert cli.run(words) == 0
+    assert "already finished" in capsys.readouterr().out

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from compare_kit import write_run
+from compare_kit import edit_result, write_run
 from tinylab.comparison.comparison import Comparison, compare
 from tinylab.reporting import answer, charts, details, tables
 from tinylab.reporting.figures import COLOURS
@@ -54,6 +54,14 @@ def test_columns_without_a_figure_are_left_out(tmp_path: Path) -> None:
     assert "sd" not in table.head
     assert "95 % interval of one test set" in table.head
     assert "best" not in table.caption
+
+
+def test_every_metric_that_a_run_has_is_a_column(tmp_path: Path) -> None:
+    edit_result(write_run(tmp_path), test__ece=0.025, test__nll=0.5)
+    table = tables.leaderboard(compared(tmp_path))
+    assert column(table, "test expected calibration error") == ["2.50%"]
+    assert column(table, "test negative log-likelihood") == ["0.5000"]
+    assert "test macro F1" not in table.head
 
 
 def test_an_interval_does_not_leave_what_a_share_can_be(tmp_path: Path) -> None:

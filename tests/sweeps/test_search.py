@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import yaml
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
@@ -693,9 +692,8 @@ def test_a_sweep_without_m_is_refused(
 
 def test_a_run_of_a_sweep_is_repeated_as_a_single_run(tmp_path: Path) -> None:
     saved = {"model": {"name": "mlp", "hidden": 8}, "sweep": {"search": "tpe", "trials": 3}}
-    (tmp_path / "config.yaml").write_text(yaml.safe_dump(saved))
-    assert compose.replay(tmp_path, []) == ["model=mlp", "model.hidden=8"]
-    assert compose.replay(tmp_path, ["sweep=lr"])[-1] == "sweep=lr"
+    assert compose.replay(tmp_path, saved, []) == ["model=mlp", "model.hidden=8"]
+    assert compose.replay(tmp_path, saved, ["sweep=lr"])[-1] == "sweep=lr"
 
 
 def test_a_launcher_of_hydras_cannot_search(composer: Composer) -> None:

@@ -10,12 +10,13 @@ from tinylab.comparison import formats, show
 from tinylab.comparison.comparison import Comparison, compare
 from tinylab.comparison.differences import differences
 from tinylab.comparison.verdicts import TESTS
-from tinylab.config.metrics import CHOOSABLE
+from tinylab.config.metrics import METRICS
 from tinylab.errors import UserError
 from tinylab.store.collect import Skipped, collect
 from tinylab.ui.console import say
 from tinylab.ui.tables import as_markdown, on_screen
 
+RANKING = [name for name in METRICS if METRICS[name].better and name != "test_accuracy"]
 FORMATS = ("table", "markdown", "csv", "json")
 EXAMPLES = """\
 examples:
@@ -69,7 +70,8 @@ def _parser() -> Parser:
     add = parser.add_argument
     add("paths", nargs="*", metavar="PATH", help="folders of runs or sweeps, outputs, or globs")
     add("--format", choices=FORMATS, default="table", help="what to print (default table)")
-    add("--metric", choices=CHOOSABLE, default=CHOOSABLE[0], help="what settings are ranked by")
+    metric_help = "what settings are ranked by: of the test set it is shown, and validation's ranks"
+    add("--metric", choices=RANKING, default=RANKING[0], metavar="METRIC", help=metric_help)
     add("--group-by", metavar="KEY,KEY", help="the keys that make a setting (default: all)")
     pair_help = "judge these two, named by letter or values, not the best against all; repeatable"
     add("--pair", nargs=2, action="append", default=[], metavar=("A", "B"), help=pair_help)

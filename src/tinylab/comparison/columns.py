@@ -7,6 +7,7 @@ from tinylab.comparison.comparison import Comparison, Row
 from tinylab.comparison.statistics import Summary, design, is_crossed
 from tinylab.comparison.variance import SOURCES, Variance
 from tinylab.comparison.verdicts import Verdict, points
+from tinylab.config.metrics import METRICS
 from tinylab.config.values import shown
 from tinylab.ui.display import duration
 from tinylab.ui.tables import Column
@@ -36,18 +37,33 @@ def keys(rows: Sequence[Row]) -> list[Column]:
 def figures(comparison: Comparison) -> list[Column]:
     """What was measured: validation first, by which settings are ranked and chosen."""
     rows, metric = comparison.rows, comparison.metric
-    unit, of_val = UNITS[metric]
-    val, test = [row.figures[metric] for row in rows], [row.test for row in rows]
+    test = [row.test for row in rows]
+    beside = (
+        [] if comparison.asked in (metric, "test_accuracy") else _metric(rows, comparison.asked)
+    )
     return [
         Column(("", "runs"), [_runs(row) for row in rows]),
-        Column(("val", unit), [_mean(each, of_val) for each in val]),
-        Column(("val", "sd"), [_std(each, of_val) for each in val]),
-        Column(("test *", "acc %"), [_mean(each, _percent) for each in test]),
-        Column(("test *", "sd"), [_std(each, _percent) for each in test]),
+        *_metric(rows, metric),
+        *beside,
+        *_metric(rows, "test_accuracy"),
         Column(("95 % interval", "of the mean"), [_span(each.low, each.high) for each in test]),
         Column(("95 % interval", "of one test set"), [_span(*row.one_test_set) for row in rows]),
         Column(("", "time"), [_mean(row.figures["seconds"], _time) for row in rows]),
         Column(("", "parameters"), [_mean(row.figures["parameters"], _count) for row in rows]),
+    ]
+
+
+def _metric(rows: Sequence[Row], name: str) -> list[Column]:
+    """Mean and standard deviation of one metric."""
+    part, key = METRICS[name].path
+    is_fraction = METRICS[name].format.endswith("%}")
+    text = _percent if is_fraction else METRICS[name].format.format
+    unit = key.replace("_", " ").replace("accuracy", "acc") + " %" * is_fraction
+    head = "test *" if part == "test" else part
+    summaries = [row.figures[name] for row in rows]
+    return [
+        Column((head, unit), [_mean(each, text) for each in summaries]),
+        Column((head, "sd"), [_std(each, text) for each in summaries]),
     ]
 
 
@@ -79,25 +95,12 @@ def _percent(share: float) -> str:
     return f"{100 * share:.2f}"
 
 
-def _loss(loss: float) -> str:
-    return f"{loss:.4f}"
-
-
 def _time(seconds: float) -> str:
     return f"{seconds:.1f} s" if seconds < 60 else duration(seconds)
 
 
 def _count(number: float) -> str:
     return f"{number:,.0f}"
-
-
-# Of the metrics that settings are ranked by: the head of their column, and a value in it.
-UNITS = {
-    "val_accuracy": ("acc %", _percent),
-    "val_loss": ("loss", _loss),
-    "val_balanced_accuracy": ("bal acc %", _percent),
-    "val_macro_f1": ("F1 %", _percent),
-}
 
 
 def verdicts(comparison: Comparison) -> list[Column]:

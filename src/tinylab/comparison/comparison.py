@@ -51,12 +51,15 @@ class Row:
 class Comparison:
     """The settings on one dataset, best validation first.
 
-    ``selected`` is the best by validation, None where no setting has a validation set.
-    ``variances`` are those of the rows, or empty where they were not asked for.
+    ``metric`` ranks them, one of validation; ``asked`` is what was asked for, which may be the same
+    of the test set, to be shown beside. ``selected`` is the best by validation, None where no
+    setting has a validation set. ``variances`` are those of the rows, or empty where they were not
+    asked for.
     """
 
     dataset: str
     metric: str
+    asked: str
     rows: tuple[Row, ...]
     selected: Row | None
     verdicts: tuple[Verdict, ...]
@@ -84,10 +87,12 @@ def compare(
     """One comparison for each dataset.
 
     Without named ``pairs`` the verdicts are on the best setting by validation and each other one,
-    or, without validation sets, on all pairs of at most FEW settings. A pair names its settings
+    or, without validation sets, on all pairs of at most FEW settings. A ``metric`` of the test set
+    is shown, and the same of validation ranks. A pair names its settings
     by letter or by values (``model=mlp,model.layers=1``). Raises UserError for an unknown key, or
     a pair that does not name two settings of one dataset.
     """
+    asked, metric = metric, metric.replace("test_", "val_", 1)
     grouped = [group(family, by, metric) for family in families(runs)]
     letters = (_letters(number) for number in range(len(runs)))
     tables = [tuple(_row(next(letters), setting) for setting in each) for each in grouped]
@@ -101,7 +106,14 @@ def compare(
         variances = [variance.of_setting(row.setting) for row in rows if with_variance]
         found.append(
             Comparison(
-                dataset, metric, rows, selected, tuple(verdicts), tuple(warnings), tuple(variances)
+                dataset,
+                metric,
+                asked,
+                rows,
+                selected,
+                tuple(verdicts),
+                tuple(warnings),
+                tuple(variances),
             )
         )
     return found

@@ -9,7 +9,7 @@ from typing import Any
 
 from tinylab.comparison.statistics import Cell
 from tinylab.config.keys import SEEDS, SPLIT_SEEDS, defaults
-from tinylab.config.metrics import CHOOSABLE, goodness
+from tinylab.config.metrics import goodness
 from tinylab.config.values import did_you_mean, order, shown
 from tinylab.errors import UserError
 from tinylab.store.run import Run
@@ -161,7 +161,7 @@ def distinguishes(key: str, settings: Sequence[Values]) -> bool:
 
 def _rank(setting: Setting, metric: str) -> tuple[bool, float, float]:
     """Sorts settings, best first; those of which a run has not the metric come last."""
-    found = {name: setting.figures(name) for name in CHOOSABLE}
+    found = {name: setting.figures(name) for name in (metric, "val_accuracy", "val_loss")}
     means = {name: fmean(cells.values()) for name, cells in found.items() if cells is not None}
     if metric not in means:
         return True, 0.0, 0.0

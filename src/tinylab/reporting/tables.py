@@ -50,11 +50,7 @@ def number(value: float | None, form: str = "{:.2%}") -> Cell:
 def leaderboard(comparison: Comparison) -> Table:
     """A row a setting, in the comparison's order; columns without any figure are left out."""
     keys = list(dict.fromkeys(key for row in comparison.rows for key in row.setting.values))
-    head = [
-        "setting", *keys, "runs", "validation accuracy", "sd", "validation loss", "test accuracy",
-        "sd", "95 % interval of the mean", "95 % interval of one test set", "parameters",
-        "training time",
-    ]  # fmt: skip
+    head = ["setting", *keys, "runs", *(name for name, _ in _metrics(comparison.rows[0]))]
     rows = [_leader(place, row, keys) for place, row in enumerate(comparison.rows)]
     filled = [any(row[column] is not ABSENT for row in rows) for column in range(len(head))]
     is_ranked = comparison.selected is not None and len(rows) > 1
@@ -71,31 +67,30 @@ def _leader(place: int, row: Row, keys: Sequence[str]) -> list[Cell]:
         Cell(row.name, place, key=colour(place)),
         *(value(values[key]) if key in values else ABSENT for key in keys),
         number(len(row.setting.runs), "{}"),
-        _mean(row, "val_accuracy"),
-        _std(row, "val_accuracy"),
-        _mean(row, "val_loss", "{:.4f}"),
-        _mean(row, "test_accuracy"),
-        _std(row, "test_accuracy"),
-        _span(row.test.low, row.test.high),
-        _span(*row.one_test_set),
-        _mean(row, "parameters", "{:,.0f}"),
-        _mean(row, "seconds", "{:,.1f} s"),
+        *(cell for _, cell in _metrics(row)),
     ]
+
+
+def _metrics(row: Row) -> list[tuple[str, Cell]]:
+    """The head and the cell of each column of metrics; accuracies with their spread."""
+    cells = []
+    for name, metric in METRICS.items():
+        summary = row.figures[name]
+        mean = ABSENT if summary is None else number(summary.mean, metric.format)
+        cells.append((metric.label, mean))
+        if name in ("val_accuracy", "test_accuracy"):
+            cells.append(("sd", ABSENT if summary is None else number(summary.std)))
+    place = [head for head, _ in cells].index(METRICS["test_accuracy"].label) + 2
+    cells[place:place] = [
+        ("95 % interval of the mean", _span(row.test.low, row.test.high)),
+        ("95 % interval of one test set", _span(*row.one_test_set)),
+    ]
+    return cells
 
 
 def value(setting: Any) -> Cell:
     """A config value as it is typed; numbers sort by size."""
     return Cell(shown(setting), setting if is_number(setting) else None)
-
-
-def _mean(row: Row, figure: str, form: str = "{:.2%}") -> Cell:
-    summary = row.figures[figure]
-    return ABSENT if summary is None else number(summary.mean, form)
-
-
-def _std(row: Row, figure: str) -> Cell:
-    summary = row.figures[figure]
-    return ABSENT if summary is None else number(summary.std)
 
 
 def _span(low: float | None, high: float | None) -> Cell:

@@ -195,10 +195,6 @@ class RunFolder:
         """Hold the run's lock, as ``lock.sole_writer`` says."""
         return lock.sole_writer(self.path, wait)
 
-    def is_being_written(self) -> bool:
-        """Whether another process holds the run's lock."""
-        return lock.is_being_written(self.path)
-
     def record_failure(self, error: BaseException) -> None:
         """Write ``failure.json``, and the traceback into ``train.log``."""
         with disk_errors(self.path):

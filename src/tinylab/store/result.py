@@ -176,8 +176,7 @@ def _refuse_wrong_config(config: dict[str, Any]) -> None:
         value: Any = config
         for key in keys:
             value = value.get(key) if isinstance(value, dict) else None
-        if not isinstance(value, kind):
-            raise _WrongError(".".join(("config", *keys)))
+        _value(kind, value, ".".join(("config", *keys)))
 
 
 def _refuse_wrong_metrics(result: Result) -> None:

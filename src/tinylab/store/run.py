@@ -19,6 +19,7 @@ from tinylab.config.metrics import METRICS
 from tinylab.config.schema import flatten
 from tinylab.errors import UserError
 from tinylab.store.folder import RunFolder
+from tinylab.store.lock import is_being_written
 from tinylab.store.predictions import Predictions
 from tinylab.store.result import Fault, Result
 
@@ -27,6 +28,9 @@ Row = dict[str, Any]
 ARCHIVED = re.compile(r"\.\d{8}-\d{6}(-\d+)?$")  # the end of the name that RunFolder.archive gives
 SET_ASIDE = "set aside"
 STATES = ("finished", "running", "stopped", "failed", "damaged", SET_ASIDE)
+# What the row of a finished run has beside its config.
+LISTED = [name for name in METRICS if name != "seconds"]
+OTHERS = ("test_low", "test_high", "best_epoch", "epochs", "train_seconds")
 
 
 @dataclass(frozen=True)
@@ -91,7 +95,7 @@ class Run:
         """One of STATES, those of archived runs as if they were not."""
         if self.found is not None:
             return "finished" if isinstance(self.found, Result) else "damaged"
-        if self.files.is_being_written():
+        if is_being_written(self.folder):
             return "running"
         return "stopped" if self.files.error() is None else "failed"
 
@@ -118,7 +122,7 @@ class Run:
             "when": time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(self._moment())),
             "size": self._size(),
             "error": None,
-            **dict.fromkeys(result_columns()),
+            **dict.fromkeys([*LISTED, *OTHERS]),
             **details,
         }
 
@@ -159,15 +163,6 @@ def open_run(folder: Path) -> Run:
 def result_row(result: Result) -> Row:
     """The values of a finished run that listings show; training time to a tenth of a second."""
     low, high = result.test.accuracy_ci95
-    values = {name: result.metric(name) for name in METRICS}
-    values |= {"test_low": low, "test_high": high, "train_seconds": round(result.seconds.train, 1)}
-    values |= {"best_epoch": result.best_epoch, "epochs": result.epochs}
-    return {name: values[name] for name in result_columns()}
-
-
-def result_columns() -> list[str]:
-    """The names of what ``result_row`` has."""
-    names = [name for name in METRICS if name != "seconds"]  # which is train_seconds there
-    place = names.index("test_accuracy") + 1
-    names[place:place] = ["test_low", "test_high"]
-    return [*names, "best_epoch", "epochs", "train_seconds"]
+    others = low, high, result.best_epoch, result.epochs, round(result.seconds.train, 1)
+    metrics = {name: result.metric(name) for name in LISTED}
+    return {**metrics, **dict(zip(OTHERS, others, strict=True))}
