@@ -38,7 +38,7 @@ from tinylab.config.schema import (
     identity,
     run_id,
 )
-from tinylab.config.values import did_you_mean, shown
+from tinylab.config.values import did_you_mean, key, shown
 from tinylab.errors import UserError
 
 ABSTRACT = {schema.Section, schema.OptionConfig, DatasetConfig, ModelConfig, OptimConfig}
@@ -47,14 +47,14 @@ SECTIONS = ["dataset", "split", "model", "optim", "augment", "train", "sweep"]
 # Every field of every record, with another value that is allowed. A new field belongs into one of
 # these two tables: COUNTS if it can change a result, else SPARED.
 FOLDER = {
-    "root": "/elsewhere", "image_size": 16, "normalize": "standard",
+    "content": "0123", "image_size": 16, "normalize": "standard",
     "interpolation": "area", "skip_bad": True,
 }  # fmt: skip
 OPTIM = {"lr": 0.25, "weight_decay": 0.5, "schedule": "cosine", "warmup": 0.1, "final": 0.1}
 ADAM = {**OPTIM, "beta1": 0.5, "beta2": 0.5, "eps": 0.1}
 COUNTS: dict[type, dict[str, Any]] = {
     DigitsConfig: {"image_size": 9, "normalize": "standard"},
-    MnistConfig: {"root": "/elsewhere", "image_size": 32, "normalize": "standard"},
+    MnistConfig: {"image_size": 32, "normalize": "standard"},
     FolderConfig: {**FOLDER, "grayscale": True},
     Scene15Config: {**FOLDER, "grayscale": False},
     SplitConfig: {
@@ -89,7 +89,9 @@ COUNTS: dict[type, dict[str, Any]] = {
     Config: {"seed": 1, "deterministic": False},
 }  # fmt: skip
 SPARED: dict[type, dict[str, Any]] = {
-    Scene15Config: {"url": "https://example.org/other.zip"},
+    MnistConfig: {"root": "/elsewhere"},
+    FolderConfig: {"root": "/elsewhere"},
+    Scene15Config: {"root": "/elsewhere", "url": "https://example.org/other.zip"},
     TrainConfig: {"checkpoint_seconds": 5.0},
     SweepConfig: {
         "search": "tpe", "trials": 5, "seed": 1, "metric": "val_loss", "prune": "median",
@@ -116,6 +118,9 @@ GOLDEN_IDS = {
     (MnistConfig, ResnetConfig): "mnist-resnet-27e42d4f41",
     (Scene15Config, BaselineConfig): "scene15-baseline-439141b4f8",
     (Scene15Config, ResnetConfig): "scene15-resnet-559845d587",
+}
+# Of before an id forgot where the images lie.
+GOLDEN_IDS_BY_PLACE = {
     (FolderConfig, BaselineConfig): "folder-baseline-a62963b687",
     (FolderConfig, MlpConfig): "folder-mlp-7e93d7fe51",
 }
@@ -188,6 +193,24 @@ def test_a_field_that_does_not_count_leaves_the_id_alone(record: type, field: st
 def test_ids_are_what_they_were(records: tuple[type, type], golden: str) -> None:
     dataset, model = records
     assert run_id(make(Config, dataset=make(dataset), model=make(model))) == golden
+
+
+@pytest.mark.parametrize(("records", "golden"), GOLDEN_IDS_BY_PLACE.items())
+def test_ids_of_data_of_ones_own_were_by_its_place(records: tuple[type, type], golden: str) -> None:
+    dataset, model = records
+    config = make(Config, dataset=make(dataset), model=make(model))
+    assert run_id(config, by_place=True) == golden
+    assert run_id(config) != golden
+
+
+def test_a_new_key_at_its_neutral_value_changes_no_id() -> None:
+    @dataclasses.dataclass
+    class Newer(SplitConfig):
+        repeats: int = key(1, "a key of tomorrow", neutral=True, at_least=1)
+
+    before = run_id(make(Config))
+    assert run_id(dataclasses.replace(make(Config), split=Newer())) == before
+    assert run_id(dataclasses.replace(make(Config), split=Newer(repeats=2))) != before
 
 
 def test_names_of_records_are_part_of_the_identity() -> None:

@@ -20,8 +20,10 @@ def job(composed: DictConfig) -> float | None:
     if hydra_config is None or hydra_config.mode != RunMode.MULTIRUN:
         _refuse_sweep(config)
         return train(config)
+    from tinylab import data
     from tinylab.store.folder import run_folder
 
+    config = data.identified(config)
     say(f"\njob {hydra_config.job.num + 1}: {' '.join(hydra_config.overrides.task)}")
     with run_folder(config).failure_recorded():
         return train(config)
@@ -39,14 +41,15 @@ def _refuse_sweep(config: Config) -> None:
 def train(config: Config) -> float | None:
     """Train one config, unless it is finished already; returns the validation accuracy."""
     # And with it numpy, which a refused override does not wait for.
+    from tinylab import data
     from tinylab.store.folder import run_folder
 
+    config = data.identified(config)
     files = run_folder(config)
     result = files.valid_result(config)
     if result is not None and files.is_presented():
         files.say_finished(result)
     else:
-        from tinylab import data
         from tinylab.experiment import run as experiment
         from tinylab.system import runtime
 

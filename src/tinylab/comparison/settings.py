@@ -88,7 +88,7 @@ def families(runs: Iterable[Run]) -> list[list[Run]]:
         if dataset.fingerprint not in seen:
             seen.append(dataset.fingerprint)
         version = seen.index(dataset.fingerprint)
-        source = [dataset.name, run.values.get("dataset.root"), dataset.classes, version]
+        source = [dataset.name, run.values.get("dataset.content"), dataset.classes, version]
         found.setdefault(_text(source), []).append(run)
     return list(found.values())
 

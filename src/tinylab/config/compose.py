@@ -32,6 +32,9 @@ SECTIONS = {
 }
 
 
+FILLED_IN = ("name", "content")  # of a section: what a choice, or the data itself, says
+
+
 def register_schema() -> None:
     """Tell Hydra the types and options of all config groups, and which sweeper runs ``-m``."""
     store = ConfigStore.instance()
@@ -138,7 +141,7 @@ def replay(folder: Path, saved: dict[str, Any], overrides: Sequence[str]) -> lis
         if isinstance(value, dict):
             if "name" in value:
                 repeated.append(f"{name}={value['name']}")
-            inner = {key: each for key, each in value.items() if key != "name"}
+            inner = {key: each for key, each in value.items() if key not in FILLED_IN}
             repeated += [f"{name}.{key}={_typed(each)}" for key, each in inner.items()]
         else:
             repeated.append(f"{name}={_typed(value)}")

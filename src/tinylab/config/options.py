@@ -115,7 +115,10 @@ class Option:
 
 def _field(key: Key, common: Any) -> tuple[str, Any, Any]:
     """A field of a record; where it is a common key, that one's help and check are the default."""
-    metadata = {"help": key.help, "identity": key.identity, "check": key.check}
+    metadata = {
+        "help": key.help, "identity": key.identity and not key.is_place, "check": key.check,
+        "neutral": key.neutral, "is_place": key.is_place,
+    }  # fmt: skip
     declared = key.declared
     if common is not None:
         declared = common.type

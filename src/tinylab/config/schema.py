@@ -334,13 +334,23 @@ def is_plain_name(name: str) -> bool:
 # ---------------------------------------------------------------- identity
 
 
-def identity(record: Any) -> dict[str, Any]:
-    """The values of a config record that can change a run's result, nested as in the config."""
+def identity(record: Any, by_place: bool = False) -> dict[str, Any]:
+    """The values of a config record that can change a run's result, nested as in the config.
+
+    A key at its neutral value, which means "as before this key existed", is left out: a new key
+    changes no id. Where data lies is no part of what it is, and counts as null; with ``by_place``
+    it counts, as it did in older ids.
+    """
     values: dict[str, Any] = {}
     for entry in dataclasses.fields(record):
         value = getattr(record, entry.name)
+        if entry.metadata.get("neutral") and value == entry.default:
+            continue
+        if entry.metadata.get("is_place"):
+            values[entry.name] = value if by_place else None
+            continue
         if dataclasses.is_dataclass(value):
-            if inner := identity(value):
+            if inner := identity(value, by_place):
                 values[entry.name] = inner
         elif entry.metadata.get("identity", True):
             values[entry.name] = _canonical(value, entry.type)
@@ -364,12 +374,12 @@ def _canonical(value: Any, declared: Any) -> Any:
     return value + 0.0 if is_real else value
 
 
-def run_id(config: Config) -> str:
+def run_id(config: Config, by_place: bool = False) -> str:
     """``<dataset>-<model>-<hash>``: equal for equal identities, on every machine.
 
     The hash is the first 40 bits of SHA-256 over the identity as JSON with sorted keys. JSON
     writes a float by its shortest exact decimal, so 1e-3 and 0.001 are one value.
     """
-    canonical = json.dumps(identity(config), sort_keys=True, separators=(",", ":"))
+    canonical = json.dumps(identity(config, by_place), sort_keys=True, separators=(",", ":"))
     digest = hashlib.sha256(canonical.encode()).hexdigest()
     return f"{config.dataset.name}-{config.model.name}-{digest[:10]}"

@@ -16,7 +16,7 @@ from tinylab.errors import UserError
 
 KINDS = {"model": "model", "dataset": "dataset", "optimizer": "optim"}  # decorator -> config group
 TYPES: dict[str, type] = {"int": int, "float": float, "bool": bool, "str": str}
-LIMITS = frozenset(Check.__dataclass_fields__)
+FLAGS = ("identity", "neutral", "initial", "is_place")
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,9 @@ class Key:
     default: Any
     help: str = ""
     identity: bool = True
+    neutral: bool = False
     initial: bool = False
+    is_place: bool = False
     check: Check | None = None
 
 
@@ -143,7 +145,7 @@ def _key(name: str, annotation: ast.expr | None, default: ast.expr, where: str) 
         default = first
     value = _literal(default, where)
     declared, choices = _declared(annotation, value, where)
-    flags = {each: limits.pop(each) for each in ("identity", "initial") if each in limits}
+    flags = {each: limits.pop(each) for each in FLAGS if each in limits}
     if choices:
         limits["one_of"] = choices
     if "one_of" in limits:

@@ -69,14 +69,18 @@ def key(
     help: str = "",
     *,
     identity: bool = True,
+    neutral: bool = False,
     factory: Any = None,
     **limits: Any,
 ) -> Any:
     """A field of a section's record: default, help, whether it can change a result, its check.
 
+    ``neutral``: the default means "as before this key existed", and is no part of the identity.
     ``limits`` are those of ``Check``.
     """
-    metadata = {"help": help, "identity": identity, "check": Check(**limits)}
+    metadata = {
+        "help": help, "identity": identity, "neutral": neutral, "check": Check(**limits),
+    }  # fmt: skip
     if factory is not None:
         return field(default_factory=factory, metadata=metadata)
     return field(default=default, metadata=metadata)
@@ -87,7 +91,9 @@ def option(
     help: str = "",
     *,
     identity: bool = True,
+    neutral: bool = False,
     initial: bool = False,
+    is_place: bool = False,
     at_least: float | None = None,
     above: float | None = None,
     at_most: float | None = None,
@@ -99,8 +105,10 @@ def option(
     """A key in the signature of a model, dataset or optimizer; gives ``default`` back.
 
     The declaration is read from the source, so that nothing needs to be imported for it.
-    ``identity=False``: the key cannot change a result. ``initial=True``: it decides the initial
-    weights alone, and is not looked at where trained weights are loaded.
+    ``identity=False``: the key cannot change a result. ``neutral=True``: its default means "as
+    before this key existed". ``initial=True``: it decides the initial weights alone, and is not
+    looked at where trained weights are loaded. ``is_place=True``: it says where data lies, which
+    is no part of what it is.
     """
     return default
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinylab.config import code, options
-from tinylab.config.schema import DatasetConfig, SplitConfig
+from tinylab.config.schema import Config, DatasetConfig, SplitConfig
 from tinylab.data import cache
 from tinylab.data.arrays import DataAbsentError, Images, Source
 from tinylab.data.cache import Decoded
@@ -177,6 +177,25 @@ def _reading() -> Iterator[None]:
             f"{error.filename or 'the data'}: cannot be read: {error.strerror or error}\n"
             "  see that it is still there and that you may read it, then repeat the command"
         ) from error
+
+
+def identified(config: Config) -> Config:
+    """The config with what its data is, where that is not said by the dataset's name.
+
+    Raises UserError where the files are not there, or not those that ``dataset.content`` names.
+    """
+    part = part_of(config.dataset)
+    if not options.of(config.dataset).is_users_own or not hasattr(part, "digest"):
+        return config
+    with _reading():
+        found = part.digest()
+    if part.content not in (None, found):
+        raise UserError(
+            f"dataset.content={part.content}: the files in {part.root} are others; leave "
+            "dataset.content out, and it is filled in"
+        )
+    dataset = dataclasses.replace(config.dataset, content=found)  # type: ignore[call-arg]
+    return dataclasses.replace(config, dataset=dataset)
 
 
 def part_of(dataset: DatasetConfig) -> Any:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from tinylab.config.options import dataset
 from tinylab.config.values import option
-from tinylab.data import listing
+from tinylab.data import content, listing
 from tinylab.data.arrays import Images, Source
 from tinylab.data.listing import Listing
 from tinylab.errors import UserError
@@ -41,6 +41,7 @@ class Folder:
         None,
         "the folder of class folders, or of labels.csv; dataset=folder needs it",
         required="the folder that holds the class folders",
+        is_place=True,
     )
     image_size: int = option(
         32, "height and width of the prepared images, in pixels", at_least=1, at_most=1024
@@ -52,6 +53,9 @@ class Folder:
     )
     grayscale: bool = option(False, "true: one channel; false: three (red, green, blue)")
     skip_bad: bool = option(False, "leave out files that cannot be read, and list them")
+    content: str | None = option(
+        None, "a digest of the files: what the data is, wherever it lies; filled in", neutral=True
+    )
 
     def find(self) -> Source:
         """The image files of ``dataset.root``, in class folders or as its ``labels.csv`` says.
@@ -59,6 +63,10 @@ class Folder:
         Raises UserError for a folder in which there are no classes.
         """
         return source_of(self.listed(), self)
+
+    def digest(self) -> str:
+        """What the data is: SHA-256 over names, labels, parts and contents of all files."""
+        return content.digest(self.listed())
 
     def listed(self) -> Listing:
         """The image files and their labels. Raises UserError as ``find`` does."""

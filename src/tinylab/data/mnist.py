@@ -46,7 +46,9 @@ class Mnist:
 
     ink: ClassVar[Ink] = Ink(28, 20, by_mass=True)  # LeCun et al. (1998), section III.A
 
-    root: str | None = option(None, "folder with MNIST/raw/*-ubyte; null: the data root")
+    root: str | None = option(
+        None, "folder with MNIST/raw/*-ubyte; null: the data root", is_place=True
+    )
     image_size: int = option(28, "28, or more: zero-padded to this size", at_least=28, at_most=1024)
 
     def find(self) -> Source:

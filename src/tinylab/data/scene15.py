@@ -29,7 +29,9 @@ class Scene15(Folder):
 
     name: ClassVar[str] = "scene15"
 
-    root: str | None = option(None, "the folder of class folders; null: 15-Scene in the data root")
+    root: str | None = option(
+        None, "the folder of class folders; null: 15-Scene in the data root", is_place=True
+    )
     grayscale: bool = option(True, "true: one channel; false: three (red, green, blue)")
     url: str = option(
         "https://ndownloader.figshare.com/files/12855452",

@@ -230,8 +230,21 @@ class EvaluationFolder:
 
 
 def run_folder(config: Config) -> RunFolder:
-    """``<outputs>/runs/<run id>``."""
-    return RunFolder(Path(config.outputs).expanduser() / "runs" / run_id(config))
+    """``<outputs>/runs/<run id>``.
+
+    A finished run of before ids forgot where data lies is taken where its images are the same.
+    """
+    runs = Path(config.outputs).expanduser() / "runs"
+    folder = RunFolder(runs / run_id(config))
+    if not folder.path.exists() and getattr(config.dataset, "content", None) is not None:
+        by_place = dataclasses.replace(config.dataset, content=None)  # type: ignore[call-arg]
+        older = RunFolder(
+            runs / run_id(dataclasses.replace(config, dataset=by_place), by_place=True)
+        )
+        found = older.result()
+        if found is not None and found.dataset.fingerprint == data.fingerprint(config.dataset):
+            return older
+    return folder
 
 
 def outdated(

@@ -1,6 +1,7 @@
 """One job of a sweep: its overrides, and the config that is composed and checked from them."""
 
 import copy
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,9 +13,10 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
+from tinylab import data
 from tinylab.config.compose import explain, to_config
 from tinylab.config.groups import groups
-from tinylab.config.schema import Config, SweepConfig, run_id
+from tinylab.config.schema import Config, DatasetConfig, SweepConfig, run_id
 from tinylab.errors import UserError
 from tinylab.store.folder import RunFolder, run_folder
 
@@ -59,6 +61,7 @@ class Composer:
         self._master = master
         self._parser = OverridesParser.create(config_loader=loader)
         self._bases: dict[tuple[str, ...], DictConfig] = {}
+        self._datasets: dict[str, DatasetConfig] = {}
 
     def parse(self, overrides: Sequence[str]) -> list[Override]:
         """Hydra's reading of overrides as they are typed. Raises UserError."""
@@ -71,9 +74,16 @@ class Composer:
         """Compose and check one job. Raises UserError for whatever is wrong with it."""
         overrides = [*fixed, *(f"{key}={value}" for key, value in varied.items())]
         try:
-            return Job(overrides, varied, to_config(self.compose(overrides)))
+            return Job(overrides, varied, self._identified(to_config(self.compose(overrides))))
         except (HydraException, OmegaConfBaseException) as error:
             raise explain(error) from error
+
+    def _identified(self, config: Config) -> Config:
+        """With what its data is, which is looked up once for all jobs of the same data."""
+        key = repr(config.dataset)
+        if key not in self._datasets:
+            self._datasets[key] = data.identified(config).dataset
+        return dataclasses.replace(config, dataset=self._datasets[key])
 
     def settings(self, overrides: list[str]) -> SweepConfig:
         """The section ``sweep`` of one job's config. Raises UserError."""
