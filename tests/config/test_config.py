@@ -233,8 +233,8 @@ def test_the_order_of_keys_does_not_matter(monkeypatch: pytest.MonkeyPatch) -> N
     before = run_id(make(Config))
     forwards = schema.identity
 
-    def backwards(record: Any) -> dict[str, Any]:
-        return dict(reversed(forwards(record).items()))
+    def backwards(record: Any, by_place: bool = False) -> dict[str, Any]:
+        return dict(reversed(forwards(record, by_place).items()))
 
     monkeypatch.setattr(schema, "identity", backwards)
     assert list(backwards(make(Config))) != list(forwards(make(Config)))
@@ -333,7 +333,9 @@ def test_the_edges_of_a_range_are_allowed(record: type, field: str, value: Any) 
 
 
 def test_every_limited_field_is_tried_out_of_range() -> None:
-    unlimited = {"name", "root", "url", "arch", "outputs", "weights", "space"} | set(SECTIONS)
+    unlimited = {"name", "content", "root", "url", "arch", "outputs", "weights", "space"} | set(
+        SECTIONS
+    )
     for record in set(OUT_OF_RANGE) - {AdamwConfig, MuonConfig, SgdConfig}:
         fields = {field.name for field in dataclasses.fields(record) if field.type is not bool}
         assert fields - set(OUT_OF_RANGE[record]) <= unlimited, record
