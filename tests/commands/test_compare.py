@@ -273,6 +273,8 @@ def test_a_metric_of_the_test_set_is_shown_and_validations_ranks(
     assert comparison["ranked_by"] == "val_macro_f1"
     assert comparison["settings"][0]["test_macro_f1"]["mean"] == 0.52
     assert comparison["settings"][0]["test_ece"] is None, "these runs are of before it"
+    lacking = compare(capsys, tmp_path, "--metric", "test_ece")
+    assert "no validation expected calibration error: no setting can be chosen here" in lacking
 
 
 def test_many_keys_leave_the_table_and_come_before_it(

@@ -188,9 +188,11 @@ def _of_selection(rows: Sequence[Row], selected: Row | None, metric: str) -> lis
     if len(rows) == 1:
         return []
     if selected is None:
+        have_validation = any(row.figures["val_accuracy"] is not None for row in rows)
+        lack = METRICS[metric].label if have_validation else "validation set (split.val=0)"
         return [
-            "no validation set (split.val=0): no setting can be chosen here; a choice by the "
-            "test column would make its accuracy too good"
+            f"no {lack}: no setting can be chosen here; a choice by the test column would make "
+            "its accuracy too good"
         ]
     warnings = []
     unseen = [row.name for row in rows if row.figures[metric] is None]
