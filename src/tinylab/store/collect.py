@@ -173,8 +173,11 @@ def _of_sweep(folder: Path) -> Iterator[Path | Skipped]:
     except (KeyError, TypeError, AttributeError):
         yield Skipped(folder, "its sweep.json cannot be read")
         return
+    # A link to a sweep leads to the runs beside it, unless only the sweep lies on another disk.
+    outputs = [Path(each(folder)).parent.parent for each in (os.path.realpath, os.path.abspath)]
+    beside = next((place / "runs" for place in outputs if _holds(place, "runs")), outputs[0])
     for name, said in names.items():
-        run = folder.absolute().parents[1] / "runs" / name
+        run = beside / name
         is_pruned = said == "pruned" and not _holds(run, "result.json")
         yield Skipped(run, "pruned by the search") if is_pruned else run
 

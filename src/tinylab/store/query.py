@@ -25,8 +25,8 @@ from tinylab.store import result as results
 
 Row = dict[str, Any]
 
-# <dataset>-<model>-<hash>, and the date at which an old one was set aside.
-RUN_NAME = re.compile(r".+-.+-[0-9a-f]{10}(?P<date>\.\d{8}-\d{6}(-\d+)?)?")
+RUN_NAME = re.compile(r".+-.+-[0-9a-f]{10}")  # <dataset>-<model>-<hash>, unless it was renamed
+DATE = re.compile(r"\.\d{8}-\d{6}(-\d+)?$")  # at which an old one was set aside
 SET_ASIDE = "set aside"
 STATES = ("finished", "running", "stopped", "failed", "damaged", SET_ASIDE)
 FIGURES = (
@@ -61,25 +61,24 @@ def runs_in(outputs: Path) -> list[Run]:
         names = sorted(os.listdir(outputs / "runs"))
     except FileNotFoundError:
         return []
-    folders = [outputs / "runs" / name for name in names if RUN_NAME.fullmatch(name)]
+    folders = [outputs / "runs" / name for name in names]
     found = []
     for folder in folders:
         with contextlib.suppress(FileNotFoundError):  # removed while we looked
-            found += [read(folder)] if folder.is_dir() else []
+            found += [read(folder)] if _is_run(folder) else []
     return found
 
 
 def read(folder: Path) -> Run:
     """The run in ``folder``. Raises UserError for a folder that is none."""
-    name = RUN_NAME.fullmatch(folder.name)
-    if name is None or not folder.is_dir():
+    if not _is_run(folder):
         raise UserError(f"{folder}: expected the folder of a run, <outputs>/runs/<run id>")
     state, details = _state(folder)
     witness = folder / WITNESSES.get(state, "last.ckpt")
     moment = (witness if witness.exists() else folder).stat().st_mtime
     row = {
         "run": folder.name,
-        "state": SET_ASIDE if name["date"] else state,
+        "state": SET_ASIDE if DATE.search(folder.name) else state,
         "when": time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(moment)),
         "size": _size(folder),
         "error": None,
@@ -87,6 +86,14 @@ def read(folder: Path) -> Run:
         **details,
     }
     return Run(folder, row)
+
+
+def _is_run(folder: Path) -> bool:
+    """Whether a folder is a run's: by its name, or by what is in it, if somebody renamed it."""
+    if not folder.is_dir() or folder.name.startswith("."):
+        return False
+    is_named = RUN_NAME.fullmatch(DATE.sub("", folder.name)) is not None
+    return is_named or any((folder / name).is_file() for name in ("config.yaml", "result.json"))
 
 
 def _state(folder: Path) -> tuple[str, Row]:
