@@ -84,6 +84,30 @@ def test_another_size_time_name_or_preparation_is_read_anew(
     assert times_read(file.rename(tmp_path / "b")) == 5
 
 
+def test_a_file_replaced_by_one_of_equal_size_and_time_is_read_anew(
+    tmp_path: Path, own_cache: Path
+) -> None:
+    file, other, reader = tmp_path / "a", tmp_path / "b", Reader()
+    for path, content in ((file, "12"), (other, "34")):
+        path.write_text(content)
+        os.utime(path, ns=(0, 10**18))
+    cache.load(made_up(file, read=reader))
+    other.replace(file)  # as an archive's unpacker does
+    cache.load(made_up(file, read=reader))
+    assert reader.times == 2
+    file.write_text("56")  # in place
+    os.utime(file, ns=(0, 10**18))
+    cache.load(made_up(file, read=reader))
+    assert reader.times == 3
+
+
+def test_fresh_decodes_again_what_is_kept(own_cache: Path) -> None:
+    reader = Reader()
+    for fresh in (False, True, False, True):
+        cache.load(made_up(read=reader), fresh)
+    assert reader.times == 3
+
+
 def test_another_dataset_has_another_file(own_cache: Path) -> None:
     cache.load(made_up())
     cache.load(replace(made_up(), dataset="other"))

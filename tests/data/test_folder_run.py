@@ -59,6 +59,38 @@ def test_classes_of_unequal_size_are_said_with_the_remedy(
     assert f"{words}; weighed equally\n" in capsys.readouterr().out
 
 
+def test_an_own_validation_part_is_said(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in SIZES:
+        for number in range(5):
+            image = encoded(image=picture(seed=900 + number))
+            fill(photos.parent / "parts" / "val", f"{name}/{number}.png", content=image)
+    photos.rename(photos.parent / "parts" / "train")
+    run = train(photos.parent / "parts")
+    assert "validated on the data's own 15 validation images" in capsys.readouterr().out
+    result = json.loads((run / "result.json").read_text())
+    assert [result["dataset"][f"num_{part}"] for part in ("train", "val", "test")] == [65, 15, 7]
+    assert result["config"]["split"]["val"] == 0.1
+    assert cli.run(["train", *TINY, f"dataset.root={photos.parent / 'parts'}",
+                    "dataset.image_size=8", "split.val=null"]) == 0  # fmt: skip
+    assert "already finished" in capsys.readouterr().out
+
+
+def test_fresh_decodes_again(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments, is_decoded in (([], True), (["seed=1"], False), (["fresh=true"], True)):
+        train(photos, *arguments)
+        assert ("decoding images" in capsys.readouterr().out) == is_decoded
+
+
+def test_nearly_black_images_are_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for number in range(20):
+        dark = (picture(seed=number) // 10).astype("uint8")
+        fill(tmp_path, f"{'ab'[number % 2]}/{number}.png", content=encoded(image=dark))
+    where = [f"dataset.root={tmp_path}", "dataset.image_size=8", f"outputs={tmp_path}/.outputs"]
+    assert cli.run(["train", *TINY, *where]) == 0
+    said = capsys.readouterr().out
+    assert "in all training images, red, green, blue: nearly black: look at the files" in said
+
+
 def test_nothing_is_said_of_classes_of_nearly_equal_size(photos: Path) -> None:
     config, stratified = FolderConfig(root=str(photos), image_size=8), SplitConfig(stratified=True)
     assert data.load(config, stratified).imbalance() != ""

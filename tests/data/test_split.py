@@ -20,6 +20,31 @@ def divide(
     return split(labels, num_official_test, SplitConfig(**options), alone)
 
 
+def test_an_official_validation_part_stays_whole_but_for_the_twins_of_the_test_set() -> None:
+    labels = np.arange(60) % 3
+    twins = np.arange(60)
+    twins[[45, 55]] = 3, 46  # 45 validates and equals 3 of training; 55 tests and equals 46
+    config = SplitConfig(group_duplicates=True)
+    parts = split(labels, 10, config, twins, num_official_val=10)
+    assert parts.test.tolist() == list(range(50, 60))
+    assert parts.val.tolist() == [i for i in range(40, 50) if i != 46]
+    assert parts.train.tolist() == [i for i in range(40) if i != 3]
+
+
+def test_null_is_the_default_of_val_and_the_same_run() -> None:
+    assert SplitConfig(val=None) == SplitConfig()
+
+
+def test_folds_stand_for_an_official_validation_part_where_a_test_set_is_given() -> None:
+    labels = np.arange(60) % 3
+    both = split(labels, 10, SplitConfig(folds=5), np.arange(60), num_official_val=10)
+    assert (len(both.val), len(both.test), len(both.train)) == (10, 10, 40)
+    assert both.val.tolist() != list(range(40, 50))
+    no_test = split(labels, 0, SplitConfig(folds=5), np.arange(60), num_official_val=10)
+    assert no_test.val.tolist() == list(range(50, 60))
+    assert len(no_test.test) == 10
+
+
 def uneven(count: int = 100, num_classes: int = 5) -> Indices:
     """Labels of which the first classes have the most images."""
     return np.arange(count) ** 2 % 97 % num_classes

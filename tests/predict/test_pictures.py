@@ -231,6 +231,8 @@ def save_as(kind: str, file: Path) -> None:
     zero = Image.fromarray(drawn_zero())
     if kind == "16 bit":
         Image.fromarray(drawn_zero().astype(np.uint16) * 257).save(file, "PNG")
+    elif kind == "12 of 16 bit":
+        Image.fromarray(drawn_zero().astype(np.uint16) * 16).save(file, "PNG")
     elif kind == "cmyk":
         zero.convert("CMYK").save(file, "JPEG", quality=95)
     elif kind == "animated gif":
@@ -247,7 +249,10 @@ def save_as(kind: str, file: Path) -> None:
         zero.transpose(Image.Transpose.ROTATE_90).save(file, "JPEG", exif=exif, quality=95)
 
 
-KINDS = ["16 bit", "cmyk", "animated gif", "animated webp", "one bit", "palette", "turned by exif"]
+KINDS = [
+    "16 bit", "12 of 16 bit", "cmyk", "animated gif", "animated webp", "one bit", "palette",
+    "turned by exif",
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -50,6 +50,24 @@ def test_a_sweep_is_found_from_inside_its_folder(
     run = write_run(tmp_path)
     monkeypatch.chdir(sweep(tmp_path, "mine", [run.name]))
     assert names(["."]) == {run.name}
+    assert names(["../mine"]) == {run.name}
+
+
+def test_a_link_to_a_sweep_is_the_sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = write_run(tmp_path / "outputs")
+    folder = sweep(tmp_path / "outputs", "mine", [run.name])
+    monkeypatch.chdir(tmp_path)
+    Path("link").symlink_to(folder)
+    assert names(["link"]) == {run.name}
+    folder.rename(tmp_path / "other disk")
+    folder.symlink_to(tmp_path / "other disk")
+    assert names(["outputs/sweeps/mine"]) == {run.name}
+
+
+def test_a_renamed_run_is_a_run_still(tmp_path: Path) -> None:
+    run = write_run(tmp_path)
+    run.rename(run.with_name("the best one"))
+    assert names([tmp_path]) == names([run.with_name("the best one")]) == {"the best one"}
 
 
 def test_what_is_no_finished_run_is_listed_with_its_reason(tmp_path: Path) -> None:

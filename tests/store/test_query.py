@@ -129,6 +129,14 @@ def test_only_folders_of_runs_are_runs(outputs: Path) -> None:
             query.read(wrong)
 
 
+def test_a_renamed_run_is_a_run_still(outputs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = finished(outputs)
+    named = folder.rename(folder.with_name("the best one"))
+    [run] = runs_in(outputs)
+    assert (run.folder, run.row["state"]) == (named, "finished")
+    assert "the best one" in listed(capsys)
+
+
 def test_a_row_has_config_figures_time_and_size(outputs: Path) -> None:
     folder = finished(outputs, test=0.9, val=None, lr=0.25, seed=3)
     os.utime(folder / "result.json", (0, 1_700_000_000))

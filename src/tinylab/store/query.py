@@ -12,9 +12,10 @@ from pathlib import Path
 
 from tinylab.config.values import did_you_mean, is_number, order, shown
 from tinylab.errors import UserError
+from tinylab.store.folder import RunFolder
 from tinylab.store.run import ARCHIVED, Row, Run, open_run
 
-RUN_NAME = re.compile(rf".+-.+-[0-9a-f]{{10}}({ARCHIVED.pattern})?")  # <dataset>-<model>-<hash>
+RUN_NAME = re.compile(rf".+-.+-[0-9a-f]{{10}}({ARCHIVED.pattern})?")  # unless it was renamed
 
 
 def runs_in(outputs: Path) -> list[Run]:
@@ -23,20 +24,26 @@ def runs_in(outputs: Path) -> list[Run]:
         names = sorted(os.listdir(outputs / "runs"))
     except FileNotFoundError:
         return []
-    folders = [outputs / "runs" / name for name in names if RUN_NAME.fullmatch(name)]
+    folders = [outputs / "runs" / name for name in names]
     found = []
-    for folder in filter(Path.is_dir, folders):
+    for folder in filter(_is_run, folders):
         with contextlib.suppress(FileNotFoundError):  # removed while we looked
-            run = read(folder)
-            found += [run] if run.row else []
+            found.append(read(folder))
     return found
 
 
 def read(folder: Path) -> Run:
     """The run in ``folder``. Raises UserError for a folder that is none."""
-    if RUN_NAME.fullmatch(folder.name) is None or not folder.is_dir():
+    if not _is_run(folder):
         raise UserError(f"{folder}: expected the folder of a run, <outputs>/runs/<run id>")
     return open_run(folder)
+
+
+def _is_run(folder: Path) -> bool:
+    """Whether a folder is a run's: by its name, or by what is in it, if somebody renamed it."""
+    if not folder.is_dir() or folder.name.startswith("."):
+        return False
+    return RUN_NAME.fullmatch(folder.name) is not None or RunFolder(folder).is_run()
 
 
 # ---------------------------------------------------------------- finding

@@ -1,6 +1,7 @@
 """A sweep's folder: the names of its files, and which runs belong to it."""
 
 import contextlib
+import os
 from pathlib import Path
 from typing import Any
 
@@ -45,8 +46,13 @@ class SweepFolder:
             return None
 
     def run_path(self, run_id: str) -> Path:
-        """The folder of one of its runs."""
-        return self.path.absolute().parents[1] / "runs" / run_id
+        """The folder of one of its runs.
+
+        A link to a sweep leads to the runs beside it, unless only the sweep is on another disk.
+        """
+        places = [self.path.resolve().parents[1], Path(os.path.abspath(self.path)).parents[1]]
+        beside = [place / "runs" for place in places]
+        return next((runs for runs in beside if runs.is_dir()), beside[0]) / run_id
 
     def sole_writer(self) -> contextlib.AbstractContextManager[None]:
         """Hold the sweep's lock, as ``lock.sole_writer`` says."""
