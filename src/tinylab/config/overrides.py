@@ -8,6 +8,7 @@ import re
 import shlex
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from types import UnionType
 from typing import Any
 
 import yaml
@@ -84,14 +85,17 @@ def checked(arguments: Sequence[str]) -> list[str]:
     return [*flags, *typed]
 
 
-def parse(typed: str) -> Override:
+def parse(typed: str, parser: OverridesParser | None = None) -> Override:
     """Hydra's reading of one override. Raises UserError where it is none."""
+    parser = parser or OverridesParser.create()
     key, equals, value = typed.partition("=")
     if not equals and not typed.startswith("~"):
         raise UserError(f"{typed}: expected key=value, such as optim.lr=0.01")
     try:
-        [override] = OverridesParser.create().parse_overrides([typed])
+        [override] = parser.parse_overrides([typed])
     except HydraException as error:
+        if re.match(r"(choice|range|interval|tag|glob|sort|shuffle|int|float)\(", value):
+            raise UserError(f"{typed}: {error.__cause__ or error}".partition("\n")[0]) from error
         quoted = value.replace("\\", "\\\\").replace("'", "\\'")
         example = shlex.quote(f"{key}='{quoted}'")
         raise UserError(
@@ -227,7 +231,8 @@ def _keys_of(group: str, wanted: Iterable[str]) -> list[str]:
 def _defaults(file: Path) -> list[Any]:
     """The defaults list of a YAML file; empty where it cannot be read, which Hydra will say."""
     try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+        content = yaml.load(file.read_text(encoding="utf-8"), loader)
     except (OSError, ValueError, yaml.YAMLError):
         return []
     found = content.get("defaults") if isinstance(content, dict) else None
@@ -265,7 +270,8 @@ def _values(override: Override) -> Iterator[Any]:
 def _check_type(override: Override, value: Any, entry: Entry) -> None:
     """Raise UserError where a value is not of its key's type; limits are the records' to check."""
     declared = entry.field.type
-    kinds = [each for each in WORDS if each in (declared, *getattr(declared, "__args__", ()))]
+    alternatives = declared.__args__ if isinstance(declared, UnionType) else (declared,)
+    kinds = [each for each in WORDS if each in alternatives]
     if not kinds or (isinstance(value, str) and "${" in value):
         return  # a section, a dict, or an interpolation
     [kind] = kinds

@@ -16,6 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 from tinylab import data
 from tinylab.config.compose import explain, to_config
 from tinylab.config.groups import groups
+from tinylab.config.overrides import check, parse
 from tinylab.config.schema import Config, DatasetConfig, SweepConfig, run_id
 from tinylab.errors import UserError
 from tinylab.store.folder import RunFolder, run_folder
@@ -60,19 +61,19 @@ class Composer:
         self._loader = loader
         self._master = master
         self._parser = OverridesParser.create(config_loader=loader)
+        sources = master.hydra.runtime.config_sources
+        self._folders = [Path(each.path) for each in sources if each.provider == "command-line"]
         self._bases: dict[tuple[str, ...], DictConfig] = {}
         self._datasets: dict[str, DatasetConfig] = {}
 
     def parse(self, overrides: Sequence[str]) -> list[Override]:
         """Hydra's reading of overrides as they are typed. Raises UserError."""
-        try:
-            return self._parser.parse_overrides(list(overrides))
-        except HydraException as error:
-            raise explain(error) from error
+        return [parse(override, self._parser) for override in overrides]
 
     def job(self, fixed: Sequence[str], varied: dict[str, str]) -> Job:
         """Compose and check one job. Raises UserError for whatever is wrong with it."""
         overrides = [*fixed, *(f"{key}={value}" for key, value in varied.items())]
+        check(self.parse(overrides), self._folders)
         try:
             return Job(overrides, varied, self._identified(to_config(self.compose(overrides))))
         except (HydraException, OmegaConfBaseException) as error:

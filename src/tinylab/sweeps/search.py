@@ -56,7 +56,11 @@ def _checked(space: Space, composer: Composer, varied: dict[str, str]) -> Job:
         return composer.job(space.fixed, varied)
     except UserError as error:
         where = f"{label(varied)}: " if len(varied) > 1 else ""
-        whole = "\n  whole numbers are int(interval(1,9))" if "to Integer" in str(error) else ""
+        whole = (
+            "\n  whole numbers are int(interval(1,9))"
+            if "expected a whole number" in str(error)
+            else ""
+        )
         raise UserError(f"{where}{error}{whole}") from error
 
 
