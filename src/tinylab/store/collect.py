@@ -3,6 +3,7 @@
 import glob
 import hashlib
 import json
+import math
 import os
 import re
 import zipfile
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from tinylab.config.keys import without_effect
 from tinylab.config.metrics import METRICS
 from tinylab.config.schema import flatten
+from tinylab.config.values import is_number
 from tinylab.store import folder as runs
 from tinylab.store import result as results
 
@@ -53,7 +55,7 @@ class Run:
     def figure(self, name: str) -> float | None:
         """One of METRICS; None where the run has it not: no image validates, or it is older."""
         value = results.lookup(self.result, METRICS[name].path)
-        return None if value is None else float(value)
+        return float(value) if is_number(value) and math.isfinite(value) else None
 
     @cached_property
     def predictions(self) -> dict[str, NDArray[Any]] | None:
