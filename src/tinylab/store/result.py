@@ -130,7 +130,7 @@ class Result:
         value: Any = self
         for key in METRICS[name].path:
             value = getattr(value, key, getattr(value, "extra", {}).get(key))
-        return value  # type: ignore[no-any-return]
+        return value if is_number(value) and math.isfinite(value) else None
 
 
 @dataclass(frozen=True)
