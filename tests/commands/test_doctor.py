@@ -167,7 +167,7 @@ def test_damaged_data_is_named(tmp_path: Path) -> None:
         (raw / f"{name}-ubyte").write_bytes(b"half")
     found = {finding.text.split(",")[0].split(":")[0]: finding for finding in doctor.datasets()}
     damaged = found[str(raw / "train-images-idx3-ubyte")]
-    assert damaged.remedy == "delete it and repeat the command, which downloads it again"
+    assert "choose an empty folder as dataset.root" in damaged.remedy
     assert found["digits"].remedy is found["scene15"].remedy is None
 
 
