@@ -90,14 +90,18 @@ def parse(typed: str, parser: OverridesParser | None = None) -> Override:
     parser = parser or OverridesParser.create()
     key, equals, value = typed.partition("=")
     if not equals and not typed.startswith("~"):
-        raise UserError(f"{typed}: expected key=value, such as optim.lr=0.01")
+        meant = [f"{group}={typed}" for group in groups() if typed in choices(group)]
+        example = f"; did you mean {meant[0]}?" if meant else ", such as optim.lr=0.01"
+        raise UserError(f"{typed}: expected key=value{example}")
     try:
         [override] = parser.parse_overrides([typed])
     except HydraException as error:
         if re.match(r"(choice|range|interval|tag|glob|sort|shuffle|int|float)\(", value):
             raise UserError(f"{typed}: {error.__cause__ or error}".partition("\n")[0]) from error
         quoted = value.replace("\\", "\\\\").replace("'", "\\'")
-        example = shlex.quote(f"{key}='{quoted}'")
+        example = f"{key}='{quoted}'"
+        is_plain = not any(letter in example for letter in '"$`\\!')
+        example = f'"{example}"' if is_plain else shlex.quote(example)
         raise UserError(
             f"{typed}: this value needs quotes of its own, inside those of the shell:\n  {example}"
         ) from error
@@ -133,6 +137,10 @@ def _check_choice(override: Override, folders: Sequence[Path]) -> None:
     for value in _values(override):
         if value is None or override.is_delete():
             continue
+        if isinstance(value, list):
+            raise UserError(
+                f"{override.input_line}: expected one option; to try each: -m {_as_sweep(override)}"
+            )
         if str(value) not in known:
             hint = did_you_mean(str(value), known)
             raise UserError(
@@ -207,8 +215,8 @@ class _Chosen:
         all_names = list(dict.fromkeys(entry.name for entry in entries()))
         group = key.partition(".")[0]
         plus = "; a + before it does not make one" if override.is_add() else ""
-        by_end = [name for name in all_names if name.endswith(f".{key}")]
-        if by_end and "." not in key:
+        by_end = [name for name in all_names if name.endswith(f".{key.rpartition('.')[2]}")]
+        if by_end:
             return f"{key}: unknown key (did you mean {' or '.join(by_end)}?){plus}"
         siblings = _keys_of(group, wanted)
         if "." in key and siblings:
@@ -279,8 +287,14 @@ def _check_type(override: Override, value: Any, entry: Entry) -> None:
         return
     if value is None or not _fits(value, kind):
         null = "null or " if is_nullable(declared) else ""
-        typed = shown(value) if isinstance(value, str | int | float | None) else str(value)
-        raise UserError(f"{override.key_or_group}={typed}: expected {null}{WORDS[kind]}")
+        typed = str(value) if isinstance(value, list | dict) else shown(value)
+        sweep = f"; to try each: -m {_as_sweep(override)}" if isinstance(value, list) else ""
+        raise UserError(f"{override.key_or_group}={typed}: expected {null}{WORDS[kind]}{sweep}")
+
+
+def _as_sweep(override: Override) -> str:
+    values: Any = override.value()
+    return f"{override.key_or_group}={','.join(map(str, values))}"
 
 
 def _fits(value: Any, kind: type) -> bool:
