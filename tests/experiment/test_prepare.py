@@ -1,5 +1,6 @@
 """What a run starts from: here, where its images are kept."""
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ import torch
 from tinylab.config.compose import run_hydra, to_config
 from tinylab.config.schema import Config
 from tinylab.experiment import run as experiment
-from tinylab.experiment.prepare import PARTS, prepare
+from tinylab.experiment.prepare import PARTS, prepare, threads_for
 from tinylab.store.result import Result
 from tinylab.system import runtime
 
@@ -44,3 +45,24 @@ def test_images_may_take_half_of_a_free_card() -> None:
     device = torch.device("cuda:0")
     free, _ = torch.cuda.mem_get_info(device)
     assert 0 < runtime.room_for_images(device) <= free / 2 + 2**20
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "limit", "expected"), [(32, 8, 1), (10**4, 2, 2), (10**4, 64, 11), (1, 8, 1)]
+)
+def test_threads_follow_from_the_work_of_a_step(
+    batch_size: int, limit: int, expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tinylab.experiment.prepare.thread_limit", lambda: limit)
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 70))
+    assert threads_for(model, (1, 8, 8), batch_size) == expected
+
+
+def test_a_run_has_the_threads_of_its_work_unless_it_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    one = dataclasses.replace(config(tmp_path), threads=None)
+    assert experiment.run(one, "a test").environment.threads == 1
+    told = dataclasses.replace(one, threads=2, seed=1)
+    assert experiment.run(told, "a test").environment.threads == 2

@@ -434,3 +434,18 @@ def test_pretrained_kernels_are_averaged_for_one_channel() -> None:
     colour, grey = (build(TorchvisionConfig(weights="DEFAULT"), (C, 32, 32)) for C in (3, 1))
     assert colour.conv1.weight.shape == (64, 3, 7, 7)
     torch.testing.assert_close(grey.conv1.weight, colour.conv1.weight.sum(1, keepdim=True))
+
+
+def test_multiply_adds_are_those_counted_by_hand() -> None:
+    baseline = models.build(BaselineConfig(filters=4, hidden=8), (1, 8, 8), 10)
+    by_hand = 4 * 9 * 6 * 6 + 8 * 4 * 3 * 3 + 10 * 8
+    before = torch.get_rng_state()
+    assert models.multiply_adds(baseline, (1, 8, 8)) == by_hand
+    assert baseline.training
+    assert torch.equal(torch.get_rng_state(), before)
+    mlp = models.build(MlpConfig(hidden=16, layers=1), (3, 8, 8), 10)
+    assert models.multiply_adds(mlp, (3, 8, 8)) == 3 * 64 * 16 + 16 * 10
+    resnet = models.build(ResnetConfig(), (1, 16, 16), 10)
+    state = {name: value.clone() for name, value in resnet.state_dict().items()}
+    assert models.multiply_adds(resnet, (1, 16, 16)) > 10**6
+    assert all(torch.equal(value, state[name]) for name, value in resnet.state_dict().items())

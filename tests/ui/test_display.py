@@ -1,7 +1,9 @@
 """What a run says, and what a sweep shows on a terminal while it goes on."""
 
 import io
+import itertools
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -84,3 +86,28 @@ def test_a_run_resumed_after_an_epochs_last_step_says_that_epoch(
     with RunDisplay(epochs=4) as display:
         display.epoch(row)
     assert capsys.readouterr().out.startswith("epoch 3/4  train loss 0.5000  accuracy  75.00%")
+
+
+def row(epoch: int) -> dict[str, Any]:
+    losses = dict.fromkeys(("train_loss", "train_accuracy", "val_loss", "val_accuracy"), 0.5)
+    return {"epoch": epoch, "images_per_second": 1.0, **losses}
+
+
+@pytest.mark.parametrize(
+    ("slow", "is_threaded", "said"), [(0.5, True, 1), (0.5, False, 0), (0.001, True, 0)]
+)
+def test_irregular_steps_of_several_threads_are_said_once(
+    slow: float,
+    is_threaded: bool,
+    said: int,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    clock = iter(itertools.accumulate(slow if n % 10 == 0 else 0.001 for n in range(100)))
+    monkeypatch.setattr(display.time, "perf_counter", lambda: next(clock))
+    with RunDisplay(2, lambda: is_threaded) as shown:
+        for epoch in (0, 1):
+            for step in range(40):
+                shown.step(epoch, step + 1, 40, str)
+            shown.epoch(row(epoch + 1))
+    assert capsys.readouterr().out.count("threads=1 is faster") == said

@@ -289,7 +289,10 @@ class Config(Section):
     )  # fmt: skip
     deterministic: bool = key(True, "the same bits again on the same machine")
     device: str = key("auto", "auto, cpu, cuda, cuda:N, mps", identity=False)
-    threads: int | None = key(None, "CPU threads; null: one per core", identity=False, at_least=1)
+    threads: int | None = key(
+        None, "CPU threads; null: by the work of a step, at most one per core", identity=False,
+        at_least=1,
+    )  # fmt: skip
     jobs: int | None = key(
         None, "jobs of a sweep that run at once; null: one per core, or one per GPU",
         identity=False, at_least=1,

@@ -17,7 +17,7 @@ from tinylab.experiment.prepare import Prepared
 from tinylab.store.folder import RunFolder
 from tinylab.store.predictions import Predictions
 from tinylab.store.result import Result
-from tinylab.system import runtime
+from tinylab.system import machine, runtime
 from tinylab.system.files import write_bytes
 from tinylab.training.metrics import worst_mistakes
 from tinylab.ui import plots
@@ -55,12 +55,18 @@ def introduce(prepared: Prepared, folder: Path) -> None:
         size = in_bytes(images.images.nbytes)
         say(f"        {size} of images, more than half of what is free on {device}: kept in main")
         say("        memory and streamed, in pinned chunks")
-    threads = f", {torch.get_num_threads()} threads" if device.type == "cpu" else ""
+    count = torch.get_num_threads()
+    threads = f", {count} thread{'s' * (count > 1)}" if device.type == "cpu" else ""
     say(
         f"model   {prepared.config.model.name}: {models.count_parameters(prepared.model):,} "
         f"parameters, {C}x{H}x{W} -> {len(images.classes)} logits, on {device} "
         f"({runtime.device_name(device)}{threads})"
     )
+    if device.type == "cpu" and count > 1 and machine.load() > machine.cores() / 2:
+        say(
+            f"        {machine.load():.1f} processes want the {machine.cores()} cores already: "
+            "threads=1 is faster beside them"
+        )
 
 
 def show_start(prepared: Prepared, tracker: RunTracker) -> None:

@@ -44,7 +44,7 @@ def run(config: Config, command: str) -> Result:
     Raises what ``events`` raises.
     """
     with (
-        RunDisplay(config.train.epochs) as display,
+        RunDisplay(config.train.epochs, lambda: torch.get_num_threads() > 1) as display,
         contextlib.closing(events(config, command)) as run_events,
     ):
         for event in run_events:

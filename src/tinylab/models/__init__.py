@@ -4,6 +4,9 @@ A new model is one module here and one test: a class or function under ``@model`
 with defaults are its config keys. The class count and the image shape come from the data.
 """
 
+from typing import Any
+
+import torch
 from torch import nn
 
 from tinylab.config import options
@@ -18,6 +21,31 @@ def build(config: ModelConfig, image_shape: tuple[int, int, int], num_classes: i
     """
     network: nn.Module = options.of(config).make(config, image_shape, num_classes)
     return network
+
+
+@torch.inference_mode()
+def multiply_adds(model: nn.Module, image_shape: tuple[int, int, int]) -> int:
+    """Multiplications of weights with inputs for one image, by all layers that have a weight.
+
+    ``model`` is on the CPU; its state and torch's random stream stay as they are.
+    """
+    counts: list[int] = []
+
+    def count(layer: nn.Module, inputs: Any, output: Any) -> None:
+        weight = getattr(layer, "weight", None)
+        if isinstance(weight, torch.Tensor) and weight.dim() > 1 and hasattr(output, "numel"):
+            counts.append(output.numel() // weight.shape[0] * weight.numel())
+
+    hooks = [layer.register_forward_hook(count) for layer in model.modules()]
+    was_training = model.training
+    try:
+        with torch.random.fork_rng(devices=[]):
+            model.eval()(torch.zeros(1, *image_shape))
+    finally:
+        model.train(was_training)
+        for hook in hooks:
+            hook.remove()
+    return sum(counts)
 
 
 def count_parameters(model: nn.Module) -> int:

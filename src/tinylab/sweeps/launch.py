@@ -1,6 +1,5 @@
 """Runs the jobs of a plan in parallel processes, and shows how it goes."""
 
-import dataclasses
 import shlex
 import sys
 from typing import Protocol
@@ -50,27 +49,22 @@ def parallel_jobs(config: Config, num_jobs: int) -> int:
 def launch(plan: Plan, size: int, total: int, done: int) -> None:
     """Run what the plan asks for, ``size`` jobs at a time. Raises Stopped when a signal came.
 
-    Each job has its share of the cores, whether or not others run beside it: its bits depend on
-    the number of its threads, and must not depend on who ends first.
+    Each job has at most its share of the cores, whether or not others run beside it: its bits
+    depend on the number of its threads, and must not depend on who ends first.
     """
-    threads = max(1, machine.cores() // size)
+    share = max(1, machine.thread_limit() // size)
     command = shlex.join(["tinylab", "train", *sys.argv[1:]])
     jobs: dict[int, Job] = {}
     with (
         signals.watch() as stop_signal,
-        Pool(size) as pool,
+        Pool(size, share) as pool,
         SweepDisplay(total, done) as display,
     ):
         while True:
             while pool.has_room() and (job := plan.next_job()) is not None:
                 number = len(jobs)
                 jobs[number] = job
-                config = job.config
-                pool.start(
-                    number,
-                    dataclasses.replace(config, threads=config.threads or threads),
-                    command,
-                )
+                pool.start(number, job.config, command)
                 display.start(number, job.label)
             if not pool.running():
                 return

@@ -30,8 +30,8 @@ class Pool:
     Spawned, not forked: a fork of a process in which CUDA or OpenMP has run may hang.
     """
 
-    def __init__(self, size: int) -> None:
-        self._size = size
+    def __init__(self, size: int, threads: int = 1) -> None:
+        self._size, self._threads = size, threads
         self._workers: dict[int, Worker] = {}
 
     def has_room(self) -> bool:
@@ -54,7 +54,7 @@ class Pool:
         slot = min(set(range(self._size)) - set(self._workers))
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
-        process = context.Process(target=worker.main, args=(theirs, slot))
+        process = context.Process(target=worker.main, args=(theirs, slot, self._threads))
         process.start()
         theirs.close()  # so that the end of the process is the end of the pipe
         self._workers[slot] = Worker(slot, process, ours)

@@ -2,6 +2,7 @@
 
 import contextlib
 import gc
+import math
 import os
 import re
 import sys
@@ -10,10 +11,59 @@ from pathlib import Path
 
 
 def cores() -> int:
-    """The CPU cores that this process may run on."""
+    """The CPU cores that this process may use: by affinity, and by its container's quota."""
     if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+        present = len(os.sched_getaffinity(0))
+    else:
+        present = os.cpu_count() or 1
+    return max(1, int(min(present, _quota(Path("/")))))
+
+
+def thread_limit() -> int:
+    """How many threads torch may use: ``cores``, or less by ``OMP_NUM_THREADS``."""
+    asked = re.match(r"\s*(\d+)", os.environ.get("OMP_NUM_THREADS", ""))
+    return min(cores(), int(asked[1])) if asked and int(asked[1]) else cores()
+
+
+def _quota(root: Path) -> float:
+    """The cores that Linux's control groups leave to this process; infinite without a limit.
+
+    Version 2 has a file ``cpu.max`` in each group above the process, version 1 two files in its
+    own group (https://docs.kernel.org/admin-guide/cgroup-v2.html, cgroup-v1/cpu.html).
+    """
+    with contextlib.suppress(OSError, ValueError):
+        lines = (root / "proc/self/cgroup").read_text().splitlines()
+        groups = [line.split(":", 2) for line in lines if line.count(":") > 1]
+        return min((_limit(root / "sys/fs/cgroup", *group) for group in groups), default=math.inf)
+    return math.inf
+
+
+def _limit(mounted: Path, _: str, controllers: str, path: str) -> float:
+    if controllers == "":
+        own = mounted / path.strip("/")
+        above = [folder for folder in (own, *own.parents) if folder.is_relative_to(mounted)]
+        return min(_ratio(folder / "cpu.max") for folder in above)
+    if "cpu" not in controllers.split(","):
+        return math.inf
+    # Inside a container the group's path is the host's, and its files are at the top.
+    places = [mounted / controllers / path.strip("/"), mounted / "cpu" / path.strip("/"),
+              mounted / controllers, mounted / "cpu"]  # fmt: skip
+    files = ("cpu.cfs_quota_us", "cpu.cfs_period_us")
+    return min(_ratio(*(place / name for name in files)) for place in places)
+
+
+def _ratio(*files: Path) -> float:
+    """Quota by period, from one file or two; infinite where there is no limit."""
+    try:
+        quota, period = " ".join(file.read_text() for file in files).split()
+        return int(quota) / int(period) if quota not in ("max", "-1") else math.inf
+    except (OSError, ValueError):
+        return math.inf
+
+
+def load() -> float:
+    """How many processes want to run on this machine, a mean over the last minute."""
+    return os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
 
 
 def gpus() -> int:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from tinylab.errors import UserError
-from tinylab.system.machine import cores, default_variable
+from tinylab.system.machine import default_variable, thread_limit
 
 
 def keep_freed_memory() -> bool:
@@ -60,7 +60,7 @@ def choose_device(wanted: str) -> torch.device:
 def settings(device: torch.device, threads: int | None, deterministic: bool) -> Iterator[None]:
     """In the block torch is set up to compute on ``device``; then it is as it was before.
 
-    threads: of the CPU, None: one for each core this process may use. deterministic: the same bits
+    threads: of the CPU, None: as many as this process may use. deterministic: the same bits
     again on the same machine, or the fastest kernels whatever their bits. Restored are those, the
     current CUDA device and torch's global generators; the allocator is not (keep_freed_memory).
     """
@@ -75,7 +75,7 @@ def settings(device: torch.device, threads: int | None, deterministic: bool) -> 
             # New streams, events and graphs are the current device's. Unlike set_device, this does
             # not make a context on the device before, half a GB of it, when it goes back there.
             stack.enter_context(torch.cuda.device(device))
-        torch.set_num_threads(threads or cores())
+        torch.set_num_threads(threads or thread_limit())
         _set_determinism(deterministic)
         yield
 

@@ -3,30 +3,66 @@
 import re
 import time
 from collections.abc import Callable
+from statistics import fmean
 from types import TracebackType
 from typing import Any, Self
 
 from tinylab.ui.console import is_terminal, say
 
 REFRESH_SECONDS = 0.2
+IRREGULAR = 4  # times the quick steps: 1.2 to 2 alone, 8 to 30 beside one busy process
+LEAST_STEPS = 20
 BESIDE_LABEL = 42  # columns that the bar of a job and its figures need
 Progress = Callable[[], str]  # tells the figures so far; asked only when they are shown
 
 
-class RunDisplay:
-    """One line an epoch; on a terminal a live bar below the lines."""
+class Paces:
+    """How long steps take, to see whether threads wait for one another.
 
-    def __init__(self, epochs: int) -> None:
+    A barrier waits for the thread whose core another process has: then most steps are as quick as
+    ever, and some take ten and a hundred times as long.
+    """
+
+    def __init__(self) -> None:
+        self._last = 0.0
+        self._seconds: list[float] = []
+
+    def step(self) -> None:
+        """A step has ended."""
+        now = time.perf_counter()
+        if self._last:
+            self._seconds.append(now - self._last)
+        self._last = now
+
+    def slower(self) -> float:
+        """The mean step by the quick ones, the first tenth; 0 where there are few."""
+        if len(self._seconds) < LEAST_STEPS:
+            return 0.0
+        ranked = sorted(self._seconds)
+        return fmean(ranked) / max(fmean(ranked[: len(ranked) // 10]), 1e-9)
+
+
+class RunDisplay:
+    """One line an epoch; on a terminal a live bar below the lines.
+
+    ``is_threaded`` tells whether a step has threads, which may have to wait for one another.
+    """
+
+    def __init__(self, epochs: int, is_threaded: Callable[[], bool] = bool) -> None:
         self._epochs = epochs
         self._started = 0.0
         self._epochs_before: int | None = None  # until the first event: loading takes time
         self._bar = _live_bar() if is_terminal() else None
         self._refreshed = 0.0
+        self._paces: Paces | None = Paces()
+        self._is_threaded = is_threaded
 
     def step(self, epoch: int, done: int, steps: int, progress: Progress) -> None:
         """After ``done`` of ``steps`` in epoch number ``epoch`` (from 0): move the bar."""
         if self._epochs_before is None:
             self._epochs_before = self._start(epoch)
+        if self._paces is not None:
+            self._paces.step()
         if self._bar is None or time.monotonic() - self._refreshed < REFRESH_SECONDS:
             return
         self._refreshed = time.monotonic()
@@ -39,12 +75,20 @@ class RunDisplay:
         )
 
     def epoch(self, row: dict[str, Any]) -> None:
-        """After an epoch: say its figures."""
+        """After an epoch: say its figures, and once that the steps are irregular, if so."""
         if self._epochs_before is None:  # resumed after the epoch's last step
             self._epochs_before = self._start(row["epoch"] - 1)
         done = row["epoch"] - self._epochs_before
         seconds_left = (time.monotonic() - self._started) / done * (self._epochs - row["epoch"])
         say(epoch_line(row, self._epochs, seconds_left))
+        if self._paces is None or not self._is_threaded():
+            return
+        if (slower := self._paces.slower()) > IRREGULAR:
+            say(
+                f"        steps take {slower:.0f} times as long as the quick ones among them: "
+                "other processes use the cores; threads=1 is faster beside them"
+            )
+            self._paces = None
 
     def _start(self, epochs_before: int) -> int:
         self._started = time.monotonic()
