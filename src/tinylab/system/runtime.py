@@ -72,7 +72,9 @@ def settings(device: torch.device, threads: int | None, deterministic: bool) -> 
             # cuBLAS is deterministic only with a fixed workspace (CUDA's cuBLAS reference, 2.1.4).
             stack.enter_context(default_variable("CUBLAS_WORKSPACE_CONFIG", ":4096:8"))
         if device.type == "cuda":
-            torch.cuda.set_device(device)  # new streams, events and graphs are the current device's
+            # New streams, events and graphs are the current device's. Unlike set_device, this does
+            # not make a context on the device before, half a GB of it, when it goes back there.
+            stack.enter_context(torch.cuda.device(device))
         torch.set_num_threads(threads or cores())
         _set_determinism(deterministic)
         yield
@@ -91,10 +93,7 @@ def _switches(device: torch.device) -> list[tuple[Callable[[], Any], Callable[[A
     ]
     # A seed is for all devices, also where only the CPU computes.
     if device.type == "cuda" or torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
-        switches += [
-            (torch.cuda.current_device, torch.cuda.set_device),
-            (torch.cuda.get_rng_state_all, torch.cuda.set_rng_state_all),
-        ]
+        switches.append((torch.cuda.get_rng_state_all, torch.cuda.set_rng_state_all))
     if device.type == "mps":
         switches.append((torch.mps.get_rng_state, torch.mps.set_rng_state))
     return switches
