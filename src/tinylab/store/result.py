@@ -130,7 +130,7 @@ class Result:
         value: Any = self
         for key in METRICS[name].path:
             value = getattr(value, key, getattr(value, "extra", {}).get(key))
-        return float(value) if _is_finite(value) else None
+        return value if _is_finite(value) else None
 
 
 @dataclass(frozen=True)
