@@ -1,14 +1,20 @@
 """`tinylab verify`: it says identical where that is so, and notices a sabotaged resume."""
 
+import dataclasses
 import random
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from run_folders import config, finished_result
 from tinylab import cli
 from tinylab.commands import verify
+from tinylab.commands.verify import Outcome
 from tinylab.errors import UserError
+from tinylab.store.predictions import Predictions
+from tinylab.store.result import Result, parse
 
 SABOTAGED = """
 import torch
@@ -52,12 +58,26 @@ def test_wrong_arguments_are_one_line_and_exit_code_one(
     assert "invalid int value" in capsys.readouterr().err
 
 
-def test_another_thread_count_is_named_as_the_likely_cause() -> None:
-    same = {
-        "weights": "a", "predictions": "b", "metrics": [], "train": 0, "val": 0, "test": 0,
-        "split_sha256": "c", "config": {"deterministic": True},
-        "environment": {"device_name": "x", "threads": 2, "torch": "2"},
-    }  # fmt: skip
-    other = {**same, "weights": "z", "environment": {**same["environment"], "threads": 1}}  # type: ignore[dict-item]
-    assert verify.compare(same, same) == []
-    assert verify.compare(same, other)[-1] == "likely cause: another threads"
+def outcome(threads: int, weights: str = "a", deterministic: bool = True) -> Outcome:
+    values = finished_result(config(deterministic=deterministic)) | {"weights_sha256": weights}
+    values["environment"] |= {"threads": threads}
+    result = parse(values)
+    assert isinstance(result, Result)
+    return Outcome(result, Predictions(*[np.arange(3)] * 4), [{"epoch": 1}])
+
+
+def test_the_likely_cause_of_a_difference_is_named() -> None:
+    assert verify.compare(outcome(2), outcome(2)) == verify.compare(outcome(2), outcome(1)) == []
+    found = verify.compare(outcome(2), outcome(1, "z"))
+    assert found == ["weights: a against z", "likely cause: another threads"]
+    [_, cause] = verify.compare(outcome(2, "a", deterministic=False), outcome(2, "z"))
+    assert cause == "likely cause: deterministic=false"
+
+
+def test_predictions_and_curves_must_be_equal_too() -> None:
+    for change in (
+        {"predictions": Predictions(*[np.arange(3)] * 3, np.zeros(3))},
+        {"metrics": [{"epoch": 2}]},
+    ):
+        [line, _] = verify.compare(outcome(2), dataclasses.replace(outcome(2), **change))  # type: ignore[arg-type]
+        assert line.startswith(f"{next(iter(change))}: ")

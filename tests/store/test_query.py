@@ -145,6 +145,7 @@ def test_a_row_has_config_figures_time_and_size(outputs: Path) -> None:
     assert row["optim.lr"] == 0.25
     assert (row["model"], row["dataset"], row["seed"]) == ("mlp", "digits", 3)
     assert (row["val_accuracy"], row["test_accuracy"], row["test_low"]) == (None, 0.9, 0.88)
+    assert repr(row["parameters"]) == "1234", "a count stays a whole number"
     assert row["size"] == sum(path.stat().st_size for path in folder.iterdir())
     assert row["when"].startswith("2023-11-1")
 

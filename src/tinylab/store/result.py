@@ -12,7 +12,7 @@ import typing
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeGuard, TypeVar
 
 from tinylab.config.metrics import METRICS
 from tinylab.config.values import is_number
@@ -126,11 +126,11 @@ class Result:
     test_plain: Part | None = field(default=None, metadata=IF_KNOWN)
 
     def metric(self, name: str) -> float | None:
-        """One of METRICS; None where the run does not have it."""
+        """One of METRICS; None where the run has it not, or no finite number."""
         value: Any = self
         for key in METRICS[name].path:
             value = getattr(value, key, getattr(value, "extra", {}).get(key))
-        return value if is_number(value) and math.isfinite(value) else None
+        return value if _is_finite(value) else None
 
 
 @dataclass(frozen=True)
@@ -165,7 +165,6 @@ def parse(values: dict[str, Any]) -> Result | Fault:
     try:
         result = _record(Result, values, "")
         _refuse_wrong_config(result.config)
-        _refuse_wrong_metrics(result)
     except _WrongError as error:
         return Fault(f"its result.json is not tinylab's: {error} is missing or wrong")
     return result
@@ -177,13 +176,6 @@ def _refuse_wrong_config(config: dict[str, Any]) -> None:
         for key in keys:
             value = value.get(key) if isinstance(value, dict) else None
         _value(kind, value, ".".join(("config", *keys)))
-
-
-def _refuse_wrong_metrics(result: Result) -> None:
-    for name, metric in METRICS.items():
-        value = result.metric(name)
-        if value is not None and not _is_finite(value):
-            raise _WrongError(".".join(metric.path))
 
 
 def _record(kind: type[Record], values: Any, where: str) -> Record:
@@ -233,7 +225,7 @@ def _value(kind: Any, value: Any, path: str) -> Any:
     return value
 
 
-def _is_finite(value: Any) -> bool:
+def _is_finite(value: Any) -> TypeGuard[int | float]:
     return is_number(value) and math.isfinite(value)
 
 
