@@ -86,6 +86,20 @@ def test_one_failed_job_does_not_stop_the_others(capsys: pytest.CaptureFixture[s
     assert "Traceback" in (failure.parent / "train.log").read_text()
 
 
+def test_a_sweep_that_cannot_write_its_runs_ends_in_two_lines(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    Path("outputs").mkdir()
+    Path("outputs/runs").write_text("no folder: nobody can write into it")
+    assert cli.run(["train", "-m", "seed=range(5)", *TINY]) == 1
+    captured = capfd.readouterr()
+    assert "Traceback" not in captured.err + captured.out
+    [first, second] = captured.err.splitlines()
+    assert "cannot be written" in first
+    assert "outputs=FOLDER" in second
+    assert len(captured.out.splitlines()) == 1, "no job is tried after the first"
+
+
 def test_without_validation_the_table_warns(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run(["train", "-m", "model.hidden=8,16", "split.val=0", *TINY]) == 0
     assert "do not choose a setting by its test accuracy" in capsys.readouterr().out

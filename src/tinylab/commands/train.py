@@ -4,12 +4,13 @@ from pathlib import Path
 
 from tinylab.commands.train_help import help_text
 from tinylab.errors import UserError
+from tinylab.ui.console import say
 
 
 def main(arguments: list[str]) -> None:
     """Run the command. Raises UserError for what the user can mend."""
     if "--help" in arguments or "-h" in arguments:
-        print(help_text())
+        say(help_text())
         return
     # Hydra, half of the time of a short answer: not for --help.
     from tinylab.commands.train_job import job

@@ -196,7 +196,10 @@ class RunFolder:
         return lock.sole_writer(self.path, wait)
 
     def record_failure(self, error: BaseException) -> None:
-        """Write ``failure.json``, and the traceback into ``train.log``."""
+        """Write ``failure.json``, and the traceback into ``train.log``.
+
+        Raises UserError where the disk has no room for it.
+        """
         with disk_errors(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
         with log_to(self.log_file) as write_line:
@@ -206,15 +209,21 @@ class RunFolder:
         write_json(self.failure_file, {"status": "failed", "error": text, "failures": failures})
 
     @contextlib.contextmanager
-    def failure_recorded(self) -> Iterator[None]:
-        """Swallow and say what fails in the block, and record it, as a sweep must."""
-        before = self.past_failures()
+    def failure_recorded(self) -> Iterator[list[str]]:
+        """Swallow and say what fails in the block, and record it, as a sweep must.
+
+        Yields a list, which has the failure after the block if there was no room to record it.
+        """
+        before, unrecorded = self.past_failures(), list[str]()
         try:
-            yield
+            yield unrecorded
         except Exception as error:
             # Training records its own; this is for what goes wrong before its folder is open.
             if self.past_failures() == before:
-                self.record_failure(error)
+                try:
+                    self.record_failure(error)
+                except UserError:
+                    unrecorded.append(str(error))
             say(f"failed: {error}")
 
 

@@ -1,5 +1,6 @@
 """How training looks on the screen while it goes on: one run, or the many of a sweep."""
 
+import contextlib
 import re
 import time
 from collections.abc import Callable
@@ -49,7 +50,8 @@ class RunDisplay:
     def _start(self, epochs_before: int) -> int:
         self._started = time.monotonic()
         if self._bar is not None:
-            self._bar.start()
+            with contextlib.suppress(OSError):  # a terminal that has gone costs no training
+                self._bar.start()
         return epochs_before
 
     def __enter__(self) -> Self:
@@ -62,7 +64,8 @@ class RunDisplay:
         trace: TracebackType | None,
     ) -> None:
         if self._bar is not None:
-            self._bar.stop()
+            with contextlib.suppress(OSError):
+                self._bar.stop()
 
 
 def _live_bar() -> Any:
@@ -167,7 +170,8 @@ class SweepDisplay:
 
     def __enter__(self) -> Self:
         if self._screen is not None:
-            self._screen.live.start()
+            with contextlib.suppress(OSError):
+                self._screen.live.start()
         return self
 
     def __exit__(
@@ -177,7 +181,8 @@ class SweepDisplay:
         trace: TracebackType | None,
     ) -> None:
         if self._screen is not None:
-            self._screen.live.stop()
+            with contextlib.suppress(OSError):
+                self._screen.live.stop()
 
 
 class _SweepScreen:
