@@ -120,6 +120,14 @@ class RunFolder:
             raise UserError(f"{self.path}: expected the folder of a run (no config in it)")
         return values
 
+    def threads(self) -> int | None:
+        """The CPU threads that it was trained with; None where that is not known."""
+        found = self.result()
+        if found is not None and found.environment.threads is not None:
+            return found.environment.threads
+        threads = self.config().get("threads")
+        return threads if isinstance(threads, int) else None
+
     def history(self) -> list[dict[str, Any]]:
         """The metrics of each epoch, as far as whole lines of them are there."""
         rows: list[dict[str, Any]] = []
