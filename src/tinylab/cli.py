@@ -1,7 +1,9 @@
 """The command line: finds the command, runs it, and turns every end into an exit code."""
 
+import contextlib
 import importlib
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 
@@ -10,6 +12,7 @@ from tinylab.commands import COMMANDS
 from tinylab.config.values import did_you_mean
 from tinylab.errors import Stopped, UserError
 from tinylab.system.machine import default_variable, forget_garbage, relaxed_gc
+from tinylab.ui.console import drop_unwritten, say
 
 EXAMPLES = """\
   tinylab train                          train on digits: offline, in seconds
@@ -22,10 +25,23 @@ EXAMPLES = """\
 
 def main() -> None:
     """Entry point of the console command."""
+    # Closed by who started it. What is opened next would get its number, and what is printed there.
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115
+    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
     with relaxed_gc():  # also for what ``run`` leaves: not for its own end
         status = run(sys.argv[1:])
         forget_garbage()
-    sys.exit(status)
+    sys.exit(_with_streams_closed(status))
+
+
+def _with_streams_closed(status: int) -> int:
+    """The exit code: an answer that is not whole is an error, words beside a training are not."""
+    fault = drop_unwritten()
+    if fault is None:
+        return status
+    with contextlib.suppress(OSError):
+        print(f"tinylab: standard output: {fault.strerror}", file=sys.stderr, flush=True)
+    return status if sys.argv[1:2] == ["train"] else status or 1
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -48,18 +64,16 @@ def run(arguments: Sequence[str]) -> int:
     except KeyboardInterrupt:
         print("\ntinylab: stopped", file=sys.stderr)
         return 130
-    except BrokenPipeError:
-        # Who read our output has gone; what is still buffered must not raise at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:  # who read our output has gone
         return 1
 
 
 def _dispatch(arguments: list[str]) -> int:
     if not arguments or arguments[0] in ("--help", "-h", "help"):
-        print(help_text())
+        say(help_text())
         return 0
     if arguments[0] == "--version":
-        print(f"tinylab {__version__}")
+        say(f"tinylab {__version__}")
         return 0
     name = arguments[0]
     if name not in COMMANDS:
@@ -70,7 +84,7 @@ def _dispatch(arguments: list[str]) -> int:
 
 def _unknown(name: str, arguments: list[str]) -> str:
     if "=" in name or name in ("-m", "--multirun"):
-        return f"{name}: expected a command first: tinylab train {' '.join(arguments)}"
+        return f"{name}: expected a command first: tinylab train {shlex.join(arguments)}"
     known = list(COMMANDS)
     return f"{name}: no such command{did_you_mean(name, known)}; there are {', '.join(known)}"
 

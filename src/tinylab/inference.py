@@ -34,6 +34,8 @@ from tinylab.training.evaluate import mean_logits
 from tinylab.training.state import Recipe
 from tinylab.ui.console import say
 
+MOST_NAMED = 20  # classes in a message
+
 
 @dataclass(frozen=True)
 class Trained:
@@ -116,14 +118,20 @@ def load_ensemble(found: Sequence[Run], device: str) -> Ensemble:
 def _refuse_misfit(first: Trained, other: Trained) -> None:
     if set(other.classes) != set(first.classes):
         raise UserError(
-            f"{first.name} and {other.name} know different classes: {', '.join(first.classes)}; "
-            f"and {', '.join(other.classes)}\n  average runs of one dataset only"
+            f"{first.name} and {other.name} know different classes: {few(first.classes)}; "
+            f"and {few(other.classes)}\n  average runs of one dataset only"
         )
     if reading(other.config) != reading(first.config):
         raise UserError(
             f"{first.name} and {other.name} read images differently: {reading(first.config)}; and "
             f"{reading(other.config)}\n  average runs with the same dataset options only"
         )
+
+
+def few(classes: Sequence[str]) -> str:
+    """The names of classes in a message: all of a few, or the first of many."""
+    more = f" and {len(classes) - MOST_NAMED} more" if len(classes) > MOST_NAMED else ""
+    return ", ".join(classes[:MOST_NAMED]) + more
 
 
 def reading(config: Config) -> dict[str, Any]:

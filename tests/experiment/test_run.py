@@ -142,7 +142,7 @@ def unable(*_: Any, **__: Any) -> None:
 
 @pytest.mark.parametrize(
     "broken",
-    ["ui.plots.confusion", "ui.tensorboard.RunTracker.finish", "ui.tensorboard.RunTracker.close"],
+    ["ui.plots.confusion", "ui.tensorboard.RunTracker.finish"],
 )
 def test_figures_that_cannot_be_drawn_do_not_cost_the_result(
     broken: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -158,6 +158,37 @@ def test_figures_that_cannot_be_drawn_do_not_cost_the_result(
     assert files.result() == result
     assert not files.failure_file.exists()
     assert not files.is_presented()
+    check_presented_again(files, capsys)
+
+
+WRITER = "torch.utils.tensorboard.writer.SummaryWriter"
+
+
+@pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExceptionWarning")
+@pytest.mark.parametrize(
+    "broken",
+    [
+        f"{WRITER}.__init__",
+        f"{WRITER}.add_text",
+        "tensorboard.summary.writer.record_writer.RecordWriter.write",
+        "tinylab.ui.plots.gallery",
+    ],
+)
+def test_what_only_shows_a_run_does_not_cost_it(
+    broken: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(broken, full)
+        result = experiment.run(config(tmp_path), "a test")
+    said = capsys.readouterr().out
+    assert said.count("No space left on device") <= 2, said
+    assert "figures not drawn (" in said
+    files = run_folder(config(tmp_path))
+    assert files.result() == result
+    assert not files.failure_file.exists()
     check_presented_again(files, capsys)
 
 

@@ -91,6 +91,18 @@ def test_many_classes_are_a_picture_a_pixel_a_cell() -> None:
     assert (pixels == 255).sum() == 100 * 100 - 101
 
 
+def test_the_picture_of_a_thousand_classes_is_bounded_and_shows_each_confusion() -> None:
+    label = np.arange(1600)
+    predicted = label.copy()
+    predicted[0] = 1599
+    picture = mistakes.confusion(predictions(label, predicted, 1600))
+    assert isinstance(picture, str)
+    pixels = decoded(picture)[0]
+    assert pixels.shape == (800, 800)
+    assert pixels[0, 799] == 0
+    assert len(picture) < 100_000
+
+
 DIGITS = data.load(DigitsConfig(), SplitConfig())
 
 

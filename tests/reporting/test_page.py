@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from compare_kit import edit_result, write_run
+from tinylab.comparison import columns
 from tinylab.comparison.comparison import Comparison, compare
 from tinylab.reporting import answer, charts, details, tables
 from tinylab.reporting.figures import COLOURS
@@ -69,6 +70,23 @@ def test_an_interval_does_not_leave_what_a_share_can_be(tmp_path: Path) -> None:
         write_run(tmp_path, right, seed=seed)
     table = tables.leaderboard(compared(tmp_path))
     assert column(table, "95 % interval of the mean") == ["0.00% to 100.00%"]
+
+
+def test_an_interval_of_a_difference_ends_at_a_hundred_points(tmp_path: Path) -> None:
+    for seed, (right, other) in enumerate(((5, 99), (99, 1))):
+        write_run(tmp_path, right, seed=seed, model__filters=4)
+        write_run(tmp_path, other, seed=seed, model__filters=8)
+    comparison = compared(tmp_path)
+    [verdict] = comparison.verdicts
+    outcome = verdict.trial.outcome
+    assert outcome is not None
+    assert outcome.low < -1
+    assert outcome.high > 1
+    table = tables.verdicts(comparison)
+    assert table is not None
+    assert column(table, "95 % interval") == ["-100.00 to +100.00"]
+    [shown] = [each for each in columns.verdicts(comparison) if each.head[1] == "95 % interval"]
+    assert shown.cells == ["-100.00 to +100.00"]
 
 
 def test_two_keys_make_a_grid(tmp_path: Path) -> None:

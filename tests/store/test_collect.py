@@ -201,6 +201,22 @@ def test_a_copy_of_a_run_does_not_count_twice(tmp_path: Path) -> None:
     assert skipped == [Skipped(copied, f"the same run as {run}")]
 
 
+def test_a_repeat_with_other_bits_is_told_from_a_copy(tmp_path: Path) -> None:
+    first = write_run(tmp_path / "a", seed=1)
+    edit_result(first, weights_sha256="1f", environment__threads=1)
+    for name, threads, code in (("b", 2, "c0de"), ("c", 1, "c0de"), ("d", 1, "other")):
+        again = shutil.copytree(first, tmp_path / name / "runs" / first.name)
+        edit_result(again, weights_sha256="2f" if name != "c" else "1f")
+        edit_result(again, environment__threads=threads, environment__code_sha256=code)
+    found, skipped = collect([tmp_path / name for name in "abcd"])
+    assert [run.folder for run in found] == [first]
+    assert {each.path.parents[1].name: each.reason for each in skipped} == {
+        "b": f"the same config as {first}, other bits (threads 1 and 2)",
+        "c": f"the same run as {first}",
+        "d": f"the same config as {first}, other bits (other code of tinylab's)",
+    }
+
+
 def test_values_are_what_can_change_a_result_by_the_keys_one_types(tmp_path: Path) -> None:
     [run], _ = collect([write_run(tmp_path, model="mlp", device="cpu", name="mine")])
     assert run.values["model"] == "mlp"

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams import metadata
 
@@ -73,6 +75,34 @@ def test_the_hparams_tab_has_the_same_columns_for_all(sweep: Path) -> None:
         assert isinstance(found, dict)
         assert len(found["sessionGroups"]) == 4
         assert all(len(row["metricValues"]) == len(FINALS) for row in found["sessionGroups"])
+
+
+@given(st.lists(st.text(st.characters(codec="utf-8"), max_size=300), unique=True))
+def test_every_label_has_a_name_of_its_own(labels: list[str]) -> None:
+    names = [name.casefold() for name in board.file_names(labels)]
+    assert len(set(names)) == len(labels)
+    assert all(len(name.encode()) <= 255 and "/" not in name for name in names)
+
+
+def test_names_are_as_typed_unless_that_is_too_long_or_taken() -> None:
+    long = "augment.scale=0.123456789 " * 10
+    labels = ["optim.lr=0.1 seed=2", f"{long}seed=1", f"{long}seed=2", "a/b=1", "a_b=1", "A_B=1"]
+    names = board.file_names(labels)
+    assert names[0] == "optim.lr=0.1,seed=2"
+    assert len(set(names)) == 6
+    assert all(name.startswith("augment.scale=0.123456789,augment") for name in names[1:3])
+    assert [len(name) for name in names[1:3]] == [120, 120]
+
+
+def test_long_settings_that_end_differently_have_folders_of_their_own(tmp_path: Path) -> None:
+    long = {f"augment__{key}": 0.123456789 for key in ("scale", "brightness", "contrast")}
+    for filters, seed in ((4, 0), (4, 1), (8, 0), (8, 1)):
+        write_run(tmp_path, model__filters=filters, seed=seed, **long)
+    found = collect([tmp_path])[0]
+    labels = {run.name: "x" * 200 + run.name for run in found}
+    board.write(tmp_path / "board", labels, group(found))
+    assert len([path for path in (tmp_path / "board").iterdir() if path.is_symlink()]) == 4
+    assert len(list((tmp_path / "board" / "mean").iterdir())) == 2
 
 
 def test_figures_that_no_run_has_make_no_column(tmp_path: Path) -> None:

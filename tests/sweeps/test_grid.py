@@ -75,6 +75,67 @@ def test_what_other_code_has_found_is_run_again_and_said(
     assert "0 finished already" in out
 
 
+def test_a_used_name_is_extended_by_more_jobs_and_refused_to_others(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def sweep(*words: str) -> tuple[int, str]:
+        code = cli.run(["train", "-m", "name=x", "model=mlp", *TINY, *words])
+        captured = capsys.readouterr()
+        return code, captured.err + captured.out
+
+    def seeds() -> list[str]:
+        with Path("outputs/sweeps/x/leaderboard.csv").open(newline="") as file:
+            return sorted(row.get("seed", "-") for row in csv.DictReader(file))
+
+    assert sweep("seed=0,1")[0] == 0
+    for other in (["seed=1,5"], ["seed=0,1", "optim.lr=0.01"]):
+        code, said = sweep(*other)
+        assert code == 1
+        assert "name=x: outputs/sweeps/x holds a sweep with" in said
+        assert "another name" in said
+        assert "fresh=true" in said
+        assert seeds() == ["0", "1"]
+        assert len(results()) == 2, "refused before a job starts"
+    search = ["sweep.search=random", "sweep.trials=2", "optim.lr=0.01,0.02"]
+    assert "holds another sweep" in sweep(*search)[1]
+    code, said = sweep("seed=1,0,2")
+    assert code == 0
+    assert "2 finished already" in said
+    assert seeds() == ["0", "1", "2"]
+    assert sweep("seed=5", "optim.lr=0.01,0.02", "fresh=true")[0] == 0
+    assert seeds() == ["-", "-"], "it does not vary"
+    assert sweep("seed=0,1")[0] == 1
+
+
+def test_a_grid_is_refused_the_name_of_a_search(capsys: pytest.CaptureFixture[str]) -> None:
+    search = ["sweep.search=random", "sweep.trials=1", "optim.lr=0.01,0.02"]
+    assert cli.run(["train", "-m", "name=x", "model=mlp", *TINY, *search]) == 0
+    state = Path("outputs/sweeps/x/sweep.json").read_bytes()
+    assert cli.run(["train", "-m", "name=x", "model=mlp", *TINY, "optim.lr=0.01,0.02"]) == 1
+    assert "outputs/sweeps/x holds a search" in capsys.readouterr().err
+    assert Path("outputs/sweeps/x/sweep.json").read_bytes() == state
+
+
+def test_what_shows_a_sweep_does_not_cost_it_and_is_made_by_the_same_command(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(*_: object) -> None:
+        raise ValueError("no ink")
+
+    command = ["train", "-m", "model=mlp", "seed=0,1", "name=my sweep", *TINY]
+    with monkeypatch.context() as patch:
+        patch.setattr("tinylab.sweeps.board.write", broken)
+        assert cli.run(command) == 0
+    assert "no curves and report (ValueError: no ink)" in capsys.readouterr().out
+    folder = Path("outputs/sweeps/my sweep")
+    assert (folder / "leaderboard.csv").exists()
+    assert not (folder / "report.html").exists()
+    assert cli.run(command) == 0
+    assert (folder / "report.html").exists()
+    said = capsys.readouterr().out
+    assert "tensorboard --logdir 'outputs/sweeps/my sweep/tensorboard'" in said
+
+
 def test_one_failed_job_does_not_stop_the_others(capsys: pytest.CaptureFixture[str]) -> None:
     command = ["train", "-m", "optim=sgd", "optim.lr=1e30,0.1", "train.grad_clip=null", *TINY]
     assert cli.run(command) == 1
@@ -84,6 +145,20 @@ def test_one_failed_job_does_not_stop_the_others(capsys: pytest.CaptureFixture[s
     assert len(results()) == 1
     [failure] = Path("outputs/runs").glob("*/failure.json")
     assert "Traceback" in (failure.parent / "train.log").read_text()
+
+
+def test_a_sweep_that_cannot_write_its_runs_ends_in_two_lines(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    Path("outputs").mkdir()
+    Path("outputs/runs").write_text("no folder: nobody can write into it")
+    assert cli.run(["train", "-m", "seed=range(5)", *TINY]) == 1
+    captured = capfd.readouterr()
+    assert "Traceback" not in captured.err + captured.out
+    [first, second] = captured.err.splitlines()
+    assert "cannot be written" in first
+    assert "outputs=FOLDER" in second
+    assert len(captured.out.splitlines()) == 1, "no job is tried after the first"
 
 
 def test_without_validation_the_table_warns(capsys: pytest.CaptureFixture[str]) -> None:

@@ -128,7 +128,7 @@ def test_a_fault_of_ours_in_a_job_is_recorded(
             raise KeyError(f"bug {count}")
 
         monkeypatch.setattr(experiment, "prepare", broken)
-        assert worker.train(config(tmp_path), "", _Silent()) == "failed"  # type: ignore[arg-type]
+        assert worker.train(config(tmp_path), "", _Silent()).state == "failed"  # type: ignore[arg-type]
         failure = json.loads((run_folder(config(tmp_path)).path / "failure.json").read_text())
         assert len(failure["failures"]) == count
         assert failure["error"] == f"KeyError: 'bug {count}'", "the last word is the newest"

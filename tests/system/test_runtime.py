@@ -140,3 +140,6 @@ def test_what_cannot_be_written_is_said_with_the_remedy(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=r"cannot be written(.|\n)*outputs=FOLDER"):
         files.write_text(tmp_path / "file" / "below", "x")
+    with pytest.raises(UserError, match="name another file") as caught:
+        files.write_text(tmp_path / "file" / "below", "x", files.NAMED)
+    assert "outputs=" not in str(caught.value), "a key that the command does not have"

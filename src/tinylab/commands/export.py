@@ -9,7 +9,7 @@ from tinylab.export.check import compare, refuse_difference
 from tinylab.export.formats import FORMATS, require
 from tinylab.export.network import deployed, metadata
 from tinylab.inference import load_ensemble, the_run
-from tinylab.system.files import atomic_path
+from tinylab.system.files import NAMED, atomic_path
 from tinylab.ui.console import say
 
 EPILOG = """\
@@ -30,7 +30,7 @@ def main(arguments: list[str]) -> None:
     splits = data.load(trained.config.dataset, trained.config.split)
     chosen = FORMATS[options.to]
     path = options.out or Path(f"{trained.name}{chosen.suffix}")
-    with atomic_path(path) as temporary:
+    with atomic_path(path, NAMED) as temporary:
         chosen.write(deployed(trained), metadata(trained), temporary)
         images = splits.data.images[splits.split.test]
         agreement = compare(trained, chosen.open(temporary), images)

@@ -19,7 +19,7 @@ from tinylab.predict import pictures
 from tinylab.predict.classify import BATCH_BYTES, BATCH_SIZE, Prediction, classify
 from tinylab.predict.formats import FORMATS, printable
 from tinylab.predict.gather import gather
-from tinylab.system.files import write_bytes
+from tinylab.system.files import NAMED, write_bytes
 from tinylab.ui.console import say, track
 
 SHEET = 400  # pictures at most on a sheet
@@ -171,5 +171,5 @@ def _write_sheet(path: Path, shown: list[Prediction], classes: tuple[str, ...], 
         captions.append(f"{classes[label]}  {share:.0%}\n{name}")
     pixels = np.stack([prediction.picture.pixels for prediction in shown if prediction.picture])
     title = f"what the network saw: {len(shown)} of {total:,} files"
-    write_bytes(path, plots.to_png(plots.draw(plots.gallery(pixels, captions, title))))
+    write_bytes(path, plots.to_png(plots.draw(plots.gallery(pixels, captions, title))), NAMED)
     say(f"sheet: {path}")

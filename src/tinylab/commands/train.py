@@ -1,15 +1,22 @@
 """``tinylab train``: one run, or with ``-m`` a sweep."""
 
-from pathlib import Path
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from tinylab.commands.train_help import help_text
 from tinylab.errors import UserError
+from tinylab.system.machine import cores
+from tinylab.system.paths import user_path
+from tinylab.ui.console import say
+
+if TYPE_CHECKING:
+    from tinylab.store.folder import RunFolder
 
 
 def main(arguments: list[str]) -> None:
     """Run the command. Raises UserError for what the user can mend."""
     if "--help" in arguments or "-h" in arguments:
-        print(help_text())
+        say(help_text())
         return
     # Hydra, half of the time of a short answer: not for --help.
     from tinylab.commands.train_job import job
@@ -21,7 +28,21 @@ def main(arguments: list[str]) -> None:
             raise UserError("--from: expected the folder of a run after it")
         from tinylab.store.folder import RunFolder
 
-        files = RunFolder(Path(arguments[place + 1]))
+        files = RunFolder(user_path(arguments[place + 1]))
         overrides = arguments[:place] + arguments[place + 2 :]
-        arguments = replay(files.path, files.config(), overrides)
+        arguments = replay(files.path, files.config(), overrides, _threads(files, overrides))
     run_hydra(job, arguments)
+
+
+def _threads(files: "RunFolder", overrides: Sequence[str]) -> int | None:
+    """The CPU threads of a run, as far as this machine has cores for them; None: as by default."""
+    if any(override.partition("=")[0] == "threads" for override in overrides):
+        return None
+    threads = files.threads()
+    if threads is not None and threads > cores():
+        say(
+            f"{files.name} was trained with {threads} threads, and this machine has {cores()} "
+            "cores: the bits will not be equal"
+        )
+        return cores()
+    return threads

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from tinylab.comparison.comparison import Comparison, Row
 from tinylab.comparison.statistics import Summary, design, is_crossed
 from tinylab.comparison.variance import SOURCES, Variance
-from tinylab.comparison.verdicts import Verdict, points
+from tinylab.comparison.verdicts import Verdict, points, points_span
 from tinylab.config.metrics import METRICS
 from tinylab.config.values import shown
 from tinylab.ui.display import duration
@@ -127,7 +127,7 @@ def _points(difference: float | None) -> str:
 
 def _signed_span(verdict: Verdict) -> str:
     outcome = verdict.trial.outcome
-    return "-" if outcome is None else f"{points(outcome.low)} to {points(outcome.high)}"
+    return "-" if outcome is None else points_span(outcome)
 
 
 def variances(comparison: Comparison) -> list[Column]:

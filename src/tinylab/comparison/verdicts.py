@@ -213,3 +213,8 @@ def _more(needed: int | None, have: int, unit: str, besides: str = "") -> str:
 def points(difference: float) -> str:
     """A difference of shares in points: ``+1.25``."""
     return f"{100 * difference:+.2f}"
+
+
+def points_span(outcome: Outcome) -> str:
+    """Its interval; of few runs Student's may reach beyond what a difference of shares can be."""
+    return f"{points(max(outcome.low, -1.0))} to {points(min(outcome.high, 1.0))}"

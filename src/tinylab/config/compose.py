@@ -122,10 +122,13 @@ def to_config(composed: DictConfig) -> Config:
     return config
 
 
-def replay(folder: Path, saved: dict[str, Any], overrides: Sequence[str]) -> list[str]:
+def replay(
+    folder: Path, saved: dict[str, Any], overrides: Sequence[str], threads: int | None = None
+) -> list[str]:
     """The command line that repeats the run in ``folder``, with ``overrides`` on top.
 
-    ``saved`` are the values of its config. A group that is chosen anew in ``overrides`` starts
+    ``saved`` are the values of its config; ``threads``, with which it was trained, where they are
+    known: its bits depend on their number. A group that is chosen anew in ``overrides`` starts
     from its own defaults. Raises UserError for values that are no config of tinylab's.
     """
     _refuse_foreign(saved, folder)
@@ -145,6 +148,8 @@ def replay(folder: Path, saved: dict[str, Any], overrides: Sequence[str]) -> lis
             repeated += [f"{name}.{key}={_typed(each)}" for key, each in inner.items()]
         else:
             repeated.append(f"{name}={_typed(value)}")
+    if threads is not None:
+        repeated.append(f"threads={threads}")
     return [*repeated, *overrides]
 
 

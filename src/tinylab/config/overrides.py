@@ -112,7 +112,7 @@ def _refuse_sweep(override: Override) -> None:
     if override.is_sweep_override() and not override.key_or_group.startswith("hydra"):
         raise UserError(
             f"{override.input_line}: several values make a sweep, one run for each; add -m: "
-            f"tinylab train -m {override.input_line}"
+            f"tinylab train -m {shlex.quote(override.input_line or '')}"
         )
 
 

@@ -16,7 +16,7 @@ from tinylab.data.cache import Decoded
 from tinylab.data.listing import composed
 from tinylab.data.split import Split
 from tinylab.errors import UserError
-from tinylab.inference import Ensemble, Trained
+from tinylab.inference import Ensemble, Trained, few
 from tinylab.store.folder import RunFolder
 from tinylab.system.paths import user_path
 
@@ -97,7 +97,7 @@ def _labels(ensemble: Ensemble, decoded: Decoded, dataset: DatasetConfig) -> NDA
         raise UserError(
             f"dataset={dataset.name}: {len(strange)} of its {len(given)} classes are not among the "
             f"network's {len(known)}, matched by name\n"
-            f"  data: {', '.join(given)}\n  network: {', '.join(known)}"
+            f"  data: {few(given)}\n  network: {few(known)}"
         )
     return np.array([known.index(name) for name in given], np.int64)[decoded.images.labels]
 

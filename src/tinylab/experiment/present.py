@@ -1,6 +1,7 @@
 """Present: what a run says, draws and shows in TensorBoard. None of it decides a result."""
 
 import dataclasses
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -70,7 +71,17 @@ def introduce(prepared: Prepared, folder: Path) -> None:
 
 
 def show_start(prepared: Prepared, tracker: RunTracker) -> None:
-    """The config and a sample of what the network sees, for TensorBoard."""
+    """The config and a sample of what the network sees, for TensorBoard.
+
+    What fails here costs no training.
+    """
+    try:
+        _show_start(prepared, tracker)
+    except Exception as error:
+        say(f"no picture of the training images ({type(error).__name__}: {error})")
+
+
+def _show_start(prepared: Prepared, tracker: RunTracker) -> None:
     config, recipe, batch = prepared.config, prepared.recipe, prepared.parts["train"]
     dumped = yaml.safe_dump(dataclasses.asdict(config), sort_keys=False)
     tracker.text("config", f"```yaml\n{dumped}```")
@@ -125,7 +136,7 @@ def _draw_end(
     tested = files.predictions(with_probabilities=True)
     if not history or tested is None:
         raise UserError("its metrics or predictions cannot be read")
-    if tracker is None:
+    if tracker is None or not tracker.is_whole:
         tracker = open_tracker(prepared.config, files, history)
         show_start(prepared, tracker)
     matrix = np.array(result.confusion)
@@ -136,7 +147,6 @@ def _draw_end(
     tracker.picture("test/worst_mistakes", plots.draw(_worst_mistakes(splits, tested)))
     finals = {metric.tag: result.metric(name) for name, metric in METRICS.items() if metric.tag}
     tracker.finish(finals, history[-1]["step"])
-    tracker.close()
     write_bytes(files.curves_file, plots.to_png(curves))
     write_bytes(files.confusion_file, plots.to_png(confusion))  # the last: RunFolder.is_presented
 
@@ -153,7 +163,7 @@ def _say_end(config: Config, files: RunFolder, result: Result) -> None:
             f"{result.test_plain.accuracy:.2%}"
         )
     say(f"files   {files.path}")
-    say(f"curves  tensorboard --logdir {files.path.parent}")
+    say(f"curves  tensorboard --logdir {shlex.quote(str(files.path.parent))}")
 
 
 def _accuracy(result: Result) -> str:

@@ -101,7 +101,8 @@ def _events(config: Config, command: str) -> Iterator[Event | RunDone]:
             except (KeyboardInterrupt, GeneratorExit):
                 raise
             except BaseException as error:
-                files.record_failure(error)
+                with contextlib.suppress(UserError):  # a full disk: the error itself says more
+                    files.record_failure(error)
                 remedy = _remedy(error)
                 if remedy is None:
                     raise

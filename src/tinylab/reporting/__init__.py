@@ -14,7 +14,7 @@ from typing import Any
 from tinylab import __version__
 from tinylab.reporting import card
 from tinylab.reporting.page import build
-from tinylab.system.files import write_text
+from tinylab.system.files import NAMED, write_text
 
 
 def write(paths: Sequence[Path], out: Path, question: str | None = None) -> None:
@@ -24,12 +24,12 @@ def write(paths: Sequence[Path], out: Path, question: str | None = None) -> None
     where no path holds a finished run.
     """
     page = build(paths, question)
-    write_text(out, _render("page.html.j2", page=page, version=__version__))
+    write_text(out, _render("page.html.j2", page=page, version=__version__), NAMED)
 
 
 def write_card(folder: Path, out: Path) -> None:
     """Write the model card of a run as Markdown. Raises UserError where it is not finished."""
-    write_text(out, _render("card.md.j2", card.markdown, **card.facts(folder)))
+    write_text(out, _render("card.md.j2", card.markdown, **card.facts(folder)), NAMED)
 
 
 def _render(template: str, finalize: Callable[[Any], Any] | None = None, **values: Any) -> str:

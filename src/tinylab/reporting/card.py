@@ -24,7 +24,8 @@ def facts(folder: Path) -> dict[str, Any]:
         raise UserError(f"{folder}: expected the folder of a finished run, but: {run.reason}")
     found = mistakes.read(run)
     totals = zip(found.classes, found.matrix.sum(axis=1), strict=True)
-    typed = (["train", "--from", folder], ["verify", folder], ["predict", folder, "IMAGE"])
+    typed = (["verify", folder], ["predict", folder, "IMAGE"])
+    others = [shlex.join(["tinylab", *map(str, words)]) for words in typed]
     return {
         "name": run.name,
         "result": run.result,
@@ -34,7 +35,7 @@ def facts(folder: Path) -> dict[str, Any]:
         "few": [name for name, total in totals if total < FEW],
         "few_images": FEW,
         "environment": details.environment([run]),
-        "commands": [_indented(shlex.join(["tinylab", *map(str, words)])) for words in typed],
+        "commands": [_indented(command) for command in (details.again(run), *others)],
         "command": _indented(run.result.command),
     }
 

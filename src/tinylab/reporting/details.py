@@ -65,12 +65,19 @@ def repetition(rows: Sequence[Row]) -> Table:
                 *(value(run.values[key]) if key in run.values else ABSENT for key in SEEDS),
                 number(run.metric("val_accuracy")),
                 number(run.metric("test_accuracy")),
-                Cell(shlex.join(["tinylab", "train", "--from", str(run.folder)])),
+                Cell(again(run)),
             ]
             for row in rows
             for run in row.setting.runs
         ],
     )
+
+
+def again(run: Run) -> str:
+    """The command that repeats a run, with as many threads: its bits depend on their number."""
+    threads = run.result.environment.threads
+    words = ["tinylab", "train", "--from", str(run.folder)]
+    return shlex.join([*words, f"threads={threads}"] if threads is not None else words)
 
 
 def left_out(skipped: Sequence[Skipped]) -> Table:

@@ -25,6 +25,7 @@ MOST = 24  # pictures
 LARGEST = 64  # pixels a side in the page; larger images are thinned out
 MOST_CLASSES = 20  # of a confusion matrix with names and counts
 MOST_PAIRS = 15
+MOST_CELLS = 1000  # of the picture of a confusion matrix, along each side
 
 
 @dataclass(frozen=True)
@@ -92,11 +93,11 @@ def find(run: Run) -> Mistakes:
 def confusion(found: Predictions) -> Table | str:
     """Counts by true and predicted class, shaded by the share of the true class.
 
-    With many classes it is a picture, a pixel a cell, as a data: address.
+    With many classes it is a picture, a pixel a cell or a few of them, as a data: address.
     """
     shares = found.matrix / np.maximum(found.matrix.sum(axis=1, keepdims=True), 1)
     if len(found.classes) > MOST_CLASSES:
-        return data_address((255 * (1 - shares)).round().astype(np.uint8)[None])
+        return data_address((255 * (1 - _coarse(shares))).round().astype(np.uint8)[None])
     lines = zip(found.classes, found.matrix.tolist(), shares.tolist(), strict=True)
     return Table(
         "Test images by true class (downwards) and predicted class (across), shaded by the share "
@@ -108,6 +109,14 @@ def confusion(found: Predictions) -> Table | str:
         ],
         is_matrix=True,
     )
+
+
+def _coarse(shares: NDArray[np.float64]) -> NDArray[np.float64]:
+    if len(shares) <= MOST_CELLS:
+        return shares
+    from tinylab.ui import plots  # and with it matplotlib, 0.4 s
+
+    return plots.coarse(shares, MOST_CELLS)
 
 
 def _count(n: int, share: float) -> Cell:

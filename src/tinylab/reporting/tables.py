@@ -9,7 +9,7 @@ from tinylab.comparison.columns import pair
 from tinylab.comparison.comparison import Comparison, Row
 from tinylab.comparison.settings import Setting, varied
 from tinylab.comparison.statistics import Outcome
-from tinylab.comparison.verdicts import points
+from tinylab.comparison.verdicts import points, points_span
 from tinylab.config.metrics import METRICS
 from tinylab.config.values import is_number, order, shown
 from tinylab.reporting.figures import COLOURS, colour
@@ -147,7 +147,7 @@ def verdicts(comparison: Comparison) -> Table | None:
 def _signed_span(outcome: Outcome | None) -> Cell:
     if outcome is None:
         return ABSENT
-    return Cell(f"{points(outcome.low)} to {points(outcome.high)}", outcome.low)
+    return Cell(points_span(outcome), outcome.low)
 
 
 def grid(rows: Sequence[Row], figure: str) -> Table | None:

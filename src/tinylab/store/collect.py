@@ -12,6 +12,9 @@ from tinylab.store.result import Result
 from tinylab.store.run import ARCHIVED, Run, open_run
 from tinylab.store.sweep import SweepFolder
 
+# Facts about a machine on which the bits of a result depend -> their words.
+BITS_DEPEND_ON = {"threads": "threads", "device_name": "on", "torch": "torch"}
+
 
 @dataclass(frozen=True)
 class Skipped:
@@ -38,8 +41,25 @@ def collect(paths: Sequence[str | Path]) -> tuple[list[Run], list[Skipped]]:
             folders.add(run.folder.resolve())
             same = found.setdefault(json.dumps(run.values, sort_keys=True), run)
             if same is not run:
-                skipped[run.folder] = Skipped(run.folder, f"the same run as {same.folder}")
+                skipped[run.folder] = Skipped(run.folder, _twin(same, run))
     return list(found.values()), list(skipped.values())
+
+
+def _twin(first: Run, second: Run) -> str:
+    """What a second run of one config is: a copy, a repeat with the same bits, or with others."""
+    a, b = first.result, second.result
+    if a.weights_sha256 == b.weights_sha256:
+        return f"the same run as {first.folder}"
+    here, there = a.environment.facts(), b.environment.facts()
+    causes = [
+        f"{words} {here.get(key)} and {there.get(key)}"
+        for key, words in BITS_DEPEND_ON.items()
+        if here.get(key) != there.get(key)
+    ]
+    if a.environment.code_sha256 != b.environment.code_sha256:
+        causes.append("other code of tinylab's")
+    why = f" ({', '.join(causes)})" if causes else ""
+    return f"the same config as {first.folder}, other bits{why}"
 
 
 def read(folder: Path) -> Run | Skipped:

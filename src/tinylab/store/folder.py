@@ -120,6 +120,14 @@ class RunFolder:
             raise UserError(f"{self.path}: expected the folder of a run (no config in it)")
         return values
 
+    def threads(self) -> int | None:
+        """The CPU threads that it was trained with; None where that is not known."""
+        found = self.result()
+        if found is not None and found.environment.threads is not None:
+            return found.environment.threads
+        threads = self.config().get("threads")
+        return threads if isinstance(threads, int) else None
+
     def history(self) -> list[dict[str, Any]]:
         """The metrics of each epoch, as far as whole lines of them are there."""
         rows: list[dict[str, Any]] = []
@@ -196,7 +204,10 @@ class RunFolder:
         return lock.sole_writer(self.path, wait)
 
     def record_failure(self, error: BaseException) -> None:
-        """Write ``failure.json``, and the traceback into ``train.log``."""
+        """Write ``failure.json``, and the traceback into ``train.log``.
+
+        Raises UserError where the disk has no room for it.
+        """
         with disk_errors(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
         with log_to(self.log_file) as write_line:
@@ -206,15 +217,21 @@ class RunFolder:
         write_json(self.failure_file, {"status": "failed", "error": text, "failures": failures})
 
     @contextlib.contextmanager
-    def failure_recorded(self) -> Iterator[None]:
-        """Swallow and say what fails in the block, and record it, as a sweep must."""
-        before = self.past_failures()
+    def failure_recorded(self) -> Iterator[list[str]]:
+        """Swallow and say what fails in the block, and record it, as a sweep must.
+
+        Yields a list, which has the failure after the block if there was no room to record it.
+        """
+        before, unrecorded = self.past_failures(), list[str]()
         try:
-            yield
+            yield unrecorded
         except Exception as error:
             # Training records its own; this is for what goes wrong before its folder is open.
             if self.past_failures() == before:
-                self.record_failure(error)
+                try:
+                    self.record_failure(error)
+                except UserError:
+                    unrecorded.append(str(error))
             say(f"failed: {error}")
 
 

@@ -59,6 +59,7 @@ def _run_grid(
 ) -> list[Any]:
     jobs = expand(space, composer)
     folder = _folder(jobs)
+    _refuse_other_sweep(folder, jobs, arguments)
     missing = _missing(jobs)
     say(f"sweep of {len(jobs)} jobs over {space}; {len(jobs) - len(missing)} finished already")
     _write_state(folder, jobs, arguments)
@@ -106,6 +107,25 @@ def _folder(jobs: list[Job]) -> SweepFolder:
     digest = hashlib.sha256(" ".join(sorted(run_id(job.config) for job in jobs)).encode())
     name = config.name or f"{config.dataset.name}-{digest.hexdigest()[:10]}"
     return sweep_folder(config.outputs, name)
+
+
+def _refuse_other_sweep(folder: SweepFolder, jobs: list[Job], arguments: list[str]) -> None:
+    """Raise UserError where the name is another sweep's, whose tables would be lost.
+
+    A grid that has all of its jobs, or the same command on data that has changed, goes on with it.
+    """
+    state, config = folder.state(), jobs[0].config
+    if state is None or config.fresh or state.get("arguments") == arguments:
+        return
+    before, now = folder.jobs() or {}, {run_id(job.config) for job in jobs}
+    if "search" not in state and before.keys() <= now:
+        return
+    gone = len(before.keys() - now)
+    what = "a search" if "search" in state else f"a sweep with {gone} jobs that this one has not"
+    raise UserError(
+        f"name={config.name}: {folder.path} holds {what}\n  choose another name; or add to the "
+        "values of that sweep, or begin again with fresh=true"
+    )
 
 
 def _missing(jobs: list[Job]) -> list[Job]:

@@ -1,8 +1,10 @@
 """A sweep's own TensorBoard folder: its runs by readable names, and the mean over their seeds."""
 
+import hashlib
 import math
 import os
 import shutil
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean, stdev
@@ -12,6 +14,7 @@ from tinylab.config.metrics import CHOOSABLE, METRICS
 from tinylab.store.run import Run
 from tinylab.ui.tensorboard import Point, Row, write_band, write_columns
 
+LONGEST = 120  # bytes of a name; most disks take 255, and TensorBoard's page fewer
 BANDS = ("train_loss", "train_accuracy", *CHOOSABLE)
 
 
@@ -28,11 +31,13 @@ def write(folder: Path, labels: dict[str, str], settings: Sequence[Setting]) -> 
     finals = {name: metric.tag for name, metric in METRICS.items() if metric.tag}
     known = [finals[name] for name in finals if any(run.metric(name) is not None for run in runs)]
     write_columns(folder, taken, known)
-    for run in runs:
-        _link(folder / _file_name(labels[run.name]), run.folder)
-    for setting in settings:
-        if len(setting.runs) > 1:
-            write_band(folder / "mean" / _file_name(setting.label), _bands(setting.runs))
+    names = file_names([labels[run.name] for run in runs])
+    for run, name in zip(runs, names, strict=True):
+        _link(folder / name, run.folder)
+    repeated = [setting for setting in settings if len(setting.runs) > 1]
+    means = file_names([setting.label for setting in repeated])
+    for setting, name in zip(repeated, means, strict=True):
+        write_band(folder / "mean" / name, _bands(setting.runs))
 
 
 def _link(link: Path, target: Path) -> None:
@@ -42,9 +47,23 @@ def _link(link: Path, target: Path) -> None:
         return
 
 
-def _file_name(label: str) -> str:
-    """A label as the name of a folder: ``optim.lr=0.1,seed=2``."""
-    return label.replace("/", "_").replace(" ", ",")[:120]
+def file_names(labels: Sequence[str]) -> list[str]:
+    """Labels as names of folders, ``optim.lr=0.1,seed=2``; no two are the same.
+
+    A label that is too long, or would have another's name, gets a hash of the whole at its end.
+    """
+    plain = [label.replace("/", "_").replace(" ", ",") for label in labels]
+    taken = Counter(name.casefold() for name in plain)  # some disks do not tell A from a
+    return [
+        name
+        if taken[name.casefold()] == 1 and len(os.fsencode(name)) <= LONGEST
+        else f"{_cut(name)}-{hashlib.sha256(os.fsencode(label)).hexdigest()[:10]}"
+        for name, label in zip(plain, labels, strict=True)
+    ]
+
+
+def _cut(name: str) -> str:
+    return os.fsdecode(os.fsencode(name)[: LONGEST - 11])
 
 
 def _bands(runs: Sequence[Run]) -> dict[str, list[Point]]:

@@ -1,5 +1,6 @@
 """The end of a sweep: what was found, on the screen, in files, as a page and in TensorBoard."""
 
+import shlex
 from collections.abc import Sequence
 
 from tinylab import reporting as report
@@ -22,21 +23,34 @@ def conclude(folder: SweepFolder, jobs: Sequence[Job], table: list[Row]) -> None
     """Show what was found, and write what there is to look at. Raises UserError for failed jobs."""
     found, _ = collect([folder.path])
     _show(found, jobs[0], table)
-    if found and not leaderboard.is_written(folder, table):
-        labels = {run_id(job.config): job.label for job in jobs}
-        board.write(folder.tensorboard_folder, labels, group(found))
-        report.write([folder.path], folder.report_file)
+    is_shown = leaderboard.is_written(folder, table) and folder.report_file.exists()
     leaderboard.write(folder, table)
+    if found and not is_shown:
+        _draw(folder, {run_id(job.config): job.label for job in jobs}, found)
     say(f"\nfiles   {folder.path}")
-    if found:
+    if folder.report_file.exists():
         say(f"report  {folder.report_file}")
-        say(f"curves  tensorboard --logdir {folder.tensorboard_folder}")
+        say(f"curves  tensorboard --logdir {shlex.quote(str(folder.tensorboard_folder))}")
     failed = sum(row["state"] not in ("finished", "pruned") for row in table)
     if failed:
         raise UserError(
             f"{failed} of {len(table)} jobs failed; the log in each one's folder says why\n"
             "  mend the cause and repeat the command: what is finished is not run again"
         )
+
+
+def _draw(folder: SweepFolder, labels: dict[str, str], found: Sequence[Run]) -> None:
+    """The curves and the page, the page last: where it is there, all of it was drawn.
+
+    The jobs are finished before: what fails in here costs the page alone.
+    """
+    folder.report_file.unlink(missing_ok=True)
+    try:
+        board.write(folder.tensorboard_folder, labels, group(found))
+        report.write([folder.path], folder.report_file)
+    except Exception as error:
+        why = f"{type(error).__name__}: {error}".partition("\n")[0]
+        say(f"no curves and report ({why}); the same command makes them")
 
 
 def _show(found: Sequence[Run], first: Job, table: list[Row]) -> None:

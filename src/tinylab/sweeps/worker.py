@@ -34,7 +34,7 @@ class Epoch:
 
 @dataclass(frozen=True)
 class End:
-    """A job has ended: finished, failed or pruned. ``error``: why a worker could not say so."""
+    """A job has ended: finished, failed or pruned. ``error``: why, if it is not recorded yet."""
 
     state: str
     error: str = ""
@@ -82,19 +82,19 @@ def main(connection: Connection, slot: int, threads: int) -> None:
         with contextlib.suppress(EOFError, OSError, Stopped):
             while True:
                 config, command = connection.recv()
-                connection.send(End(train(_on_gpu(config, slot), command, connection)))
+                connection.send(train(_on_gpu(config, slot), command, connection))
         forget_garbage()
 
 
-def train(config: Config, command: str, connection: Connection) -> str:
+def train(config: Config, command: str, connection: Connection) -> End:
     """Train one job; how it ended. Raises Stopped when a signal came or the parent has gone."""
-    with run_folder(config).failure_recorded():
+    with run_folder(config).failure_recorded() as unrecorded:
         try:
             _train(config, command, Link(connection, config.train.epochs))
         except Pruned:
-            return "pruned"
-        return "finished"
-    return "failed"
+            return End("pruned")
+        return End("finished")
+    return End("failed", *unrecorded)
 
 
 def _train(config: Config, command: str, link: Link) -> None:

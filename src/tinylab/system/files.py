@@ -10,20 +10,24 @@ from typing import Any
 
 from tinylab.errors import UserError
 
+# What helps where there is no room: for what lies in ``outputs``, and for a file that was named.
+IN_OUTPUTS = "free some space or choose another folder (outputs=FOLDER), then repeat the command"
+NAMED = "free some space or name another file, then repeat the command"
+
 
 @contextlib.contextmanager
-def atomic_path(path: Path) -> Iterator[Path]:
+def atomic_path(path: Path, remedy: str = IN_OUTPUTS) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; on success it replaces ``path`` durably.
 
     A crash at any instant leaves the old file or the new one, never a part of it. Raises
-    UserError where the disk is full or the folder cannot be written.
+    UserError with the remedy where the disk is full or the folder cannot be written.
     """
-    with disk_errors(path):
+    with disk_errors(path, remedy):
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
         temporary.touch(exist_ok=False)  # unlike mkstemp's, readable by whom the umask allows
     try:
-        with disk_errors(path):
+        with disk_errors(path, remedy):
             yield temporary
             _flush(temporary)
             temporary.replace(path)
@@ -32,15 +36,15 @@ def atomic_path(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def write_bytes(path: Path, data: bytes) -> None:
+def write_bytes(path: Path, data: bytes, remedy: str = IN_OUTPUTS) -> None:
     """Write ``data`` to ``path`` durably and all at once."""
-    with atomic_path(path) as temporary:
+    with atomic_path(path, remedy) as temporary:
         temporary.write_bytes(data)
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write ``text`` to ``path`` as UTF-8, durably and all at once."""
-    write_bytes(path, text.encode())
+def write_text(path: Path, text: str, remedy: str = IN_OUTPUTS) -> None:
+    """Write ``text`` to ``path`` as UTF-8, durably and all at once; what is no text is spelled."""
+    write_bytes(path, text.encode("utf-8", "backslashreplace"), remedy)
 
 
 def write_json(path: Path, value: object) -> None:
@@ -66,14 +70,13 @@ def write_npz(path: Path, /, **arrays: Any) -> None:
 
 
 @contextlib.contextmanager
-def disk_errors(path: Path) -> Iterator[None]:
+def disk_errors(path: Path, remedy: str = IN_OUTPUTS) -> Iterator[None]:
     """Turn an operating-system error about ``path`` into a UserError that names the remedy."""
     try:
         yield
     except OSError as error:
         raise UserError(
-            f"{path}: cannot be written: {error.strerror or error}\n"
-            "  free some space or choose another folder (outputs=FOLDER), then repeat the command"
+            f"{path}: cannot be written: {error.strerror or error}\n  {remedy}"
         ) from error
 
 

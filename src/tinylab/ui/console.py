@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -15,18 +16,31 @@ _log.propagate = False
 
 
 class _ScreenHandler(logging.Handler):
-    """Writes to whatever sys.stdout is now, so that a live display or a test can replace it."""
+    """Writes to whatever sys.stdout is now, so that a live display or a test can replace it.
+
+    ``fault``: why a line was lost, unless who read the output has gone.
+    """
+
+    fault: OSError | None = None
 
     def emit(self, record: logging.LogRecord) -> None:
-        # A reader that went away (`tinylab train | head`) must not cost the training.
-        with contextlib.suppress(BrokenPipeError):
+        if sys.stdout is None:  # closed before Python began: `>&-`, some daemons
+            return
+        # A reader that went away (`tinylab train | head`), a full disk under `> log`, or a stream
+        # that was closed since (a ValueError) must not cost the training.
+        try:
             # A file name need not be text in the terminal's encoding.
             encoding = sys.stdout.encoding or "utf-8"
             line = self.format(record).encode(encoding, "backslashreplace").decode(encoding)
             print(line, flush=True)
+        except OSError as error:
+            self.fault = self.fault if isinstance(error, BrokenPipeError) else error
+        except ValueError:
+            pass
 
 
-_log.addHandler(_ScreenHandler())
+_screen = _ScreenHandler()
+_log.addHandler(_screen)
 
 
 def say(line: str) -> None:
@@ -45,9 +59,9 @@ def in_bytes(count: int) -> str:
 def log_to(path: Path) -> Iterator[Callable[[str], None]]:
     """Copy what is said into ``path`` for the length of the block.
 
-    Yields a function that writes a text into that log alone.
+    Yields a function that writes a text into that log alone. A log that cannot be written is not.
     """
-    handler = logging.FileHandler(path, encoding="utf-8", errors="backslashreplace")
+    handler = _file_handler(path)
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S"))
     # A full disk must not stop training for want of a log line.
     handler.handleError = lambda record: None  # type: ignore[method-assign]
@@ -64,9 +78,29 @@ def log_to(path: Path) -> Iterator[Callable[[str], None]]:
             handler.close()
 
 
+def _file_handler(path: Path) -> logging.Handler:
+    try:
+        return logging.FileHandler(path, encoding="utf-8", errors="backslashreplace")
+    except OSError:
+        return logging.NullHandler()
+
+
 def is_terminal() -> bool:
     """Whether the screen can show a live display."""
-    return sys.stdout.isatty()
+    return sys.stdout is not None and not sys.stdout.closed and sys.stdout.isatty()
+
+
+def drop_unwritten() -> OSError | None:
+    """At the end of a process: keep Python from raising for what the streams could not write.
+
+    Returns why standard output is not whole, unless who read it has gone.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    return _screen.fault
 
 
 def track(items: Iterable[T], what: str, total: int) -> Iterator[T]:

@@ -1,5 +1,6 @@
 """How training looks on the screen while it goes on: one run, or the many of a sweep."""
 
+import contextlib
 import re
 import time
 from collections.abc import Callable
@@ -93,7 +94,8 @@ class RunDisplay:
     def _start(self, epochs_before: int) -> int:
         self._started = time.monotonic()
         if self._bar is not None:
-            self._bar.start()
+            with contextlib.suppress(OSError):  # a terminal that has gone costs no training
+                self._bar.start()
         return epochs_before
 
     def __enter__(self) -> Self:
@@ -106,7 +108,8 @@ class RunDisplay:
         trace: TracebackType | None,
     ) -> None:
         if self._bar is not None:
-            self._bar.stop()
+            with contextlib.suppress(OSError):
+                self._bar.stop()
 
 
 def _live_bar() -> Any:
@@ -211,7 +214,8 @@ class SweepDisplay:
 
     def __enter__(self) -> Self:
         if self._screen is not None:
-            self._screen.live.start()
+            with contextlib.suppress(OSError):
+                self._screen.live.start()
         return self
 
     def __exit__(
@@ -221,7 +225,8 @@ class SweepDisplay:
         trace: TracebackType | None,
     ) -> None:
         if self._screen is not None:
-            self._screen.live.stop()
+            with contextlib.suppress(OSError):
+                self._screen.live.stop()
 
 
 class _SweepScreen:

@@ -11,6 +11,9 @@ from matplotlib.image import imsave
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
+MOST_CLASSES = 40  # of a confusion matrix that are named, and have their counts
+MOST_CELLS = 800  # of a confusion matrix, along each side
+CAPTION = 40  # letters in each line of one
 TRAIN, VAL = "#4269d0", "#e8743b"  # told apart by people with any colour vision
 
 
@@ -36,32 +39,56 @@ def curves(history: list[dict[str, Any]], title: str) -> Figure:
 
 
 def confusion(matrix: NDArray[np.int64], classes: tuple[str, ...], title: str) -> Figure:
-    """Counts by true class (rows) and predicted class (columns), shaded by the row's share."""
+    """Counts by true class (rows) and predicted class (columns), shaded by the row's share.
+
+    With more than ``MOST_CLASSES`` the picture grows no more, and only some classes are named.
+    """
     K = len(classes)
-    letters = min(max(map(len, classes)), 30)
+    shown = range(0, K, -(-K // MOST_CLASSES))
+    names = [_fitted(classes[k], 30) for k in shown]
+    letters = max(map(len, names))
     margin = 0.7 + 0.085 * letters  # inches for the class names, left and below
-    side = max(3.0, 0.42 * K)
+    side = max(3.0, 0.42 * min(K, MOST_CLASSES))
     width, height = margin + side + 0.3, margin + side + 0.5
     figure = Figure(figsize=(width, height))
     axes = figure.add_axes((margin / width, margin / height, side / width, side / height))
     share = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
-    axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
+    # A pixel of the picture may be several classes: the largest share of theirs.
+    extent = (-0.5, K - 0.5, K - 0.5, -0.5)
+    axes.imshow(coarse(share, MOST_CELLS), cmap="Blues", vmin=0, vmax=1, extent=extent)
     figure.text(0.5, 1 - 0.15 / height, title, fontsize=10, ha="center", va="top")
     axes.set_xlabel("predicted")
     axes.set_ylabel("true")
-    names = [name if len(name) <= 30 else f"{name[:29]}…" for name in classes]
     if letters <= 2:
-        axes.set_xticks(range(K), names, parse_math=False)
+        axes.set_xticks(shown, names, parse_math=False)
     else:
         axes.set_xticks(
-            range(K), names, rotation=60, ha="right", rotation_mode="anchor", parse_math=False
+            shown, names, rotation=60, ha="right", rotation_mode="anchor", parse_math=False
         )
-    axes.set_yticks(range(K), names, parse_math=False)
-    for row, column in np.argwhere(matrix > 0) if K <= 40 else ():
+    axes.set_yticks(shown, names, parse_math=False)
+    for row, column in np.argwhere(matrix > 0) if K <= MOST_CLASSES else ():
         color = "white" if share[row, column] > 0.5 else "black"
         count = str(matrix[row, column])
         axes.text(column, row, count, ha="center", va="center", color=color, fontsize=8)
     return figure
+
+
+def coarse(share: NDArray[np.float64], most: int) -> NDArray[np.float64]:
+    """(K, K) -> at most (most, most): blocks of cells, each as its largest, so that none is lost.
+
+    Averages would hide a single confusion among a thousand classes.
+    """
+    block = -(-len(share) // most)
+    if block == 1:
+        return share
+    edges = np.arange(0, len(share), block)
+    return np.maximum.reduceat(np.maximum.reduceat(share, edges, axis=0), edges, axis=1)
+
+
+def _fitted(text: str, most: int) -> str:
+    """A name of at most so many letters, which can be drawn: bytes that are no text are spelled."""
+    text = text.encode("utf-8", "backslashreplace").decode()
+    return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 def reliability(counts: NDArray[np.int64], accuracy: NDArray[np.float64], title: str) -> Figure:
@@ -105,7 +132,8 @@ def gallery(images: NDArray[np.uint8], captions: list[str], title: str) -> Figur
         row, column = divmod(place, columns)
         top, left = round(row * cell_height + 0.4 * H), round(column * cell_width)
         sheet[top : top + H, left : left + W] = images[place].transpose(1, 2, 0)
-        axes.text(left, top - 0.06 * H, captions[place], fontsize=8, va="bottom", parse_math=False)
+        caption = "\n".join(_fitted(line, CAPTION) for line in captions[place].splitlines()[:2])
+        axes.text(left, top - 0.06 * H, caption, fontsize=8, va="bottom", parse_math=False)
     axes.imshow(sheet, interpolation="nearest", aspect="auto")
     return figure
 

@@ -4,9 +4,10 @@ The history travels in the checkpoint, and both files are written anew from it w
 resumed: no gap, no doubled and no stale point, and a lost file is rebuilt.
 """
 
+import contextlib
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tinylab.errors import UserError
 from tinylab.system.files import disk_errors, write_text
+from tinylab.ui.console import say
 
 Row = dict[str, Any]
 
@@ -52,21 +55,25 @@ class Point:
 class RunTracker:
     """Writes one run's curves, pictures and final metrics into its folder.
 
-    ``metrics`` is the file of the history, a line for each epoch.
+    ``metrics`` is the file of the history, a line for each epoch. Until ``finish`` what TensorBoard
+    cannot be given is said once, and costs no training; ``is_whole`` is false then.
     """
 
     def __init__(
         self, folder: Path, metrics: Path, history: list[Row], hparams: dict[str, Any]
     ) -> None:
-        # torch's writer, which needs tensorboard; imported here, because it takes a while.
-        from torch.utils.tensorboard.writer import SummaryWriter
-
         self._metrics = metrics
-        with disk_errors(folder):
-            self._writer = SummaryWriter(str(folder), flush_secs=10)
         self._hparams = {key: _worded(value) for key, value in hparams.items()}
-        self._writer.add_custom_scalars(CHARTS)
-        self._start_hparams()
+        self._writer: Any = None
+        self.is_whole = True
+        with self._spared():
+            _quiet_thread()
+            # torch's writer, which needs tensorboard; imported here, because it takes a while.
+            from torch.utils.tensorboard.writer import SummaryWriter
+
+            self._writer = SummaryWriter(str(folder), flush_secs=10)
+            self._writer.add_custom_scalars(CHARTS)
+            self._start_hparams()
         write_text(self._metrics, "".join(_line(row) for row in history))
         for row in history:
             self._curves(row)
@@ -79,27 +86,47 @@ class RunTracker:
 
     def text(self, tag: str, markdown: str) -> None:
         """Show a text."""
-        self._writer.add_text(tag, markdown)
+        with self._spared():
+            self._writer.add_text(tag, markdown)
 
     def picture(self, tag: str, pixels_HWC: NDArray[np.uint8]) -> None:
         """Show a picture, uint8 (H, W, 3)."""
-        self._writer.add_image(tag, pixels_HWC, dataformats="HWC")
+        with self._spared():
+            self._writer.add_image(tag, pixels_HWC, dataformats="HWC")
 
     def finish(self, finals: Mapping[str, float | None], step: int) -> None:
-        """Write the final metrics by their tags, for the HParams tab; the run is finished."""
+        """Write the final metrics by their tags, for the HParams tab, and put all on the disk.
+
+        Raises UserError where something before was not written.
+        """
+        if not self.is_whole:
+            raise UserError("TensorBoard's entries are not whole")
         for tag, value in finals.items():
             if value is not None:
                 self._writer.add_scalar(tag, value, step)
         self._end_hparams()
-
-    def close(self) -> None:
-        """Put everything on the disk."""
         self._writer.close()
 
+    def close(self) -> None:
+        """Put everything on the disk, as far as it can be."""
+        with self._spared():
+            self._writer.close()
+
     def _curves(self, row: Row) -> None:
-        for name, tag in TAGS.items():
-            if row.get(name) is not None:  # a checkpoint of an earlier version has fewer columns
-                self._writer.add_scalar(tag, row[name], row["step"], row["time"])
+        with self._spared():
+            for name, tag in TAGS.items():
+                if row.get(name) is not None:  # a checkpoint of an earlier version has fewer
+                    self._writer.add_scalar(tag, row[name], row["step"], row["time"])
+
+    @contextlib.contextmanager
+    def _spared(self) -> Iterator[None]:
+        """What fails in the block, if anything, is said the first time."""
+        try:
+            yield
+        except Exception as error:
+            if self.is_whole:
+                say(f"no TensorBoard entries from here on: {error}".partition("\n")[0])
+            self.is_whole = False
 
     def _start_hparams(self) -> None:
         # SummaryWriter.add_hparams would open a second run folder; its parts go into this one. All
@@ -108,11 +135,11 @@ class RunTracker:
         from torch.utils.tensorboard.summary import hparams
 
         _, start, self._end = hparams(self._hparams, {})  # type: ignore[no-untyped-call]
-        writer = self._writer._get_file_writer()  # type: ignore[no-untyped-call]
+        writer = self._writer._get_file_writer()
         writer.add_summary(start)
 
     def _end_hparams(self) -> None:
-        writer = self._writer._get_file_writer()  # type: ignore[no-untyped-call]
+        writer = self._writer._get_file_writer()
         writer.add_summary(self._end)
 
 
@@ -173,6 +200,7 @@ def _write_events(folder: Path, events: list[tuple[int, float, Any]]) -> None:
     from tensorboard.compat.proto.event_pb2 import Event
     from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
+    _quiet_thread()
     with disk_errors(folder):
         writer = EventFileWriter(str(folder))
         for step, moment, summary in events:
@@ -180,9 +208,24 @@ def _write_events(folder: Path, events: list[tuple[int, float, Any]]) -> None:
         writer.close()
 
 
+def _quiet_thread() -> None:
+    """Have the thread that writes events keep its errors for who calls next, and not print them."""
+    from tensorboard.summary.writer import event_file_writer
+
+    class Quiet(event_file_writer._AsyncWriterThread):  # type: ignore[misc]
+        def run(self) -> None:
+            with contextlib.suppress(OSError):
+                super().run()
+
+    if event_file_writer._AsyncWriterThread.__name__ != Quiet.__name__:
+        event_file_writer._AsyncWriterThread = Quiet
+
+
 def _worded(value: Any) -> Any:
-    """Texts for what TensorBoard cannot hold: null, true, false, lists."""
-    is_plain = isinstance(value, int | float | str) and not isinstance(value, bool)
+    """Texts for what TensorBoard cannot hold: null, true, false, lists, bytes that are no text."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode()
+    is_plain = isinstance(value, int | float) and not isinstance(value, bool)
     return value if is_plain else json.dumps(value)
 
 
