@@ -34,7 +34,7 @@ class Epoch:
 
 @dataclass(frozen=True)
 class End:
-    """A job has ended: finished, failed or pruned. ``error``: why a worker could not say so."""
+    """A job has ended: finished, failed, pruned or stopped. ``error``: what its worker cannot."""
 
     state: str
     error: str = ""
