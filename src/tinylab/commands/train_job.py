@@ -6,7 +6,7 @@ from omegaconf import DictConfig
 
 from tinylab.config.compose import to_config
 from tinylab.config.schema import Config
-from tinylab.errors import UserError
+from tinylab.errors import Stopped, UserError
 from tinylab.ui.console import say
 
 
@@ -26,7 +26,10 @@ def job(composed: DictConfig) -> float | None:
     config = data.identified(config)
     say(f"\njob {hydra_config.job.num + 1}: {' '.join(hydra_config.overrides.task)}")
     with run_folder(config).failure_recorded():
-        return train(config)
+        try:
+            return train(config)
+        except Stopped as stop:  # an end in words and no traceback, whatever the launcher is
+            raise SystemExit(128 + stop.signum) from None
     return None
 
 
@@ -53,8 +56,6 @@ def train(config: Config) -> float | None:
         from tinylab.experiment import run as experiment
         from tinylab.system import runtime
 
-        if config.fresh:
-            data.make_ready(config.dataset, fresh=True)
         if config.fresh:
             data.make_ready(config.dataset, fresh=True)
         result = experiment.run(config, runtime.command_line())

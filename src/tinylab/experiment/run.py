@@ -18,7 +18,7 @@ from tinylab.errors import Pruned, Stopped, UserError
 from tinylab.experiment import present
 from tinylab.experiment.prepare import PARTS, Prepared, prepare
 from tinylab.store import predictions
-from tinylab.store.folder import RunFolder, run_folder
+from tinylab.store.folder import RunFolder, run_folder, stamp
 from tinylab.store.result import Result, parse
 from tinylab.system import runtime, signals
 from tinylab.system.files import disk_errors
@@ -73,10 +73,11 @@ def events(config: Config, command: str) -> Generator[Event | RunDone]:
 def _events(config: Config, command: str) -> Iterator[Event | RunDone]:
     files = run_folder(config)
     started = time.perf_counter()
+    before = stamp(files.result_file)
     prepared = prepare(config)
     with files.sole_writer():
         # Another process may have finished this run while this one waited for it.
-        finished = files.valid_result(config)
+        finished = files.valid_result(config, is_new=stamp(files.result_file) != before)
         if finished is not None:
             present.answer(prepared, files, finished)
             yield RunDone(finished)
@@ -98,9 +99,8 @@ def _events(config: Config, command: str) -> Iterator[Event | RunDone]:
             except Stopped:
                 say("stopped, checkpoint saved; run the same command to resume")
                 raise
-            except (KeyboardInterrupt, GeneratorExit):
-                raise
-            except BaseException as error:
+            # What is no Exception asks for an end, as submitit's SystemExit before a requeue.
+            except Exception as error:
                 with contextlib.suppress(UserError):  # a full disk: the error itself says more
                     files.record_failure(error)
                 remedy = _remedy(error)
@@ -148,6 +148,7 @@ def _run(
 ) -> Iterator[Event | RunDone]:
     config, recipe = prepared.config, prepared.recipe
     files.write_start(config, prepared.splits.split, prepared.splits.digests[:, 0])
+    files.forget_failure()
     present.introduce(prepared, files.path)
     training = start(prepared.model, recipe)
     checkpoints.stamp = {

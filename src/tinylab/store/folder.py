@@ -150,7 +150,9 @@ class RunFolder:
     def error(self) -> str | None:
         """Why the last try at this run failed; None where it did not."""
         failure = read_json(self.failure_file)
-        return None if failure is None else str(failure.get("error", ""))
+        if failure is None or failure.get("status") == "tried again":
+            return None
+        return str(failure.get("error", ""))
 
     def past_failures(self) -> list[dict[str, Any]]:
         """What went wrong in earlier tries at this run."""
@@ -159,12 +161,15 @@ class RunFolder:
 
     # ------------------------------------------------------------ whether it is valid
 
-    def valid_result(self, config: Config) -> Result | None:
-        """The result of a finished run, if it is still valid and is wanted."""
+    def valid_result(self, config: Config, is_new: bool = False) -> Result | None:
+        """The result of a finished run, if it is still valid and is wanted.
+
+        ``is_new``: made since it was asked for, and so one that ``fresh`` wants.
+        """
         found = self.result_or_fault()
-        if config.fresh or not isinstance(found, Result) or outdated(found, config) is not None:
+        if not isinstance(found, Result) or outdated(found, config) is not None:
             return None
-        return found
+        return None if config.fresh and not is_new else found
 
     def say_finished(self, found: Result) -> None:
         """Answer in one line for a run that needs no training."""
@@ -199,7 +204,7 @@ class RunFolder:
 
     # ------------------------------------------------------------ who writes, and what fails
 
-    def sole_writer(self, wait: bool = True) -> contextlib.AbstractContextManager[None]:
+    def sole_writer(self, wait: bool = True) -> contextlib.AbstractContextManager[bool]:
         """Hold the run's lock, as ``lock.sole_writer`` says."""
         return lock.sole_writer(self.path, wait)
 
@@ -215,6 +220,15 @@ class RunFolder:
         text = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
         failures = [*self.past_failures(), {"time": time.time(), "error": text}]
         write_json(self.failure_file, {"status": "failed", "error": text, "failures": failures})
+
+    def forget_failure(self) -> None:
+        """A new try at this run has begun, so that it is no failed one any more if it is stopped.
+
+        What went wrong before is still kept for the result.
+        """
+        if self.error() is not None:
+            again = {"status": "tried again", "failures": self.past_failures()}
+            write_json(self.failure_file, again)
 
     @contextlib.contextmanager
     def failure_recorded(self) -> Iterator[list[str]]:
@@ -233,6 +247,15 @@ class RunFolder:
                 except UserError:
                     unrecorded.append(str(error))
             say(f"failed: {error}")
+
+
+def stamp(file: Path) -> tuple[int, int] | None:
+    """What another file in its place does not share; None where there is none."""
+    try:
+        found = file.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns
 
 
 class EvaluationFolder:

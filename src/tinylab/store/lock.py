@@ -1,54 +1,96 @@
 """Who may write into a folder. The operating system frees a lock when its owner ends, anyhow."""
 
 import contextlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from tinylab.errors import UserError
-from tinylab.system.files import disk_errors
+from tinylab.system.files import as_shared, disk_errors
 from tinylab.ui.console import say
 
 
 @contextlib.contextmanager
-def sole_writer(folder: Path, wait: bool = True) -> Iterator[None]:
+def sole_writer(folder: Path, wait: bool = True) -> Iterator[bool]:
     """Hold the folder's lock; waits while another process trains the same run.
 
-    Raises UserError at once where another process has it and ``wait`` is false.
+    Yields whether it had to wait. Whatever is made in the block is the group's too where the
+    folder above is. Raises UserError at once where another process has the lock and ``wait`` is
+    false.
     """
-    path = _lock_path(folder)
+    with as_shared(folder.parent):
+        lock = FileLock(_lock_path(folder))
+        waited = _acquire(lock, folder.name, wait)
+        try:
+            # What a killed process was writing when it was killed.
+            for rest in folder.glob(".*.tmp"):
+                with contextlib.suppress(OSError):  # another user's, or gone by now
+                    rest.unlink()
+            yield waited
+        finally:
+            lock.release()
+
+
+def _acquire(lock: FileLock, name: str, wait: bool) -> bool:
+    path = Path(lock.lock_file)
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(path)
         try:
-            lock.acquire(timeout=0)
+            _take(lock, path, timeout=0)
         except Timeout as error:
             if not wait:
-                raise UserError(f"{folder.name} is being trained by another process") from error
-            say(f"{folder.name} is being trained by another process: waiting for it to end")
-            lock.acquire()
+                raise UserError(f"{name} is being trained by another process") from error
+            say(f"{name} is being trained by another process: waiting for it to end")
+            _take(lock, path, timeout=-1)
+            return True
+    return False
+
+
+def _take(lock: FileLock, path: Path, timeout: float) -> None:
     try:
-        # What a killed process was writing when it was killed.
-        for rest in folder.glob(".*.tmp"):
-            rest.unlink()
-        yield
+        lock.acquire(timeout=timeout)
+    except PermissionError:
+        # Another user's, which only its owner may open for writing.
+        with _held_by_reading(path, wait=timeout < 0) as handle:
+            # Who opens the old file before this, and locks it after, sees that it is gone.
+            if os.path.samestat(path.stat(), os.fstat(handle)):
+                path.unlink()
+        lock.acquire(timeout=timeout)
+
+
+@contextlib.contextmanager
+def _held_by_reading(path: Path, wait: bool) -> Iterator[int]:
+    """Hold a lock file that may only be read. Raises Timeout where another process has it."""
+    import fcntl  # not on Windows, where everyone may write what they may read
+
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        yield handle
+    except BlockingIOError as error:
+        raise Timeout(str(path)) from error
     finally:
-        lock.release()
+        os.close(handle)
 
 
 def is_being_written(folder: Path) -> bool:
     """Whether another process holds the folder's lock. It is left in peace."""
     path = _lock_path(folder)
-    if not path.exists():
-        return False
     try:
-        with FileLock(path).acquire(timeout=0):
+        if not path.exists():
             return False
+        try:
+            with FileLock(path).acquire(timeout=0):
+                return False
+        except PermissionError:
+            with _held_by_reading(path, wait=False):
+                return False
     except Timeout:
         return True
     except OSError:
-        return False  # in a folder where we may not write, nobody else can be asked
+        return False  # in a folder where we may not even read, nobody else can be asked
 
 
 def _lock_path(folder: Path) -> Path:

@@ -54,7 +54,7 @@ class SweepFolder:
         beside = [place / "runs" for place in places]
         return next((runs for runs in beside if runs.is_dir()), beside[0]) / run_id
 
-    def sole_writer(self) -> contextlib.AbstractContextManager[None]:
+    def sole_writer(self) -> contextlib.AbstractContextManager[bool]:
         """Hold the sweep's lock, as ``lock.sole_writer`` says."""
         return lock.sole_writer(self.path)
 

@@ -5,7 +5,8 @@ else. ``sweep.json`` says which runs belong to it.
 
 ``space`` reads what varies. ``grid`` makes all jobs of it at once; ``search`` makes one after
 another, from ``proposals`` by Optuna. Both are plans, which ``launch`` runs in a ``pool`` of
-processes, each with a ``worker``'s loop. ``conclusion`` says what was found.
+processes, each with a ``worker``'s loop, or one of Hydra's launchers ``elsewhere``. ``conclusion``
+says what was found.
 """
 
 import contextlib
@@ -22,7 +23,7 @@ from tinylab.config.schema import run_id
 from tinylab.errors import UserError
 from tinylab.store.folder import outdated
 from tinylab.store.sweep import SweepFolder, sweep_folder
-from tinylab.sweeps import leaderboard
+from tinylab.sweeps import elsewhere, leaderboard
 from tinylab.sweeps.conclusion import conclude
 from tinylab.sweeps.grid import Grid, expand
 from tinylab.sweeps.job import Composer, Job
@@ -66,7 +67,7 @@ def _run_grid(
     launched = [job for job in missing if job.config.sweep.retry_failed or not _has_failed(job)]
     returns: Sequence[Any] = []
     if launched and launcher is not None:
-        returns = launcher.launch([job.overrides for job in launched], initial_job_idx=0)
+        returns = elsewhere.launch(launcher, launched, len(jobs))
     elif launched:
         _make_data_ready(launched)
         size = parallel_jobs(jobs[0].config, len(jobs))

@@ -20,7 +20,9 @@ from tinylab.ui.tables import on_screen
 
 
 def conclude(folder: SweepFolder, jobs: Sequence[Job], table: list[Row]) -> None:
-    """Show what was found, and write what there is to look at. Raises UserError for failed jobs."""
+    """Show what was found, and write what there is to look at. Raises UserError where not
+    all jobs are finished.
+    """
     found, _ = collect([folder.path])
     _show(found, jobs[0], table)
     is_shown = leaderboard.is_written(folder, table) and folder.report_file.exists()
@@ -31,11 +33,16 @@ def conclude(folder: SweepFolder, jobs: Sequence[Job], table: list[Row]) -> None
     if folder.report_file.exists():
         say(f"report  {folder.report_file}")
         say(f"curves  tensorboard --logdir {shlex.quote(str(folder.tensorboard_folder))}")
-    failed = sum(row["state"] not in ("finished", "pruned") for row in table)
-    if failed:
+    states = [row["state"] for row in table]
+    if failed := states.count("failed"):
         raise UserError(
             f"{failed} of {len(table)} jobs failed; the log in each one's folder says why\n"
             "  mend the cause and repeat the command: what is finished is not run again"
+        )
+    if unfinished := sum(state not in ("finished", "pruned") for state in states):
+        raise UserError(
+            f"{unfinished} of {len(table)} jobs are not finished: stopped, or not run\n"
+            "  repeat the command: it resumes them, and runs nothing again"
         )
 
 

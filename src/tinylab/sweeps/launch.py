@@ -25,7 +25,7 @@ class Plan(Protocol):
         """Whether a job that has just ended an epoch, with these figures, is worth its time."""
 
     def ended(self, job: Job, state: str) -> None:
-        """A job is finished, failed or pruned."""
+        """A job is finished, failed, pruned or stopped."""
 
 
 def parallel_jobs(config: Config, num_jobs: int) -> int:
@@ -76,14 +76,15 @@ def launch(plan: Plan, size: int, total: int, done: int) -> None:
                     pool.answer(number, plan.goes_on(job, told.row))
                     display.epoch(number, told.row)
                 else:
-                    _end(job, told, display, number)
+                    say_end(job, told, display, number)
                     plan.ended(job, told.state)
             if (signum := stop_signal()) is not None:
                 say("stopping; what is running saves its state, and the same command goes on")
                 raise Stopped(signum)
 
 
-def _end(job: Job, end: End, display: SweepDisplay, number: int) -> None:
+def say_end(job: Job, end: End, display: SweepDisplay, number: int) -> None:
+    """Show how a job has ended, and record what its process could not."""
     files = job.files
     if end.error:
         files.record_failure(UserError(end.error))

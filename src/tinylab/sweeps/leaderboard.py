@@ -35,7 +35,7 @@ def _row(job: Job, pruned: bool) -> Row:
         return {**row, "state": "pruned", **val, "epochs": last["epoch"]}
     if result is None:
         error = files.error()
-        state = "not run" if error is None else "failed"
+        state = "failed" if error is not None else "stopped" if files.is_run() else "not run"
         return {**row, "state": state, "error": (error or "").partition("\n")[0]}
     return {**row, "state": "finished", **result_row(result)}
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import multiprocessing
+import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
@@ -12,6 +13,8 @@ from tinylab.sweeps import worker
 from tinylab.sweeps.worker import End, Epoch, Step
 
 POLL_SECONDS = 0.2
+# Exit codes of a worker that was asked to end: 0 where its state was saved on the way.
+STOPPED = {0, *(-getattr(signal, f"SIG{name}", 0) for name in ("HUP", "INT", "TERM", "USR1"))}
 
 
 @dataclass
@@ -63,7 +66,8 @@ class Pool:
     def news(self) -> Iterator[tuple[int, Step | Epoch | End]]:
         """What the jobs have told since, with their numbers; returns after a short while.
 
-        Each Epoch must be answered. A worker that dies ends its job as failed, and no other.
+        Each Epoch must be answered. A worker that dies ends its job as failed, or as
+        stopped where a signal asked for it, and no other.
         """
         busy = {each.connection: each for each in self._workers.values() if each.job is not None}
         for connection in wait(list(busy), POLL_SECONDS):
@@ -73,19 +77,21 @@ class Pool:
             try:
                 told = teller.connection.recv()
             except (EOFError, OSError):
-                told = End("failed", self._bury(teller))
+                told = self._bury(teller)
             if isinstance(told, End):
                 teller.job = None
             yield number, told
 
-    def _bury(self, dead: Worker) -> str:
-        """Forget a worker whose process has ended; how it ended, in words."""
+    def _bury(self, dead: Worker) -> End:
+        """Forget a worker whose process has ended; how its job ended."""
         del self._workers[dead.slot]
         dead.connection.close()
         dead.process.join()
         code = dead.process.exitcode or 0
+        if code in STOPPED:
+            return End("stopped")
         how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
-        return f"its process {how}" + (" (out of memory?)" if code == -9 else "")
+        return End("failed", f"its process {how}" + (" (out of memory?)" if code == -9 else ""))
 
     def answer(self, number: int, go_on: bool) -> None:
         """Tell job ``number`` after an epoch whether to go on."""

@@ -162,7 +162,9 @@ class Search:
         return self._judge(self._trials[run_id(job.config)], rows)
 
     def ended(self, job: Job, state: str) -> None:
-        """A trial is finished, failed or pruned."""
+        """A trial is finished, failed or pruned; one that was stopped counts as running still."""
+        if state == "stopped":
+            return
         self._end(self._trials[run_id(job.config)], state)
         self._write()
 

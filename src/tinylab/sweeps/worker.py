@@ -34,7 +34,7 @@ class Epoch:
 
 @dataclass(frozen=True)
 class End:
-    """A job has ended: finished, failed or pruned. ``error``: why, if it is not recorded yet."""
+    """A job has ended: finished, failed, pruned or stopped. ``error``: why, if not recorded yet."""
 
     state: str
     error: str = ""

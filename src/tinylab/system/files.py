@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import secrets
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ def atomic_path(path: Path, remedy: str = IN_OUTPUTS) -> Iterator[Path]:
     A crash at any instant leaves the old file or the new one, never a part of it. Raises
     UserError with the remedy where the disk is full or the folder cannot be written.
     """
-    with disk_errors(path, remedy):
+    with disk_errors(path, remedy), as_shared(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
         temporary.touch(exist_ok=False)  # unlike mkstemp's, readable by whom the umask allows
@@ -34,6 +35,31 @@ def atomic_path(path: Path, remedy: str = IN_OUTPUTS) -> Iterator[Path]:
             _flush(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def as_shared(folder: Path) -> Iterator[None]:
+    """In the block, new files and folders get the rights that ``folder`` gives its group.
+
+    That is for a folder which its group may write; elsewhere, and in a sticky one such as /tmp,
+    where everyone keeps their own, the umask alone decides. ``folder`` need not exist yet.
+    """
+    rights = _group_rights(folder)
+    before = os.umask(0o077)
+    os.umask(before & ~rights)
+    try:
+        yield
+    finally:
+        os.umask(before)
+
+
+def _group_rights(folder: Path) -> int:
+    for place in (folder, *folder.parents):
+        with contextlib.suppress(OSError):
+            mode = place.stat().st_mode
+            is_shared = mode & stat.S_IWGRP and not mode & stat.S_ISVTX
+            return mode & stat.S_IRWXG if is_shared else 0
+    return 0
 
 
 def write_bytes(path: Path, data: bytes, remedy: str = IN_OUTPUTS) -> None:

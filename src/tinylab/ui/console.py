@@ -85,9 +85,18 @@ def _file_handler(path: Path) -> logging.Handler:
         return logging.NullHandler()
 
 
+# Set where a notebook's cell, such as ``!tinylab train``, shows the output: Jupyter's kernels set
+# the first, VS Code's and Colab's one of the others. They run commands in a pseudo terminal, but
+# show each redrawn bar as new lines.
+NOTEBOOKS = ("JPY_PARENT_PID", "COLAB_RELEASE_TAG", "KAGGLE_KERNEL_RUN_TYPE")
+
+
 def is_terminal() -> bool:
-    """Whether the screen can show a live display."""
-    return sys.stdout is not None and not sys.stdout.closed and sys.stdout.isatty()
+    """Whether the screen can show a live display: no notebook, nor one that wants plain text."""
+    wants_plain = os.environ.get("TERM") == "dumb" or os.environ.get("NO_COLOR")
+    is_notebook = any(name in os.environ for name in NOTEBOOKS)
+    is_open = sys.stdout is not None and not sys.stdout.closed
+    return is_open and sys.stdout.isatty() and not wants_plain and not is_notebook
 
 
 def drop_unwritten() -> OSError | None:

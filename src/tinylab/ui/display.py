@@ -150,17 +150,18 @@ def duration(seconds: float) -> str:
 class SweepDisplay:
     """One line an ended job; on a terminal live bars for the sweep and for each running job.
 
-    ``total`` jobs in all, of which ``done`` were finished before.
+    ``total`` jobs in all, of which ``done`` were finished before. ``live``: with bars, where the
+    screen can show them.
     """
 
-    def __init__(self, total: int, done: int) -> None:
+    def __init__(self, total: int, done: int, live: bool = True) -> None:
         self._total, self._done = total, done
         self._ended = 0
         self._failed = 0
         self._fractions: dict[int, float] = {}
         self._best: tuple[float, str] | None = None
         self._started = time.monotonic()
-        self._screen = _SweepScreen(total) if is_terminal() else None
+        self._screen = _SweepScreen(total) if live and is_terminal() else None
 
     def start(self, number: int, label: str) -> None:
         """Job ``number`` begins."""
