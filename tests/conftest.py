@@ -1,26 +1,63 @@
-"""What tests share: a cache folder that is not the user's, the real data, a local web server."""
+"""What tests share: which are quick, a cache of their own, the real data, a local web server.
+
+A test is ``quick`` unless it is marked ``costly`` or ``slow``, or uses, however far down, the
+fixture ``costly`` or ``real_data``. guards.py fails a quick test that starts a process, imports
+torchvision or takes seconds, and any test that reaches for the network.
+"""
 
 import contextlib
 import os
 import shutil
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
+import guards
 from tinylab import cli
 
 settings.register_profile("tinylab", deadline=None, max_examples=50)
 settings.load_profile("tinylab")
+guards.install()
+
+
+@pytest.hookimpl(tryfirst=True)  # before -m chooses
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        uses = set(getattr(item, "fixturenames", ()))
+        if "real_data" in uses:
+            item.add_marker("realdata")
+        if not uses & {"costly", "real_data"} and not {"costly", "slow"} & item.keywords.keys():
+            item.add_marker("quick")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup(item: pytest.Item) -> Generator[None, object, object]:
+    with guards.watching(item):
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
+    with guards.watching(item):
+        return (yield)
+
+
+@pytest.fixture(scope="session")
+def costly() -> None:
+    """Asked for by a fixture that trains or starts a process: its tests are not quick."""
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _cache_of_the_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Decoded data is shared by the tests of a session; TINYLAB_DATA holds in any folder."""
     with pytest.MonkeyPatch.context() as patch:
+        for name, value in guards.NO_NETWORK.items():
+            patch.setenv(name, value)
+        patch.delenv("TINYLAB_CACHE", raising=False)
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         if "TINYLAB_DATA" in os.environ:
             patch.setenv("TINYLAB_DATA", os.path.abspath(os.environ["TINYLAB_DATA"]))
@@ -90,7 +127,7 @@ def _handler(pages: dict[str, bytes], lie: dict[str, int | None]) -> type[BaseHT
 
 
 @pytest.fixture(scope="session")
-def digits_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def digits_run(costly: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a finished run on digits; a test that changes it works on a copy."""
     outputs = tmp_path_factory.mktemp("digits")
     assert cli.run(["train", "train.epochs=6", f"outputs={outputs}"]) == 0

@@ -1,4 +1,4 @@
-"""A process with tinylab and torch imported, that forks a child for every command line it is sent.
+"""A process with the modules of its command line imported, that forks a child for every request.
 
 So a test can start, kill and restart the real command dozens of times without paying seconds of
 imports for each. The parent runs no torch kernel, so the children start as a fresh process would.
@@ -7,14 +7,11 @@ Reads one JSON request a line: {"arguments": [...], "cwd": ..., "max_file_bytes"
 "started PID" and, when the child has ended, "ended STATUS" (negative: killed by that signal).
 """
 
+import importlib
 import json
 import os
 import resource
 import sys
-
-from tinylab import cli
-from tinylab.experiment import run as experiment  # noqa: F401 (imported before the forks)
-from tinylab.training import loop  # noqa: F401
 
 
 def serve() -> None:
@@ -38,8 +35,12 @@ def run(request: dict) -> None:
     if request["max_file_bytes"] is not None:
         limit = request["max_file_bytes"]
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+    from tinylab import cli  # the source of the moment, unless the parent has it
+
     os._exit(cli.run(request["arguments"]))
 
 
 if __name__ == "__main__":
+    for name in sys.argv[1:]:
+        importlib.import_module(name)
     serve()

@@ -7,14 +7,20 @@ import subprocess
 import sys
 from pathlib import Path
 
+TINYLAB = ("tinylab.cli", "tinylab.experiment.run", "tinylab.training.loop")
+# What tinylab imports for a training, without tinylab: for a source that changes between commands.
+LIBRARIES = ("cv2", "hydra.compose", "matplotlib.figure", "rich.live", "sklearn.datasets", "torch")
+
 
 class Server:
-    """The other end of fork_server.py."""
+    """The other end of fork_server.py, with ``modules`` imported once for all commands."""
 
-    def __init__(self) -> None:
-        program = [sys.executable, str(Path(__file__).with_name("fork_server.py"))]
+    def __init__(
+        self, modules: tuple[str, ...] = TINYLAB, env: dict[str, str] | None = None
+    ) -> None:
+        program = [sys.executable, str(Path(__file__).with_name("fork_server.py")), *modules]
         self.process = subprocess.Popen(
-            program, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            program, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env
         )
 
     def start(self, cwd: Path, arguments: list[str], max_file_bytes: int | None = None) -> int:

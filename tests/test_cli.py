@@ -45,6 +45,7 @@ def test_the_help_of_train_shows_every_group_and_ten_examples(
     assert out.count("\n  tinylab train") >= 10
 
 
+@pytest.mark.costly
 def test_a_run_leaves_every_file_of_the_contract(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run(["train", *TINY]) == 0
     names = {path.name for path in the_run().iterdir()}
@@ -62,6 +63,7 @@ def test_a_run_leaves_every_file_of_the_contract(capsys: pytest.CaptureFixture[s
     assert "test    accuracy" in log
 
 
+@pytest.mark.costly
 def test_the_result_agrees_with_the_predictions_beside_it() -> None:
     assert cli.run(["train", *TINY]) == 0
     result = json.loads((the_run() / "result.json").read_text())
@@ -78,6 +80,7 @@ def test_the_result_agrees_with_the_predictions_beside_it() -> None:
     assert yaml.safe_load((the_run() / "config.yaml").read_text()) == result["config"]
 
 
+@pytest.mark.costly
 def test_a_finished_run_is_answered_and_not_run_again(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run(["train", *TINY]) == 0
     before = (the_run() / "result.json").stat().st_mtime_ns
@@ -87,6 +90,7 @@ def test_a_finished_run_is_answered_and_not_run_again(capsys: pytest.CaptureFixt
     assert (the_run() / "result.json").stat().st_mtime_ns == before
 
 
+@pytest.mark.costly
 def test_the_same_command_gives_the_same_bits_and_fresh_runs_again() -> None:
     assert cli.run(["train", *TINY]) == 0
     first = json.loads((the_run() / "result.json").read_text())
@@ -98,6 +102,7 @@ def test_the_same_command_gives_the_same_bits_and_fresh_runs_again() -> None:
         assert first[key] == second[key]
 
 
+@pytest.mark.costly
 def test_the_split_seed_moves_only_the_split_and_the_seed_never_does() -> None:
     results = {}
     for overrides in ((), ("seed=1",), ("split.seed=1",)):

@@ -12,6 +12,8 @@ import pytest
 
 from tinylab.store.folder import RunFolder
 
+pytestmark = pytest.mark.costly
+
 README = Path(__file__).parents[1] / "README.md"
 ELSEWHERE = ("python3 -m venv", "hydra/launcher=", "benchmarks")  # CI's first step; a cluster
 SLOW = (

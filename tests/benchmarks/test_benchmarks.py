@@ -56,6 +56,7 @@ def test_a_machine_that_drifts_leaves_the_ratios_alone(rounds: list[tuple]) -> N
     assert row_of(noisy, "tinylab")["ratio"] == spread([1.0])
 
 
+@pytest.mark.costly
 def test_a_program_runs_as_on_a_machine_where_python_caches_what_it_compiles(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -115,6 +116,7 @@ def test_every_peer_has_its_script() -> None:
         assert (BENCHMARKS / "peers" / f"{script}.py").is_file()
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize(
     ("network", "config"), [("baseline", BaselineConfig()), ("resnet", ResnetConfig())]
 )
@@ -134,6 +136,7 @@ def test_the_peers_drop_as_much() -> None:
     assert ResnetConfig().dropout == 0
 
 
+@pytest.mark.costly
 def test_peak_memory_is_the_programs_own() -> None:
     code = (
         f"import sys; sys.path.insert(0, {str(BENCHMARKS)!r}); import process\n"
@@ -147,6 +150,7 @@ def test_peak_memory_is_the_programs_own() -> None:
     assert 190 < large - small < 215
 
 
+@pytest.mark.costly
 def test_the_runner_stays_small() -> None:
     code = (
         f"import sys; sys.path.insert(0, {str(BENCHMARKS)!r}); import run\n"
@@ -155,6 +159,7 @@ def test_the_runner_stays_small() -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+@pytest.mark.costly
 def test_an_unexpected_end_is_an_error_that_says_what_was_said() -> None:
     program = [sys.executable, "-S", "-c", "import sys; print('said'); sys.exit(3)"]
     assert process.run(program, status=3).output == "said\n"
@@ -164,6 +169,7 @@ def test_an_unexpected_end_is_an_error_that_says_what_was_said() -> None:
         process.seconds_until(program, lambda said: False)
 
 
+@pytest.mark.costly
 def test_what_is_waited_for_is_seen_and_the_program_killed(tmp_path: Path) -> None:
     survived = tmp_path / "survived"
     code = f"import time; print('ready', flush=True); time.sleep(9); open({str(survived)!r}, 'w')"

@@ -99,6 +99,7 @@ def test_hydras_own_completion_points_here(capsys: pytest.CaptureFixture[str]) -
     assert "see tinylab completion" in capsys.readouterr().err
 
 
+@pytest.mark.costly
 def test_an_answer_imports_neither_torch_nor_hydra() -> None:
     program = """
 import sys
@@ -174,6 +175,7 @@ class Shell:
         return shown
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize(
     ("typed", "line"),
     [

@@ -45,6 +45,7 @@ def test_a_sound_machine_has_nothing_to_mend(capsys: pytest.CaptureFixture[str])
 BROKEN_TORCH = 'raise ImportError("libtorch_cpu.so: cannot open shared object file")'
 
 
+@pytest.mark.costly
 def test_a_torch_that_cannot_be_imported_is_said_and_the_rest_looked_at(tmp_path: Path) -> None:
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "torch.py").write_text(BROKEN_TORCH)

@@ -19,6 +19,8 @@ from tinylab import cli, data
 from tinylab.config.schema import SplitConfig
 from tinylab.evaluate.figures import Figures
 
+pytestmark = pytest.mark.costly
+
 Capture = pytest.CaptureFixture[str]
 TINY = ["train.epochs=1", "train.batch_size=128"]
 

@@ -17,6 +17,8 @@ from tinylab.config.schema import SplitConfig
 from tinylab.export import check, formats
 from tinylab.export.formats import FORMATS
 
+pytestmark = pytest.mark.costly
+
 Capture = pytest.CaptureFixture[str]
 Images = NDArray[np.uint8]
 Opened = tuple[Callable[[Images], NDArray[np.float32]], dict[str, Any]]

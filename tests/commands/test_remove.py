@@ -253,6 +253,7 @@ def test_decoded_images_are_removed_and_made_again(
     assert load(DigitsConfig(), SplitConfig()).fingerprint == first.fingerprint
 
 
+@pytest.mark.costly
 def test_removing_imports_no_torch(outputs: Path) -> None:
     finished(outputs)
     program = """

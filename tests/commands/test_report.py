@@ -68,7 +68,7 @@ def written(folder: Path, out: Path | None = None) -> str:
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def trained(costly: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The outputs of a real sweep of two settings with two seeds each."""
     outputs = tmp_path_factory.mktemp("trained") / "outputs"
     assert cli.run(["train", "-m", *SWEEP, "name=widths", f"outputs={outputs}"]) == 0
@@ -148,6 +148,7 @@ def test_figures_on_the_page_are_those_of_the_results(sweep: Path, outputs: Path
         assert result["environment"]["torch"] in said
 
 
+@pytest.mark.costly
 def test_no_torch_is_imported(sweep: Path) -> None:
     code = (
         "import sys; from tinylab import cli; "
@@ -296,6 +297,7 @@ def leaves(value: Any, path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
     return [path, *(leaf for key in value for leaf in leaves(value[key], (*path, key)))]
 
 
+@pytest.mark.costly
 def test_a_result_with_anything_in_it_is_no_crash(outputs: Path) -> None:
     """Each value of a result in turn is left out or another, beside a good run of its setting."""
     paths = sorted(outputs.glob("runs/*/result.json"))

@@ -20,6 +20,8 @@ SABOTAGED = """
 import torch
 torch.set_rng_state = lambda state: None
 from tinylab.cli import main
+
+pytestmark = pytest.mark.costly
 main()
 """
 

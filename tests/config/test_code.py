@@ -75,9 +75,11 @@ def test_the_help_of_a_key_does_not_count_and_its_default_does(tmp_path: Path) -
 
 
 @pytest.fixture
-def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of the source, to be edited."""
-    copied = shutil.copytree(options.PACKAGE, tmp_path / "tinylab")
+def package(own_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the source, to be edited; what is kept of its files is not kept for other tests."""
+    pyc = shutil.ignore_patterns("__pycache__")
+    copied = shutil.copytree(options.PACKAGE, tmp_path / "tinylab", ignore=pyc)
+    monkeypatch.setattr(code, "_kept", functools.cache(code._kept.__wrapped__))
     monkeypatch.setattr(options, "PACKAGE", copied)
     monkeypatch.setattr(code, "PACKAGE", copied)
     # A table of its own: the records that other tests hold stay those of the real one.

@@ -4,14 +4,14 @@ import json
 import os
 import re
 import shutil
-import subprocess
-import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
+from server_kit import LIBRARIES, Server
 from tinylab.config.groups import conf_folder
 from tinylab.config.options import PACKAGE
 
@@ -30,6 +30,11 @@ class Fork:
         for block in re.findall(r"```python\n# (src/.*?)\n(.*?)```", README.read_text(), re.DOTALL):
             (folder / block[0]).write_text(block[1])
         self.write_shapes()
+        environment = {
+            **os.environ, "PYTHONPATH": str(self.source), "TINYLAB_DATA": str(self.desk),
+            "TINYLAB_CACHE": str(self.desk / "cache"),
+        }  # fmt: skip
+        self.server = Server(LIBRARIES, environment)
 
     def write_shapes(self) -> None:
         generator = np.random.default_rng(0)
@@ -39,16 +44,12 @@ class Fork:
         np.savez(self.desk / "shapes.npz", images=images, labels=labels)
 
     def run(self, *words: object, code: int = 0) -> str:
-        environment = {
-            **os.environ, "PYTHONPATH": str(self.source), "TINYLAB_DATA": str(self.desk),
-            "TINYLAB_CACHE": str(self.desk / "cache"),
-        }  # fmt: skip
-        done = subprocess.run(
-            [sys.executable, "-m", "tinylab", *map(str, words)],
-            cwd=self.desk, env=environment, capture_output=True, text=True, check=False,
-        )  # fmt: skip
-        assert done.returncode == code, done.stdout + done.stderr
-        return done.stdout + done.stderr
+        screen = self.desk / "screen.log"
+        screen.unlink(missing_ok=True)
+        ended = self.server.run(self.desk, [str(word) for word in words])
+        said = screen.read_text()
+        assert ended == code, said
+        return said
 
     def edit(self, file: str, old: str, new: str) -> None:
         path = self.source / "tinylab" / file
@@ -67,8 +68,10 @@ class Fork:
 
 
 @pytest.fixture(scope="module")
-def fork(tmp_path_factory: pytest.TempPathFactory) -> Fork:
-    return Fork(tmp_path_factory.mktemp("fork"))
+def fork(costly: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fork]:
+    made = Fork(tmp_path_factory.mktemp("fork"))
+    yield made
+    made.server.close()
 
 
 def test_both_recipes_are_complete_and_every_command_knows_them(fork: Fork) -> None:

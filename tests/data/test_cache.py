@@ -217,6 +217,7 @@ print(cache.load(Source("made-up", (), {}, read)).fingerprint)
 """
 
 
+@pytest.mark.costly
 def test_two_processes_that_build_at_once_agree(own_cache: Path) -> None:
     children = [
         subprocess.Popen(

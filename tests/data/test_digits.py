@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 import numpy as np
+import pytest
 
 from option_records import DigitsConfig
 from tinylab import data
@@ -43,6 +44,7 @@ def test_a_larger_size_puts_zeros_round_the_pixels() -> None:
     assert padded.sum() == load().images.sum()
 
 
+@pytest.mark.costly
 def test_finding_the_file_does_not_import_scikit_learn() -> None:
     code = """
 import os

@@ -595,6 +595,7 @@ def black_png(side: int) -> bytes:
     )
 
 
+@pytest.mark.costly
 def test_a_decompression_bomb_is_not_unpacked(tmp_path: Path) -> None:
     fill(tmp_path, "a/1.png", "b/1.png")
     fill(tmp_path, "b/bomb.png", content=black_png(side=20_000))

@@ -12,6 +12,8 @@ from tinylab import cli, data
 from tinylab.config.schema import SplitConfig
 from tinylab.errors import UserError
 
+pytestmark = pytest.mark.costly
+
 TINY = ["model=mlp", "model.hidden=4", "train.epochs=1", "train.batch_size=8", "dataset=folder"]
 SIZES = {"My cat": 12, "dog's": 24, "Zürich": 36}
 

@@ -21,6 +21,7 @@ def config(tmp_path: Path) -> Config:
     return configs[0]
 
 
+@pytest.mark.costly
 def test_a_small_device_has_the_images_streamed_and_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

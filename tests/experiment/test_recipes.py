@@ -36,6 +36,7 @@ def result_of(folder: Path, *arguments: str) -> dict[str, Any]:
 # ---------------------------------------------------------------- fairness
 
 
+@pytest.mark.costly
 def test_nothing_but_the_test_figures_depends_on_the_test_set(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -59,6 +60,7 @@ def test_nothing_but_the_test_figures_depends_on_the_test_set(
         assert honest[key]["loss"] != other[key]["loss"]
 
 
+@pytest.mark.costly
 def test_the_test_set_is_evaluated_once_after_the_last_epoch(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -80,6 +82,7 @@ def test_the_test_set_is_evaluated_once_after_the_last_epoch(
 # ---------------------------------------------------------------- test-time augmentation
 
 
+@pytest.mark.costly
 def test_both_accuracies_are_named_with_test_time_augmentation_and_one_without(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -119,6 +122,7 @@ def test_a_recipe_says_its_command_and_composes(name: str) -> None:
         assert config.train.weights == "last"  # nothing is left to choose once it runs
 
 
+@pytest.mark.costly
 def test_digits_best_in_short_reaches_its_floor(tmp_path: Path) -> None:
     """6 of 60 epochs; the whole recipe has 99.8 %."""
     result = result_of(tmp_path, "experiment=digits_best", "train.epochs=6", "threads=1")

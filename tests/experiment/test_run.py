@@ -56,6 +56,8 @@ from pathlib import Path
 import sklearn  # it sets variables when it is imported
 import torch
 from test_run import config, experiment, switches
+
+pytestmark = pytest.mark.costly
 torch.set_num_threads(3)
 torch.manual_seed(7)
 torch.utils.deterministic.fill_uninitialized_memory = True

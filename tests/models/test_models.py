@@ -231,6 +231,7 @@ def test_dense_over_map_keeps_to_the_types_of_autocast() -> None:
         assert DenseOverMap((3, 4, 5), 6)(images_of((3, 4, 5))).dtype == torch.bfloat16
 
 
+@pytest.mark.costly
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
 @pytest.mark.filterwarnings("ignore")  # of torch.compile's own parts
 @needs_onednn
@@ -345,6 +346,7 @@ def test_convolutions_start_as_he_proposed() -> None:
 # ---------------------------------------------------------------- torchvision
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize(
     ("arch", "shape"),
     [("resnet18", (1, 32, 32)), ("googlenet", (1, 32, 32)), ("squeezenet1_1", (3, 32, 32))],
@@ -358,6 +360,7 @@ def test_a_network_of_torchvision_fits_the_data(arch: str, shape: tuple[int, int
     assert all(parameter.grad is not None for parameter in model.parameters())
 
 
+@pytest.mark.costly
 def test_kernels_for_one_channel_answer_as_those_for_its_colour_copy() -> None:
     grey = images_of((1, 32, 32))
     networks = [build(TorchvisionConfig(), (C, 32, 32)) for C in (1, 3)]
@@ -367,6 +370,7 @@ def test_kernels_for_one_channel_answer_as_those_for_its_colour_copy() -> None:
     torch.testing.assert_close(*answers, rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize(
     ("arch", "shape"),
     [("alexnet", (3, 8, 8)), ("densenet121", (1, 8, 8)), ("vit_b_16", (3, 32, 32))],
@@ -381,6 +385,7 @@ def test_a_network_that_does_not_take_the_images_is_refused(
     assert "dataset.image_size" in str(refusal.value)
 
 
+@pytest.mark.costly
 def test_an_unknown_network_is_refused_with_the_nearest_name() -> None:
     with pytest.raises(UserError) as refusal:
         build(TorchvisionConfig(arch="resnet81"), MNIST)
@@ -388,18 +393,20 @@ def test_an_unknown_network_is_refused_with_the_nearest_name() -> None:
     assert "did you mean 'resnet18'?" in str(refusal.value)
 
 
+@pytest.mark.costly
 def test_a_detector_is_no_classifier() -> None:
     with pytest.raises(UserError, match=r"model\.arch=fasterrcnn_resnet50_fpn: expected"):
         build(TorchvisionConfig(arch="fasterrcnn_resnet50_fpn"), MNIST)
 
 
+@pytest.mark.costly
 def test_weights_that_are_not_there_are_refused() -> None:
     with pytest.raises(UserError, match=r"model\.weights=NONSENSE: not available for resnet18"):
         build(TorchvisionConfig(weights="NONSENSE"), MNIST)
 
 
 @pytest.fixture
-def offline_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+def offline_weights(costly: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Pretrained weights without a download: whatever the network has, times a half."""
     from torchvision.models._api import WeightsEnum
 

@@ -16,7 +16,7 @@ from tinylab.reporting.card import markdown
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def trained(costly: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run."""
     outputs = tmp_path_factory.mktemp("outputs")
     overrides = ["model=mlp", "train.epochs=2", "train.batch_size=64", f"outputs={outputs}"]

@@ -21,6 +21,8 @@ import pytest
 
 from server_kit import Server
 
+pytestmark = pytest.mark.costly
+
 KILLS = int(os.environ.get("TINYLAB_KILLS", "28"))
 TIMINGS = ("seconds", "images_per_second", "time")
 # Checkpoints follow one another, so that many kills fall into the writing of one.

@@ -56,6 +56,7 @@ def test_the_state_is_told_by_the_files(make: object, state: str, outputs: Path)
     assert run.row["epochs"] == (10 if state == "finished" else 1)
 
 
+@pytest.mark.costly
 def test_who_holds_the_lock_is_running_and_keeps_it(outputs: Path) -> None:
     folder = failed(outputs)
     lock = FileLock(folder.parent / ".locks" / f"{folder.name}.lock")
@@ -343,6 +344,7 @@ def test_wrong_arguments_are_refused_in_words(
     assert "Traceback" not in error
 
 
+@pytest.mark.costly
 def test_listing_imports_no_torch(outputs: Path) -> None:
     finished(outputs)
     program = """

@@ -19,6 +19,8 @@ from tinylab.store.collect import collect
 from tinylab.sweeps import board
 from tinylab.ui.tensorboard import TAGS
 
+pytestmark = pytest.mark.costly
+
 FINALS = [metric.tag for metric in METRICS.values() if metric.tag]
 
 

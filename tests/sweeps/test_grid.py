@@ -18,6 +18,8 @@ from tinylab.config import compose
 from tinylab.config.groups import conf_folder
 from tinylab.sweeps.job import Composer
 
+pytestmark = pytest.mark.costly
+
 TINY = ["train.epochs=1", "train.batch_size=256", "jobs=1"]
 
 

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.costly
+
 
 def start(cwd: Path, *arguments: str) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "tinylab", "train", "-m", "threads=1", *arguments]

@@ -33,6 +33,7 @@ def tell(pool: Pool) -> Iterator[tuple[int, Step | Epoch | End]]:
         yield from pool.news()
 
 
+@pytest.mark.costly
 def test_jobs_tell_each_epoch_and_their_end(tmp_path: Path) -> None:
     epochs: dict[int, int] = {0: 0, 1: 0}
     ends = {}
@@ -54,6 +55,7 @@ def test_jobs_tell_each_epoch_and_their_end(tmp_path: Path) -> None:
     assert result["command"] == "tinylab train"
 
 
+@pytest.mark.costly
 def test_a_pruned_job_ends_after_that_epoch_and_can_go_on(tmp_path: Path) -> None:
     with Pool(1) as pool:
         pool.start(0, config(tmp_path, epochs=50), "")
@@ -71,6 +73,7 @@ def test_a_pruned_job_ends_after_that_epoch_and_can_go_on(tmp_path: Path) -> Non
     assert not (folder / "failure.json").exists()
 
 
+@pytest.mark.costly
 def test_a_worker_that_is_killed_costs_its_own_job_alone(tmp_path: Path) -> None:
     ends = {}
     with Pool(2) as pool:
@@ -92,6 +95,7 @@ def test_a_worker_that_is_killed_costs_its_own_job_alone(tmp_path: Path) -> None
     assert ends[0] == End("failed", "its process was killed by signal 9 (out of memory?)")
 
 
+@pytest.mark.costly
 def test_leaving_the_pool_stops_what_runs_with_its_state_saved(tmp_path: Path) -> None:
     with Pool(1) as pool:
         pool.start(0, config(tmp_path, epochs=5000), "")

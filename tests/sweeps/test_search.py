@@ -213,6 +213,7 @@ KINDS = st.sampled_from(["tpe", "tpe", "random"])
 PRUNES = st.sampled_from(["none", "median", "halving"])
 
 
+@pytest.mark.costly
 @pytest.mark.usefixtures("_without_flushing")
 @given(kind=KINDS, prune=PRUNES, kills=st.lists(st.integers(0, 80), max_size=4))
 @settings(max_examples=12)
@@ -235,6 +236,7 @@ def test_the_stand_in_shows_all_that_can_happen(
     assert found == {"finished", "pruned", "failed"}
 
 
+@pytest.mark.costly
 @pytest.mark.usefixtures("_without_flushing")
 @given(prune=PRUNES, kills=st.lists(st.integers(0, 60), max_size=3), order=st.integers(0, 99))
 @settings(max_examples=8)
@@ -332,6 +334,7 @@ def test_what_is_proposed_depends_on_the_seed_and_not_on_the_order_of_keys(tmp_p
     assert proposed("a") != proposed("c", seed=1)
 
 
+@pytest.mark.costly
 @pytest.mark.usefixtures("_without_flushing")
 def test_tpe_searches_where_it_is_better(tmp_path: Path) -> None:
     def mean_of_last(kind: str) -> float:
@@ -702,6 +705,7 @@ def test_a_launcher_of_hydras_cannot_search(composer: Composer) -> None:
         sweep.run(["sweep=tpe"], composer._loader, composer._master, launcher)
 
 
+@pytest.mark.costly
 def test_a_tpe_search_of_20_trials_killed_and_resumed_ends_with_20_none_run_twice(
     tmp_path: Path,
 ) -> None:

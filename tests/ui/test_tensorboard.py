@@ -12,6 +12,8 @@ from tinylab.config.metrics import METRICS
 from tinylab.store.folder import RunFolder
 from tinylab.ui.tensorboard import TAGS, Row, RunTracker
 
+pytestmark = pytest.mark.costly
+
 FINALS = [metric.tag for metric in METRICS.values() if metric.tag]
 
 ROW = {

@@ -1,0 +1,90 @@
+"""What no test may do, and what a quick one may not: seen where Python itself reports it.
+
+An audit hook hears of every connection and every process that is begun in this one, by whatever
+library. It cannot be taken away again, so it is set once and asks which test is running.
+"""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+QUICK_SECONDS = 5.0  # of the processor, of all threads; ten times what a quick test takes at most
+HERE = {"127.0.0.1", "::1", "localhost", "", None}
+PROXY_PORT = 9  # the port of "discard", where nobody listens
+NO_NETWORK = {
+    "http_proxy": f"http://127.0.0.1:{PROXY_PORT}",
+    "https_proxy": f"http://127.0.0.1:{PROXY_PORT}",
+    "no_proxy": "127.0.0.1,localhost",
+}  # for processes that tests start: no audit hook is in them
+STARTS = {"subprocess.Popen", "os.fork", "os.forkpty", "os.posix_spawn", "os.exec", "os.system"}
+FREE = {"ldconfig", "uname"}  # what importing torch and asking for the platform take
+
+
+@dataclass
+class Watched:
+    """The test that runs now, or nothing between tests."""
+
+    quick: bool = False
+    running: bool = False
+    seen: list[str] = field(default_factory=list)
+
+
+_now = Watched()
+
+
+def install() -> None:
+    sys.addaudithook(_hear)
+
+
+@contextmanager
+def watching(item: pytest.Item) -> Iterator[None]:
+    """Fail the test for what it does within, even where it swallows the exception."""
+    _now.quick, _now.running, _now.seen = "quick" in item.keywords, True, []
+    before, had = sum(os.times()[:4]), "torchvision" in sys.modules
+    try:
+        yield
+    finally:
+        _now.running = False
+    seconds = sum(os.times()[:4]) - before
+    if _now.quick and seconds > QUICK_SECONDS:
+        _now.seen.append(_costly(f"took {seconds:.1f} s of the processor"))
+    if _now.quick and "torchvision" in sys.modules and not had:
+        _now.seen.append(_costly("imported torchvision"))
+    if _now.seen:
+        pytest.fail(_now.seen[0])
+
+
+def _hear(event: str, args: tuple[Any, ...]) -> None:
+    if not _now.running:
+        return
+    fault = _network(event, args) or _process(event, args)
+    if fault:
+        _now.seen.append(fault)
+        pytest.fail(fault)
+
+
+def _network(event: str, args: tuple[Any, ...]) -> str:
+    if event == "socket.getaddrinfo":
+        outside = args[0] not in HERE
+    elif event == "socket.connect" and isinstance(args[1], tuple):
+        outside = args[1][0] not in HERE or args[1][1] == PROXY_PORT
+    else:
+        return ""
+    return f"a test needs the network: {event} {args[-1]}" if outside else ""
+
+
+def _process(event: str, args: tuple[Any, ...]) -> str:
+    if not _now.quick or event not in STARTS or (args and Path(str(args[0])).name in FREE):
+        return ""
+    words = args[1] if event == "subprocess.Popen" else args[:1]
+    return _costly(f"started a process: {words}")
+
+
+def _costly(what: str) -> str:
+    return f"a quick test {what}\n  mark it as costly, or what it uses: see tests/conftest.py"
