@@ -1,6 +1,7 @@
 """The command line, as a user meets it; in this process, so that torch is imported once."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 import yaml
 
+from compare_kit import edit_result
 from tinylab import cli
 from tinylab.config import compose
 from tinylab.config.groups import choices, groups
@@ -127,6 +129,55 @@ def test_a_run_is_repeated_from_its_folder_with_changes_on_top() -> None:
     other = json.loads((the_run(Path("other")) / "result.json").read_text())
     assert other["config"]["model"]["name"] == "baseline"
     assert other["config"]["augment"]["rotate"] == 10
+
+
+def from_run(monkeypatch: pytest.MonkeyPatch, *words: str) -> list[str]:
+    """The command line that ``tinylab train --from`` gives to Hydra."""
+    given: list[list[str]] = []
+    with monkeypatch.context() as patch:
+        patch.setattr(compose, "run_hydra", lambda job, arguments: given.append(arguments))
+        assert cli.run(["train", "--from", *words]) == 0
+    return given[0]
+
+
+def test_a_run_is_repeated_with_its_own_threads(
+    digits_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    run = shutil.copytree(digits_run, tmp_path / "run")
+    monkeypatch.setattr("tinylab.commands.train.cores", lambda: 8)
+
+    def threads(*words: str) -> list[str]:
+        typed = from_run(monkeypatch, str(run), *words)
+        return [word for word in typed if word.startswith("threads=")]
+
+    for count in (1, 3, 8):  # as in a sweep, whose jobs share the cores
+        edit_result(run, environment__threads=count)
+        assert threads() == [f"threads={count}"]
+        assert threads("threads=2") == ["threads=2"]
+    assert capsys.readouterr().out == ""
+    edit_result(run, environment__threads=12)
+    assert threads() == ["threads=8"]
+    said = capsys.readouterr().out
+    assert "12 threads, and this machine has 8 cores: the bits will not be equal" in said
+    edit_result(run, environment__device="cuda")
+    assert threads() == []
+    (run / "result.json").unlink()
+    assert threads() == []  # unfinished, and the config says nothing of them
+    config = (run / "config.yaml").read_text()
+    (run / "config.yaml").write_text(config.replace("threads: null", "threads: 5"))
+    assert threads() == ["threads=5"]
+
+
+def test_a_repeated_run_of_a_sweep_has_its_bits() -> None:
+    """Trained with two threads, where one thread gives other bits, and repeated without a word."""
+    command = ["train", *TINY, "threads=2", "train.batch_size=256"]
+    assert cli.run(command) == 0
+    first = json.loads((the_run() / "result.json").read_text())
+    assert cli.run(["train", "--from", str(the_run()), "outputs=again"]) == 0
+    again = json.loads((the_run(Path("again")) / "result.json").read_text())
+    assert again["environment"]["threads"] == first["environment"]["threads"] == 2
+    assert again["weights_sha256"] == first["weights_sha256"]
 
 
 def test_changed_code_is_noticed_and_the_old_run_kept(
@@ -283,6 +334,7 @@ def test_an_error_of_torch_that_the_user_can_mend_comes_with_the_remedy(
 def test_a_refused_override_and_a_finished_run_import_no_torch() -> None:
     program = """
 import sys
+from compare_kit import edit_result
 from tinylab import cli
 cli.run(["train", "optim.lrr=1"])
 cli.run(["train", "--help"])
@@ -305,6 +357,7 @@ def test_an_answer_waits_for_no_library_that_it_does_not_need(
 ) -> None:
     program = f"""
 import sys
+from compare_kit import edit_result
 from tinylab import cli
 cli.run(["train", *{arguments}])
 assert "{heavy}" not in sys.modules
@@ -315,6 +368,7 @@ assert "{heavy}" not in sys.modules
 def test_what_is_registered_to_run_at_exit_runs() -> None:
     program = """
 import atexit, sys
+from compare_kit import edit_result
 from tinylab import cli
 atexit.register(print, "at exit")
 sys.argv = ["tinylab", "--version"]

@@ -60,7 +60,8 @@ def test_the_card_says_what_the_run_found(
     assert result["split_sha256"] in card
     assert "| train.batch_size | 64 | 32 |" in card
     assert f"| torch | {result['environment']['torch']} |" in card
-    assert f"    tinylab train --from {trained}\n" in card
+    threads = result_of(trained)["environment"]["threads"]
+    assert f"    tinylab train --from {trained} threads={threads}\n" in card
     assert "- Duplicates: no two images have the same pixels." in card
 
 

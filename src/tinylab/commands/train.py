@@ -1,12 +1,12 @@
 """``tinylab train``: one run, or with ``-m`` a sweep."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tinylab.commands.train_help import help_text
 from tinylab.errors import UserError
 from tinylab.system.machine import cores
-from tinylab.system.paths import user_path
 from tinylab.ui.console import say
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def main(arguments: list[str]) -> None:
             raise UserError("--from: expected the folder of a run after it")
         from tinylab.store.folder import RunFolder
 
-        files = RunFolder(user_path(arguments[place + 1]))
+        files = RunFolder(Path(arguments[place + 1]))
         overrides = arguments[:place] + arguments[place + 2 :]
         arguments = replay(files.path, files.config(), overrides, _threads(files, overrides))
     run_hydra(job, arguments)
@@ -36,7 +36,7 @@ def main(arguments: list[str]) -> None:
 
 def _threads(files: "RunFolder", overrides: Sequence[str]) -> int | None:
     """The CPU threads of a run, as far as this machine has cores for them; None: as by default."""
-    if any(override.partition("=")[0] == "threads" for override in overrides):
+    if any(override.lstrip("+").startswith("threads=") for override in overrides):
         return None
     threads = files.threads()
     if threads is not None and threads > cores():

@@ -75,7 +75,7 @@ def repetition(rows: Sequence[Row]) -> Table:
 
 def again(run: Run) -> str:
     """The command that repeats a run, with as many threads: its bits depend on their number."""
-    threads = run.result.environment.threads
+    threads = run.result.environment.cpu_threads
     words = ["tinylab", "train", "--from", str(run.folder)]
     return shlex.join([*words, f"threads={threads}"] if threads is not None else words)
 

@@ -121,11 +121,9 @@ class RunFolder:
         return values
 
     def threads(self) -> int | None:
-        """The CPU threads that it was trained with; None where that is not known."""
+        """The CPU threads that it was, or is to be, trained with; None where it does not say."""
         found = self.result()
-        if found is not None and found.environment.threads is not None:
-            return found.environment.threads
-        threads = self.config().get("threads")
+        threads = self.config().get("threads") if found is None else found.environment.cpu_threads
         return threads if isinstance(threads, int) else None
 
     def history(self) -> list[dict[str, Any]]:

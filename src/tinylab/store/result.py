@@ -91,6 +91,11 @@ class Environment:
     code_sha256: str
     extra: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def cpu_threads(self) -> int | None:
+        """The threads on whose number the bits depend; None on a GPU, or where not known."""
+        return self.threads if self.device in (None, "cpu") else None
+
     def facts(self) -> dict[str, Any]:
         """All that is known, by name."""
         known = {name: value for name, value in vars(self).items() if name != "extra"}
