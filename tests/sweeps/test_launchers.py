@@ -42,9 +42,32 @@ def test_slurm_jobs_finish_and_a_requeued_one_goes_on_by_itself(tmp_path: Path) 
     out, _ = sweep.communicate(timeout=120)
     assert sweep.returncode == 0, out
     assert result_of(tmp_path, 0)["resumed_at"]
+    assert result_of(tmp_path, 0)["failures"] == [], "to be queued again is no failure"
+    assert "LocalLauncher runs the jobs (1); meanwhile tinylab list shows how they go" in out
+    assert "  finished  val accuracy " in out
     [log] = tmp_path.glob("outputs/runs/*/train.log")
     assert "going on from epoch" in log.read_text()
     assert not (tmp_path / ".submitit").exists(), "nothing outside the outputs"
+
+
+def test_a_job_that_the_cluster_stops_is_no_failed_one_and_stops_no_other(tmp_path: Path) -> None:
+    pytest.importorskip("submitit")
+    grid = ["hydra/launcher=submitit_local", "seed=0", "train.epochs=300", "model.hidden=8",
+            "train.checkpoint_seconds=0.05", "hydra.launcher.timeout_min=5"]  # fmt: skip
+    sweep = start(tmp_path, *grid)
+    for _ in range(6000):
+        if list(tmp_path.glob("outputs/runs/*/last.ckpt")):
+            break
+        time.sleep(0.01)
+    [job] = workers_below(sweep.pid)
+    os.kill(job, signal.SIGTERM)
+    out, _ = sweep.communicate(timeout=120)
+    assert sweep.returncode == 1
+    assert "Traceback" not in out
+    assert "1 of 1 jobs are not finished: stopped, or not run" in out
+    assert not list(tmp_path.glob("outputs/runs/*/failure.json"))
+    [log] = tmp_path.glob("outputs/sweeps/.launcher/.submitit/*/*.err")
+    assert "Traceback" not in log.read_text()
 
 
 def workers_below(pid: int) -> list[int]:

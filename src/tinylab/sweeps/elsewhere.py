@@ -29,7 +29,7 @@ def launch(launcher: Launcher, jobs: Sequence[Job], total: int) -> Sequence[Any]
     outputs = jobs[0].config.outputs
     where = "" if outputs == "outputs" else f" --outputs {shlex.quote(outputs)}"
     name = type(launcher).__name__
-    say(f"{len(jobs)} jobs go to {name}; meanwhile tinylab list{where} shows them")
+    say(f"{name} runs the jobs ({len(jobs)}); meanwhile tinylab list{where} shows how they go")
     with _ends_said(jobs, total):
         try:
             overrides = [job.overrides for job in jobs]
