@@ -247,6 +247,18 @@ def test_results_of_different_code_are_pointed_out(
     assert "2 versions of tinylab's code" in compare(capsys, outputs)
 
 
+def test_each_option_has_code_of_its_own_and_is_no_other_version(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    for seed, model in enumerate(("mlp", "baseline")):
+        run = write_run(tmp_path, model=model, seed=seed)
+        edit_result(run, environment={"code_sha256": model, "core_sha256": "core"})
+    assert "versions of tinylab's code" not in compare(capsys, tmp_path)
+    edited = write_run(tmp_path, model="mlp", seed=9)
+    edit_result(edited, environment={"code_sha256": "edited", "core_sha256": "core"})
+    assert "2 versions of tinylab's code" in compare(capsys, tmp_path)
+
+
 def test_ranked_by_loss(capsys: pytest.CaptureFixture[str], outputs: Path) -> None:
     out = compare(capsys, outputs, "--metric", "val_loss")
     assert "ranked by validation loss" in out

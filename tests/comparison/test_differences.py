@@ -47,11 +47,14 @@ def test_what_cannot_change_a_result_is_only_named(tmp_path: Path) -> None:
 
 def test_other_images_code_and_machines_are_differences_too(tmp_path: Path) -> None:
     first, second = (write_run(tmp_path, seed=seed) for seed in (0, 1))
-    edit_result(second, dataset__fingerprint="new", environment={"code_sha256": "c" * 64})
+    edit_result(first, environment={"code_sha256": "c0de", "core_sha256": "c0re"})
+    environment = {"code_sha256": "c" * 64, "core_sha256": "d" * 64}
+    edit_result(second, dataset__fingerprint="new", environment=environment)
     lines = said(first, second)
     assert lines[0].startswith("seed: 0 in A, 1 in B")
     assert lines[1].startswith("the images themselves: images of DigitsConf")
-    assert lines[2] == f"tinylab's code: c0de in A, {'c' * 20} in B"
+    assert lines[2] == f"tinylab's code: c0re in A, {'d' * 20} in B"
+    assert lines[3] == f"the code of the core and the chosen options: c0de in A, {'c' * 20} in B"
 
 
 def test_unfinished_runs_are_compared_by_their_configs(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from statistics import fmean
+from typing import Any
 
 from tinylab.comparison import statistics, variance
 from tinylab.comparison.settings import Setting, families, group
@@ -13,6 +14,7 @@ from tinylab.comparison.statistics import Summary
 from tinylab.comparison.variance import Variance
 from tinylab.comparison.verdicts import Verdict, judge
 from tinylab.config.metrics import METRICS
+from tinylab.config.options import FOLDERS
 from tinylab.config.values import shown
 from tinylab.errors import UserError
 from tinylab.store.run import Run
@@ -208,11 +210,21 @@ def _of_selection(rows: Sequence[Row], selected: Row | None, metric: str) -> lis
     return warnings
 
 
+def _versions(runs: Sequence[Run]) -> int:
+    """How many versions of tinylab's code the runs come from; each option has code of its own."""
+    by_choice: dict[tuple[Any, ...], set[str]] = {}
+    for run in runs:
+        choice = tuple(run.values.get(group) for group in FOLDERS)
+        by_choice.setdefault(choice, set()).add(run.result.environment.code_sha256)
+    cores = {run.result.environment.version for run in runs}
+    return max(len(cores), *map(len, by_choice.values()))
+
+
 def _of_runs(rows: Sequence[Row]) -> list[str]:
     """What makes the runs of a comparison less alike than they seem."""
     warnings = []
     runs = [run for row in rows for run in row.setting.runs]
-    versions = len({run.result.environment.code_sha256 for run in runs})
+    versions = _versions(runs)
     if versions > 1:
         warnings.append(f"the runs come from {versions} versions of tinylab's code")
     pooled = dict.fromkeys(key for row in rows for key in row.setting.pooled)

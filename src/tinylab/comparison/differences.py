@@ -13,7 +13,8 @@ from tinylab.store.result import Result
 # What a result records beside its config -> its words.
 RECORDED = {
     "fingerprint": "the images themselves",
-    "code_sha256": "tinylab's code",
+    "core_sha256": "tinylab's code",
+    "code_sha256": "the code of the core and the chosen options",
     "torch": "torch",
     "device_name": "the device",
     "threads": "CPU threads",

@@ -272,6 +272,7 @@ def _evaluate(
         "environment": {
             **runtime.environment(recipe.device),
             "code_sha256": code.of_result(config),
+            "core_sha256": code.core(),
         },
         "failures": failures,
         "resumed_at": training.resumed_at,

@@ -88,8 +88,14 @@ class Environment:
     threads: int | None = None
     git_commit: str | None = None
     dirty: bool | None = None
-    code_sha256: str
+    code_sha256: str  # of the core and the chosen options
+    core_sha256: str | None = None  # of the core, equal for all options; older runs have none
     extra: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def version(self) -> str:
+        """Tells versions of tinylab apart, whatever options were chosen."""
+        return self.core_sha256 or self.code_sha256
 
     @property
     def cpu_threads(self) -> int | None:
