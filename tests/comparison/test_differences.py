@@ -40,8 +40,19 @@ def test_what_cannot_change_a_result_is_only_named(tmp_path: Path) -> None:
     first = write_run(tmp_path / "one", name="mine", device="cpu")
     second = write_run(tmp_path / "other", name="yours", device="cuda")
     assert said(first, second) == [
-        "the same in every value that can change a result",
-        "without effect on results: device, name",
+        "the same in every value that counts",
+        "no part of a run's identity: device, name",
+    ]
+
+
+def test_one_config_with_other_bits_is_said_with_what_they_depend_on(tmp_path: Path) -> None:
+    runs = [write_run(tmp_path / str(threads), threads=threads) for threads in (1, 2)]
+    for threads, run in enumerate(runs, start=1):
+        edit_result(run, weights_sha256=f"{threads}f", environment__threads=threads)
+    assert said(*runs) == [
+        "the same in every value that counts, but with other bits",
+        "CPU threads: 1 in A, 2 in B",
+        "no part of a run's identity: threads",
     ]
 
 

@@ -4,11 +4,14 @@ import contextlib
 import json
 import os
 import signal
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tinylab.errors import UserError
 from tinylab.system import files, machine, runtime, signals
@@ -143,3 +146,24 @@ def test_what_cannot_be_written_is_said_with_the_remedy(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="name another file") as caught:
         files.write_text(tmp_path / "file" / "below", "x", files.NAMED)
     assert "outputs=" not in str(caught.value), "a key that the command does not have"
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+)
+
+
+@given(st.dictionaries(st.text(), JSON))
+def test_json_reads_back_and_has_a_line_for_each_list_of_plain_values(
+    value: dict[str, Any],
+) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "a.json"
+        try:
+            files.write_json(path, {**value, "rows": [[1, 2], [3, 4]]})
+        except ValueError:  # infinite
+            return
+        text = path.read_text(encoding="utf-8")
+    assert json.loads(text) == {**value, "rows": [[1, 2], [3, 4]]}
+    assert '\n  "rows": [\n    [1, 2],\n    [3, 4]\n  ]\n' in text

@@ -7,7 +7,16 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tinylab.ui.tables import WIDTH, Column, Section, aligned, as_csv, as_markdown, columns_of
+from tinylab.ui.tables import (
+    WIDTH,
+    Column,
+    Section,
+    aligned,
+    as_csv,
+    as_markdown,
+    columns_of,
+    fitted,
+)
 
 LONG = "a word " * 30
 
@@ -51,3 +60,9 @@ def test_csv_has_every_column_of_every_row(rows: list[dict[str, Any]]) -> None:
 
 def test_csv_has_nothing_for_none() -> None:
     assert as_csv([{"a": 1, "b": None}, {"c": 0.5}]) == "a,b,c\n1,,\n,,0.5\n"
+
+
+def test_a_name_is_shown_as_it_is_or_cut_and_spelled() -> None:
+    assert fitted("beach", 5) == "beach"
+    assert fitted("beaches", 5) == "beac…"
+    assert fitted("K\udcfcche", 30) == "K\\udcfcche"

@@ -32,10 +32,16 @@ def differences(first: Path, second: Path) -> list[str]:
     return [
         f"A  {first}",
         f"B  {second}",
-        *(counting or ["the same in every value that can change a result"]),
+        *(counting or [_same_config(a, b)]),
         *_recorded(a, b),
-        *([f"without effect on results: {', '.join(spared)}"] if spared else []),
+        *([f"no part of a run's identity: {', '.join(spared)}"] if spared else []),
     ]
+
+
+def _same_config(first: RunFolder, second: RunFolder) -> str:
+    a, b = first.result(), second.result()
+    bits = a is not None and b is not None and a.weights_sha256 != b.weights_sha256
+    return f"the same in every value that counts{', but with other bits' if bits else ''}"
 
 
 def _in_words(key: str, a: dict[str, Any], b: dict[str, Any]) -> str:

@@ -17,9 +17,10 @@ from tinylab.system.files import write_bytes, write_json
 from tinylab.system.runtime import environment
 from tinylab.ui import plots
 from tinylab.ui.console import say
-from tinylab.ui.tables import Column, aligned
+from tinylab.ui.tables import Column, aligned, fitted
 
 SHOWN = 30  # classes at most in the table on the screen
+LONGEST = 40  # letters of a class's name there
 MEASURES = ("recall", "precision", "F1")
 
 
@@ -81,7 +82,7 @@ def _show_classes(figures: Figures) -> None:
         say(f"the {SHOWN} of {len(rows)} classes with the lowest recall:")
         rows = sorted(rows, key=lambda row: row["recall"])[:SHOWN]
     columns = [
-        Column(("", "class"), [row["class"] for row in rows], is_words=True),
+        Column(("", "class"), [fitted(row["class"], LONGEST) for row in rows], is_words=True),
         Column(("", "images"), [f"{row['num']:,}" for row in rows]),
         *(Column(("", name), [_percent(row[name.lower()]) for row in rows]) for name in MEASURES),
     ]

@@ -75,7 +75,24 @@ def write_text(path: Path, text: str, remedy: str = IN_OUTPUTS) -> None:
 
 def write_json(path: Path, value: object) -> None:
     """Write ``value`` as indented JSON, durably and all at once. NaN is refused."""
-    write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+    write_text(path, _indented(value, "\n") + "\n")
+
+
+def _indented(value: Any, margin: str) -> str:
+    """JSON with a line for each value, but for a list of numbers or words, which has one in all.
+
+    A line for each cell of a confusion matrix of 1,600 classes took 4 s and 0.5 GB.
+    """
+    deeper = f"{margin}  "
+    if isinstance(value, dict) and value:
+        lines = [
+            f"{json.dumps(str(key))}: {_indented(each, deeper)}" for key, each in value.items()
+        ]
+        return f"{{{deeper}{f',{deeper}'.join(lines)}{margin}}}"
+    if isinstance(value, list | tuple) and any(isinstance(v, dict | list | tuple) for v in value):
+        lines = [_indented(each, deeper) for each in value]
+        return f"[{deeper}{f',{deeper}'.join(lines)}{margin}]"
+    return json.dumps(value, allow_nan=False)
 
 
 def read_json(path: Path) -> dict[str, Any] | None:

@@ -11,6 +11,8 @@ from matplotlib.image import imsave
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
+from tinylab.ui.tables import fitted
+
 MOST_CLASSES = 40  # of a confusion matrix that are named, and have their counts
 MOST_CELLS = 800  # of a confusion matrix, along each side
 CAPTION = 40  # letters in each line of one
@@ -45,7 +47,7 @@ def confusion(matrix: NDArray[np.int64], classes: tuple[str, ...], title: str) -
     """
     K = len(classes)
     shown = range(0, K, -(-K // MOST_CLASSES))
-    names = [_fitted(classes[k], 30) for k in shown]
+    names = [fitted(classes[k], 30) for k in shown]
     letters = max(map(len, names))
     margin = 0.7 + 0.085 * letters  # inches for the class names, left and below
     side = max(3.0, 0.42 * min(K, MOST_CLASSES))
@@ -83,12 +85,6 @@ def coarse(share: NDArray[np.float64], most: int) -> NDArray[np.float64]:
         return share
     edges = np.arange(0, len(share), block)
     return np.maximum.reduceat(np.maximum.reduceat(share, edges, axis=0), edges, axis=1)
-
-
-def _fitted(text: str, most: int) -> str:
-    """A name of at most so many letters, which can be drawn: bytes that are no text are spelled."""
-    text = text.encode("utf-8", "backslashreplace").decode()
-    return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 def reliability(counts: NDArray[np.int64], accuracy: NDArray[np.float64], title: str) -> Figure:
@@ -132,7 +128,7 @@ def gallery(images: NDArray[np.uint8], captions: list[str], title: str) -> Figur
         row, column = divmod(place, columns)
         top, left = round(row * cell_height + 0.4 * H), round(column * cell_width)
         sheet[top : top + H, left : left + W] = images[place].transpose(1, 2, 0)
-        caption = "\n".join(_fitted(line, CAPTION) for line in captions[place].splitlines()[:2])
+        caption = "\n".join(fitted(line, CAPTION) for line in captions[place].splitlines()[:2])
         axes.text(left, top - 0.06 * H, caption, fontsize=8, va="bottom", parse_math=False)
     axes.imshow(sheet, interpolation="nearest", aspect="auto")
     return figure

@@ -32,6 +32,12 @@ class Section:
     notes: Sequence[str] = ()
 
 
+def fitted(text: str, most: int) -> str:
+    """A name of at most so many letters, that can be shown: bytes that are no text are spelled."""
+    text = text.encode("utf-8", "backslashreplace").decode()
+    return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
 def columns_of(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[Column]:
     """Rows of equal length as columns of words; ``head`` has a line, whose texts may be empty."""
     cells = zip(*rows, strict=True) if rows else ([] for _ in head)
