@@ -277,8 +277,12 @@ def test_data_that_has_changed_since_training_is_refused(tmp_path: Path, capsys:
     found, _ = evaluate(tmp_path, run, "--part", "all")
     assert found["dataset"]["num_learnt"] == found["num"] == 310
     shutil.copytree(tmp_path / "photos", tmp_path / "elsewhere")
-    found, _ = evaluate(tmp_path, run, f"dataset.root={tmp_path}/elsewhere")
-    assert found["dataset"]["part"] == "all", "a folder elsewhere is other data"
+    [asked] = (tmp_path / "evaluations").iterdir()
+    elsewhere = f"dataset.root={tmp_path}/elsewhere"
+    assert cli.run(["evaluate", str(run), elsewhere, f"outputs={tmp_path}"]) == 0
+    assert [*(tmp_path / "evaluations").iterdir()] == [asked], "the same images, wherever they lie"
+    found = json.loads((asked / "evaluation.json").read_text())
+    assert found["dataset"]["part"] == "all", "images that were changed are no test part"
 
 
 def test_class_names_of_any_kind_are_drawn_and_shown(tmp_path: Path, capsys: Capture) -> None:

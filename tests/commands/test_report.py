@@ -324,4 +324,4 @@ def test_two_datasets_are_two_sections(outputs: Path) -> None:
     change(first, dataset__name="other", config__dataset__name="other")
     said = written(outputs)
     assert said.count("Its test accuracy is") + said.count(": test accuracy") == 2
-    assert "its config is of another version of tinylab" in said
+    assert "dataset=other: no such option" in said

@@ -61,6 +61,12 @@ class RunFolder:
             file.exists() for file in (self.result_file, self.config_file, self.failure_file)
         )
 
+    def is_surely_run(self) -> bool:
+        """Whether it can be no other folder: a config alone may be Hydra's, as in ``conf``."""
+        return self.result_file.is_file() or (
+            self.config_file.is_file() and self.split_file.is_file()
+        )
+
     # ------------------------------------------------------------ what a run writes
 
     def write_start(self, config: Config, split: Split, digests: NDArray[np.uint64]) -> None:

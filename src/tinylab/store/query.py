@@ -43,7 +43,7 @@ def _is_run(folder: Path) -> bool:
     """Whether a folder is a run's: by its name, or by what is in it, if somebody renamed it."""
     if not folder.is_dir() or folder.name.startswith("."):
         return False
-    return RUN_NAME.fullmatch(folder.name) is not None or RunFolder(folder).is_run()
+    return RUN_NAME.fullmatch(folder.name) is not None or RunFolder(folder).is_surely_run()
 
 
 # ---------------------------------------------------------------- finding
