@@ -1,6 +1,7 @@
 """The command line, as a user meets it; in this process, so that torch is imported once."""
 
 import json
+import shlex
 import shutil
 import subprocess
 import sys
@@ -277,6 +278,18 @@ def test_wrong_input_is_refused_in_words_and_leaves_nothing(
     assert "Traceback" not in error
     assert 1 <= len(error.strip().splitlines()) <= 2
     assert not list(Path().glob("outputs/runs/*"))
+
+
+def test_commands_that_are_printed_can_be_pasted(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["train", *TINY, "model=mlp", "model.layers=0", "outputs=my runs"]) == 0
+    assert "tensorboard --logdir 'my runs/runs'" in capsys.readouterr().out
+    assert cli.run(["name=a b"]) == 1
+    assert "tinylab train 'name=a b'" in capsys.readouterr().err
+    assert cli.run(["train", "name='a b','c d'"]) == 1
+    said = capsys.readouterr().err.strip()
+    assert shlex.split(said.rpartition("add -m: ")[2]) == [
+        "tinylab", "train", "-m", "name='a b','c d'",
+    ]  # fmt: skip
 
 
 def test_a_forgotten_command_is_explained(capsys: pytest.CaptureFixture[str]) -> None:

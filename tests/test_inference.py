@@ -17,7 +17,7 @@ from tinylab import cli, data
 from tinylab.config.compose import replay, restore, run_hydra, to_config
 from tinylab.config.schema import Config, SplitConfig
 from tinylab.errors import UserError
-from tinylab.inference import Ensemble, is_run, load_ensemble, the_run
+from tinylab.inference import Ensemble, few, is_run, load_ensemble, the_run
 from tinylab.store.folder import RunFolder
 from tinylab.training import checkpoint
 
@@ -303,3 +303,8 @@ def test_pretrained_weights_are_not_fetched_to_be_replaced(
     trained = load([copied_run]).first
     assert (asked[0].arch, asked[0].weights) == ("resnet18", None)
     assert trained.config.model.weights == "DEFAULT"  # type: ignore[attr-defined]
+
+
+def test_a_message_names_a_few_classes_of_many() -> None:
+    assert few(["a", "b"]) == "a, b"
+    assert few([str(k) for k in range(1600)]).endswith("18, 19 and 1580 more")

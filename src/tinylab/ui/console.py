@@ -24,13 +24,11 @@ class _ScreenHandler(logging.Handler):
     fault: OSError | None = None
 
     def emit(self, record: logging.LogRecord) -> None:
-        if sys.stdout is None:  # closed before Python began: `>&-`, some daemons
-            return
         # A reader that went away (`tinylab train | head`), a full disk under `> log`, or a stream
         # that was closed since (a ValueError) must not cost the training.
         try:
             # A file name need not be text in the terminal's encoding.
-            encoding = sys.stdout.encoding or "utf-8"
+            encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
             line = self.format(record).encode(encoding, "backslashreplace").decode(encoding)
             print(line, flush=True)
         except OSError as error:
@@ -95,8 +93,10 @@ def is_terminal() -> bool:
     """Whether the screen can show a live display: no notebook, nor one that wants plain text."""
     wants_plain = os.environ.get("TERM") == "dumb" or os.environ.get("NO_COLOR")
     is_notebook = any(name in os.environ for name in NOTEBOOKS)
-    is_open = sys.stdout is not None and not sys.stdout.closed
-    return is_open and sys.stdout.isatty() and not wants_plain and not is_notebook
+    try:
+        return sys.stdout.isatty() and not wants_plain and not is_notebook
+    except (AttributeError, ValueError):  # None, or closed
+        return False
 
 
 def drop_unwritten() -> OSError | None:
