@@ -58,10 +58,12 @@ def test_a_new_result_that_was_waited_for_is_fresh_enough(
     servers: list[Server], tmp_path: Path
 ) -> None:
     """Else ranks with ``fresh=true`` would archive each other's result and train again."""
-    assert servers[0].run(tmp_path, COMMAND) == 0
+    command = ["train", "train.epochs=30", "model.hidden=8", "threads=1"]
+    assert servers[0].run(tmp_path, command) == 0
     for server in servers:
-        server.start(tmp_path, [*COMMAND, "fresh=true", "train.epochs=30", "model.hidden=8"])
+        server.start(tmp_path, [*command, "fresh=true"])
     assert [server.wait() for server in servers] == [0] * RANKS
     said = (tmp_path / "screen.log").read_text()
+    assert said.count("kept as") == 1
     assert said.count("test    accuracy") == 2
     assert said.count("already finished: test accuracy") == RANKS - 1

@@ -51,3 +51,7 @@ def test_csv_has_every_column_of_every_row(rows: list[dict[str, Any]]) -> None:
 
 def test_csv_has_nothing_for_none() -> None:
     assert as_csv([{"a": 1, "b": None}, {"c": 0.5}]) == "a,b,c\n1,,\n,,0.5\n"
+
+
+def test_truth_values_in_csv_are_those_of_yaml() -> None:
+    assert as_csv([{"a": True, "b": False, "c": None, "d": 1}]) == "a,b,c,d\ntrue,false,,1\n"
