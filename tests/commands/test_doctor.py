@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -40,6 +41,15 @@ def test_a_sound_machine_has_nothing_to_mend(capsys: pytest.CaptureFixture[str])
     for words in ("torch 2", "numpy 2", "fingerprint ", "outputs can be written", "event files"):
         assert words in said
     assert not Path("outputs").exists(), "looking makes nothing"
+
+
+@pytest.mark.parametrize("requirement", REQUIREMENTS)
+def test_a_library_is_found_by_the_name_that_a_wheel_gives_it(requirement: str) -> None:
+    """PEP 503, as hatchling writes metadata: ``PyYAML`` is ``pyyaml``, ``_`` is ``-``."""
+    name = re.match(r"[\w.-]+", requirement)[0]
+    in_wheel = re.sub(r"[-_.]+", "-", name).lower() + requirement[len(name) :]
+    [finding] = doctor.library(in_wheel)
+    assert finding.remedy is None, finding.text
 
 
 BROKEN_TORCH = 'raise ImportError("libtorch_cpu.so: cannot open shared object file")'

@@ -1,5 +1,7 @@
 """Fetching an archive: all of it, inside its folder, or nothing and a word on what to do."""
 
+import gzip
+import hashlib
 import io
 import socket
 import stat
@@ -209,3 +211,15 @@ def test_a_process_that_was_faster_is_left_alone(tmp_path: Path, serve: Callable
     (tmp_path / "scenes" / "0").mkdir(parents=True)
     fetch_zip(serve({"a.zip": zipped("0/1.jpg", "1/1.jpg")}) + "a.zip", tmp_path / "scenes")
     assert [path.name for path in tmp_path.rglob("*")] == ["scenes", "0"]
+
+
+def test_what_is_fetched_into_a_shared_folder_is_the_groups(
+    serve: Callable[..., str], tmp_path: Path
+) -> None:
+    (tmp_path / "shared").mkdir()
+    (tmp_path / "shared").chmod(0o770)
+    file = tmp_path / "shared" / "raw" / "a"
+    sha256 = hashlib.sha256(b"ink").hexdigest()
+    download.fetch_gz([f"{serve({'a.gz': gzip.compress(b'ink')})}a.gz"], file, sha256, 100)
+    assert file.stat().st_mode & 0o070 == 0o060
+    assert file.parent.stat().st_mode & 0o070 == 0o070

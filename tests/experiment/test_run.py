@@ -17,11 +17,12 @@ from option_records import AdamConfig, DigitsConfig, MlpConfig
 from tensorboard_kit import read_scalars
 from tinylab import cli
 from tinylab.config.schema import Config, TrainConfig
-from tinylab.errors import Pruned
+from tinylab.errors import Pruned, Stopped
 from tinylab.experiment import run as experiment
 from tinylab.experiment.run import RunDone
 from tinylab.inference import load_ensemble, the_run
 from tinylab.store.folder import RunFolder, run_folder
+from tinylab.store.run import open_run
 from tinylab.training.loop import EpochDone, StepDone
 
 
@@ -133,6 +134,22 @@ def test_a_run_that_is_pruned_says_so_in_its_log(tmp_path: Path) -> None:
     assert "pruned, checkpoint saved" in (folder / "train.log").read_text()
     assert (folder / "last.ckpt").exists()
     assert not (folder / "failure.json").exists()
+
+
+@pytest.mark.parametrize("end", [SystemExit(143), KeyboardInterrupt(), Stopped(15)])
+def test_a_run_that_is_asked_to_end_has_not_failed(end: BaseException, tmp_path: Path) -> None:
+    """Nor where an earlier try failed; submitit ends a job by SystemExit to queue it again."""
+    files = run_folder(config(tmp_path))
+    files.record_failure(ValueError("too hot"))
+    assert open_run(files.path).state == "failed"
+    events = experiment.events(config(tmp_path), "a test")
+    while not isinstance(next(events), EpochDone):
+        pass
+    with pytest.raises(type(end)):
+        events.throw(end)
+    assert open_run(files.path).state == "stopped"
+    result = experiment.run(config(tmp_path), "a test")
+    assert [each["error"] for each in result.failures] == ["ValueError: too hot"]
 
 
 # ---------------------------------------------------------------- after the result

@@ -238,3 +238,14 @@ def test_without_predictions_a_test_set_is_known_by_its_split(tmp_path: Path) ->
     [run], _ = collect([folder])
     assert run.predictions is None
     assert run.test_set == run.result.split_sha256
+
+
+@pytest.mark.parametrize("run_id", ["../../secret", "/etc", "..", "a/b", "", ".locks", "a\nb"])
+def test_a_sweep_of_somebody_else_leads_nowhere_but_to_its_runs(
+    run_id: str, tmp_path: Path
+) -> None:
+    run = write_run(tmp_path)
+    shutil.copytree(run, tmp_path.parent / "secret", dirs_exist_ok=True)
+    assert reasons([sweep(tmp_path, "mine", [run.name, run_id])]) == {
+        "mine": "its sweep.json cannot be read"
+    }

@@ -356,3 +356,14 @@ print("HEAVY" if {"torch", "hydra", "matplotlib"} & set(sys.modules) else "LEAN"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert "1 finished" in done.stdout
     assert done.stdout.endswith("LEAN\n"), done.stdout + done.stderr
+
+
+def test_a_run_may_be_named_by_dots(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = finished(tmp_path)
+    monkeypatch.chdir(folder)
+    assert [run.name for run in select(["."], Path("outputs"))] == [folder.name]
+    (folder / "inside").mkdir()
+    monkeypatch.chdir(folder / "inside")
+    [run] = select([".."], Path("outputs"))
+    assert run.folder == folder
+    assert RunFolder(Path("..")).name == folder.name

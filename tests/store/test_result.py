@@ -124,3 +124,11 @@ def test_a_newer_format_is_refused_clearly(
     assert "fresh=true" in said
     assert RunFolder(folder).result_file.exists()
     assert run_folder(config(outputs=str(tmp_path))).path == folder
+
+
+@pytest.mark.parametrize("name", ["../../.bashrc", "/tmp/x", "..", "a/b", "a\0"])
+def test_a_run_id_that_is_no_name_of_a_file_is_a_fault(name: str) -> None:
+    """``export`` and ``evaluate`` call their files by it."""
+    found = parse({**finished_result(config()), "run_id": name})
+    assert isinstance(found, Fault)
+    assert "run_id is missing or wrong" in found.reason

@@ -13,7 +13,8 @@ import pytest
 from option_records import AdamConfig, BaselineConfig, DigitsConfig
 from tinylab.config.schema import Config, TrainConfig
 from tinylab.experiment import run as experiment
-from tinylab.store.folder import run_folder
+from tinylab.store.folder import RunFolder, run_folder
+from tinylab.store.run import open_run
 from tinylab.sweeps import worker
 from tinylab.sweeps.launch import parallel_jobs
 from tinylab.sweeps.pool import Pool
@@ -93,6 +94,38 @@ def test_a_worker_that_is_killed_costs_its_own_job_alone(tmp_path: Path) -> None
         assert pool.has_room()
     assert ends[1].state == "finished"
     assert ends[0] == End("failed", "its process was killed by signal 9 (out of memory?)")
+
+
+@pytest.mark.costly
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGUSR1])
+def test_a_job_whose_worker_is_told_to_end_is_stopped_and_has_not_failed(
+    signum: int, tmp_path: Path
+) -> None:
+    """As by SLURM before a preemption; the others go on."""
+    ends = {}
+    with Pool(1) as pool:
+        pool.start(0, config(tmp_path, epochs=5000), "")
+        for number, told in tell(pool):
+            if isinstance(told, Epoch):
+                pid = pool._workers[0].process.pid
+                assert pid is not None
+                os.kill(pid, signum)
+                pool.answer(number, True)
+            elif isinstance(told, End):
+                ends[number] = told
+    assert ends == {0: End("stopped")}
+    files = RunFolder(next((tmp_path / "runs").glob("digits-*")))
+    assert "stopped, checkpoint saved" in files.log_file.read_text()
+    assert files.error() is None
+    assert open_run(files.path).state == "stopped"
+
+
+@pytest.mark.costly
+def test_a_worker_that_is_told_to_end_before_it_trains_has_not_failed(tmp_path: Path) -> None:
+    with Pool(1) as pool:
+        pool.start(0, config(tmp_path, epochs=5000), "")
+        pool._workers[0].process.terminate()
+        assert [told for _, told in tell(pool)] == [End("stopped")]
 
 
 @pytest.mark.costly

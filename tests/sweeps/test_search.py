@@ -746,3 +746,28 @@ def results(folder: Path) -> dict[Path, int]:
     """The results there are, and when they were written."""
     paths = folder.glob("outputs/runs/*/result.json")
     return {path: path.stat().st_mtime_ns for path in paths}
+
+
+@pytest.mark.parametrize("change", [{"run_id": "../../x"}, {"overrides": {"outputs": "/x"}}])
+def test_a_search_of_somebody_else_sets_nothing_but_what_is_searched(
+    change: dict[str, Any], tmp_path: Path
+) -> None:
+    plan = make_plan(tmp_path)
+    assert plan.next_job() is not None
+    [path] = (tmp_path / "sweeps").glob("*/sweep.json")
+    state = json.loads(path.read_text())
+    state["jobs"][0] |= change
+    path.write_text(json.dumps(state))
+    with pytest.raises(UserError, match="not what tinylab writes"):
+        make_plan(tmp_path)
+
+
+def test_a_trial_that_was_stopped_is_gone_on_with(tmp_path: Path) -> None:
+    plan = make_plan(tmp_path)
+    job = plan.next_job()
+    assert job is not None
+    plan.ended(job, "stopped")
+    assert plan.num_ended == 0
+    again = make_plan(tmp_path).next_job()
+    assert again is not None
+    assert again.label == job.label

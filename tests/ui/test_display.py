@@ -2,13 +2,17 @@
 
 import io
 import itertools
+import os
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 from rich.console import Console
 
-from tinylab.ui import display
+from tinylab.ui import console, display
 from tinylab.ui.display import RunDisplay, SweepDisplay
 
 Screen = Callable[[SweepDisplay], list[str]]
@@ -111,3 +115,43 @@ def test_irregular_steps_of_several_threads_are_said_once(
                 shown.step(epoch, step + 1, 40, str)
             shown.epoch(row(epoch + 1))
     assert capsys.readouterr().out.count("threads=1 is faster") == said
+
+
+@pytest.mark.parametrize(
+    "variable",
+    ["TERM=xterm", "TERM=dumb", "NO_COLOR=1", "NO_COLOR=", "JPY_PARENT_PID=17",
+     "COLAB_RELEASE_TAG=release", "KAGGLE_KERNEL_RUN_TYPE=Interactive"],
+)  # fmt: skip
+def test_bars_are_for_terminals_that_can_redraw_them(
+    variable: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A notebook's ``!tinylab`` runs in a pseudo terminal, and shows each redrawn bar anew."""
+    for name in ("NO_COLOR", *console.NOTEBOOKS):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("TERM", "xterm-color")
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    assert console.is_terminal()
+    monkeypatch.setenv(*variable.split("="))
+    assert console.is_terminal() == (variable in ("TERM=xterm", "NO_COLOR="))
+
+
+@pytest.mark.costly
+def test_a_sweep_in_a_notebook_is_plain_lines(tmp_path: Path) -> None:
+    pty = pytest.importorskip("pty")
+    ours, theirs = pty.openpty()
+    code = "from tinylab.ui.display import SweepDisplay\n"
+    code += "with SweepDisplay(2, 0) as shown:\n"
+    code += "    for n in (0, 1): shown.start(n, f'seed={n}'); shown.progress(n, 0.5)\n"
+    code += "    for n in (0, 1): shown.end(n, f'seed={n}', 'finished', '', None)\n"
+    said = {}
+    for notebook in ({}, {"JPY_PARENT_PID": "17"}):
+        unset = ("NO_COLOR", *console.NOTEBOOKS)
+        kept = {name: value for name, value in os.environ.items() if name not in unset}
+        env = {**kept, "TERM": "xterm-color", **notebook}
+        subprocess.run([sys.executable, "-c", code], stdout=theirs, env=env, check=True)
+        said[bool(notebook)] = os.read(ours, 100_000).decode()
+    assert "\x1b[" in said[False]
+    assert "\x1b" not in said[True]
+    assert [line[:24] for line in said[True].splitlines()] == [
+        "1 of 2  seed=0  finished", "2 of 2  seed=1  finished",
+    ]  # fmt: skip

@@ -66,3 +66,7 @@ def test_a_name_is_shown_as_it_is_or_cut_and_spelled() -> None:
     assert fitted("beach", 5) == "beach"
     assert fitted("beaches", 5) == "beac…"
     assert fitted("K\udcfcche", 30) == "K\\udcfcche"
+
+
+def test_truth_values_in_csv_are_those_of_yaml() -> None:
+    assert as_csv([{"a": True, "b": False, "c": None, "d": 1}]) == "a,b,c,d\ntrue,false,,1\n"

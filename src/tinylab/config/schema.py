@@ -326,12 +326,12 @@ class Config(Section):
             )
 
 
-PLAIN_NAME = "letters, digits, spaces and . + - _, beginning with a letter, digit or _"
+PLAIN_NAME = "up to 100 letters, digits, spaces and . + - _, beginning with a letter, a digit or _"
 
 
 def is_plain_name(name: str) -> bool:
     """Whether a name is fit to be that of a folder, and of no other folder: no ``..``, no ``/``."""
-    return re.fullmatch(r"\w[\w .+-]*", name) is not None
+    return re.fullmatch(r"\w[\w .+-]{,99}", name) is not None
 
 
 # ---------------------------------------------------------------- identity

@@ -67,7 +67,8 @@ def folder() -> Path:
 def kept() -> list[Path]:
     """The files of all decoded images, oldest first, and what a killed process left of one."""
     files = [*folder().glob("*.npz"), *folder().glob(".*.tmp")]
-    return sorted(files, key=lambda file: file.stat().st_mtime)
+    dated = [(stamp[1], file) for file in files if (stamp := _stamp(str(file)))]
+    return [file for _, file in sorted(dated)]
 
 
 def _path(source: Source) -> Path:

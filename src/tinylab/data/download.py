@@ -1,5 +1,6 @@
 """Fetching an archive: with progress, checked for size, unpacked without escaping its folder."""
 
+import contextlib
 import gzip
 import hashlib
 import http.client
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from tinylab.errors import UserError
+from tinylab.system.files import as_shared
 from tinylab.ui.console import is_terminal, say, track
 
 CHUNK = 1 << 20  # bytes
@@ -36,9 +38,8 @@ def fetch_zip(url: str, folder: Path) -> None:
     entry of the archive would land outside the folder.
     """
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".download-", dir=folder.parent) as name:
-            archive, unpacked = Path(name) / "archive.zip", Path(name) / "unpacked"
+        with _aside(folder) as place:
+            archive, unpacked = place / "archive.zip", place / "unpacked"
             _download(url, archive)
             _unpack(archive, unpacked)
             inside = list(unpacked.iterdir())
@@ -60,9 +61,8 @@ def fetch_gz(urls: Sequence[str], file: Path, sha256: str, max_bytes: int) -> No
     faults = []
     for url in urls:
         try:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(prefix=".download-", dir=file.parent) as name:
-                packed, unpacked = Path(name) / "packed", Path(name) / "unpacked"
+            with _aside(file) as place:
+                packed, unpacked = place / "packed", place / "unpacked"
                 _download(url, packed)
                 with gzip.open(packed) as stream:
                     content = stream.read(max_bytes)
@@ -74,6 +74,15 @@ def fetch_gz(urls: Sequence[str], file: Path, sha256: str, max_bytes: int) -> No
         except FAULTS as error:
             faults.append(f"{url}: {error}")
     raise UserError("; ".join(faults))
+
+
+@contextlib.contextmanager
+def _aside(target: Path) -> Iterator[Path]:
+    """A temporary folder beside ``target``, from which what is whole is moved there."""
+    with as_shared(target.parent):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".download-", dir=target.parent) as name:
+            yield Path(name)
 
 
 def _download(url: str, archive: Path) -> None:

@@ -53,7 +53,7 @@ class RunFolder:
     @property
     def name(self) -> str:
         """The folder's name, which is the run's id unless it was archived."""
-        return self.path.name
+        return named(self.path).name
 
     def is_run(self) -> bool:
         """Whether it is a run's, in whatever state."""
@@ -251,6 +251,11 @@ class RunFolder:
                 except UserError:
                     unrecorded.append(str(error))
             say(f"failed: {error}")
+
+
+def named(folder: Path) -> Path:
+    """A folder by its own name, where it was typed as ``.`` or ``..``."""
+    return folder if folder.name not in ("", "..") else folder.resolve()
 
 
 def stamp(file: Path) -> tuple[int, int] | None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tinylab.config.values import did_you_mean, is_number, order, shown
 from tinylab.errors import UserError
-from tinylab.store.folder import RunFolder
+from tinylab.store.folder import RunFolder, named
 from tinylab.store.run import ARCHIVED, Row, Run, open_run
 
 RUN_NAME = re.compile(rf".+-.+-[0-9a-f]{{10}}({ARCHIVED.pattern})?")  # unless it was renamed
@@ -121,7 +121,7 @@ def _named(words: Sequence[str], outputs: Path) -> list[Run]:
     found: dict[Path, Run] = {}
     for word in words:
         if os.path.isdir(word):
-            chosen = [read(Path(word))]
+            chosen = [read(named(Path(word)))]
         else:
             chosen = [run for run in runs_in(outputs) if fnmatchcase(run.folder.name, word)]
         if not chosen:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, TypeGuard, TypeVar
 
 from tinylab.config.metrics import METRICS
+from tinylab.config.schema import is_plain_name
 from tinylab.config.values import is_number
 from tinylab.system.files import read_json, write_json
 
@@ -176,6 +177,8 @@ def parse(values: dict[str, Any]) -> Result | Fault:
     try:
         result = _record(Result, values, "")
         _refuse_wrong_config(result.config)
+        if result.run_id and not is_plain_name(result.run_id):
+            raise _WrongError("run_id")  # files are called by it
     except _WrongError as error:
         return Fault(f"its result.json is not tinylab's: {error} is missing or wrong")
     return result

@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from tinylab.config.schema import is_plain_name
 from tinylab.store import lock
 from tinylab.system.files import read_json, write_json
 
@@ -38,12 +39,16 @@ class SweepFolder:
         return [str(each) for each in arguments] if isinstance(arguments, list) else None
 
     def jobs(self) -> dict[str, str] | None:
-        """The state of each run by its id; None where that cannot be read."""
+        """The state of each run by its id; None where that cannot be read.
+
+        Nor can ids that are no names of folders: somebody else may have written them.
+        """
         try:
             jobs = (self.state() or {})["jobs"]
-            return {str(job["run_id"]): str(job.get("state")) for job in jobs}
+            states = {str(job["run_id"]): str(job.get("state")) for job in jobs}
         except (KeyError, TypeError, AttributeError):
             return None
+        return states if all(map(is_plain_name, states)) else None
 
     def run_path(self, run_id: str) -> Path:
         """The folder of one of its runs.

@@ -255,6 +255,14 @@ class Search:
                 f"name={config.name}: {self._folder.path} holds another sweep; choose another "
                 "name, or begin again with fresh=true"
             )
+        if self._folder.jobs() is None or any(
+            set(row["overrides"]) != {axis.key for axis in self._space.axes}
+            for row in state["jobs"]
+        ):
+            raise UserError(
+                f"{self._folder.state_file}: not what tinylab writes; choose another name, or "
+                "begin again with fresh=true"
+            )
         jobs = [self._composer.job(self._space.fixed, row["overrides"]) for row in state["jobs"]]
         if (why := _outdated(jobs)) is not None:
             say(f"{why}: the search begins again")

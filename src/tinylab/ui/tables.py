@@ -98,11 +98,15 @@ def _in_pipes(cell: str) -> str:
 
 
 def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Rows as CSV, with every column that any of them has; None is an empty cell."""
+    """Rows as CSV, with every column that any of them has; None is an empty cell.
+
+    Truth values are written as YAML has them, true and false.
+    """
     text = io.StringIO()
     writer = csv.DictWriter(text, names_of(rows), lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    for row in rows:
+        writer.writerow({k: str(v).lower() if isinstance(v, bool) else v for k, v in row.items()})
     return text.getvalue()
 
 
