@@ -30,6 +30,8 @@ from tinylab.training.loop import StepDone
 from tinylab.training.state import Training
 from training_kit import Lab, Watch, changed, differences, one_thread  # noqa: F401 (a fixture)
 
+pytestmark = pytest.mark.costly
+
 LAB = Lab()  # three epochs of four steps
 OPTIMIZERS: dict[str, type[OptimConfig]] = {
     "adam": AdamConfig,
