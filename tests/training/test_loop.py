@@ -44,7 +44,6 @@ from training_kit import (
     changed,
     checkpoints_in,
     differences,
-    one_thread,  # noqa: F401 (a fixture)
 )
 
 LAB = Lab()
