@@ -17,6 +17,7 @@ import pytest
 from hypothesis import settings
 
 import guards
+from server_kit import Server
 from tinylab import cli
 
 settings.register_profile("tinylab", deadline=None, max_examples=50)
@@ -124,6 +125,25 @@ def _handler(pages: dict[str, bytes], lie: dict[str, int | None]) -> type[BaseHT
             pass
 
     return Handler
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """One thread for the computations of a module."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def server(costly: None) -> Iterator[Server]:
+    """The real command in processes of its own, at once; it keeps the session's environment."""
+    server = Server()
+    yield server
+    server.close()
 
 
 @pytest.fixture(scope="session")

@@ -118,6 +118,7 @@ def test_the_split_seed_moves_only_the_split_and_the_seed_never_does() -> None:
     assert plain["dataset"]["fingerprint"] == split["dataset"]["fingerprint"]
 
 
+@pytest.mark.costly
 def test_a_run_is_repeated_from_its_folder_with_changes_on_top() -> None:
     assert cli.run(["train", *TINY, "model=mlp", "model.hidden=7", "augment=digits"]) == 0
     first = json.loads((the_run() / "result.json").read_text())
@@ -170,6 +171,7 @@ def test_a_run_is_repeated_with_its_own_threads(
     assert threads() == ["threads=5"]
 
 
+@pytest.mark.costly
 def test_a_repeated_run_of_a_sweep_has_its_bits() -> None:
     """Trained with two threads, where one thread gives other bits, and repeated without a word."""
     command = ["train", *TINY, "threads=2", "train.batch_size=256"]
@@ -181,6 +183,7 @@ def test_a_repeated_run_of_a_sweep_has_its_bits() -> None:
     assert again["weights_sha256"] == first["weights_sha256"]
 
 
+@pytest.mark.costly
 def test_changed_code_is_noticed_and_the_old_run_kept(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -192,6 +195,7 @@ def test_changed_code_is_noticed_and_the_old_run_kept(
     assert len(list(Path("outputs/runs").glob("digits-*"))) == 2
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize(
     "path", ["test", "test.accuracy", "test.accuracy_ci95", "val", "environment", "dataset"]
 )
@@ -307,6 +311,7 @@ def test_an_unwritable_output_folder_is_explained(capsys: pytest.CaptureFixture[
     assert "outputs=FOLDER" in error
 
 
+@pytest.mark.costly
 def test_a_full_disk_is_explained_and_harms_nothing(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -344,6 +349,7 @@ def test_an_error_of_torch_that_the_user_can_mend_comes_with_the_remedy(
     assert "Traceback" not in error
 
 
+@pytest.mark.costly
 def test_a_refused_override_and_a_finished_run_import_no_torch() -> None:
     program = """
 import sys
@@ -360,6 +366,7 @@ print("TORCH" if "torch" in sys.modules else "LEAN")
     assert done.stdout.strip().endswith("LEAN"), done.stdout + done.stderr
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize(
     ("arguments", "heavy"),
     [(["--help"], "hydra"), (["optim.lr=-1"], "numpy"), (["optim.lrr=1"], "numpy")],
@@ -378,6 +385,7 @@ assert "{heavy}" not in sys.modules
     subprocess.run([sys.executable, "-c", program], check=True, capture_output=True)
 
 
+@pytest.mark.costly
 def test_what_is_registered_to_run_at_exit_runs() -> None:
     program = """
 import atexit, sys

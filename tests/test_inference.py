@@ -57,6 +57,7 @@ VARIED = {
 }  # fmt: skip
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize("overrides", VARIED.values(), ids=VARIED.keys())
 def test_the_network_gives_what_the_run_gave(overrides: list[str], tmp_path: Path) -> None:
     folder = train(tmp_path, *overrides)

@@ -2,13 +2,11 @@
 
 import dataclasses
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 import torch
 from torch import Tensor, nn
 
@@ -28,15 +26,6 @@ RUN_ID = "tiny-run-0123456789"
 SIGTERM = 15
 # What a clock or an interruption decides, and nothing else may.
 BY_THE_CLOCK = {"seconds", "images_per_second", "time", "resumed_at"}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """One thread for a module that imports this: two wait for each other on a busy machine."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def checkpoints_in(folder: Path, run_id: str = RUN_ID) -> Checkpoints:

@@ -251,6 +251,7 @@ def test_mistyped_names_and_counts_are_refused() -> None:
         run.at_least(2)("1")
 
 
+@pytest.mark.costly
 def test_the_file_holds_records_and_summary(tmp_path: Path) -> None:
     measured = records(tinylab=[1.0], keras=[2.0])
     run.write(tmp_path / "new" / "out.json", run.Bench(tmp_path, 2, 1), measured)

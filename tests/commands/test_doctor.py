@@ -33,6 +33,7 @@ def only(check: Callable[[], Findings]) -> Finding:
     return finding
 
 
+@pytest.mark.costly
 def test_a_sound_machine_has_nothing_to_mend(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run(["doctor"]) == 0
     said = capsys.readouterr().out
@@ -182,6 +183,7 @@ def test_damaged_data_is_named(tmp_path: Path) -> None:
     assert found["digits"].remedy is found["scene15"].remedy is None
 
 
+@pytest.mark.costly
 def test_the_command_ends_with_the_number_of_faults(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -20,14 +20,12 @@ SABOTAGED = """
 import torch
 torch.set_rng_state = lambda state: None
 from tinylab.cli import main
-
-pytestmark = pytest.mark.costly
 main()
 """
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def run(costly: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run with dropout, and epochs so long that most kills fall inside one."""
     outputs = tmp_path_factory.mktemp("outputs")
     overrides = ["train.epochs=1", "train.batch_size=2", "threads=1", f"outputs={outputs}"]

@@ -4,6 +4,7 @@ import functools
 import json
 import shutil
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -76,21 +77,30 @@ def test_the_help_of_a_key_does_not_count_and_its_default_does(tmp_path: Path) -
 # ---------------------------------------------------------------- the package
 
 
-@pytest.fixture
-def package(own_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of the source, to be edited; what is kept of its files is not kept for other tests."""
+@pytest.fixture(scope="module")
+def copied(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pyc = shutil.ignore_patterns("__pycache__")
-    copied = shutil.copytree(options.PACKAGE, tmp_path / "tinylab", ignore=pyc)
-    monkeypatch.setattr(code, "_kept", functools.cache(code._kept.__wrapped__))
+    return shutil.copytree(REAL, tmp_path_factory.mktemp("source") / "tinylab", ignore=pyc)
+
+
+@pytest.fixture
+def package(own_cache: Path, copied: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A copy of the source, to be edited: afterwards it is again what it was."""
     monkeypatch.setattr(options, "PACKAGE", copied)
     monkeypatch.setattr(code, "PACKAGE", copied)
-    # A table of its own: the records that other tests hold stay those of the real one.
+    # Tables of its own: what other tests hold stays that of the real one.
     monkeypatch.setattr(options, "options", functools.cache(options.options.__wrapped__))
-    return copied
+    monkeypatch.setattr(code, "_kept", functools.cache(code._kept.__wrapped__))
+    yield copied
+    for file in copied.rglob("*.py"):
+        original = REAL / file.relative_to(copied)
+        if not original.exists():
+            file.unlink()
+        elif file.read_bytes() != original.read_bytes():
+            shutil.copyfile(original, file)
 
 
 def of(config: Config) -> str:
-    code._facts.cache_clear()
     if options.PACKAGE != REAL:
         options.options.cache_clear()
     return code.of_result(config)

@@ -15,7 +15,8 @@ from torch import Tensor
 from tinylab.config.schema import AugmentConfig
 from tinylab.data import augment
 from tinylab.data.augment import Draws
-from training_kit import one_thread  # noqa: F401 (a fixture)
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 CPU = torch.device("cpu")
 OFF: dict[str, Any] = dict.fromkeys(Draws._fields)

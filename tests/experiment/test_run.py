@@ -25,6 +25,8 @@ from tinylab.store.folder import RunFolder, run_folder
 from tinylab.store.run import open_run
 from tinylab.training.loop import EpochDone, StepDone
 
+pytestmark = pytest.mark.costly
+
 
 def config(outputs: Path, epochs: int = 2) -> Config:
     return Config(
@@ -57,8 +59,6 @@ from pathlib import Path
 import sklearn  # it sets variables when it is imported
 import torch
 from test_run import config, experiment, switches
-
-pytestmark = pytest.mark.costly
 torch.set_num_threads(3)
 torch.manual_seed(7)
 torch.utils.deterministic.fill_uninitialized_memory = True

@@ -15,7 +15,7 @@ import tinylab
 from option_records import AdamConfig, AdamwConfig, MlpConfig, MuonConfig, SgdConfig
 from tinylab.models import kernels, layers
 from tinylab.models.layers import DenseOverMap
-from training_kit import Lab, one_thread  # noqa: F401 (a fixture)
+from training_kit import Lab
 
 FOREACH = ["add_", "copy_", "lerp", "lerp_", "mul_", "sub"]
 PRIVATE = ["_fused_adam_", "_fused_adamw_", "_fused_sgd_", *(f"_foreach_{n}" for n in FOREACH)]

@@ -19,7 +19,6 @@ from tinylab.config.schema import ModelConfig
 from tinylab.errors import UserError
 from tinylab.models import kernels, layers
 from tinylab.models.layers import DenseOverMap
-from training_kit import one_thread  # noqa: F401 (a fixture)
 
 MNIST = (1, 28, 28)
 FORMATS = [torch.contiguous_format, torch.channels_last]

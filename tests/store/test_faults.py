@@ -12,7 +12,7 @@ import random
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -35,13 +35,6 @@ CONFIGS = {
         "train.grad_clip=1", "train.label_smoothing=0.1",
     ],
 }  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    server = Server()
-    yield server
-    server.close()
 
 
 def command(name: str) -> list[str]:
@@ -207,15 +200,13 @@ def leaderboard(cwd: Path) -> list[dict[str, str]]:
     return [{key: row[key] for key in row if key != "train_seconds"} for row in rows]
 
 
-def test_two_writers_of_one_run_take_turns(undisturbed: dict[str, Any], tmp_path: Path) -> None:
-    servers = Server(), Server()
-    try:
-        for server in servers:
-            server.start(tmp_path, command("dropout"))
-        assert [server.wait() for server in servers] == [0, 0]
-    finally:
-        for server in servers:
-            server.close()
+def test_two_writers_of_one_run_take_turns(
+    server: Server, undisturbed: dict[str, Any], tmp_path: Path
+) -> None:
+    with closing(Server()) as second:
+        server.start(tmp_path, command("dropout"))
+        second.start(tmp_path, command("dropout"))
+        assert (server.wait(), second.wait()) == (0, 0)
     screen = (tmp_path / "screen.log").read_text()
     assert "is being trained by another process" in screen
     assert "already finished" in screen

@@ -705,29 +705,24 @@ def test_a_launcher_of_hydras_cannot_search(composer: Composer) -> None:
         sweep.run(["sweep=tpe"], composer._loader, composer._master, launcher)
 
 
-@pytest.mark.costly
 def test_a_tpe_search_of_20_trials_killed_and_resumed_ends_with_20_none_run_twice(
-    tmp_path: Path,
+    server: Server, tmp_path: Path
 ) -> None:
     command = [
         "train", "-m", "sweep.search=tpe", "sweep.trials=20", "sweep.prune=halving", "jobs=1",
         "optim.lr=tag(log,interval(1e-4,1e-1))", "model.hidden=8,16,32", "train.epochs=2",
         "train.batch_size=256", "model.filters=2", "threads=1",
     ]  # fmt: skip
-    server = Server()
-    try:
-        pid = server.start(tmp_path, command)
-        deadline = time.monotonic() + 60
-        while len(results(tmp_path)) < 4:
-            assert time.monotonic() < deadline, (tmp_path / "screen.log").read_text()
-            time.sleep(0.01)
-        os.killpg(pid, signal.SIGKILL)
-        assert server.wait() == -signal.SIGKILL
-        before = results(tmp_path)
-        assert len(before) < 20
-        assert server.run(tmp_path, command) == 0, (tmp_path / "screen.log").read_text()
-    finally:
-        server.close()
+    pid = server.start(tmp_path, command)
+    deadline = time.monotonic() + 60
+    while len(results(tmp_path)) < 4:
+        assert time.monotonic() < deadline, (tmp_path / "screen.log").read_text()
+        time.sleep(0.01)
+    os.killpg(pid, signal.SIGKILL)
+    assert server.wait() == -signal.SIGKILL
+    before = results(tmp_path)
+    assert len(before) < 20
+    assert server.run(tmp_path, command) == 0, (tmp_path / "screen.log").read_text()
     ended = trials(tmp_path / "outputs")
     assert len(ended) == len({trial["run_id"] for trial in ended}) == 20
     assert {trial["state"] for trial in ended} <= {"finished", "pruned"}

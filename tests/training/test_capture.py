@@ -38,7 +38,7 @@ from tinylab.training.capture import Captured, CaptureError
 from tinylab.training.loop import StepDone
 from tinylab.training.state import Recipe, Training
 from tinylab.training.step import Batch, train_step
-from training_kit import Lab, Watch, changed, differences, one_thread  # noqa: F401 (a fixture)
+from training_kit import Lab, Watch, changed, differences
 
 LAB = Lab(train={"weights": "last"})  # three epochs of four steps, the last of two images
 MANY: dict[str, Any] = {

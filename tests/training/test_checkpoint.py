@@ -22,7 +22,6 @@ from training_kit import (
     Watch,
     checkpoints_in,
     differences,
-    one_thread,  # noqa: F401 (a fixture)
 )
 
 OTHER_RUN = "tiny-other-9876543210"

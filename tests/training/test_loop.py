@@ -44,7 +44,6 @@ from training_kit import (
     changed,
     checkpoints_in,
     differences,
-    one_thread,  # noqa: F401 (a fixture)
 )
 
 LAB = Lab()
@@ -156,6 +155,7 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
 """
 
 
+@pytest.mark.costly
 @pytest.mark.skipif(sys.platform != "linux", reason="counts memory as Linux does")
 def test_evaluation_takes_no_more_memory_for_more_batches() -> None:
     done = subprocess.run([sys.executable, "-c", MANY_BATCHES], capture_output=True, text=True)

@@ -16,7 +16,6 @@ from option_records import AdamConfig, AdamwConfig, MuonConfig, SgdConfig
 from tinylab.config.schema import OptimConfig
 from tinylab.training import optim
 from tinylab.training.optimizers.muon import orthogonal
-from training_kit import one_thread  # noqa: F401 (a fixture)
 
 LIKE_TORCH: list[OptimConfig] = [
     AdamConfig(lr=0.01),

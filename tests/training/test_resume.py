@@ -28,7 +28,9 @@ from tinylab.data import stream
 from tinylab.errors import Stopped
 from tinylab.training.loop import StepDone
 from tinylab.training.state import Training
-from training_kit import Lab, Watch, changed, differences, one_thread  # noqa: F401 (a fixture)
+from training_kit import Lab, Watch, changed, differences
+
+pytestmark = pytest.mark.costly
 
 LAB = Lab()  # three epochs of four steps
 OPTIMIZERS: dict[str, type[OptimConfig]] = {
