@@ -81,7 +81,9 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(options, "PACKAGE", copied)
     monkeypatch.setattr(code, "PACKAGE", copied)
     # A table of its own: the records that other tests hold stay those of the real one.
-    monkeypatch.setattr(options, "options", functools.cache(options.options.__wrapped__))
+    for name in ("options", "_builtin"):
+        read = functools.cache(getattr(options, name).__wrapped__)
+        monkeypatch.setattr(options, name, read)
     return copied
 
 
@@ -89,6 +91,7 @@ def of(config: Config) -> str:
     code._facts.cache_clear()
     if options.PACKAGE != REAL:
         options.options.cache_clear()
+        options._builtin.cache_clear()
     return code.of_result(config)
 
 

@@ -3,12 +3,14 @@
 from pathlib import Path
 
 from tinylab.commands.train_help import help_text
+from tinylab.config.options import without_code
 from tinylab.errors import UserError
 
 
 def main(arguments: list[str]) -> None:
     """Run the command. Raises UserError for what the user can mend."""
     if "--help" in arguments or "-h" in arguments:
+        without_code(arguments)
         print(help_text())
         return
     # Hydra, half of the time of a short answer: not for --help.

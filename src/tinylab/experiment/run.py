@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from tinylab import models
-from tinylab.config import code
+from tinylab.config import code, user_code
 from tinylab.config.schema import Config, run_id
 from tinylab.data.batches import Batches
 from tinylab.errors import Pruned, Stopped, UserError
@@ -104,6 +104,8 @@ def _events(config: Config, command: str) -> Iterator[Event | RunDone]:
                 files.record_failure(error)
                 remedy = _remedy(error)
                 if remedy is None:
+                    if (told := user_code.told_of(error, f"model={config.model.name}")) is not None:
+                        raise UserError(told) from error
                     raise
                 raise UserError(f"{str(error).partition(chr(10))[0]}\n  {remedy}") from error
 
@@ -131,8 +133,9 @@ def _resume_state(prepared: Prepared, files: RunFolder, checkpoints: Checkpoints
             f"{files.path}: the {config.dataset.name} images are not those that this half-finished "
             "run began with\n  bring the old data back, or begin again with fresh=true"
         )
-    if not code.is_same(state["code_sha256"], config):
-        files.archive("half finished, and tinylab's code has changed since")
+    why = code.changed(state["code_sha256"], state.get("own_code_sha256"), config)
+    if why is not None:
+        files.archive(f"half finished, and {why}")
         return None
     return state
 
@@ -151,7 +154,7 @@ def _run(
     training = start(prepared.model, recipe)
     checkpoints.stamp = {
         "fingerprint": prepared.splits.fingerprint,
-        "code_sha256": code.of_result(config),
+        **_code_facts(config),
     }
     if state is not None:
         training.load_state_dict(state)
@@ -269,7 +272,7 @@ def _evaluate(
         "num_parameters": models.count_parameters(model),
         "environment": {
             **runtime.environment(recipe.device),
-            "code_sha256": code.of_result(config),
+            **_code_facts(config),
         },
         "failures": failures,
         "resumed_at": training.resumed_at,
@@ -282,6 +285,12 @@ def _evaluate(
     made = parse(result)
     assert isinstance(made, Result), made
     return made, test
+
+
+def _code_facts(config: Config) -> dict[str, str]:
+    own = code.own_files(config)
+    facts = {"code_sha256": code.of_result(config)}
+    return facts | ({"own_code_sha256": code.own_digest(own)} if own else {})
 
 
 def _with_views(
