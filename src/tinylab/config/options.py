@@ -257,6 +257,7 @@ def _builtin(group: str) -> dict[str, Option]:
 def _of_user(file: Path) -> list[Declaration]:
     """What a user's file declares, checked. Raises UserError."""
     try:
+        compile(file.read_bytes(), file, "exec", dont_inherit=True)
         found = signature.read(file)
     except SyntaxError as error:
         raise UserError(f"{file}:{error.lineno}: {error.msg}") from error

@@ -101,13 +101,24 @@ def _events(config: Config, command: str) -> Iterator[Event | RunDone]:
             except (KeyboardInterrupt, GeneratorExit):
                 raise
             except BaseException as error:
-                files.record_failure(error)
-                remedy = _remedy(error)
-                if remedy is None:
-                    if (told := user_code.told_of(error, f"model={config.model.name}")) is not None:
-                        raise UserError(told) from error
+                words = _told(error, config)
+                if words is None:
+                    files.record_failure(error)
                     raise
-                raise UserError(f"{str(error).partition(chr(10))[0]}\n  {remedy}") from error
+                try:
+                    raise UserError(words) from error
+                except UserError as told:  # with its cause, for the log
+                    files.record_failure(told)
+                    raise
+
+
+def _told(error: BaseException, config: Config) -> str | None:
+    """What a user is told of an error that is not tinylab's fault; None where it is, or says it."""
+    if (remedy := _remedy(error)) is not None:
+        return f"{str(error).partition(chr(10))[0]}\n  {remedy}"
+    if isinstance(error, UserError):
+        return None
+    return user_code.told_of(error, f"model={config.model.name}")
 
 
 def _remedy(error: BaseException) -> str | None:
