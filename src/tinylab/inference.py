@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from tinylab import models
-from tinylab.config import code, options
+from tinylab.config import code, options, user_code
 from tinylab.config.compose import restore
 from tinylab.config.schema import Config, ModelConfig
 from tinylab.data.batches import Normalization
@@ -70,7 +70,8 @@ class Trained:
             pixels = torch.from_numpy(images).to(device)
             if train.channels_last:
                 pixels = pixels.contiguous(memory_format=torch.channels_last)
-            return mean_logits(self.model, pixels, self.recipe, train.tta).cpu()
+            with user_code.mistakes_told(f"model={self.config.model.name}"):
+                return mean_logits(self.model, pixels, self.recipe, train.tta).cpu()
 
     def probabilities(self, images: NDArray[np.uint8]) -> NDArray[np.float64]:
         """uint8 (N, C, H, W) -> (N, num_classes)."""
@@ -189,9 +190,12 @@ def _again(folder: Path) -> str:
 def load(run: Run, device: torch.device) -> Trained:
     """The tested network of a finished run.
 
-    Raises UserError where its weights are damaged or others than were tested, or where another
-    version of tinylab left it that this one cannot repeat.
+    Raises UserError where its weights are damaged or others than were tested, where another
+    version of tinylab left it that this one cannot repeat, or where it is of the user's own code
+    and that is not there or has changed.
     """
+    environment = run.result.environment
+    code.require(run.result.config, environment.extra.get("own_code_sha256"), run.folder)
     weights = _weights(run)
     # A new network draws its initial weights from torch's global generator.
     with runtime.settings(device, None, deterministic=True), _another_version(run.folder):
@@ -206,7 +210,7 @@ def load(run: Run, device: torch.device) -> Trained:
         model.load_state_dict(weights)
         if weights_sha256(model) != run.result.weights_sha256:
             raise _unusable(run.files, "it holds other weights than those that were tested")
-    if not code.is_same(run.result.environment.code_sha256, config):
+    if not code.is_same(environment.code_sha256, config):
         say(f"{run.name}: trained by other code of tinylab than today's")
     layout = torch.channels_last if config.train.channels_last else torch.contiguous_format
     model = model.to(device, memory_format=layout).eval()  # type: ignore[call-overload]

@@ -89,7 +89,9 @@ def package(own_cache: Path, copied: Path, monkeypatch: pytest.MonkeyPatch) -> I
     monkeypatch.setattr(options, "PACKAGE", copied)
     monkeypatch.setattr(code, "PACKAGE", copied)
     # Tables of its own: what other tests hold stays that of the real one.
-    monkeypatch.setattr(options, "options", functools.cache(options.options.__wrapped__))
+    for name in ("options", "_builtin"):
+        read = functools.cache(getattr(options, name).__wrapped__)
+        monkeypatch.setattr(options, name, read)
     monkeypatch.setattr(code, "_kept", functools.cache(code._kept.__wrapped__))
     yield copied
     for file in copied.rglob("*.py"):
@@ -103,6 +105,7 @@ def package(own_cache: Path, copied: Path, monkeypatch: pytest.MonkeyPatch) -> I
 def of(config: Config) -> str:
     if options.PACKAGE != REAL:
         options.options.cache_clear()
+        options._builtin.cache_clear()
     return code.of_result(config)
 
 

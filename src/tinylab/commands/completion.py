@@ -5,6 +5,7 @@ and where nothing is answered it offers files. Hydra's own completion knows no c
 Hydra and torch an answer takes a tenth of a second.
 """
 
+import contextlib
 import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -14,7 +15,9 @@ from tinylab.commands import COMMANDS
 from tinylab.commands.parser import Parser
 from tinylab.config.groups import choices, groups
 from tinylab.config.keys import defaults
+from tinylab.config.options import without_code
 from tinylab.config.values import shown
+from tinylab.errors import UserError
 from tinylab.ui.console import say
 
 BASH = """\
@@ -88,6 +91,8 @@ def answers(line: str) -> list[str]:
     """What the last word of a command line, as far as it is typed, may become."""
     words = line.split()
     word = "" if line[-1:].isspace() else words.pop()
+    with contextlib.suppress(UserError):  # a file that is just being written
+        without_code(words)
     return sorted({found for found in _candidates(words[1:], word) if found.startswith(word)})
 
 

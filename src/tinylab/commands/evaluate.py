@@ -11,7 +11,9 @@ from tinylab import data
 from tinylab.commands.parser import Parser
 from tinylab.config.compose import replay, run_hydra, to_config
 from tinylab.config.options import options as options_of
+from tinylab.config.options import without_code
 from tinylab.config.schema import Config, DatasetConfig
+from tinylab.config.user_code import is_key
 from tinylab.data.folder import Folder
 from tinylab.errors import UserError
 from tinylab.evaluate import report
@@ -36,13 +38,14 @@ FEW = 10  # batches that need no progress bar
 
 def main(arguments: list[str]) -> None:
     """Run the command. Raises UserError for what the user can mend."""
-    options = _parser().parse_intermixed_args(arguments)
+    options = _parser().parse_intermixed_args(without_code(arguments))
     overrides = [word for word in options.run if "=" in word and not Path(word).is_dir()]
     folders = [Path(word) for word in options.run if word not in overrides]
     if not folders:
         raise UserError("RUN: expected the folder of a finished run, or of a sweep")
     ensemble = load_ensemble([the_run(folder) for folder in folders], options.device)
-    config = _config(ensemble.first, overrides)
+    own = list(filter(is_key, arguments))
+    config = _config(ensemble.first, overrides, own)
     seen: list[Picture] = []
     read = _reader(ensemble.first, config.dataset, options.invert, seen)
     scope = choose(ensemble, config.dataset, options.part, read)
@@ -108,8 +111,11 @@ def _parser() -> Parser:
     return parser
 
 
-def _config(trained: Trained, overrides: Sequence[str]) -> Config:
-    """The run's config with other data, which is read as the network's training images were."""
+def _config(trained: Trained, overrides: Sequence[str], own: Sequence[str]) -> Config:
+    """The run's config with other data, which is read as the network's training images were.
+
+    ``own``: what names the user's files.
+    """
     for override in overrides:
         key = override.partition("=")[0]
         if key == "dataset.normalize":
@@ -122,7 +128,7 @@ def _config(trained: Trained, overrides: Sequence[str]) -> Config:
     chosen = [o.removeprefix("dataset=") for o in overrides if o.startswith("dataset=")]
     as_trained = _as_trained(trained, chosen[-1]) if chosen else []
     composed: list[Config] = []
-    arguments = replay(trained.folder, trained.result.config, [*as_trained, *overrides])
+    arguments = replay(trained.folder, trained.result.config, [*as_trained, *overrides, *own])
     try:
         run_hydra(lambda values: composed.append(to_config(values)), arguments)
     except UserError as error:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from tinylab import data
 from tinylab.commands.parser import Parser
+from tinylab.config.options import without_code
 from tinylab.export.check import compare, refuse_difference
 from tinylab.export.formats import FORMATS, require
 from tinylab.export.network import deployed, metadata
@@ -24,7 +25,7 @@ examples:
 
 def main(arguments: list[str]) -> None:
     """Run the command. Raises UserError; then there is no file."""
-    options = _parser().parse_args(arguments)
+    options = _parser().parse_args(without_code(arguments))
     require(options.to)
     trained = load_ensemble([the_run(options.run)], "cpu").first
     splits = data.load(trained.config.dataset, trained.config.split)

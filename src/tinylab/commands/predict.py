@@ -12,6 +12,7 @@ from typing import TextIO
 import numpy as np
 
 from tinylab.commands.parser import Parser
+from tinylab.config.options import without_code
 from tinylab.data.listing import kinds
 from tinylab.errors import UserError
 from tinylab.inference import Ensemble, is_run, load_ensemble, the_run
@@ -33,7 +34,7 @@ examples:
 
 def main(arguments: list[str]) -> None:
     """Run the command. Raises UserError, after the last file, where any could not be read."""
-    options = _parser().parse_args(arguments)
+    options = _parser().parse_args(without_code(arguments))
     out = sys.stdout
     with contextlib.redirect_stdout(sys.stderr):  # nothing but the predictions is piped on
         predict(options, out)

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tinylab.commands.train_help import help_text
+from tinylab.config.options import without_code
 from tinylab.errors import UserError
 from tinylab.system.machine import cores
 from tinylab.ui.console import say
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 def main(arguments: list[str]) -> None:
     """Run the command. Raises UserError for what the user can mend."""
     if "--help" in arguments or "-h" in arguments:
+        without_code(arguments)
         say(help_text())
         return
     # Hydra, half of the time of a short answer: not for --help.

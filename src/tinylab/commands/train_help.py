@@ -1,6 +1,8 @@
 """What ``tinylab train --help`` says."""
 
 from tinylab.config.groups import choices, groups
+from tinylab.config.options import FOLDERS, Option, options
+from tinylab.config.values import shown
 
 EXAMPLES = """\
   tinylab train                                    digits, in seconds, offline
@@ -14,6 +16,7 @@ EXAMPLES = """\
   tinylab train -m sweep=seeds model=mlp           a ready-made sweep
   tinylab train -m sweep.search=tpe sweep.trials=20 'optim.lr=tag(log,interval(1e-4,1e-1))'
   tinylab train --from outputs/runs/RUN seed=1     a run's config again, with changes
+  tinylab train code=tiny.py model=tiny            a model of your own, under @tinylab.model
   tinylab train device=cuda train.precision=bfloat16
   tinylab train --cfg job                          show the config, train nothing"""
 
@@ -27,7 +30,7 @@ tinylab train -m key=a,b,c ...      a sweep: every combination, each kept as a r
 
 Config groups (choose one of each):
 {listed}
-
+{_own()}
 Often used keys:
   seed=0 split.seed=0 split.val=0.1 train.epochs=10 train.batch_size=32 optim.lr=0.001
   device=auto|cpu|cuda|mps outputs=outputs fresh=true
@@ -38,3 +41,18 @@ Examples:
 A run is kept in outputs/runs/<dataset>-<model>-<id>. The id is a hash of the config: the same
 command finds its run again, goes on with it if it was stopped, and answers at once if it is done.
 All of Hydra's flags work too: tinylab train --hydra-help."""
+
+
+def _own() -> str:
+    """The options of the user's own files, with their keys and defaults."""
+    lines = [
+        f"  {group}={name}  {' '.join(_keys(group, option))}\n      {option.about}".rstrip()
+        for group in FOLDERS
+        for name, option in options(group).items()
+        if not option.is_builtin
+    ]
+    return "\n".join(["\nYour own:", *lines, ""]) if lines else ""
+
+
+def _keys(group: str, option: Option) -> list[str]:
+    return [f"{group}.{key.name}={shown(key.default)}" for key in option.declaration.keys]

@@ -18,6 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tinylab.commands.parser import Parser
+from tinylab.config import code
+from tinylab.config.options import without_code
+from tinylab.config.user_code import is_key
 from tinylab.errors import UserError
 from tinylab.store.folder import RunFolder
 from tinylab.store.predictions import Predictions
@@ -51,8 +54,13 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--epochs", type=int, default=2, help="epochs to train (default 2)")
     parser.add_argument("--kills", type=int, default=3, help="number of kills (default 3)")
     parser.add_argument("--seed", type=int, default=0, help="decides the moments of the kills")
-    options = parser.parse_args(arguments)
-    differences = verify(options.run, options.epochs, options.kills, random.Random(options.seed))
+    options = parser.parse_args(without_code(arguments))
+    files = RunFolder(options.run)
+    result = files.result()
+    if result is not None:
+        code.require(result.config, result.environment.extra.get("own_code_sha256"), files.path)
+    moments, own = random.Random(options.seed), list(filter(is_key, arguments))
+    differences = verify(options.run, options.epochs, options.kills, moments, own=own)
     if differences:
         raise UserError("\n  ".join(["the resumed run differs", *differences]))
     say(f"identical: weights, predictions and every figure, after {options.kills} kills")
@@ -64,11 +72,12 @@ def verify(
     kills: int,
     moments: random.Random,
     program: Sequence[str] = PROGRAM,
+    own: Sequence[str] = (),
 ) -> list[str]:
     """What differs between the undisturbed and the killed training; empty where nothing does.
 
-    Raises UserError where ``run`` holds no config, or where the control with another seed is not
-    found different.
+    ``own``: what names the user's files. Raises UserError where ``run`` holds no config, or where
+    the control with another seed is not found different.
     """
     files = RunFolder(run)
     seed = files.config()["seed"]
@@ -76,7 +85,7 @@ def verify(
         folder = Path(name)
         command = [
             *program, "train", "--from", str(run.resolve()), f"train.epochs={epochs}",
-            f"train.checkpoint_seconds={CHECKPOINT_SECONDS}", *_same_machine(files),
+            f"train.checkpoint_seconds={CHECKPOINT_SECONDS}", *_same_machine(files), *own,
         ]  # fmt: skip
         say(f"1 of 3  {epochs} epochs, undisturbed")
         plain = _finish([*command, f"outputs={folder / 'plain'}"], folder / "plain")

@@ -15,13 +15,13 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from tinylab.config import options
+from tinylab.config import options, user_code
 from tinylab.config.options import PACKAGE
 from tinylab.errors import UserError
 from tinylab.system.files import write_json
 from tinylab.system.paths import cache_root
 
-VERSION = 1  # of the facts: another one where they are made in another way
+VERSION = 2  # of the facts: another one where they are made in another way
 
 # Where the code of results is; of it counts what training and preparation import, and the options
 # that were chosen.
@@ -34,9 +34,22 @@ UNSEEN = frozenset({"annotation", "returns", "type_comment", "type_params", "ctx
 def of_result(config: Any) -> str:
     """A digest of the code that decides the results of a config.
 
-    A new or changed file of an option that was not chosen changes nothing.
+    A new or changed file of an option that was not chosen changes nothing. The user's own files
+    count by what is in them, not by where they are.
     """
-    return digest(_files_of(config))
+    files = _files_of(config)
+    own = own_files(config)
+    return digest(files) if not own else _joined(digest(files), own_digest(own))
+
+
+def changed(code_sha256: str, own_sha256: str | None, config: Any) -> str | None:
+    """Which code is not that of a result any more, in words; None where it gives today's bits."""
+    if is_same(code_sha256, config):
+        return None
+    own = own_files(config)
+    if own and own_sha256 is not None and own_digest(own) != own_sha256:
+        return f"{' or '.join(file.name for file in own)} has changed since"
+    return "tinylab's code has changed since"
 
 
 def core() -> str:
@@ -52,6 +65,8 @@ def is_same(recorded: str, config: Any) -> bool:
     """
     if recorded == of_result(config):
         return True
+    if own_files(config):
+        return False
     same = _same_bits().get(recorded, {})
     names = {file.relative_to(PACKAGE).as_posix(): file for file in _files_of(config)}
     return all(same.get(name) == facts(file).digest for name, file in names.items())
@@ -67,7 +82,102 @@ def _same_bits() -> dict[str, dict[str, str]]:
 
 def _files_of(config: Any) -> set[Path]:
     chosen = [options.of(getattr(config, group)).file for group in options.FOLDERS]
-    return imported([*_roots(), *chosen], CORE)
+    return {file for file in imported([*_roots(), *chosen, *own_files(config)], CORE)
+            if file.is_relative_to(PACKAGE)}  # fmt: skip
+
+
+# ---------------------------------------------------------------- the user's own
+
+
+def own_files(config: Any) -> list[Path]:
+    """The user's files of the options that a config chose, and their modules beside them."""
+    chosen = [options.of(getattr(config, group)) for group in options.FOLDERS]
+    return with_own_modules(option.file for option in chosen if not option.is_builtin)
+
+
+def with_own_modules(files: Iterable[Path]) -> list[Path]:
+    """Files of the user's, and all modules beside them that they import, directly or not."""
+    found: dict[Path, None] = {}
+    waiting = [(file, file.parent) for file in files]
+    while waiting:
+        file, folder = waiting.pop(0)
+        if file not in found:
+            found[file] = None
+            waiting += [(each, folder) for each in _beside(file, folder)]
+    return [*found]
+
+
+def know(saved: dict[str, Any], folder: Path) -> bool:
+    """Make the user's own options that a run's config chose part of the table; False: they are.
+
+    They are looked for in the files that its ``code`` names. ``saved`` may lack sections, which are
+    then not looked for. Raises UserError, with the remedy, where they are not there.
+    """
+    missing = [name for name in _own_names(saved) if name not in _known()]
+    for group, name in missing:
+        options.add_files(user_code.of_run(saved["code"], folder))
+        if (group, name) not in _known():
+            file = _first(saved["code"])
+            raise UserError(
+                f"{folder}: {group}={name} is of a file of yours, which is not at {file} any more\n"
+                f"  name it: code={Path(file).name}, or {user_code.VARIABLE}=FILE"
+            )
+    return bool(missing)
+
+
+def require(saved: dict[str, Any], own_sha256: str | None, folder: Path) -> None:
+    """``know``, and refuse the user's own files where they are not those of a finished run.
+
+    Nothing of theirs is executed before. Raises UserError with what differs and the remedy.
+    """
+    know(saved, folder)
+    if own_sha256 is None:
+        return
+    chosen = [options.options(group)[name] for group, name in _own_names(saved)]
+    own = with_own_modules(option.file for option in chosen if not option.is_builtin)
+    if own_digest(own) != own_sha256:
+        raise UserError(
+            f"{folder}: {' or '.join(map(str, own))} has changed since it was trained\n  bring the "
+            f"old text back, of which {folder / 'code'} has a copy to be read, or train again"
+        )
+
+
+def _own_names(saved: dict[str, Any]) -> list[tuple[str, str]]:
+    """(group, option) of a run's config, where it has code of the user's."""
+    if not saved.get("code"):
+        return []
+    sections = {group: saved[group] for group in options.FOLDERS if group in saved}
+    return [(group, str(each["name"])) for group, each in sections.items()
+            if isinstance(each, dict) and "name" in each]  # fmt: skip
+
+
+def _known() -> set[tuple[str, str]]:
+    return {(group, name) for group in options.FOLDERS for name in options.options(group)}
+
+
+def _first(value: Any) -> str:
+    return value if isinstance(value, str) else str(next(iter(value)))
+
+
+def own_digest(files: Iterable[Path]) -> str:
+    """One SHA-256 over what counts in files of the user's; their names and places do not."""
+    return _joined(*sorted(facts(file).digest for file in files))
+
+
+def _joined(*digests: str) -> str:
+    return hashlib.sha256("\0".join(digests).encode()).hexdigest()
+
+
+def _beside(file: Path, folder: Path) -> Iterator[Path]:
+    """The modules below ``folder`` that a file imports, with the packages that they are in."""
+    package = file.parent.relative_to(folder).parts
+    for name in facts(file).imports:
+        dots = len(name) - len(name.lstrip("."))
+        above = package[: len(package) - dots + 1] if dots else ()
+        parts = [*above, *filter(None, name[dots:].split("."))]
+        for length in range(1, len(parts) + 1):
+            place = folder.joinpath(*parts[:length])
+            yield from filter(Path.is_file, (place.with_suffix(".py"), place / "__init__.py"))
 
 
 def _roots() -> list[Path]:
@@ -161,8 +271,10 @@ def _keep(file: Path, stamp: tuple[int, ...], made: Facts) -> None:
 def _imports(tree: ast.Module) -> tuple[str, ...]:
     names: set[str] = set()
     for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+        if isinstance(node, ast.ImportFrom):
+            start = "." * node.level + (node.module or "")
+            dot = "." if node.module else ""
+            names |= {start, *(f"{start}{dot}{alias.name}" for alias in node.names)}
         elif isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
     return tuple(sorted(names))

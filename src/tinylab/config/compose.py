@@ -17,9 +17,10 @@ from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
+from tinylab.config import code, options, user_code
 from tinylab.config.groups import PLAIN, choices, conf_folder
 from tinylab.config.keys import entries
-from tinylab.config.options import FOLDERS, options
+from tinylab.config.options import FOLDERS
 from tinylab.config.overrides import checked
 from tinylab.config.schema import Config
 from tinylab.config.values import did_you_mean
@@ -40,7 +41,7 @@ def register_schema() -> None:
     store = ConfigStore.instance()
     store.store(group="schema", name="config", node=Config, package="_global_")
     for group in FOLDERS:
-        for name, option in options(group).items():
+        for name, option in options.options(group).items():
             store.store(group=group, name=name, node=option.record)
     for group, record in SECTIONS.items():
         store.store(group=group, name=PLAIN[group], node=record)
@@ -113,13 +114,22 @@ def to_config(composed: DictConfig) -> Config:
 
     Raises UserError for values out of range, and for keys added past the schema with ``+``.
     """
+    # A job that a launcher has brought to another process knows them by its config alone.
+    options.add_files(user_code.paths(composed.code) or user_code.named(()))
     _refuse_extra_keys(composed, Config, "")
     try:
         config = OmegaConf.to_object(composed)
     except OmegaConfBaseException as error:
         raise explain(error) from error
     assert isinstance(config, Config)
-    return config
+    return dataclasses.replace(config, code=_own_files(config))
+
+
+def _own_files(config: Config) -> str | list[str] | None:
+    """The user's files that a config's options are in, as its ``code``: none that others are in."""
+    chosen = [options.of(getattr(config, group)) for group in FOLDERS]
+    files = list(dict.fromkeys(str(each.file) for each in chosen if not each.is_builtin))
+    return files[0] if len(files) == 1 else files or None
 
 
 def replay(
@@ -131,6 +141,7 @@ def replay(
     known: its bits depend on their number. A group that is chosen anew in ``overrides`` starts
     from its own defaults. Raises UserError for values that are no config of tinylab's.
     """
+    found = _code_of(saved, folder, overrides)
     _refuse_foreign(saved, folder)
     chosen = {override.partition("=")[0] for override in overrides if "." not in override}
     if "experiment" in chosen:
@@ -150,7 +161,21 @@ def replay(
             repeated.append(f"{name}={_typed(value)}")
     if threads is not None:
         repeated.append(f"threads={threads}")
-    return [*repeated, *overrides]
+    return [*repeated, *found, *overrides]
+
+
+def _code_of(saved: dict[str, Any], folder: Path, overrides: Sequence[str]) -> list[str]:
+    """The user's own files of a run as an override, where ``overrides`` and TINYLAB_CODE name none.
+
+    From now on the table of options knows them. Raises UserError where they are not there.
+    """
+    options.use_files(user_code.named(overrides))
+    given = {override.partition("=")[0] for override in overrides}
+    kept = {name: value for name, value in saved.items() if name not in given}
+    if not code.know(kept, folder):
+        return []
+    listed = ",".join(_typed(str(file)) for file in options.users_files())
+    return [f"code=[{listed}]"]
 
 
 def _refuse_foreign(saved: dict[str, Any], folder: Path) -> None:
@@ -160,7 +185,7 @@ def _refuse_foreign(saved: dict[str, Any], folder: Path) -> None:
         if name not in known:
             raise UserError(f"--from {folder}: no key of tinylab's in its config: {name}")
         option = value.get("name", "") if isinstance(value, dict) else ""
-        if name in FOLDERS and option not in options(name):
+        if name in FOLDERS and option not in options.options(name):
             raise UserError(f"--from {folder}: {name}={option} in its config: no such option")
 
 
@@ -173,7 +198,9 @@ def restore(values: dict[str, Any]) -> Config:
     chosen = dict(values)
     for group in (FOLDERS.keys() | SECTIONS.keys()) & values.keys():
         is_option = group in FOLDERS
-        record = options(group)[values[group]["name"]].record if is_option else SECTIONS[group]
+        record = (
+            options.options(group)[values[group]["name"]].record if is_option else SECTIONS[group]
+        )
         structured = OmegaConf.structured(record)
         try:
             chosen[group] = OmegaConf.to_object(OmegaConf.merge(structured, values[group]))

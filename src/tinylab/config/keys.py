@@ -3,10 +3,9 @@
 import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
-from tinylab.config.options import FOLDERS, options
+from tinylab.config.options import FOLDERS, kept, options
 from tinylab.config.schema import Config
 
 SPLIT_SEEDS = ("split.seed", "split.fold")
@@ -22,7 +21,7 @@ class Entry:
     field: dataclasses.Field[Any]
 
 
-@cache
+@kept
 def entries() -> tuple[Entry, ...]:
     """Every key, for every option of its group (``optim.lr`` for adam, adamw, muon, sgd)."""
     return tuple(_entries())
@@ -44,19 +43,19 @@ def _entries() -> Iterator[Entry]:
                 yield Entry(name, choice, field)
 
 
-@cache
+@kept
 def without_effect() -> frozenset[str]:
     """The keys that cannot change a result, such as ``outputs``."""
     return frozenset(e.name for e in entries() if not e.field.metadata.get("identity", True))
 
 
-@cache
+@kept
 def defaults() -> dict[tuple[str, str], Any]:
     """(key, choice) -> default: ``("optim.lr", "sgd")`` -> 0.1. The choice may be empty."""
     return {(entry.name, entry.choice): entry.field.default for entry in entries()}
 
 
-@cache
+@kept
 def helps() -> dict[str, str]:
     """Key -> what it is, in the words of the schema."""
     return {entry.name: entry.field.metadata.get("help", "") for entry in entries()}

@@ -3,22 +3,28 @@
 An option is a record of typed keys, and a function or class that makes the part. Built-in options
 are declared where they are written, in the modules below ``FOLDERS``; Hydra's schema, help,
 completion, docs, doctor, the image cache, predict and a run's identity all read this table.
+
+A user's own files join it for the process (``use_files``): each command names them where it reads
+its arguments, and what is pickled or restored names those that it needs.
 """
 
 import dataclasses
 import importlib
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Any, TypeVar, overload
+from typing import Any, ParamSpec, TypeVar, overload
 
-from tinylab.config import schema, signature
+from tinylab.config import schema, signature, user_code
 from tinylab.config.signature import Declaration, Key
 from tinylab.config.values import did_you_mean
 from tinylab.errors import UserError
 
 C = TypeVar("C", bound=Callable[..., Any])
+P = ParamSpec("P")
+R = TypeVar("R")
 PACKAGE = Path(__file__).parents[1]
 # Config group -> the folder whose modules declare its built-in options, and their common keys.
 FOLDERS: dict[str, tuple[str, type]] = {
@@ -26,6 +32,8 @@ FOLDERS: dict[str, tuple[str, type]] = {
     "model": ("models", schema.ModelConfig),
     "optim": ("training/optimizers", schema.OptimConfig),
 }
+# Config group -> what the data gives to a part of the user's own, by the names of its parameters.
+GIVEN = {"model": ("image_shape", "num_classes")}
 
 
 @overload
@@ -94,18 +102,35 @@ class Option:
         return made
 
     @property
+    def is_builtin(self) -> bool:
+        """Whether it is tinylab's, and not of a file of the user's."""
+        return self.file.is_relative_to(PACKAGE)
+
+    @property
     def is_users_own(self) -> bool:
         """Whether a dataset is wherever the user says, and no data of one name and content."""
         return any(key.check is not None and key.check.required for key in self.declaration.keys)
 
     def load(self) -> Any:
-        """The function or class itself."""
-        return getattr(importlib.import_module(self.module), self.declaration.attribute)
+        """The function or class itself. Raises UserError where a user's file cannot be imported."""
+        if self.is_builtin:
+            module = importlib.import_module(self.module)
+        else:
+            from tinylab.config import code
+
+            files = code.with_own_modules([self.file])
+            module = user_code.load(self.file, files, code.own_digest(files))
+        return getattr(module, self.declaration.attribute)
 
     def make(self, record: Any, *given: Any) -> Any:
         """Call it with what the data gives, and with the values of a record."""
-        taken = self.declaration.takes[len(given) :]
-        return self.load()(*given, **{key: getattr(record, key) for key in taken})
+        taken = self.declaration.takes
+        if not self.is_builtin:  # in any order, and not necessarily all
+            by_name = dict(zip(GIVEN[self.group], given, strict=True))
+            values = {key: by_name[key] if key in by_name else getattr(record, key)
+                      for key in taken}  # fmt: skip
+            return self.load()(**values)
+        return self.load()(*given, **{key: getattr(record, key) for key in taken[len(given) :]})
 
     def for_trained(self, record: Any) -> Any:
         """A record without what decides initial weights alone."""
@@ -128,14 +153,95 @@ def _field(key: Key, common: Any) -> tuple[str, Any, Any]:
     return key.name, declared, dataclasses.field(default=key.default, metadata=metadata)
 
 
-@cache
+# ---------------------------------------------------------------- the table
+
+
+_files: dict[Path, tuple[int, ...]] = {}  # the user's, and the size and time of each when read
+_kept: list[Any] = []  # the caches of what is read off the table
+
+
+def kept(function: Callable[P, R]) -> Callable[P, R]:
+    """Keep what a function makes of the table, until other files of the user's are in it."""
+    cached: Any = cache(function)
+    _kept.append(cached)
+    return cached  # type: ignore[no-any-return]
+
+
+def use_files(files: Iterable[Path]) -> None:
+    """Make the options of these files of the user's, and of no others, part of the table.
+
+    They are read, not executed. Raises UserError for a file that declares nothing, or a name that
+    is taken already.
+    """
+    stamps = {file: _stamp(file) for file in dict.fromkeys(files)}
+    if stamps == _files:
+        return
+    before = dict(_files)
+    _replace(stamps)
+    try:
+        for group in FOLDERS:
+            options(group)
+    except UserError:
+        _replace(before)
+        raise
+
+
+def without_code(arguments: Sequence[str]) -> list[str]:
+    """A command's arguments without ``code=``, whose files, or TINYLAB_CODE's, are in the table."""
+    use_files(user_code.named(arguments))
+    return [word for word in arguments if not user_code.is_key(word)]
+
+
+def users_files() -> list[Path]:
+    """The user's files that are in the table."""
+    return [*_files]
+
+
+def add_files(files: Iterable[Path]) -> None:
+    """The same, beside those that are in the table."""
+    use_files([*_files, *files])
+
+
+def _replace(stamps: dict[Path, tuple[int, ...]]) -> None:
+    _files.clear()
+    _files.update(stamps)
+    for cached in _kept:
+        cached.cache_clear()
+
+
+def _stamp(file: Path) -> tuple[int, ...]:
+    try:
+        stat = file.stat()
+    except OSError as error:
+        raise UserError(f"code={file}: {error.strerror}; expected a Python file") from error
+    return stat.st_size, stat.st_mtime_ns, stat.st_ino
+
+
+@kept
 def options(group: str) -> dict[str, Option]:
     """The options of a config group by name, in alphabetical order."""
+    found = dict(_builtin(group))
+    for file in _files:
+        for each in _of_user(file):
+            if each.group != group:
+                continue
+            if each.name in found:
+                raise UserError(
+                    f"{group}={each.name}: {file} declares it, and so does "
+                    f"{found[each.name].file}\n  give it another name: "
+                    f'@tinylab.model(name="my_{each.name}")'
+                )
+            found[each.name] = Option(group, each.name, file, "", each)
+    return dict(sorted(found.items()))
+
+
+@cache
+def _builtin(group: str) -> dict[str, Option]:
     folder = FOLDERS[group][0]
     files = sorted((PACKAGE / folder).glob("*.py"))
     read = [(file, each) for file in files for each in signature.read(file)]
     declared = [each for _, each in read]
-    found = {
+    return {
         each.name: Option(
             group,
             each.name,
@@ -146,7 +252,46 @@ def options(group: str) -> dict[str, Option]:
         for file, each in read
         if each.group == group
     }
-    return dict(sorted(found.items()))
+
+
+def _of_user(file: Path) -> list[Declaration]:
+    """What a user's file declares, checked. Raises UserError."""
+    try:
+        compile(file.read_bytes(), file, "exec", dont_inherit=True)
+        found = signature.read(file)
+    except SyntaxError as error:
+        raise UserError(f"{file}:{error.lineno}: {error.msg}") from error
+    except (OSError, ValueError) as error:
+        raise UserError(f"code={file}: cannot be read as Python: {error}") from error
+    if not found:
+        raise UserError(
+            f"code={file}: expected a class or function under @tinylab.model in it\n"
+            "  (modules that it imports from beside it need not be named)"
+        )
+    for each in found:
+        _refuse_unfit(each, f"{file}: {each.attribute}")
+    return found
+
+
+def _refuse_unfit(own: Declaration, where: str) -> None:
+    if own.group not in GIVEN:
+        raise UserError(f"{where}: expected @tinylab.model; own parts of {own.group} are not known")
+    if not re.fullmatch(r"[A-Za-z_][\w-]*", own.name):
+        raise UserError(
+            f"{where}: name={own.name!r}: expected letters, digits, - and _, a letter first"
+        )
+    names = [key.name for key in own.keys]
+    given = GIVEN[own.group]
+    if "name" in names:
+        raise UserError(
+            f"{where}: name: expected another name for this parameter: it is the model's"
+        )
+    for parameter in own.takes:
+        if parameter not in (*names, *given):
+            raise UserError(
+                f"{where}: {parameter}: expected a default, such as {parameter}: int = 1\n"
+                f"  (without one are {' and '.join(given)}, which the data gives)"
+            )
 
 
 def of(record: Any) -> Option:
@@ -163,8 +308,10 @@ def record(group: str, name: str, **values: Any) -> Any:
     return known[name].record(**values)
 
 
-def restored(group: str, values: dict[str, Any]) -> Any:
-    """A pickled or copied record again."""
+def restored(group: str, values: dict[str, Any], file: Path | None = None) -> Any:
+    """A pickled or copied record again; ``file`` of the user's declares it, if one does."""
+    if file is not None and values["name"] not in options(group):
+        add_files([file])
     made: Any = object.__new__(options(group)[values["name"]].record)
     made.__dict__.update(values)
     return made

@@ -16,9 +16,10 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, RangeSweep, Sweep
 from hydra.errors import HydraException
 
+from tinylab.config import user_code
 from tinylab.config.groups import choices, file_of, groups
 from tinylab.config.keys import Entry, entries
-from tinylab.config.options import FOLDERS
+from tinylab.config.options import FOLDERS, use_files
 from tinylab.config.values import did_you_mean, is_nullable, shown
 from tinylab.errors import UserError
 
@@ -75,8 +76,12 @@ def config_folders(arguments: Sequence[str]) -> list[Path]:
 
 
 def checked(arguments: Sequence[str]) -> list[str]:
-    """The arguments in Hydra's order. Raises UserError for the first that cannot be right."""
+    """The arguments in Hydra's order. Raises UserError for the first that cannot be right.
+
+    From here on the table of options knows the user's own files that they name.
+    """
     flags, typed = divided(arguments)
+    use_files(user_code.named(typed))
     overrides = [parse(word) for word in typed]
     if not any(flag in flags for flag in MULTIRUN):
         for override in overrides:

@@ -40,9 +40,11 @@ class OptionConfig(Section):
 
     def __reduce__(self) -> Any:
         # The class of an option's record is made when the program runs, so it is found by name.
-        from tinylab.config.options import restored
+        from tinylab.config.options import options, restored
 
-        return restored, (self.section, vars(self))
+        option = options(self.section).get(self.name)
+        file = None if option is None or option.is_builtin else option.file
+        return restored, (self.section, vars(self), file)
 
 
 @dataclass
@@ -300,6 +302,10 @@ class Config(Section):
     outputs: str = key("outputs", "folder in which runs and sweeps are kept", identity=False)
     name: str | None = key(None, "a label of yours for the run or sweep", identity=False)
     fresh: bool = key(False, "re-run even if a finished result exists", identity=False)
+    code: Any = key(
+        None, "your own Python file, or [a.py,b.py], whose models can be chosen", identity=False,
+        neutral=True,
+    )  # fmt: skip
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -307,6 +313,9 @@ class Config(Section):
             raise UserError(f"device={self.device}: expected auto, cpu, cuda, cuda:N or mps")
         if self.name is not None and not is_plain_name(self.name):
             raise UserError(f"name={self.name}: expected {PLAIN_NAME}")
+        files = self.code if isinstance(self.code, list) else [self.code or ""]
+        if not all(isinstance(file, str) for file in files):
+            raise UserError(f"code={self.code}: expected a Python file, or a list of them")
         for group in ("dataset", "model", "optim"):
             record = getattr(self, group)
             own = type(record).name

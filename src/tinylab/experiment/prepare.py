@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from tinylab import data, models
+from tinylab.config import options
 from tinylab.config.schema import Config
 from tinylab.data.batches import Batches, fit_class_weights, fit_normalization, to_device
 from tinylab.errors import UserError
@@ -76,6 +77,7 @@ def prepare(config: Config) -> Prepared:
         class_weights=fit_class_weights(
             parts["train"].labels, num_classes, config.train.class_weights
         ),
+        is_own_model=not options.of(config.model).is_builtin,
     )
     return Prepared(config, splits, parts, model, recipe, data_seconds)
 

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from tinylab import models
-from tinylab.config import code
+from tinylab.config import code, user_code
 from tinylab.config.schema import Config, run_id
 from tinylab.data.batches import Batches
 from tinylab.errors import Pruned, Stopped, UserError
@@ -101,12 +101,29 @@ def _events(config: Config, command: str) -> Iterator[Event | RunDone]:
                 raise
             # What is no Exception asks for an end, as submitit's SystemExit before a requeue.
             except Exception as error:
-                with contextlib.suppress(UserError):  # a full disk: the error itself says more
-                    files.record_failure(error)
-                remedy = _remedy(error)
-                if remedy is None:
+                words = _told(error, config)
+                if words is None:
+                    _record(files, error)
                     raise
-                raise UserError(f"{str(error).partition(chr(10))[0]}\n  {remedy}") from error
+                try:
+                    raise UserError(words) from error
+                except UserError as told:  # with its cause, for the log
+                    _record(files, told)
+                    raise
+
+
+def _record(files: RunFolder, error: BaseException) -> None:
+    with contextlib.suppress(UserError):  # a full disk: the error itself says more
+        files.record_failure(error)
+
+
+def _told(error: BaseException, config: Config) -> str | None:
+    """What a user is told of an error that is not tinylab's fault; None where it is, or says it."""
+    if (remedy := _remedy(error)) is not None:
+        return f"{str(error).partition(chr(10))[0]}\n  {remedy}"
+    if isinstance(error, UserError):
+        return None
+    return user_code.told_of(error, f"model={config.model.name}")
 
 
 def _remedy(error: BaseException) -> str | None:
@@ -132,8 +149,9 @@ def _resume_state(prepared: Prepared, files: RunFolder, checkpoints: Checkpoints
             f"{files.path}: the {config.dataset.name} images are not those that this half-finished "
             "run began with\n  bring the old data back, or begin again with fresh=true"
         )
-    if not code.is_same(state["code_sha256"], config):
-        files.archive("half finished, and tinylab's code has changed since")
+    why = code.changed(state["code_sha256"], state.get("own_code_sha256"), config)
+    if why is not None:
+        files.archive(f"half finished, and {why}")
         return None
     return state
 
@@ -153,7 +171,7 @@ def _run(
     training = start(prepared.model, recipe)
     checkpoints.stamp = {
         "fingerprint": prepared.splits.fingerprint,
-        "code_sha256": code.of_result(config),
+        **_code_facts(config),
     }
     if state is not None:
         training.load_state_dict(state)
@@ -271,8 +289,7 @@ def _evaluate(
         "num_parameters": models.count_parameters(model),
         "environment": {
             **runtime.environment(recipe.device),
-            "code_sha256": code.of_result(config),
-            "core_sha256": code.core(),
+            **_code_facts(config),
         },
         "failures": failures,
         "resumed_at": training.resumed_at,
@@ -285,6 +302,12 @@ def _evaluate(
     made = parse(result)
     assert isinstance(made, Result), made
     return made, test
+
+
+def _code_facts(config: Config) -> dict[str, str]:
+    own = code.own_files(config)
+    facts = {"code_sha256": code.of_result(config), "core_sha256": code.core()}
+    return facts | ({"own_code_sha256": code.own_digest(own)} if own else {})
 
 
 def _with_views(

@@ -11,6 +11,7 @@ from torch import nn
 
 from tinylab.config import options
 from tinylab.config.schema import ModelConfig
+from tinylab.models import own
 
 
 def build(config: ModelConfig, image_shape: tuple[int, int, int], num_classes: int) -> nn.Module:
@@ -19,7 +20,10 @@ def build(config: ModelConfig, image_shape: tuple[int, int, int], num_classes: i
     Its initial weights come from torch's global stream. Raises UserError where the network
     does not fit the images.
     """
-    network: nn.Module = options.of(config).make(config, image_shape, num_classes)
+    option = options.of(config)
+    if not option.is_builtin:
+        return own.build(config, image_shape, num_classes)
+    network: nn.Module = option.make(config, image_shape, num_classes)
     return network
 
 

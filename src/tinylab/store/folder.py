@@ -6,6 +6,7 @@ No torch in here: a finished run is answered in half a second.
 import contextlib
 import dataclasses
 import json
+import os
 import time
 import traceback
 import zipfile
@@ -49,6 +50,7 @@ class RunFolder:
         self.curves_file = path / "curves.png"
         self.confusion_file = path / "confusion.png"
         self.card_file = path / "MODEL_CARD.md"
+        self.code_folder = path / "code"  # copies of the user's files, to be read
 
     @property
     def name(self) -> str:
@@ -80,6 +82,16 @@ class RunFolder:
             self.split_file, train=split.train, val=split.val, test=split.test,
             train_digests=digests[split.train], val_digests=digests[split.val],
         )  # fmt: skip
+        self._write_code(code.own_files(config))
+
+    def _write_code(self, files: list[Path]) -> None:
+        """Copy the user's own files, for reading: nothing in a run's folder is ever executed."""
+        folder = os.path.commonpath([file.parent for file in files]) if files else ""
+        for file in files:
+            copied = self.code_folder / file.relative_to(folder)
+            with disk_errors(self.path):
+                copied.parent.mkdir(parents=True, exist_ok=True)
+            write_text(copied, file.read_text(encoding="utf-8"))
 
     def write_result(self, found: Result) -> None:
         """Write the result, with which the run is finished; earlier failures are in it."""
@@ -310,8 +322,10 @@ def outdated(
                 f"{run_id(config)}: {found.reason}\n  update tinylab, or run again with fresh=true"
             )
         return found.reason
-    if not code.is_same(found.environment.code_sha256, config):
-        return "tinylab's code has changed since"
+    environment = found.environment
+    own_sha256 = environment.extra.get("own_code_sha256")
+    if (why := code.changed(environment.code_sha256, own_sha256, config)) is not None:
+        return why
     known = {} if fingerprints is None else fingerprints
     key = repr(config.dataset)
     if key not in known:

@@ -122,6 +122,9 @@ def _full_step(training: Training, recipe: Recipe) -> Callable[[Batch], None]:
     step = functools.partial(train_step, training, recipe)
     if recipe.device.type != "cuda":
         return step
+    if recipe.is_own_model:
+        say("cuda    each kernel is launched by itself: a model of your own may change its ways")
+        return step
     if recipe.train.precision == "float16":
         say("cuda    each kernel is launched by itself: float16 looks at every gradient's size")
         return step

@@ -1,0 +1,53 @@
+"""A network of the user's own code, and what is refused of it before any training."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tinylab.config import options
+from tinylab.config.schema import ModelConfig
+from tinylab.config.user_code import mistakes_told
+from tinylab.errors import UserError
+
+
+def build(config: ModelConfig, image_shape: tuple[int, int, int], num_classes: int) -> nn.Module:
+    """The network on the CPU, as ``models.build`` gives it.
+
+    Raises UserError with the traceback of the user's file where it raises, and where what it gives
+    is not (N, num_classes).
+    """
+    option = options.of(config)
+    said = f"model={config.name}"
+    with mistakes_told(said):
+        network = option.make(config, image_shape, num_classes)
+    if not isinstance(network, nn.Module):
+        raise UserError(f"{said}: {_kind(network)}; expected an nn.Module, of {option.file}")
+    if not any(parameter.requires_grad for parameter in network.parameters()):
+        raise UserError(f"{said}: no parameter to train; expected layers, of {option.file}")
+    with mistakes_told(said):
+        output = _tried(network, image_shape)
+    if not isinstance(output, Tensor) or output.shape != (2, num_classes):
+        size = "x".join(map(str, (2, *image_shape)))
+        raise UserError(
+            f"{said}: gives {_kind(output)} for images of {size}\n"
+            f"  expected logits (N, num_classes), here 2x{num_classes}; see {option.file}"
+        )
+    return network
+
+
+@torch.inference_mode()
+def _tried(network: nn.Module, image_shape: tuple[int, int, int]) -> Any:
+    """What it gives for two images; its mode and torch's random stream stay as they are."""
+    was_training = network.training
+    try:
+        with torch.random.fork_rng(devices=[]):
+            return network.eval()(torch.zeros(2, *image_shape))
+    finally:
+        network.train(was_training)
+
+
+def _kind(value: Any) -> str:
+    if isinstance(value, Tensor):
+        return "x".join(map(str, value.shape)) or "a single number"
+    return f"a {type(value).__name__}"

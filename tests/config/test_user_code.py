@@ -1,0 +1,267 @@
+"""Options of a user's own file: read and not executed, refused in words, and part of the code."""
+
+import os
+import pickle
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from option_records import AdamConfig, DigitsConfig, MlpConfig
+from tinylab import cli
+from tinylab.commands.completion import answers
+from tinylab.commands.train_help import help_text
+from tinylab.config import code, options, user_code
+from tinylab.config.keys import entries
+from tinylab.config.schema import Config, run_id
+from tinylab.errors import UserError
+
+SOURCE = '''import tinylab
+from torch import nn
+
+@tinylab.model
+class Tiny(nn.Module):
+    """A net of mine."""
+    def __init__(self, image_shape, num_classes, width: int = 16, dropout: float = 0.1):
+        super().__init__()
+        self.layer = nn.Linear(image_shape[1], num_classes)
+
+    def forward(self, x):
+        return self.layer(x.mean((1, 2)))
+'''
+
+
+@pytest.fixture(autouse=True)
+def own_table(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.delenv("TINYLAB_CODE", raising=False)
+    yield
+    options.use_files([])
+
+
+@pytest.fixture
+def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "tiny.py"
+    file.write_text(SOURCE)
+    return file
+
+
+def config() -> Config:
+    model = options.record("model", "tiny")
+    return Config(dataset=DigitsConfig(), model=model, optim=AdamConfig())
+
+
+def test_its_keys_are_those_of_the_signature(tiny: Path) -> None:
+    options.use_files([tiny])
+    record = options.record("model", "tiny", width=8)
+    assert (record.name, record.width, record.dropout) == ("tiny", 8, 0.1)
+    assert ("model.width", "tiny") in {(each.name, each.choice) for each in entries()}
+    options.use_files([])
+    assert "tiny" not in {each.choice for each in entries()}
+
+
+def test_reading_it_does_not_execute_it(tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tiny.write_text("raise SystemExit('executed')\n" + SOURCE)
+    assert cli.run(["train", "code=tiny.py", "--help"]) == 0
+    told = capsys.readouterr().out
+    assert "model.width=16" in told
+    assert "A net of mine." in told
+    assert answers("tinylab train code=tiny.py model=ti") == ["model=tiny"]
+    assert cli.run(["train", "code=tiny.py", "model=tiny", "--cfg", "job"]) == 0
+
+
+def test_a_permanent_file_is_completed_and_shown(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TINYLAB_CODE", str(tiny))
+    assert answers("tinylab train model=tiny model.wi") == ["model.width="]
+    assert "model=tiny" in help_text()
+
+
+def test_a_broken_file_does_not_stop_completion(tiny: Path) -> None:
+    tiny.write_text("def (")
+    assert answers("tinylab train code=tiny.py model=ml") == ["model=mlp"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["model=tiny", "model.widht=8"], "did you mean 'model.width'?"),
+        (["model=tiny", "model.width=wide"], "model.width=wide: expected a whole number"),
+        (["model=tyny"], "model=tyny: no such option (did you mean 'tiny'?)"),
+        (["model=tiny", "code=other.py"], "code=other.py: no such file"),
+        (["code=tiny.py,b.py"], "code=[tiny.py,b.py]"),
+    ],
+)
+def test_what_is_wrong_is_refused_before_it_is_executed(
+    tiny: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], words: str
+) -> None:
+    tiny.write_text("raise SystemExit('executed')\n" + SOURCE)
+    assert cli.run(["train", "code=tiny.py", *arguments]) == 1
+    told = capsys.readouterr().err
+    assert words in told
+    assert len(told.splitlines()) <= 2
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("class Tiny", "class Mlp", "models/mlp.py\n"),
+        ("width: int = 16", "width: int", "width: expected a default"),
+        ("width: int = 16", "width=nn.ReLU", "expected a plain value"),
+        ("width: int = 16", "name: str = 'a'", "name: expected another name"),
+        ("@tinylab.model", "@tinylab.model(name='../x')", "expected letters"),
+        ("@tinylab.model", "@tinylab.dataset", "expected @tinylab.model"),
+        ("@tinylab.model", "", "expected a class or function under @tinylab.model"),
+        ("(image_shape[1]", "((image_shape[1]", "was never closed"),
+    ],
+)
+def test_a_file_that_declares_no_fit_option_is_refused(
+    tiny: Path, old: str, new: str, words: str
+) -> None:
+    tiny.write_text(SOURCE.replace(old, new))
+    with pytest.raises(UserError) as refused:
+        options.use_files([tiny])
+    assert words in str(refused.value)
+    assert str(tiny) in str(refused.value)
+    assert len(str(refused.value).splitlines()) <= 2
+    assert options.users_files() == []
+
+
+def test_a_name_of_two_files_is_refused_with_both(tiny: Path) -> None:
+    other = tiny.with_name("other.py")
+    other.write_text(SOURCE)
+    with pytest.raises(UserError, match=r"tiny\.py\n") as refused:
+        options.use_files([tiny, other])
+    assert str(other) in str(refused.value)
+
+
+def test_a_list_of_files_is_read(tiny: Path) -> None:
+    tiny.with_name("b.py").write_text(SOURCE.replace("class Tiny", "class Other"))
+    assert user_code.named(["code=[tiny.py, 'b.py']"]) == [tiny, tiny.with_name("b.py")]
+    options.use_files(user_code.named(["code=[tiny.py,b.py]"]))
+    assert {"tiny", "other", "mlp"} <= set(options.options("model"))
+
+
+def test_a_pickled_config_knows_its_file_in_another_process(tiny: Path) -> None:
+    options.use_files([tiny])
+    kept = pickle.dumps(config())
+    options.use_files([])
+    assert pickle.loads(kept).model.width == 16
+    program = "import pickle, sys; print(pickle.load(sys.stdin.buffer).model.name)"
+    asked = [sys.executable, "-c", program]
+    found = subprocess.run(asked, input=kept, capture_output=True, check=True)
+    assert found.stdout.strip() == b"tiny"
+
+
+# ---------------------------------------------------------------- identity
+
+
+def test_the_id_counts_the_name_and_keys_and_not_the_place(tiny: Path, tmp_path: Path) -> None:
+    options.use_files([tiny])
+    first, digest = run_id(config()), code.of_result(config())
+    moved = tmp_path / "elsewhere" / "renamed.py"
+    moved.parent.mkdir()
+    moved.write_text(SOURCE)
+    options.use_files([moved])
+    assert (run_id(config()), code.of_result(config())) == (first, digest)
+
+
+def test_code_that_is_null_changes_no_id() -> None:
+    made = Config(dataset=DigitsConfig(), model=MlpConfig(), optim=AdamConfig())
+    assert run_id(made) == "digits-mlp-8b7c6b79c0"
+
+
+def test_an_edit_changes_the_code_of_its_own_runs_and_of_no_others(tiny: Path) -> None:
+    options.use_files([tiny])
+    other = Config(dataset=DigitsConfig(), model=MlpConfig(), optim=AdamConfig())
+    before, others = code.of_result(config()), code.of_result(other)
+    tiny.write_text(SOURCE.replace('"""A net of mine."""', '"""Words."""  # and a remark'))
+    assert code.of_result(config()) == before
+    tiny.write_text(SOURCE.replace("mean", "amax"))
+    assert code.of_result(config()) != before
+    assert code.of_result(other) == others
+
+
+@pytest.mark.parametrize(
+    ("statement", "place"),
+    [
+        ("import helpers", "helpers.py"),
+        ("from helpers import f", "helpers.py"),
+        ("from parts import deep", "parts/deep.py"),
+        ("import parts.deep", "parts/__init__.py"),
+        ("from parts import f", "parts/near.py"),  # parts/__init__.py: from .near import f
+    ],
+)
+def test_what_it_imports_from_beside_it_counts(tiny: Path, statement: str, place: str) -> None:
+    folder = tiny.parent
+    (folder / "parts").mkdir()
+    for name in ("helpers.py", "unused.py", "parts/deep.py", "parts/near.py"):
+        (folder / name).write_text("def f(): return 1\n")
+    (folder / "parts" / "__init__.py").write_text("from .near import f\n")
+    tiny.write_text(f"{statement}\n{SOURCE}")
+    options.use_files([tiny])
+    before = code.of_result(config())
+    (folder / "unused.py").write_text("def f(): return 2\n")
+    assert code.of_result(config()) == before
+    (folder / place).write_text("from .near import f\nX = 33\n")
+    assert code.of_result(config()) != before
+
+
+def test_nothing_that_comes_with_a_run_is_found_as_its_code(tiny: Path, tmp_path: Path) -> None:
+    run = tmp_path / "runs" / "run"
+    copied = run / "code" / "tiny.py"
+    copied.parent.mkdir(parents=True)
+    copied.write_text(SOURCE)
+    (run.parent / "beside.py").write_text(SOURCE)
+    named = [str(copied), str(run.parent / "beside.py"), os.path.relpath(tiny), str(tiny)]
+    assert user_code.of_run(named, run) == [tiny]
+
+
+# ---------------------------------------------------------------- import
+
+
+def test_it_is_imported_anew_after_an_edit_with_what_lies_beside_it(tiny: Path) -> None:
+    helper = tiny.with_name("my_helper.py")
+    helper.write_text("SIZE = 1\n")
+    tiny.write_text("from my_helper import SIZE\n" + SOURCE)
+    options.use_files([tiny])
+    first = options.options("model")["tiny"].load()
+    assert options.options("model")["tiny"].load() is first
+    helper.write_text("SIZE = 22\n")
+    second = options.options("model")["tiny"].load()
+    assert sys.modules[second.__module__].SIZE == 22  # type: ignore[attr-defined]
+
+
+def test_its_folder_does_not_hide_the_modules_of_python(tiny: Path) -> None:
+    tiny.with_name("types.py").write_text("raise RuntimeError('not to be imported')\n")
+    options.use_files([tiny])
+    options.options("model")["tiny"].load()
+    assert sys.path[0] != str(tiny.parent)
+    assert str(tiny.parent) in sys.path
+
+
+def test_a_mistake_while_it_is_imported_shows_its_own_lines(tiny: Path) -> None:
+    tiny.with_name("wrong_helper.py").write_text("def f():\n    return 1 / 0\n\n\nX = f()\n")
+    tiny.write_text("import wrong_helper\n" + SOURCE)
+    options.use_files([tiny])
+    with pytest.raises(UserError) as told:
+        options.options("model")["tiny"].load()
+    assert str(told.value).splitlines() == [
+        "tiny.py cannot be imported: ZeroDivisionError: division by zero",
+        f"  {tiny}:1, in <module>",
+        "    import wrong_helper",
+        f"  {tiny.with_name('wrong_helper.py')}:5, in <module>",
+        "    X = f()",
+        f"  {tiny.with_name('wrong_helper.py')}:2, in f",
+        "    return 1 / 0",
+    ]
+
+
+def test_import_tinylab_brings_nothing_with_it() -> None:
+    program = "import sys, tinylab; tinylab.model; print(*sys.modules)"
+    found = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
+    loaded = found.stdout.decode().split()
+    assert not {"torch", "numpy", "hydra", "yaml", "omegaconf"} & set(loaded)

@@ -1,0 +1,213 @@
+"""A network of a user's own file, from the command line to its predictions."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from tinylab import cli
+from tinylab.config import options
+from tinylab.store.folder import RunFolder
+from tinylab.store.result import Result
+
+SOURCE = '''import tinylab
+from layers_of_mine import dense
+from torch import nn
+
+
+@tinylab.model
+class Mine(nn.Sequential):
+    """The built-in mlp, by hand."""
+
+    def __init__(self, image_shape, num_classes, hidden: int = 256, dropout: float = 0.2):
+        C, H, W = image_shape
+        super().__init__(
+            nn.Flatten(), *dense(C * H * W, hidden, dropout), *dense(hidden, hidden, dropout),
+            nn.Linear(hidden, num_classes),
+        )
+
+    def forward(self, x):
+        return super().forward(x)
+'''
+HELPER = """from torch import nn
+
+
+def dense(before, after, dropout):
+    return nn.Linear(before, after), nn.ReLU(), nn.Dropout(dropout)
+"""
+TRAIN = ["train", "model.hidden=8", "train.epochs=2", "threads=1"]
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the files, and a finished run of them."""
+    folder = tmp_path_factory.mktemp("student")
+    (folder / "mine.py").write_text(SOURCE)
+    (folder / "layers_of_mine.py").write_text(HELPER)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.delenv("TINYLAB_CODE", raising=False)
+        assert cli.run([*TRAIN, "code=mine.py", "model=mine"]) == 0
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def own_table() -> Iterator[None]:
+    yield
+    options.use_files([])
+
+
+@pytest.fixture
+def student(workplace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The workplace itself, which is as it was when the test ends."""
+    monkeypatch.delenv("TINYLAB_CODE", raising=False)
+    kept = shutil.copytree(workplace, tmp_path / "kept")
+    monkeypatch.chdir(workplace)
+    yield workplace
+    shutil.rmtree(workplace)
+    shutil.copytree(kept, workplace)
+
+
+def result(folder: Path) -> Result:
+    found = RunFolder(folder).result()
+    assert found is not None
+    return found
+
+
+def run_of(student: Path, pattern: str = "digits-mine-*") -> Path:
+    found = [each for each in student.glob(f"outputs/runs/{pattern}") if "." not in each.name]
+    assert len(found) == 1
+    return found[0]
+
+
+def edit(file: Path) -> None:
+    """Another network with the same weights."""
+    file.write_text(file.read_text().replace("nn.ReLU()", "nn.GELU()"))
+
+
+def test_the_built_in_network_written_by_hand_ends_with_the_same_bits(student: Path) -> None:
+    assert cli.run([*TRAIN, "model=mlp"]) == 0
+    own, built_in = result(run_of(student)), result(run_of(student, "digits-mlp-*"))
+    assert own.weights_sha256 == built_in.weights_sha256
+    assert "own_code_sha256" not in built_in.environment.extra
+    assert built_in.config["code"] is None
+
+
+def test_the_folder_keeps_a_copy_of_all_files(student: Path) -> None:
+    copied = run_of(student) / "code"
+    assert (copied / "mine.py").read_text() == SOURCE
+    assert (copied / "layers_of_mine.py").read_text() == HELPER
+
+
+def test_the_same_command_finds_it_and_an_edit_outdates_it_and_no_other(
+    student: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.run([*TRAIN, "model=mlp"]) == 0
+    mine = [*TRAIN, "code=mine.py", "model=mine"]
+    capsys.readouterr()
+    assert cli.run(mine) == 0
+    assert "already finished" in capsys.readouterr().out
+    edit(student / "layers_of_mine.py")
+    assert cli.run(mine) == 0
+    told = capsys.readouterr().out
+    assert "mine.py or layers_of_mine.py has changed since; the old folder is kept" in told
+    assert cli.run([*TRAIN, "model=mlp", "code=mine.py"]) == 0
+    assert "already finished" in capsys.readouterr().out
+
+
+def test_what_needs_the_network_refuses_an_edited_file_before_it_is_executed(
+    student: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = str(run_of(student))
+    (student / "mine.py").write_text("raise SystemExit('executed')\n" + SOURCE)
+    for command in (["predict", run, picture(student)], ["export", run], ["verify", run],
+                    ["evaluate", run]):  # fmt: skip
+        assert cli.run(command) == 1
+        told = capsys.readouterr().err
+        assert "mine.py" in told
+        assert "has changed since it was trained" in told
+        assert len(told.splitlines()) == 2
+    for command in (["list"], ["compare", "outputs"], ["report", "outputs"]):
+        assert cli.run(command) == 0
+
+
+def test_a_moved_file_is_asked_for_and_taken_by_either_way(
+    student: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, file = str(run_of(student)), picture(student)
+    (student / "lib").mkdir()
+    for name in ("mine.py", "layers_of_mine.py"):
+        (student / name).rename(student / "lib" / name)
+    for command in (["predict", run, file], ["train", "--from", run, "seed=1"]):
+        assert cli.run(command) == 1
+        assert "name it: code=mine.py, or TINYLAB_CODE=FILE" in capsys.readouterr().err
+    assert cli.run(["predict", run, file, "code=lib/mine.py"]) == 0
+    assert cli.run(["evaluate", run, "code=lib/mine.py"]) == 0
+    monkeypatch.setenv("TINYLAB_CODE", "lib/mine.py")
+    assert cli.run(["predict", run, file]) == 0
+    assert cli.run(["export", run, "--to", "state_dict"]) == 0
+    assert cli.run(["train", "--from", run, "seed=1"]) == 0
+    seeds = [result(each).config["seed"] for each in student.glob("outputs/runs/digits-mine-*")]
+    assert sorted(seeds) == [0, 1]
+
+
+def test_a_killed_and_resumed_training_ends_with_the_same_bits(
+    student: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.run(["verify", str(run_of(student)), "--kills", "2"]) == 0
+    assert "identical" in capsys.readouterr().out
+
+
+def test_a_sweep_trains_it_in_worker_processes(student: Path) -> None:
+    sweep = ["model.hidden=4,6", "train.epochs=1", "threads=1", "jobs=2", "outputs=swept"]
+    assert cli.run(["train", "-m", "code=mine.py", "model=mine", *sweep]) == 0
+    found = {result(each).config["model"]["hidden"] for each in student.glob("swept/runs/digits-*")}
+    assert found == {4, 6}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("nn.Linear(hidden, num_classes)", "nn.Linear(hidden, 7)", "gives 2x7 for images of 2x1x8"),
+        ("return super().forward(x)", "return (super().forward(x), x)", "gives a tuple"),
+        ("nn.Flatten(), ", "", "forward (x: 2x1x8x8)"),
+        ("return super().forward(x)", "return x.no_such()", "return x.no_such()"),
+    ],
+)
+def test_a_network_that_does_not_fit_is_refused_before_training(
+    student: Path, capsys: pytest.CaptureFixture[str], old: str, new: str, words: str
+) -> None:
+    (student / "mine.py").write_text(SOURCE.replace(old, new))
+    assert cli.run([*TRAIN, "code=mine.py", "model=mine", "outputs=refused"]) == 1
+    told = capsys.readouterr()
+    assert words in told.err
+    assert str(student / "mine.py") in told.err
+    assert "torch/nn" not in told.err
+    assert "epoch" not in told.out
+    assert len(told.err.splitlines()) <= 3
+
+
+def test_a_mistake_in_training_shows_their_lines_and_the_shape_and_is_recorded(
+    student: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wrong = "return super().forward(x.no_such() if self.training else x)"
+    (student / "mine.py").write_text(SOURCE.replace("return super().forward(x)", wrong))
+    assert cli.run([*TRAIN, "code=mine.py", "model=mine", "outputs=refused"]) == 1
+    told = capsys.readouterr().err
+    assert told.splitlines()[1:] == [
+        f"  {student / 'mine.py'}:18, in forward (x: 32x1x8x8)",
+        f"    {wrong}",
+    ]
+    [failure] = student.glob("refused/runs/*/failure.json")
+    assert "mine.py:18" in json.loads(failure.read_text())["error"]
+
+
+def picture(folder: Path) -> str:
+    path = folder / "picture.png"
+    pixels = np.random.default_rng(0).integers(0, 255, (8, 8), dtype=np.uint8)
+    assert cv2.imwrite(str(path), pixels)
+    return path.name
