@@ -26,6 +26,8 @@ FOLDERS: dict[str, tuple[str, type]] = {
     "model": ("models", schema.ModelConfig),
     "optim": ("training/optimizers", schema.OptimConfig),
 }
+# Keys that say which dataset it is, where one option reads several.
+WHICH_DATA = ("name", "set", "split")
 
 
 @overload
@@ -96,7 +98,18 @@ class Option:
     @property
     def is_users_own(self) -> bool:
         """Whether a dataset is wherever the user says, and no data of one name and content."""
-        return any(key.check is not None and key.check.required for key in self.declaration.keys)
+        return any(key.is_place and key.name in self.required for key in self.declaration.keys)
+
+    @property
+    def required(self) -> tuple[str, ...]:
+        """The keys that must be given."""
+        keys = self.declaration.keys
+        return tuple(key.name for key in keys if key.check is not None and key.check.required)
+
+    def place(self, record: Any) -> str | None:
+        """Where the data of a record lies, as it was typed; None where that is not said."""
+        places = [getattr(record, key.name) for key in self.declaration.keys if key.is_place]
+        return next((str(place) for place in places if place is not None), None)
 
     def load(self) -> Any:
         """The function or class itself."""
@@ -121,7 +134,8 @@ def _field(key: Key, common: Any) -> tuple[str, Any, Any]:
     }  # fmt: skip
     declared = key.declared
     if common is not None:
-        declared = common.type
+        if common.type != declared | None:  # an option may refuse null where others take it
+            declared = common.type
         metadata["help"] = key.help or common.metadata["help"]
         if key.check is None or not key.help:
             metadata["check"] = common.metadata["check"]
@@ -147,6 +161,11 @@ def options(group: str) -> dict[str, Option]:
         if each.group == group
     }
     return dict(sorted(found.items()))
+
+
+def which_data(record: Any) -> tuple[Any, ...]:
+    """What tells a dataset that is the same for everyone from the others, however prepared."""
+    return tuple(getattr(record, key, None) for key in WHICH_DATA)
 
 
 def of(record: Any) -> Option:
