@@ -15,6 +15,7 @@ from compare_kit import edit_result
 from tinylab import cli
 from tinylab.config import compose
 from tinylab.config.groups import choices, groups
+from tinylab.config.options import FOLDERS, options
 from tinylab.store.folder import run_folder
 
 TINY = ["train.epochs=2", "train.batch_size=128"]
@@ -407,12 +408,15 @@ def test_all_of_hydras_flags_work(capsys: pytest.CaptureFixture[str]) -> None:
 
 EVERY_YAML = [(group, choice) for group in groups() for choice in choices(group)]
 
+NEEDED = {"set": "CIFAR10"}  # else any text will do
+
 
 @pytest.mark.parametrize(("group", "choice"), EVERY_YAML)
 def test_every_yaml_composes_to_a_checked_config(group: str, choice: str) -> None:
     configs = []
-    root = ["dataset.root=somewhere"] if choice == "folder" else []
+    required = options(group)[choice].required if group in FOLDERS else ()
+    needed = [f"{group}.{key}={NEEDED.get(key, 'x')}" for key in required]
     compose.run_hydra(
-        lambda cfg: configs.append(compose.to_config(cfg)), [f"{group}={choice}", *root]
+        lambda cfg: configs.append(compose.to_config(cfg)), [f"{group}={choice}", *needed]
     )
     assert len(configs) == 1

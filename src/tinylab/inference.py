@@ -122,6 +122,12 @@ def _refuse_misfit(first: Trained, other: Trained) -> None:
             f"{first.name} and {other.name} know different classes: {few(first.classes)}; "
             f"and {few(other.classes)}\n  average runs of one dataset only"
         )
+    if other.image_shape != first.image_shape:
+        shapes = ["x".join(map(str, each.image_shape)) for each in (first, other)]
+        raise UserError(
+            f"{first.name} and {other.name} take images of {' and of '.join(shapes)}\n"
+            "  average runs with the same dataset options only"
+        )
     if reading(other.config) != reading(first.config):
         raise UserError(
             f"{first.name} and {other.name} read images differently: {reading(first.config)}; and "
@@ -137,9 +143,9 @@ def few(classes: Sequence[str]) -> str:
 
 def reading(config: Config) -> dict[str, Any]:
     """What decides the pixels of an image file; where the training images lay does not."""
-    options = ("name", "image_size", "grayscale", "interpolation")
+    keys = (*options.WHICH_DATA, "image_size", "grayscale", "interpolation")
     values = dataclasses.asdict(config.dataset)
-    return {key: values[key] for key in options if key in values}
+    return {key: values[key] for key in keys if key in values}
 
 
 def is_run(path: Path) -> bool:

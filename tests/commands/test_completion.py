@@ -37,6 +37,9 @@ from tinylab.config.groups import choices, groups
         ("tinylab train optim.nesterov=", ["optim.nesterov=false", "optim.nesterov=true"]),
         ("tinylab train optim.lr=", ["optim.lr=0.001", "optim.lr=0.02", "optim.lr=0.1"]),
         ("tinylab train dataset.root=", []),  # files, by the shell
+        ("tinylab train dataset.file=", []),
+        ("tinylab train dataset.set=CI", ["dataset.set=CIFAR10", "dataset.set=CIFAR100"]),
+        ("tinylab train train.precision=bf", ["train.precision=bfloat16"]),
         ("tinylab train experiment=mnist_bas", ["experiment=mnist_baseline"]),
         ("tinylab train --fr", ["--from"]),
         ("tinylab train --from out", []),

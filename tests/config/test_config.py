@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from option_records import (
     AdamConfig,
     AdamwConfig,
+    ArraysConfig,
     BaselineConfig,
     DigitsConfig,
     FolderConfig,
@@ -22,8 +23,9 @@ from option_records import (
     Scene15Config,
     SgdConfig,
     TorchvisionConfig,
+    TorchvisionSetConfig,
 )
-from tinylab.config import schema
+from tinylab.config import compose, schema
 from tinylab.config.options import FOLDERS
 from tinylab.config.options import options as option_table
 from tinylab.config.schema import (
@@ -57,6 +59,10 @@ COUNTS: dict[type, dict[str, Any]] = {
     MnistConfig: {"image_size": 32, "normalize": "standard"},
     FolderConfig: {**FOLDER, "grayscale": True},
     Scene15Config: {**FOLDER, "grayscale": False},
+    ArraysConfig: {"image_size": 9, "normalize": "standard", "content": "00"},
+    TorchvisionSetConfig: {
+        "set": "SVHN", "split": "letters", "image_size": 9, "normalize": "standard",
+    },
     SplitConfig: {
         "seed": 1, "val": 0.2, "test": 0.2, "train_per_class": 5, "stratified": True, "folds": 3,
         "fold": 1, "group_duplicates": True,
@@ -92,6 +98,8 @@ SPARED: dict[type, dict[str, Any]] = {
     MnistConfig: {"root": "/elsewhere"},
     FolderConfig: {"root": "/elsewhere"},
     Scene15Config: {"root": "/elsewhere", "url": "https://example.org/other.zip"},
+    ArraysConfig: {"file": "/elsewhere.npz"},
+    TorchvisionSetConfig: {"root": "/elsewhere"},
     TrainConfig: {"checkpoint_seconds": 5.0},
     SweepConfig: {
         "search": "tpe", "trials": 5, "seed": 1, "metric": "val_loss", "prune": "median",
@@ -105,6 +113,8 @@ SPARED: dict[type, dict[str, Any]] = {
 NEEDED: dict[tuple[type, str | None], dict[str, Any]] = {
     (SplitConfig, "fold"): {"folds": 3},
     (FolderConfig, None): {"root": "/data/photos"},
+    (ArraysConfig, None): {"file": "/data/x.npz"},
+    (TorchvisionSetConfig, None): {"set": "USPS"},
     (SweepConfig, "search"): {"search": "random", "trials": 5},
     (SweepConfig, "trials"): {"search": "tpe", "trials": 9},
     (SweepConfig, "prune"): {"search": "tpe", "trials": 5},
@@ -258,6 +268,11 @@ OUT_OF_RANGE: dict[type, dict[str, list[Any]]] = {
         "image_size": [0, 1025], "normalize": ["units"], "interpolation": ["bilinear"],
     },
     Scene15Config: {"image_size": [0], "normalize": ["none"], "interpolation": ["bilinear"]},
+    ArraysConfig: {"image_size": [0, 1025], "normalize": ["none"]},
+    TorchvisionSetConfig: {
+        "set": ["CIFAR1O", "ImageNet", "CelebA", "LFWPeople"], "split": ["letter"],
+        "image_size": [0, 1025], "normalize": ["none"],
+    },
     SplitConfig: {
         "seed": [-1, 2**63], "val": SHARE, "test": [-0.1, 0.0, 1.0], "train_per_class": [0, -1],
         "folds": [1, 0], "fold": [-1, 3],
@@ -334,9 +349,17 @@ def test_the_edges_of_a_range_are_allowed(record: type, field: str, value: Any) 
 
 
 def test_every_limited_field_is_tried_out_of_range() -> None:
-    unlimited = {"name", "content", "root", "url", "arch", "outputs", "weights", "space"} | set(
-        SECTIONS
-    )
+    unlimited = {
+        "name",
+        "content",
+        "file",
+        "root",
+        "url",
+        "arch",
+        "outputs",
+        "weights",
+        "space",
+    } | set(SECTIONS)
     for record in set(OUT_OF_RANGE) - {AdamwConfig, MuonConfig, SgdConfig}:
         fields = {field.name for field in dataclasses.fields(record) if field.type is not bool}
         assert fields - set(OUT_OF_RANGE[record]) <= unlimited, record
@@ -356,6 +379,19 @@ def test_not_a_number_is_refused_everywhere() -> None:
 def test_a_folder_of_images_needs_to_be_named() -> None:
     with pytest.raises(UserError, match=r"dataset\.root=null: expected the folder"):
         FolderConfig()
+
+
+def test_one_of_torchvisions_datasets_needs_to_be_named() -> None:
+    with pytest.raises(UserError, match=r"dataset\.set=null: expected the name of one of"):
+        TorchvisionSetConfig()
+    with pytest.raises(UserError, match=r"dataset\.set=ImageNet: expected one of MNIST, Fashion"):
+        TorchvisionSetConfig(set="ImageNet")
+
+
+def test_only_datasets_that_know_their_size_take_null_for_it() -> None:
+    assert ArraysConfig(file="x").image_size is None
+    with pytest.raises(UserError, match=r"dataset\.image_size=null: expected a whole number"):
+        compose.run_hydra(lambda _: None, ["dataset.image_size=null"])
 
 
 def test_only_one_option_may_decide_the_test_set() -> None:

@@ -76,7 +76,7 @@ def fork(costly: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[For
 
 def test_both_recipes_are_complete_and_every_command_knows_them(fork: Fork) -> None:
     said = fork.run("train", "--help")
-    assert "dataset=digits|folder|mnist|scene15|shapes" in said
+    assert "dataset=arrays|digits|folder|mnist|scene15|shapes|torchvision" in said
     assert "model=baseline|linear|mlp" in said
     assert "model.scale=" in fork.run("completion", "answer", "tinylab train model=linear model.")
     assert "shapes, fingerprint" in fork.run("doctor")

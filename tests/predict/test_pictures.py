@@ -51,7 +51,7 @@ def near(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> float:
 
 
 def test_every_dataset_has_a_rule() -> None:
-    needed = {"folder": {"root": "x"}}
+    needed = {"folder": {"root": "x"}, "arrays": {"file": "x"}, "torchvision": {"set": "USPS"}}
     records = {n: o.record(**needed.get(n, {})) for n, o in options("dataset").items()}
     for record in records.values():
         assert callable(reader(record, "auto"))

@@ -14,7 +14,7 @@ from pathlib import Path
 from tinylab.commands import COMMANDS
 from tinylab.commands.parser import Parser
 from tinylab.config.groups import choices, groups
-from tinylab.config.keys import defaults
+from tinylab.config.keys import defaults, words_of
 from tinylab.config.options import without_code
 from tinylab.config.values import shown
 from tinylab.errors import UserError
@@ -140,5 +140,6 @@ def _values(word: str) -> list[str]:
         values = [default for (name, _), default in defaults().items() if name == key]
         known = [shown(value) for value in values if value is not None]
         known += ["true", "false"] if any(isinstance(value, bool) for value in values) else []
+        known += words_of().get(key, ())
     before = value[: value.rfind(",") + 1]
     return [f"{key}={before}{option}" for option in known]

@@ -221,7 +221,7 @@ def datasets() -> Findings:
     set_by = "TINYLAB_DATA" if os.environ.get("TINYLAB_DATA") else "the default; else TINYLAB_DATA"
     yield Finding(f"root {data_root()} ({set_by})")
     for option in options("dataset").values():
-        if not option.is_users_own:
+        if not option.required:
             yield from _guarded(partial(dataset, option))
 
 

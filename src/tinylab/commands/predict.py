@@ -82,9 +82,8 @@ def predict(options: argparse.Namespace, out: TextIO) -> None:
             f"{f' ({passed_over})' if others else ''}"
         )
     ensemble = load_ensemble([the_run(path) for path in run_paths], options.device)
-    read = pictures.reader(
-        ensemble.first.config.dataset, options.invert, ensemble.first.image_shape[0]
-    )
+    first = ensemble.first
+    read = pictures.reader(first.config.dataset, options.invert, first.image_shape)
     _introduce(ensemble)
     if others:
         say(passed_over)

@@ -10,6 +10,7 @@ from typing import Any
 from tinylab.comparison.statistics import Cell
 from tinylab.config.keys import SEEDS, SPLIT_SEEDS, defaults
 from tinylab.config.metrics import goodness
+from tinylab.config.options import WHICH_DATA
 from tinylab.config.values import did_you_mean, order, shown
 from tinylab.errors import UserError
 from tinylab.store.run import Run
@@ -88,7 +89,8 @@ def families(runs: Iterable[Run]) -> list[list[Run]]:
         if dataset.fingerprint not in seen:
             seen.append(dataset.fingerprint)
         version = seen.index(dataset.fingerprint)
-        source = [dataset.name, run.values.get("dataset.content"), dataset.classes, version]
+        which = [run.values.get(f"dataset.{key}") for key in ("content", *WHICH_DATA)]
+        source = [dataset.name, *which, dataset.classes, version]
         found.setdefault(_text(source), []).append(run)
     return list(found.values())
 

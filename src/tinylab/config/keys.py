@@ -59,3 +59,10 @@ def defaults() -> dict[tuple[str, str], Any]:
 def helps() -> dict[str, str]:
     """Key -> what it is, in the words of the schema."""
     return {entry.name: entry.field.metadata.get("help", "") for entry in entries()}
+
+
+@kept
+def words_of() -> dict[str, tuple[str, ...]]:
+    """Key -> the words that it takes, where it takes no others."""
+    checks = {entry.name: entry.field.metadata.get("check") for entry in entries()}
+    return {name: check.one_of for name, check in checks.items() if check and check.one_of}

@@ -34,6 +34,8 @@ FOLDERS: dict[str, tuple[str, type]] = {
 }
 # Config group -> what the data gives to a part of the user's own, by the names of its parameters.
 GIVEN = {"model": ("image_shape", "num_classes")}
+# Keys that say which dataset it is, where one option reads several.
+WHICH_DATA = ("name", "set", "split")
 
 
 @overload
@@ -109,7 +111,18 @@ class Option:
     @property
     def is_users_own(self) -> bool:
         """Whether a dataset is wherever the user says, and no data of one name and content."""
-        return any(key.check is not None and key.check.required for key in self.declaration.keys)
+        return any(key.is_place and key.name in self.required for key in self.declaration.keys)
+
+    @property
+    def required(self) -> tuple[str, ...]:
+        """The keys that must be given."""
+        keys = self.declaration.keys
+        return tuple(key.name for key in keys if key.check is not None and key.check.required)
+
+    def place(self, record: Any) -> str | None:
+        """Where the data of a record lies, as it was typed; None where that is not said."""
+        places = [getattr(record, key.name) for key in self.declaration.keys if key.is_place]
+        return next((str(place) for place in places if place is not None), None)
 
     def load(self) -> Any:
         """The function or class itself. Raises UserError where a user's file cannot be imported."""
@@ -146,7 +159,8 @@ def _field(key: Key, common: Any) -> tuple[str, Any, Any]:
     }  # fmt: skip
     declared = key.declared
     if common is not None:
-        declared = common.type
+        if common.type != declared | None:  # an option may refuse null where others take it
+            declared = common.type
         metadata["help"] = key.help or common.metadata["help"]
         if key.check is None or not key.help:
             metadata["check"] = common.metadata["check"]
@@ -292,6 +306,11 @@ def _refuse_unfit(own: Declaration, where: str) -> None:
                 f"{where}: {parameter}: expected a default, such as {parameter}: int = 1\n"
                 f"  (without one are {' and '.join(given)}, which the data gives)"
             )
+
+
+def which_data(record: Any) -> tuple[Any, ...]:
+    """What tells a dataset that is the same for everyone from the others, however prepared."""
+    return tuple(getattr(record, key, None) for key in WHICH_DATA)
 
 
 def of(record: Any) -> Option:

@@ -52,7 +52,7 @@ class DatasetConfig(OptionConfig):
     """What every dataset has; each option adds its own keys."""
 
     section: ClassVar[str] = "dataset"
-    image_size: int = key(
+    image_size: int | None = key(
         32, "height and width of the prepared images, in pixels", at_least=1, at_most=1024
     )
     normalize: str = key(

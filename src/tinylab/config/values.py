@@ -128,7 +128,7 @@ def check(record: Any, section: str) -> None:
                 f"{name}={shown(value)}: expected {needed} above 0 with it, or {name}=false"
             )
         if not (value is None and is_nullable(entry.type)) and not limits.accepts(value):
-            null = "null or " if is_nullable(entry.type) else ""
+            null = "null or " if is_nullable(entry.type) and limits.required is None else ""
             hint = did_you_mean(str(value), limits.one_of) if limits.one_of else ""
             raise UserError(f"{name}={shown(value)}: expected {null}{limits.expected()}{hint}")
 

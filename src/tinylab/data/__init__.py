@@ -191,7 +191,8 @@ def identified(config: Config) -> Config:
         found = part.digest()
     if part.content not in (None, found):
         raise UserError(
-            f"dataset.content={part.content}: the files in {part.root} are others; leave "
+            f"dataset.content={part.content}: the files in "
+            f"{options.of(config.dataset).place(config.dataset)} are others; leave "
             "dataset.content out, and it is filled in"
         )
     dataset = dataclasses.replace(config.dataset, content=found)  # type: ignore[call-arg]

@@ -122,8 +122,9 @@ def _content(file: Path, sha256: str) -> NDArray[np.uint8]:
         raise UserError(
             f"{file}: not the official MNIST file ({len(data):,} bytes, SHA-256 {found[:12]}..."
             f"{fault})\n"
-            "  other datasets (Fashion-MNIST, KMNIST) use the same names; dataset=mnist reads it "
-            "alone: choose an empty folder as dataset.root, and it is downloaded there"
+            "  other datasets use the same names: Fashion-MNIST is read by dataset=torchvision "
+            "dataset.set=FashionMNIST; for MNIST, choose an empty folder as dataset.root, and it "
+            "is downloaded there"
         )
     return np.frombuffer(data, np.uint8)
 

@@ -118,13 +118,13 @@ def _is_own(member: Trained, dataset: DatasetConfig, fingerprint: str) -> bool:
     if fingerprint == member.result.dataset.fingerprint:
         return True
     if not options.of(own).is_users_own:
-        return own.name == dataset.name  # there is only one of that name
+        return options.which_data(own) == options.which_data(dataset)
     return _real(own) is not None and _real(own) == _real(dataset)
 
 
 def _real(config: DatasetConfig) -> str | None:
-    root: str | None = getattr(config, "root", None)
-    return None if root is None else os.path.realpath(user_path(root))
+    place = options.of(config).place(config)
+    return None if place is None else os.path.realpath(user_path(place))
 
 
 def _indices(member: Trained, decoded: Decoded, part: str, is_own: bool) -> NDArray[np.int64]:

@@ -43,11 +43,13 @@ class Picture:
     several: bool = False  # figures beside each other
 
 
-def reader(dataset: DatasetConfig, invert: str, channels: int = 1) -> Callable[[Path], Picture]:
+def reader(
+    dataset: DatasetConfig, invert: str, image_shape: tuple[int, int, int] = (1, 32, 32)
+) -> Callable[[Path], Picture]:
     """A function from a file to its Picture; it raises OSError where the file is no such image.
 
     ``invert`` says whether a digit's image has dark ink on a light ground: ``yes``, ``no``, or
-    ``auto``, which looks at its border. ``channels`` are those of the network's images, for data
+    ``auto``, which looks at its border. ``image_shape`` is that of the network's images, for data
     that says nothing of files. Raises UserError for class folders, which know no ink.
     """
     part = data.part_of(dataset)
@@ -57,16 +59,19 @@ def reader(dataset: DatasetConfig, invert: str, channels: int = 1) -> Callable[[
                 f"--invert {invert}: this network was trained on dataset={dataset.name}, whose "
                 "images are taken as they are; only handwritten digits are inverted"
             )
-        decode = folder.decoder(
-            part if isinstance(part, folder.Folder) else _plain(dataset, channels)
-        )
+        decode = folder.decoder(part if isinstance(part, folder.Folder) else _plain(image_shape))
         return lambda file: Picture(decode(file))
-    return lambda file: read_digit(_read_gray(file), part.ink, dataset.image_size, invert)
+    return lambda file: read_digit(_read_gray(file), part.ink, part.image_size, invert)
 
 
-def _plain(dataset: DatasetConfig, channels: int) -> folder.Folder:
-    """How the files of a dataset are read that says nothing of files: resized, gray or in color."""
-    return folder.Folder(image_size=dataset.image_size, grayscale=channels == 1)
+def _plain(image_shape: tuple[int, int, int]) -> folder.Folder:
+    """How the files of a dataset are read that says nothing of files: resized, gray or in color.
+
+    By areas, since files are mostly larger than the network's images; of one as large every pixel
+    is kept.
+    """
+    channels, side, _ = image_shape
+    return folder.Folder(image_size=side, grayscale=channels == 1, interpolation="area")
 
 
 def _read_gray(file: Path) -> Pixels:
