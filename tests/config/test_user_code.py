@@ -145,6 +145,7 @@ def test_a_list_of_files_is_read(tiny: Path) -> None:
     assert {"tiny", "other", "mlp"} <= set(options.options("model"))
 
 
+@pytest.mark.costly
 def test_a_pickled_config_knows_its_file_in_another_process(tiny: Path) -> None:
     options.use_files([tiny])
     kept = pickle.dumps(config())
@@ -260,6 +261,7 @@ def test_a_mistake_while_it_is_imported_shows_its_own_lines(tiny: Path) -> None:
     ]
 
 
+@pytest.mark.costly
 def test_import_tinylab_brings_nothing_with_it() -> None:
     program = "import sys, tinylab; tinylab.model; print(*sys.modules)"
     found = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
