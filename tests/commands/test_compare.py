@@ -13,6 +13,9 @@ import pytest
 from compare_kit import edit_result, write_many, write_run
 from tinylab import cli
 
+# Half a second a test, for intervals and figures of whole experiments.
+pytestmark = pytest.mark.costly
+
 
 def compare(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
     assert cli.run(["compare", *map(str, arguments)]) == 0
@@ -359,7 +362,6 @@ def test_settings_without_validation_beside_others_are_named(
     assert found["warnings"][0] == "without validation set, and so not to be chosen: D"
 
 
-@pytest.mark.costly
 def test_real_runs_from_training_to_verdict(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
@@ -378,7 +380,6 @@ def test_real_runs_from_training_to_verdict(
     assert verdict["method"] == "corrected resampled t (Nadeau and Bengio 2003) over 2 splits"
 
 
-@pytest.mark.costly
 def test_five_hundred_runs_without_torch(tmp_path: Path) -> None:
     write_many(tmp_path, num_settings=100)
     program = (

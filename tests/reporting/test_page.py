@@ -17,6 +17,9 @@ from tinylab.reporting.tables import Cell, Table
 from tinylab.store.collect import collect
 from tinylab.store.folder import RunFolder
 
+# Half a second a test, for intervals and figures of whole experiments.
+pytestmark = pytest.mark.costly
+
 
 def compared(outputs: Path) -> Comparison:
     [found] = compare(collect([outputs])[0])

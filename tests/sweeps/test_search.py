@@ -229,6 +229,7 @@ def test_a_search_killed_at_any_moment_makes_the_trials_of_one_in_peace(
     assert trials(outputs) == in_peace(kind, prune)
 
 
+@pytest.mark.costly
 def test_the_stand_in_shows_all_that_can_happen(
     in_peace: Callable[..., list[dict[str, Any]]],
 ) -> None:
@@ -264,6 +265,7 @@ def test_finished_trials_are_told_and_not_run(tmp_path: Path) -> None:
     assert plan.next_job() is None
 
 
+@pytest.mark.costly
 def test_more_trials_go_on_with_the_search(tmp_path: Path) -> None:
     finish(make_plan(tmp_path / "some", trials=12))
     finish(make_plan(tmp_path / "all", trials=16))
@@ -275,6 +277,7 @@ def test_more_trials_go_on_with_the_search(tmp_path: Path) -> None:
     assert len(fewer.jobs) == len(plan.jobs), "what was found stays in the table"
 
 
+@pytest.mark.costly
 def test_failed_trials_are_run_again_unless_that_is_unwanted(tmp_path: Path) -> None:
     finish(make_plan(tmp_path, search="random"))
     failed = [trial["run_id"] for trial in trials(tmp_path) if trial["state"] == "failed"]
@@ -325,6 +328,7 @@ def labels(plan: Search) -> list[str]:
     return [job.label for job in plan.jobs]
 
 
+@pytest.mark.costly
 def test_what_is_proposed_depends_on_the_seed_and_not_on_the_order_of_keys(tmp_path: Path) -> None:
     def proposed(name: str, **values: Any) -> list[dict[str, str]]:
         plan = finish(make_plan(tmp_path / name, **values))
@@ -511,6 +515,7 @@ def test_a_pruned_trial_has_its_last_figures_in_the_table(tmp_path: Path) -> Non
 # ---------------------------------------------------------------- the metric
 
 
+@pytest.mark.costly
 @pytest.mark.usefixtures("_without_flushing")
 def test_the_loss_can_be_searched_for(tmp_path: Path) -> None:
     plan = finish(make_plan(tmp_path, metric="val_loss", trials=20))
@@ -562,6 +567,7 @@ def test_a_search_without_its_metric_in_a_result_says_so(tmp_path: Path) -> None
             plan.ended(job, "finished")
 
 
+@pytest.mark.costly
 def test_importance_is_of_the_key_that_matters(tmp_path: Path) -> None:
     axes = [AXES[0], FINITE[1]]
     plan = finish(make_plan(tmp_path, axes=axes, search="random", trials=30))
@@ -649,6 +655,7 @@ def test_what_is_wrong_is_refused_before_the_first_job(
     assert len(str(refusal.value).splitlines()) <= 2
 
 
+@pytest.mark.costly
 def test_of_many_combinations_each_value_is_checked_once(composer: Composer) -> None:
     listed = ["seed=range(50)", "split.seed=range(50)", "model.hidden=8,16,0"]
     space = read(["sweep.search=tpe", "sweep.trials=9", *listed[:2]], composer)
