@@ -24,6 +24,7 @@ LAYERS = [
     ["sweeps", "inference"],
     ["predict", "evaluate", "export"],
     ["commands"],
+    ["api"],
     ["cli"],
     ["__main__"],
 ]
@@ -37,7 +38,7 @@ ONLY = {
     "sklearn": {"data"},
     "scipy": {"comparison"},
     "statsmodels": {"comparison"},
-    "pandas": set(),
+    "pandas": {"api"},
     "jinja2": {"reporting"},
     "markupsafe": {"reporting"},
     "optuna": {"sweeps"},

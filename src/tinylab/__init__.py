@@ -1,22 +1,37 @@
-"""tinylab: a laboratory for small-image experiments."""
+"""tinylab: a laboratory for small-image experiments.
 
-import importlib
-from typing import Any
+From Python: ``tinylab.train("model=mlp", seed=1)`` and what else ``PUBLIC`` lists. Nothing of it is
+imported before it is asked for.
+"""
 
 __version__ = "0.1.0"
-# What ``import tinylab`` offers -> where it is; imported when it is asked for (PEP 562).
-API = {
+
+PUBLIC = {
+    "UserError": "tinylab.errors:UserError",
+    "compare": "tinylab.api.functions:compare",
+    "compose": "tinylab.api.functions:compose",
+    "load": "tinylab.api.functions:load",
     "model": "tinylab.config.options:model",
     "option": "tinylab.config.values:option",
-}
+    "report": "tinylab.api.functions:report",
+    "runs": "tinylab.api.functions:runs",
+    "sweep": "tinylab.api.functions:sweep",
+    "train": "tinylab.api.functions:train",
+}  # name -> "module:attribute"
+__all__ = list(PUBLIC)
 
 
-def __getattr__(name: str) -> Any:
-    if name not in API:
-        raise AttributeError(f"module 'tinylab' has no attribute '{name}'")
-    module, _, attribute = API[name].partition(":")
-    return getattr(importlib.import_module(module), attribute)
+def __getattr__(name: str) -> object:
+    """Import a public name when it is first asked for (PEP 562)."""
+    if name not in PUBLIC:
+        raise AttributeError(f"module 'tinylab' has no attribute {name!r}")
+    from importlib import import_module
+
+    module, _, attribute = PUBLIC[name].partition(":")
+    value = globals()[name] = getattr(import_module(module), attribute)
+    return value
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *API})
+    """The public names too, so that the TAB key completes them."""
+    return sorted({*globals(), *PUBLIC})

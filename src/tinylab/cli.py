@@ -11,7 +11,7 @@ from tinylab import __version__
 from tinylab.commands import COMMANDS
 from tinylab.config.values import did_you_mean
 from tinylab.errors import Stopped, UserError
-from tinylab.system.machine import default_variable, forget_garbage, relaxed_gc
+from tinylab.system.machine import forget_garbage, relaxed_gc, tuned
 from tinylab.ui.console import drop_unwritten, say
 
 EXAMPLES = """\
@@ -50,11 +50,8 @@ def run(arguments: Sequence[str]) -> int:
     0: done. 1: a mistake that the user can mend, said without a traceback. 128 + N: stopped by
     signal N, with the state on disk.
     """
-    # How long torch's OpenMP threads spin for one another before they sleep; read when torch is
-    # imported. With the default, one busy neighbour made the baseline CNN's step of 5.6 ms take 60
-    # to 100 ms on two cores; with this it takes 7 ms, alone or not (medians of six and three runs).
     try:
-        with default_variable("GOMP_SPINCOUNT", "10000"), relaxed_gc():
+        with tuned():
             return _dispatch(list(arguments))
     except UserError as error:
         print(f"tinylab: {error}", file=sys.stderr)

@@ -1,11 +1,15 @@
 """Overrides are checked before anything is composed: what is wrong is named with its remedy."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from omegaconf import OmegaConf
 
 from tinylab.config import overrides
-from tinylab.config.overrides import checked
+from tinylab.config.overrides import checked, parse, typed
 from tinylab.errors import UserError
 
 
@@ -129,3 +133,19 @@ def test_a_forgotten_package_line_is_named_with_its_file(tmp_path: Path) -> None
     (tmp_path / "experiment" / "mine.yaml").write_text("train: {epochs: 3}\n")
     said = refusal("--config-dir", str(tmp_path), "experiment=mine")
     assert "mine.yaml: expected '# @package _global_' as its first line" in said
+
+
+TEXTS = st.text() | st.text("'\"\\${}:, a1.-/=[]\n")
+PLAIN = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | TEXTS
+
+
+@given(PLAIN | st.lists(PLAIN))
+@example("${oc.env:HOME}")
+@example("\\\\${x}'\\")
+@example("${")
+@example("null")
+@example("1e3")
+def test_a_value_is_read_back_as_it_was_typed(value: Any) -> None:
+    read = OmegaConf.create({"x": parse(f"x={typed(value)}").value()})
+    if value != "???" and not (isinstance(value, list) and "???" in value):
+        assert OmegaConf.to_container(read, resolve=True) == {"x": value}

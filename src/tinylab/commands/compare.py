@@ -13,6 +13,7 @@ from tinylab.comparison.verdicts import TESTS
 from tinylab.config.metrics import METRICS
 from tinylab.errors import UserError
 from tinylab.store.collect import Skipped, collect
+from tinylab.store.run import Run
 from tinylab.ui.console import say
 from tinylab.ui.tables import as_markdown, on_screen
 
@@ -36,15 +37,24 @@ def main(arguments: list[str]) -> None:
         for line in differences(*options.diff):
             say(line)
         return
-    found, skipped = collect(options.paths)
-    if not found:
-        reasons = "".join(f"\n  {line}" for line in show.left_out(skipped))
-        raise UserError(f"no finished run in {', '.join(options.paths)}{reasons}")
+    found, skipped = collect_finished(options.paths)
     by = None if options.group_by is None else options.group_by.split(",")
     comparisons = compare(
         found, by, options.metric, options.pair, options.test, with_variance=options.variance
     )
     _present(options.format, comparisons, skipped)
+
+
+def collect_finished(paths: Sequence[str | Path]) -> tuple[list[Run], list[Skipped]]:
+    """The finished runs that ``paths`` mean, and what was left out.
+
+    Raises UserError where there is none.
+    """
+    found, skipped = collect(paths)
+    if not found:
+        reasons = "".join(f"\n  {line}" for line in show.left_out(skipped))
+        raise UserError(f"no finished run in {', '.join(map(str, paths))}{reasons}")
+    return found, skipped
 
 
 def _refuse_idle(parser: Parser, options: argparse.Namespace) -> None:

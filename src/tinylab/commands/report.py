@@ -40,7 +40,7 @@ def main(arguments: list[str]) -> None:
     if options.card:
         _write_card(options.path, options.out)
         return
-    out = options.out or _place(options.path)
+    out = options.out or place(options.path)
     report.write(options.path, out)
     say(f"report  {out}")
 
@@ -53,7 +53,7 @@ def _write_card(paths: Sequence[Path], out: Path | None) -> None:
     say(f"card    {out}")
 
 
-def _place(paths: Sequence[Path]) -> Path:
+def place(paths: Sequence[Path]) -> Path:
     """Beside the one run or sweep, else in this folder."""
     [first, *others] = paths
     is_one = SweepFolder(first).is_sweep() or RunFolder(first).result_file.is_file()

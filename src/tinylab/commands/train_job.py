@@ -1,5 +1,7 @@
 """The job of ``tinylab train``: what Hydra calls with a composed config."""
 
+from typing import TYPE_CHECKING
+
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
@@ -8,6 +10,9 @@ from tinylab.config.compose import to_config
 from tinylab.config.schema import Config
 from tinylab.errors import Stopped, UserError
 from tinylab.ui.console import say
+
+if TYPE_CHECKING:
+    from tinylab.store.run import Run
 
 
 def job(composed: DictConfig) -> float | None:
@@ -18,8 +23,8 @@ def job(composed: DictConfig) -> float | None:
     hydra_config = HydraConfig.get() if HydraConfig.initialized() else None
     config = to_config(composed)
     if hydra_config is None or hydra_config.mode != RunMode.MULTIRUN:
-        _refuse_sweep(config)
-        return train(config)
+        refuse_sweep(config)
+        return train(config).metric("val_accuracy")
     from tinylab import data
     from tinylab.store.folder import run_folder
 
@@ -27,13 +32,13 @@ def job(composed: DictConfig) -> float | None:
     say(f"\njob {hydra_config.job.num + 1}: {' '.join(hydra_config.overrides.task)}")
     with run_folder(config).failure_recorded():
         try:
-            return train(config)
+            return train(config).metric("val_accuracy")
         except Stopped as stop:  # an end in words and no traceback, whatever the launcher is
             raise SystemExit(128 + stop.signum) from None
     return None
 
 
-def _refuse_sweep(config: Config) -> None:
+def refuse_sweep(config: Config) -> None:
     """One run cannot do what is asked of a sweep. Raises UserError."""
     sweep = config.sweep
     if sweep.space or sweep.search != "grid":
@@ -41,11 +46,15 @@ def _refuse_sweep(config: Config) -> None:
         raise UserError(f"{what}: expected -m, which makes many runs: tinylab train -m ...")
 
 
-def train(config: Config) -> float | None:
-    """Train one config, unless it is finished already; returns the validation accuracy."""
+def train(config: Config, command: str | None = None) -> "Run":
+    """Train one config, unless it is finished already.
+
+    ``command`` is recorded in the result; None: what was typed.
+    """
     # And with it numpy, which a refused override does not wait for.
     from tinylab import data
     from tinylab.store.folder import run_folder
+    from tinylab.store.run import open_run
 
     config = data.identified(config)
     files = run_folder(config)
@@ -58,5 +67,5 @@ def train(config: Config) -> float | None:
 
         if config.fresh:
             data.make_ready(config.dataset, fresh=True)
-        result = experiment.run(config, runtime.command_line())
-    return result.metric("val_accuracy")
+        experiment.run(config, command or runtime.command_line())
+    return open_run(files.path)

@@ -1,8 +1,8 @@
 """From command line and YAML to a checked Config: the schema in Hydra, its mistakes in words."""
 
 import contextlib
+import copy
 import dataclasses
-import json
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -12,8 +12,12 @@ from typing import Any
 import hydra
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.plugins import Plugins
+from hydra.core.singleton import Singleton
 from hydra.errors import HydraException, MissingConfigException
+from hydra.version import VersionBase
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
@@ -21,7 +25,7 @@ from tinylab.config import code, options, user_code
 from tinylab.config.groups import PLAIN, choices, conf_folder
 from tinylab.config.keys import entries
 from tinylab.config.options import FOLDERS
-from tinylab.config.overrides import checked
+from tinylab.config.overrides import checked, typed
 from tinylab.config.schema import Config
 from tinylab.config.values import did_you_mean
 from tinylab.errors import UserError
@@ -61,10 +65,49 @@ def run_hydra(task: Callable[[DictConfig], Any], arguments: Sequence[str]) -> No
         if any(argument.startswith(("-", "hydra", "+hydra", "~hydra")) for argument in arguments):
             _hydra_main(task, arguments)
             return
-        # A plain run needs no more than this; hydra.main would compose twice, 0.2 s each.
-        with initialize_config_dir(str(conf_folder()), version_base="1.3"):
-            composed = compose("config", list(arguments))
+        composed = _compose(arguments)
     task(composed)
+
+
+def compose_plain(overrides: Sequence[str]) -> Config:
+    """The config of one run, without Hydra's flags; the process is left as it was.
+
+    Raises UserError for whatever is wrong with it.
+    """
+    overrides = checked(overrides)
+    with _explained(), _hydra_apart():
+        register_schema()
+        composed = _compose(overrides)
+    return to_config(composed)
+
+
+def _compose(overrides: Sequence[str]) -> DictConfig:
+    # A plain run needs no more than this; hydra.main would compose twice, 0.2 s each.
+    with initialize_config_dir(str(conf_folder()), version_base="1.3"):
+        return compose("config", list(overrides))
+
+
+@contextlib.contextmanager
+def _hydra_apart() -> Iterator[None]:
+    """Hydra keeps the schema, and that it is initialized, in the process, where another program's
+    may be: in the block there is ours alone.
+    """
+    Plugins.instance()  # takes 0.1 s, once
+    before = Singleton._instances
+    own = {GlobalHydra, HydraConfig, VersionBase}  # each program's; made when they are asked for
+    ours: Any = {kind: one for kind, one in before.items() if kind not in own}
+    ours[ConfigStore] = store = copy.copy(ConfigStore.instance())
+    store.repo = {"hydra": _copied(store.repo["hydra"])}
+    Singleton._instances = ours
+    try:
+        yield
+    finally:
+        Singleton._instances = before
+
+
+def _copied(group: dict[str, Any]) -> dict[str, Any]:
+    """A group of the config store with its groups; Hydra never changes what is stored in them."""
+    return {name: _copied(one) if isinstance(one, dict) else one for name, one in group.items()}
 
 
 @contextlib.contextmanager
@@ -156,9 +199,9 @@ def replay(
             if "name" in value:
                 repeated.append(f"{name}={value['name']}")
             inner = {key: each for key, each in value.items() if key not in FILLED_IN}
-            repeated += [f"{name}.{key}={_typed(each)}" for key, each in inner.items()]
+            repeated += [f"{name}.{key}={typed(each)}" for key, each in inner.items()]
         else:
-            repeated.append(f"{name}={_typed(value)}")
+            repeated.append(f"{name}={typed(value)}")
     if threads is not None:
         repeated.append(f"threads={threads}")
     return [*repeated, *found, *overrides]
@@ -174,7 +217,7 @@ def _code_of(saved: dict[str, Any], folder: Path, overrides: Sequence[str]) -> l
     kept = {name: value for name, value in saved.items() if name not in given}
     if not code.know(kept, folder):
         return []
-    listed = ",".join(_typed(str(file)) for file in options.users_files())
+    listed = ",".join(typed(str(file)) for file in options.users_files())
     return [f"code=[{listed}]"]
 
 
@@ -211,13 +254,6 @@ def restore(values: dict[str, Any]) -> Config:
 
 def _counts(entry: dataclasses.Field[Any]) -> bool:
     return bool(entry.metadata.get("identity", True))
-
-
-def _typed(value: object) -> str:
-    """A value as Hydra's override grammar reads it back."""
-    if isinstance(value, str):
-        return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
-    return json.dumps(value)
 
 
 def explain(error: BaseException) -> UserError:

@@ -33,6 +33,7 @@ VALUE_FLAGS = {
 }  # fmt: skip
 MULTIRUN = ("-m", "--multirun")
 TRUTH = {"true", "false", "yes", "no", "on", "off", "y", "n", "1", "0"}  # OmegaConf's booleans
+RESERVED = {"null", "true", "false", "inf", "nan"}  # words of the grammar's that are no texts
 WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
 
 
@@ -111,6 +112,34 @@ def parse(typed: str, parser: OverridesParser | None = None) -> Override:
             f"{typed}: this value needs quotes of its own, inside those of the shell:\n  {example}"
         ) from error
     return override
+
+
+def typed(value: object) -> str:
+    """A value as Hydra's override grammar reads it back; a text that is none of its words is bare.
+
+    value: None, bool, int, float, str, or a list or dict of them. Raises TypeError for another.
+    """
+    if value is None or isinstance(value, bool):
+        return shown(value)
+    if isinstance(value, int | float):
+        return repr(value)
+    if isinstance(value, list | tuple):
+        return f"[{','.join(map(typed, value))}]"
+    if isinstance(value, dict):
+        return f"{{{','.join(f'{key}:{typed(each)}' for key, each in value.items())}}}"
+    if not isinstance(value, str):
+        raise TypeError(type(value).__name__)
+    is_word = re.fullmatch(r"[A-Za-z_][\w./-]*|/[\w./-]*", value, re.ASCII)
+    return value if is_word and value.lower() not in RESERVED else _quoted(value)
+
+
+def _quoted(text: str) -> str:
+    """A text in quotes, of which nothing is taken for a part of the grammar."""
+    # OmegaConf's mark of an interpolation; then Hydra's quotes. Both halve the backslashes that
+    # stand before them, and no others.
+    text = re.sub(r"(\\*)(\$\{)", r"\1\1\\\2", text)
+    text = re.sub(r"(\\+)(?='|\Z)", r"\1\1", text)
+    return "'" + text.replace("'", "\\'") + "'"
 
 
 def _refuse_sweep(override: Override) -> None:

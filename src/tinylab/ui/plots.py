@@ -19,9 +19,16 @@ CAPTION = 40  # letters in each line of one
 TRAIN, VAL = "#4269d0", "#e8743b"  # told apart by people with any colour vision
 
 
-def curves(history: list[dict[str, Any]], title: str) -> Figure:
+class Drawing(Figure):
+    """A figure that a notebook shows by itself, though pyplot does not know it."""
+
+    def _repr_png_(self) -> bytes:
+        return to_png(draw(self))
+
+
+def curves(history: list[dict[str, Any]], title: str) -> Drawing:
     """Loss and accuracy by epoch, for train and validation."""
-    figure = Figure(figsize=(9, 3.6))
+    figure = Drawing(figsize=(9, 3.6))
     figure.subplots_adjust(left=0.07, right=0.98, bottom=0.14, top=0.9, wspace=0.2)
     figure.suptitle(title, fontsize=10)
     epochs = [row["epoch"] for row in history]
@@ -52,7 +59,7 @@ def confusion(matrix: NDArray[np.int64], classes: tuple[str, ...], title: str) -
     margin = 0.7 + 0.085 * letters  # inches for the class names, left and below
     side = max(3.0, 0.42 * min(K, MOST_CLASSES))
     width, height = margin + side + 0.3, margin + side + 0.5
-    figure = Figure(figsize=(width, height))
+    figure = Drawing(figsize=(width, height))
     axes = figure.add_axes((margin / width, margin / height, side / width, side / height))
     share = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     # A pixel of the picture may be several classes: the largest share of theirs.
@@ -89,7 +96,7 @@ def coarse(share: NDArray[np.float64], most: int) -> NDArray[np.float64]:
 
 def reliability(counts: NDArray[np.int64], accuracy: NDArray[np.float64], title: str) -> Figure:
     """Accuracy by confidence in equal bins, and how many predictions each bin has."""
-    figure = Figure(figsize=(5, 5.6))
+    figure = Drawing(figsize=(5, 5.6))
     figure.subplots_adjust(left=0.13, right=0.97, bottom=0.09, top=0.93, hspace=0.08)
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     figure.suptitle(title, fontsize=10)
@@ -120,7 +127,7 @@ def gallery(images: NDArray[np.uint8], captions: list[str], title: str) -> Figur
     cell_height, cell_width = H + 0.4 * H, W + 0.1 * W  # with room for the caption above
     sheet = np.full((round(rows * cell_height), round(columns * cell_width), 3), 255, np.uint8)
     height = rows * 1.4 * cell_height / cell_width + 0.35  # inches, the last ones for the title
-    figure = Figure(figsize=(1.4 * columns, height))
+    figure = Drawing(figsize=(1.4 * columns, height))
     axes = figure.add_axes((0.01, 0.0, 0.98, 1 - 0.35 / height))
     axes.set_axis_off()
     figure.suptitle(title, fontsize=11, y=1 - 0.1 / height, va="top")

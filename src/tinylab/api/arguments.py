@@ -1,0 +1,80 @@
+"""From what a Python function is given to what would have been typed after ``tinylab train``."""
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tinylab.config.overrides import typed
+from tinylab.errors import UserError
+
+Overrides = str | Mapping[str, Any]
+AXES = (list, tuple, range)
+
+
+def arguments(
+    overrides: Sequence[Overrides], values: Mapping[str, Any], with_axes: bool = False
+) -> list[str]:
+    """``("model=mlp", {"optim.lr": 0.01}), {"seed": 1}`` -> ``model=mlp optim.lr=0.01 seed=1``.
+
+    Texts are taken as they are typed, values of dicts and keywords as they are: nothing in them is
+    a part of the grammar. ``with_axes``: a list is what a key is swept over, but for the keys of
+    ``sweep``. Raises UserError for what is no override.
+    """
+    found: list[str] = []
+    for given in (*overrides, values):
+        if isinstance(given, Mapping):
+            found += [_override(key, value, with_axes) for key, value in given.items()]
+        elif isinstance(given, str):
+            found.append(_checked(given))
+        else:
+            raise UserError(
+                f"{given!r}: expected an override such as 'model=mlp', or a dict such as "
+                "{'optim.lr': 0.01}"
+            )
+    return found
+
+
+def _checked(override: str) -> str:
+    if override.startswith("-"):
+        remedy = "; tinylab.sweep(...) makes many runs" if override in ("-m", "--multirun") else ""
+        raise UserError(f"{override}: expected overrides, not flags of the command line{remedy}")
+    return override
+
+
+def _override(key: object, value: Any, with_axes: bool) -> str:
+    if not isinstance(key, str):
+        raise UserError(f"{key!r}: expected a key such as 'optim.lr'")
+    is_axis = with_axes and isinstance(value, AXES) and not key.startswith("sweep.")
+    if not is_axis:
+        return f"{key}={_typed(key, value)}"
+    if not len(value):
+        raise UserError(f"{key}=[]: expected one value or more to sweep over")
+    return f"{key}={','.join([_typed(key, each) for each in value])}"
+
+
+def _typed(key: str, value: Any) -> str:
+    if isinstance(value, str) and value == "???":
+        raise UserError(f"{key}='???': expected a text; this one means a missing value to Hydra")
+    if isinstance(value, type):
+        raise UserError(
+            f"{key}={value.__name__}: expected a name, not a class, which other processes cannot "
+            "have\n  write it into a file (%%writefile tiny.py in a cell), and name it as text"
+        )
+    try:
+        return typed(_plain(value))
+    except TypeError as error:
+        raise UserError(
+            f"{key}={value!r}: expected a number, text, truth value, None, or a list of them, not "
+            f"{error}"
+        ) from error
+
+
+def _plain(value: Any) -> Any:
+    """The same of the kinds that ``typed`` knows: NumPy's numbers and arrays, paths, ranges."""
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if isinstance(value, Mapping):
+        return {key: _plain(each) for key, each in value.items()}
+    if isinstance(value, list | tuple | range):
+        return [_plain(each) for each in value]
+    return value.tolist() if hasattr(value, "tolist") and hasattr(value, "dtype") else value

@@ -1,0 +1,139 @@
+"""What ``import tinylab`` offers: the commands as functions that return what they found.
+
+Overrides are texts as on the command line, or dicts of dotted keys; top-level keys are keywords.
+"""
+
+import shlex
+import signal
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tinylab.api.arguments import Overrides, arguments
+from tinylab.api.compared import Comparisons
+from tinylab.api.frames import pandas
+from tinylab.api.swept import Sweep, run_sweep
+from tinylab.api.trained import TrainedRun
+from tinylab.commands.compare import RANKING, collect_finished
+from tinylab.commands.report import place
+from tinylab.commands.train_job import refuse_sweep
+from tinylab.commands.train_job import train as train_config
+from tinylab.comparison import comparison
+from tinylab.comparison.verdicts import TESTS
+from tinylab.config.compose import compose_plain
+from tinylab.config.schema import Config
+from tinylab.config.values import did_you_mean
+from tinylab.errors import Stopped, UserError
+from tinylab.store.query import in_order, select
+from tinylab.store.run import open_run
+from tinylab.system.machine import tuned
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+Runs = str | Path | TrainedRun | Sweep  # or what finds them
+
+
+def compose(*overrides: Overrides, **values: Any) -> Config:
+    """The config that ``train`` would train. Raises UserError for what is wrong with it."""
+    return compose_plain(arguments(overrides, values))
+
+
+def train(*overrides: Overrides, **values: Any) -> TrainedRun:
+    """Train one run, resume it, or answer from its result, as the command ``tinylab train``.
+
+    ``train("model=mlp", {"optim.lr": 0.01}, seed=1, outputs="o")``. Raises UserError for what the
+    user can mend; KeyboardInterrupt after an interrupt, with a checkpoint from which the same call
+    goes on. What it changes in the process (torch's threads, determinism and random streams, the
+    handlers of signals) is as before when it returns.
+    """
+    given = arguments(overrides, values)
+    with tuned():
+        config = compose_plain(given)
+        refuse_sweep(config)
+        with _interrupts():
+            run = train_config(config, shlex.join(["tinylab", "train", *given]))
+    return TrainedRun(open_run(run.folder.absolute()))
+
+
+@contextmanager
+def _interrupts() -> Iterator[None]:
+    """A training that a signal has stopped ends as if the signal had come when it was saved."""
+    try:
+        yield
+    except Stopped as stop:
+        if stop.signum == signal.SIGINT:
+            raise KeyboardInterrupt from stop
+        signal.raise_signal(stop.signum)
+        raise
+
+
+def sweep(*overrides: Overrides, **values: Any) -> Sweep:
+    """Run a sweep in worker processes, as the command ``tinylab train -m``.
+
+    ``sweep(model=["mlp", "baseline"], seed=range(3))``: lists are what a key is swept over. Raises
+    UserError before the first job where any is wrong, and after the last where any has failed;
+    KeyboardInterrupt after an interrupt. The same call runs what is missing.
+    """
+    return run_sweep(arguments(overrides, values, with_axes=True))
+
+
+def load(path: str | Path) -> TrainedRun:
+    """The finished run in a folder, or a sweep's best by validation. Raises UserError."""
+    from tinylab.inference import the_run  # and with it torch
+
+    return TrainedRun(the_run(Path(path).expanduser().absolute()))
+
+
+def runs(folder: str | Path = "outputs", *filters: str) -> "DataFrame":
+    """A row per run in an outputs folder, the newest last: state, config keys and metrics.
+
+    ``filters`` as of ``tinylab list``: ``runs("outputs", "model=mlp", "val_accuracy>0.9")``.
+    """
+    found = in_order(select(filters, Path(folder).expanduser()), "when")
+    rows = [{**run.row, "folder": str(run.folder.absolute())} for run in found]
+    return pandas().DataFrame(rows)
+
+
+def compare(
+    *found: Runs,
+    by: Sequence[str] | str | None = None,
+    metric: str = RANKING[0],
+    pairs: Sequence[tuple[str, str]] = (),
+    test: str = TESTS[0],
+    with_variance: bool = False,
+) -> Comparisons:
+    """Compare finished runs as ``tinylab compare``: a list with a comparison for each dataset.
+
+    found: runs, sweeps, or paths of them; of none, ``outputs``. by: the keys that make a setting
+    (None: all but the seeds). metric: what settings are ranked by. pairs: judge these, named by
+    letter or values. Raises UserError where there is no finished run, or no such key or metric.
+    """
+    for name, value, known in (("metric", metric, RANKING), ("test", test, TESTS)):
+        if value not in known:
+            hint = did_you_mean(value, known)
+            raise UserError(f"{name}={value}: expected one of {', '.join(known)}{hint}")
+    chosen, skipped = collect_finished([_path(each) for each in found] or [Path("outputs")])
+    keys = by.split(",") if isinstance(by, str) else by
+    comparisons = comparison.compare(chosen, keys, metric, pairs, test, with_variance)
+    return Comparisons(comparisons, skipped)
+
+
+def report(*found: Runs, out: str | Path | None = None) -> Path:
+    """Write one HTML page on finished runs as ``tinylab report``; returns the file.
+
+    found: runs, sweeps, or paths of them; of none, ``outputs``. out: None: report.html in the
+    folder of the one run or sweep, else in this one. Raises UserError where there is no finished
+    run.
+    """
+    from tinylab import reporting
+
+    paths = [_path(each) for each in found] or [Path("outputs")]
+    file = Path(out).expanduser() if out is not None else place(paths)
+    reporting.write(paths, file)
+    return file.absolute()
+
+
+def _path(found: Runs) -> Path:
+    return found.path if isinstance(found, TrainedRun | Sweep) else Path(found).expanduser()

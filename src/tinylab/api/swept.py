@@ -1,0 +1,127 @@
+"""A sweep in Python: the command ``tinylab train -m`` in a process of its own, and what it found.
+
+A process of its own, since the processes of a sweep would import a script that has started one
+anew, and since Hydra's entry for sweeps changes logging, its own state and ``sys.argv``.
+"""
+
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+from tinylab.api.frames import pandas
+from tinylab.api.trained import TrainedRun
+from tinylab.config.compose import compose_plain
+from tinylab.config.overrides import checked, parse
+from tinylab.errors import UserError
+from tinylab.store.collect import collect
+from tinylab.store.sweep import SweepFolder
+from tinylab.ui.console import is_terminal
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+DECIDE_PLACE = ("outputs", "experiment", "sweep")  # the overrides that can say where outputs are
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A sweep that has ended; its finished runs are those of ``tinylab list`` too."""
+
+    path: Path
+
+    @property
+    def runs(self) -> list[TrainedRun]:
+        """The finished runs, in the order in which the sweep lists them."""
+        return [TrainedRun(run) for run in collect([self.path])[0]]
+
+    @property
+    def leaderboard(self) -> "DataFrame":
+        """A row per job, best validation first: its values, state, metrics and run id."""
+        try:
+            return pandas().read_csv(SweepFolder(self.path).table_file)
+        except OSError as error:
+            raise UserError(f"{error.filename}: cannot be read ({error.strerror})") from error
+
+    @property
+    def best(self) -> TrainedRun:
+        """The best run by validation. Raises UserError where no image validates."""
+        from tinylab.inference import the_run
+
+        return TrainedRun(the_run(self.path))
+
+    def _repr_html_(self) -> str:
+        """For notebooks: the leaderboard."""
+        table = self.leaderboard.drop(columns=["test_low", "test_high"], errors="ignore")
+        return str(table.to_html(index=False))
+
+
+def run_sweep(arguments: Sequence[str]) -> Sweep:
+    """Run ``tinylab train -m`` with these arguments, with its output shown.
+
+    Raises UserError for what is wrong with them, and at the end where a job has failed;
+    KeyboardInterrupt after an interrupt, with the state of every job on disk.
+    """
+    flagged = checked(["-m", *arguments])[1:]
+    outputs = _outputs(flagged)
+    _run(["-m", *flagged])
+    return Sweep(_folder(outputs, flagged))
+
+
+def _outputs(arguments: Sequence[str]) -> Path:
+    deciding = [
+        each
+        for each in arguments
+        if (override := parse(each)).key_or_group in DECIDE_PLACE
+        and not override.is_sweep_override()
+    ]
+    return Path(compose_plain(deciding).outputs).expanduser()
+
+
+def _run(arguments: Sequence[str]) -> None:
+    # -P: what lies in the current folder is not imported, as the console command does not.
+    command = [sys.executable, "-P", "-m", "tinylab", "train", *arguments]
+    inherits = is_terminal() and sys.stdout is sys.__stdout__
+    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="backslashreplace") as said:
+        with subprocess.Popen(
+            command, stdout=None if inherits else subprocess.PIPE, stderr=said, text=True,
+            encoding="utf-8", errors="backslashreplace",
+        ) as process:  # fmt: skip
+            try:
+                if process.stdout is not None:
+                    _show(process.stdout)
+                status = process.wait()
+            except BaseException:
+                # An interrupt of a terminal has come to the process too, and one of SIGTERM after
+                # it does no harm; a second interrupt would end it before its state is saved.
+                process.terminate()
+                if process.stdout is not None:
+                    _show(process.stdout)
+                process.wait()
+                raise
+        said.seek(0)
+        words = said.read()
+    if status == 1 and words.startswith("tinylab: "):
+        raise UserError(words.removeprefix("tinylab: ").rstrip())
+    if words:
+        print(words, file=sys.stderr, end="")
+    if status:
+        raise UserError(f"the sweep ended with exit code {status}; the same call goes on with it")
+
+
+def _show(output: IO[str]) -> None:
+    for line in output:
+        print(line, end="", flush=True)
+
+
+def _folder(outputs: Path, arguments: Sequence[str]) -> Path:
+    """The sweep that was written last of those that these arguments made."""
+    sweeps = [SweepFolder(file.parent) for file in (outputs / "sweeps").glob("*/sweep.json")]
+    made = [sweep for sweep in sweeps if sweep.arguments() == arguments]
+    if not made:
+        raise UserError(f"{outputs / 'sweeps'}: the sweep is not there any more")
+    newest = max(made, key=lambda sweep: sweep.state_file.stat().st_mtime)
+    return newest.path.absolute()
