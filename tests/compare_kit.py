@@ -4,17 +4,25 @@ import copy
 import dataclasses
 import json
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import yaml
 
-from option_records import AdamConfig, BaselineConfig, DigitsConfig, MlpConfig, SgdConfig
+from option_records import (
+    AdamConfig,
+    BaselineConfig,
+    DigitsConfig,
+    MlpConfig,
+    SgdConfig,
+    TorchvisionSetConfig,
+)
 from tinylab.config.schema import Config, run_id
 
 GROUPS = {
-    "dataset": {"digits": DigitsConfig},
+    "dataset": {"digits": DigitsConfig, "torchvision": partial(TorchvisionSetConfig, set="USPS")},
     "model": {"baseline": BaselineConfig, "mlp": MlpConfig},
     "optim": {"adam": AdamConfig, "sgd": SgdConfig},
 }

@@ -127,6 +127,14 @@ def test_other_datasets_and_changed_images_do_not_come_together(tmp_path: Path) 
     assert sorted(parts) == [[0, 1, 2], [3], [4]]
 
 
+def test_two_of_torchvisions_datasets_do_not_come_together(tmp_path: Path) -> None:
+    for seed, name in enumerate(["USPS", "USPS", "QMNIST"]):  # which have the same classes
+        write_run(tmp_path, dataset="torchvision", dataset__set=name, seed=seed)
+    found, _ = collect([tmp_path])
+    parts = [sorted(run.values["seed"] for run in family) for family in families(found)]
+    assert sorted(parts) == [[0, 1], [2]]
+
+
 CHOICES = st.fixed_dictionaries(
     {},
     optional={

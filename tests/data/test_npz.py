@@ -335,3 +335,21 @@ def test_a_run_can_be_trained_evaluated_and_used(
     moved = file.rename(tmp_path / "moved.npz")
     other = ["dataset=arrays", f"dataset.file={moved}", f"outputs={outputs}"]
     assert cli.run(["evaluate", str(run), *other, "--part", "test"]) == 0
+
+
+def test_networks_of_other_sizes_are_not_averaged(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train = ["train", "dataset=arrays", "model=mlp", "train.epochs=1", "train.batch_size=8"]
+    for side in (8, 12):
+        name = f"{side}.npz"
+        file = saved(tmp_path, name, images=pixels(60, side, side), labels=np.arange(60) % 2)
+        assert cli.run([*train, f"dataset.file={file}", f"outputs={tmp_path}"]) == 0
+    runs = [str(run) for run in (tmp_path / "runs").glob("arrays-*")]
+    scan = tmp_path / "scan.png"
+    scan.write_bytes(encoded())
+    capsys.readouterr()
+    assert cli.run(["predict", *runs, str(scan)]) == 1
+    said = capsys.readouterr().err
+    assert "take images of 1x" in said
+    assert len(said.splitlines()) == 2
