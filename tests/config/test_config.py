@@ -98,7 +98,8 @@ SPARED: dict[type, dict[str, Any]] = {
         "space": {"seed": "range(2)"}, "retry_failed": False,
     },
     Config: {
-        "outputs": "/o", "name": "mine", "device": "cpu", "threads": 1, "fresh": True, "code": "tiny.py", "jobs": 2,
+        "outputs": "/o", "name": "mine", "device": "cpu", "threads": 1, "fresh": True, "jobs": 2,
+        "code": "tiny.py",
     },
 }  # fmt: skip
 NEEDED: dict[tuple[type, str | None], dict[str, Any]] = {

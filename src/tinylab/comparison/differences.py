@@ -14,6 +14,7 @@ from tinylab.store.result import Result
 RECORDED = {
     "fingerprint": "the images themselves",
     "code_sha256": "tinylab's code",
+    "own_code_sha256": "your own code",
     "torch": "torch",
     "device_name": "the device",
     "threads": "CPU threads",
