@@ -310,6 +310,7 @@ OUT_OF_RANGE: dict[type, dict[str, list[Any]]] = {
         "metric": ["test_accuracy", "accuracy"], "prune": ["mean", ""],
     },
     Config: {
+        "code": [3, [1]],
         "seed": [-1, 2**63], "device": ["gpu", "cuda:", "CPU", "cpu "], "threads": [0],
         "jobs": [0, -1], "name": ["", "../x", "a/b", "\n"],
     },

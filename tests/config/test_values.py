@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tinylab.config.values import is_number, order, shown
+from tinylab.config.values import Check, is_number, order, shown
 
 VALUES = st.one_of(
     st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False), st.text(max_size=3)
@@ -33,3 +33,8 @@ def test_numbers_come_by_size_before_words_by_letters(values: list[Any]) -> None
 
 def test_true_and_false_are_no_numbers() -> None:
     assert [value for value in (True, False, 0, 1.5, "2", None) if is_number(value)] == [0, 1.5]
+
+
+def test_a_number_without_limits_has_to_be_finite() -> None:
+    assert not Check().accepts(float("nan"))
+    assert Check().expected() == "a finite number"

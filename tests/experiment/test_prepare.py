@@ -59,6 +59,7 @@ def test_threads_follow_from_the_work_of_a_step(
     assert threads_for(model, (1, 8, 8), batch_size) == expected
 
 
+@pytest.mark.costly
 def test_a_run_has_the_threads_of_its_work_unless_it_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

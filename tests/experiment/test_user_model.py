@@ -39,6 +39,7 @@ HELPER = """from torch import nn
 def dense(before, after, dropout):
     return nn.Linear(before, after), nn.ReLU(), nn.Dropout(dropout)
 """
+pytestmark = pytest.mark.costly
 TRAIN = ["train", "model.hidden=8", "train.epochs=2", "threads=1"]
 
 
@@ -117,6 +118,23 @@ def test_the_same_command_finds_it_and_an_edit_outdates_it_and_no_other(
     assert "mine.py or layers_of_mine.py has changed since; the old folder is kept" in told
     assert cli.run([*TRAIN, "model=mlp", "code=mine.py"]) == 0
     assert "already finished" in capsys.readouterr().out
+
+
+def test_an_edit_while_it_trains_is_no_part_of_the_result(
+    student: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    edits = (
+        "        from pathlib import Path\n"
+        "        text = Path(__file__).read_text()\n"
+        "        Path(__file__).write_text(text.replace('Flatten()', 'Flatten(1)'))\n"
+    )
+    (student / "mine.py").write_text(SOURCE.replace("        C, H, W", f"{edits}        C, H, W"))
+    mine = [*TRAIN, "code=mine.py", "model=mine", "train.epochs=1", "outputs=edited"]
+    assert cli.run(mine) == 0
+    assert "Flatten(1)" in (student / "mine.py").read_text()
+    capsys.readouterr()
+    assert cli.run(mine) == 0
+    assert "mine.py or layers_of_mine.py has changed since" in capsys.readouterr().out
 
 
 def test_what_needs_the_network_refuses_an_edited_file_before_it_is_executed(

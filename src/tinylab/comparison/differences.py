@@ -15,6 +15,7 @@ RECORDED = {
     "fingerprint": "the images themselves",
     "core_sha256": "tinylab's code",
     "code_sha256": "the code of the core and the chosen options",
+    "own_code_sha256": "your own code",
     "torch": "torch",
     "device_name": "the device",
     "threads": "CPU threads",

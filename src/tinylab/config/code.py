@@ -42,6 +42,13 @@ def of_result(config: Any) -> str:
     return digest(files) if not own else _joined(digest(files), own_digest(own))
 
 
+def recorded(config: Any) -> dict[str, str]:
+    """What a result records of its code: digests of all of it, of the core, and of the user's."""
+    own = own_files(config)
+    digests = {"code_sha256": of_result(config), "core_sha256": core()}
+    return digests | ({"own_code_sha256": own_digest(own)} if own else {})
+
+
 def changed(code_sha256: str, own_sha256: str | None, config: Any) -> str | None:
     """Which code is not that of a result any more, in words; None where it gives today's bits."""
     if is_same(code_sha256, config):

@@ -53,6 +53,8 @@ class Check:
             return f"one of {', '.join(self.one_of)}"
         low = self.at_least if self.above is None else self.above
         high = self.at_most if self.below is None else self.below
+        if low is None and high is None:
+            return "a finite number"
         if low is None or high is None:
             bound = f"{low:g}" if low is not None else f"{high:g}"
             more = {"above": self.above, "below": self.below, "up to": self.at_most}

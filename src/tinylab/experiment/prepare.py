@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from tinylab import data, models
-from tinylab.config import options
+from tinylab.config import code, options
 from tinylab.config.schema import Config
 from tinylab.data.batches import Batches, fit_class_weights, fit_normalization, to_device
 from tinylab.errors import UserError
@@ -28,6 +28,7 @@ class Prepared:
     model: nn.Module
     recipe: Recipe
     data_seconds: float
+    code: dict[str, str]  # digests of what decides the result, as it was imported
 
 
 # Multiply-adds of a step's forward pass that are worth a thread.
@@ -55,6 +56,7 @@ def prepare(config: Config) -> Prepared:
     whole = to_device(splits.data, device, channels_last, streamed)
     parts = {name: whole.part(getattr(splits.split, name)) for name in PARTS}
     data_seconds = time.perf_counter() - started
+    recorded = code.recorded(config)  # before the import: an edit while it trains is none of it
     torch.manual_seed(runtime.derive_seed(config.seed, "weights"))
     num_classes = len(splits.data.classes)
     _, C, H, W = splits.data.images.shape
@@ -79,7 +81,7 @@ def prepare(config: Config) -> Prepared:
         ),
         is_own_model=not options.of(config.model).is_builtin,
     )
-    return Prepared(config, splits, parts, model, recipe, data_seconds)
+    return Prepared(config, splits, parts, model, recipe, data_seconds, recorded)
 
 
 def _refuse_large_batch(config: Config, num_train: int) -> None:

@@ -171,7 +171,7 @@ def _run(
     training = start(prepared.model, recipe)
     checkpoints.stamp = {
         "fingerprint": prepared.splits.fingerprint,
-        **_code_facts(config),
+        **prepared.code,
     }
     if state is not None:
         training.load_state_dict(state)
@@ -289,7 +289,7 @@ def _evaluate(
         "num_parameters": models.count_parameters(model),
         "environment": {
             **runtime.environment(recipe.device),
-            **_code_facts(config),
+            **prepared.code,
         },
         "failures": failures,
         "resumed_at": training.resumed_at,
@@ -302,12 +302,6 @@ def _evaluate(
     made = parse(result)
     assert isinstance(made, Result), made
     return made, test
-
-
-def _code_facts(config: Config) -> dict[str, str]:
-    own = code.own_files(config)
-    facts = {"code_sha256": code.of_result(config), "core_sha256": code.core()}
-    return facts | ({"own_code_sha256": code.own_digest(own)} if own else {})
 
 
 def _with_views(
