@@ -36,6 +36,7 @@ from tinylab.config.schema import Config
 from tinylab.errors import Stopped, UserError
 from tinylab.ui.display import RunDisplay
 
+pytestmark = pytest.mark.costly
 NOTEBOOK = Path(__file__).parents[1] / "examples" / "first_steps.ipynb"
 SMALL: dict[str, Any] = {"model": "mlp", "train.epochs": 1, "model.hidden": 32, "threads": 1}
 IN_SHELL = ["model=mlp", "train.epochs=1", "model.hidden=32", "threads=1"]

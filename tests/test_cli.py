@@ -285,6 +285,7 @@ def test_wrong_input_is_refused_in_words_and_leaves_nothing(
     assert not list(Path().glob("outputs/runs/*"))
 
 
+@pytest.mark.costly
 def test_commands_that_are_printed_can_be_pasted(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run(["train", *TINY, "model=mlp", "model.layers=0", "outputs=my runs"]) == 0
     assert "tensorboard --logdir 'my runs/runs'" in capsys.readouterr().out

@@ -314,6 +314,7 @@ def test_name_and_folder_make_no_other_run_and_the_content_does(tmp_path: Path) 
     assert id_of(other) != first
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize("channels", [(), (3,)])
 def test_a_run_can_be_trained_evaluated_and_used(
     channels: tuple[int, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -337,6 +338,7 @@ def test_a_run_can_be_trained_evaluated_and_used(
     assert cli.run(["evaluate", str(run), *other, "--part", "test"]) == 0
 
 
+@pytest.mark.costly
 def test_networks_of_other_sizes_are_not_averaged(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

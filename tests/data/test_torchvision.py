@@ -464,7 +464,7 @@ def test_a_download_that_fails_names_the_files_and_their_place(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("no_proxy", "127.0.0.1")
-    monkeypatch.setattr(torchvision.datasets.FashionMNIST, "mirrors", ["http://127.0.0.1:9/"])
+    monkeypatch.setattr(torchvision.datasets.FashionMNIST, "mirrors", ["http://127.0.0.1:1/"])
     with pytest.raises(UserError) as error:
         read(tmp_path, "FashionMNIST")
     first, remedy = str(error.value).splitlines()
@@ -489,6 +489,7 @@ def test_doctor_looks_at_no_dataset_that_must_be_named(
     assert not any(tmp_path.iterdir())
 
 
+@pytest.mark.costly
 def test_a_run_can_be_trained_evaluated_and_used(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from server_kit import Server
 
+pytestmark = pytest.mark.costly
 RANKS = 3
 COMMAND = ["train", "train.epochs=1", "threads=1"]
 

@@ -108,6 +108,7 @@ def test_a_lock_file_that_only_its_owner_may_write_is_replaced(mode: int, shared
         pass
 
 
+@pytest.mark.costly
 def test_a_lock_file_of_another_user_who_holds_it_is_waited_for(shared: Path) -> None:
     run = shared / "runs" / "a"
     lock = by_root(run.parent / ".locks" / "a.lock", 0o644)

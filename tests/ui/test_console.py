@@ -50,6 +50,7 @@ def test_a_log_that_cannot_be_written_raises_nothing_and_the_screen_has_the_line
     assert capsys.readouterr().out == "a line\na line\n"
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize("redirection", [">&-", "> /dev/full", "2>&- >&-", "> /dev/full 2>&1"])
 def test_a_training_does_not_need_its_screen(redirection: str, tmp_path: Path) -> None:
     command = " ".join([*PROGRAM, *TRAIN, f"outputs={tmp_path}", redirection])
@@ -63,6 +64,7 @@ def test_a_training_does_not_need_its_screen(redirection: str, tmp_path: Path) -
     assert not (folder / "failure.json").exists()
 
 
+@pytest.mark.costly
 def test_an_answer_that_cannot_be_written_is_an_error_in_one_line(tmp_path: Path) -> None:
     with open("/dev/full", "w") as full:
         done = subprocess.run(
@@ -75,6 +77,7 @@ def test_an_answer_that_cannot_be_written_is_an_error_in_one_line(tmp_path: Path
     assert done.stderr == "tinylab: standard output: No space left on device\n"
 
 
+@pytest.mark.costly
 def test_a_reader_that_has_gone_is_no_error(tmp_path: Path) -> None:
     read_end, write_end = os.pipe()
     os.close(read_end)

@@ -119,8 +119,9 @@ def _show(output: IO[str]) -> None:
 
 def _folder(outputs: Path, arguments: Sequence[str]) -> Path:
     """The sweep that was written last of those that these arguments made."""
-    sweeps = [SweepFolder(file.parent) for file in (outputs / "sweeps").glob("*/sweep.json")]
-    made = [sweep for sweep in sweeps if sweep.arguments() == arguments]
+    sweeps = [SweepFolder(folder) for folder in (outputs / "sweeps").glob("*")]
+    kept = [sweep for sweep in sweeps if sweep.state_file.is_file()]
+    made = [sweep for sweep in kept if sweep.arguments() == arguments]
     if not made:
         raise UserError(f"{outputs / 'sweeps'}: the sweep is not there any more")
     newest = max(made, key=lambda sweep: sweep.state_file.stat().st_mtime)
