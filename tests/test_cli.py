@@ -355,7 +355,6 @@ def test_an_error_of_torch_that_the_user_can_mend_comes_with_the_remedy(
 def test_a_refused_override_and_a_finished_run_import_no_torch() -> None:
     program = """
 import sys
-from compare_kit import edit_result
 from tinylab import cli
 cli.run(["train", "optim.lrr=1"])
 cli.run(["train", "--help"])
@@ -379,7 +378,6 @@ def test_an_answer_waits_for_no_library_that_it_does_not_need(
 ) -> None:
     program = f"""
 import sys
-from compare_kit import edit_result
 from tinylab import cli
 cli.run(["train", *{arguments}])
 assert "{heavy}" not in sys.modules
@@ -391,7 +389,6 @@ assert "{heavy}" not in sys.modules
 def test_what_is_registered_to_run_at_exit_runs() -> None:
     program = """
 import atexit, sys
-from compare_kit import edit_result
 from tinylab import cli
 atexit.register(print, "at exit")
 sys.argv = ["tinylab", "--version"]
