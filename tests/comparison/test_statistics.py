@@ -27,6 +27,8 @@ from tinylab.comparison.statistics import (
     wilcoxon,
 )
 
+pytestmark = pytest.mark.costly
+
 # Hours of sleep gained with two drugs (Cushny and Peebles, 1905), by which Student explained his
 # test; the expected figures are those of R's documentation of t.test.
 DRUG_1 = [0.7, -1.6, -0.2, -1.2, -0.1, 3.4, 3.7, 0.8, 0.0, 2.0]

@@ -12,6 +12,8 @@ from tinylab.comparison.settings import Setting, group
 from tinylab.comparison.verdicts import Trial, judge, p_text, try_out
 from tinylab.store.collect import collect
 
+pytestmark = pytest.mark.costly
+
 
 def settings_of(outputs: Path, *by: str) -> dict[Any, Setting]:
     """The settings by their model.filters."""

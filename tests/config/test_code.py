@@ -13,6 +13,8 @@ from option_records import AdamConfig, BaselineConfig, DigitsConfig, MlpConfig, 
 from tinylab.config import code, options, signature
 from tinylab.config.schema import Config
 
+pytestmark = pytest.mark.costly
+
 CONFIG = Config(dataset=DigitsConfig(), model=MlpConfig(), optim=AdamConfig())
 REAL = options.PACKAGE
 SOURCE = '''"""A module."""

@@ -24,6 +24,8 @@ from tinylab.data.mnist import Mnist
 from tinylab.errors import UserError
 from tinylab.predict.pictures import Picture, read_digit, reader
 
+pytestmark = pytest.mark.costly
+
 FIELDS = {"mnist": Mnist.ink, "digits": Digits.ink}
 MNIST, DIGITS = FIELDS["mnist"], FIELDS["digits"]
 

@@ -39,6 +39,8 @@ from tinylab.sweeps.search import Search
 from tinylab.sweeps.space import Axis, Interval, Space, read
 from tinylab.system import files
 
+pytestmark = pytest.mark.costly
+
 EPOCHS = 4
 AXES = [
     Axis("optim.lr", ("0.0001", "0.1"), True, Interval(1e-4, 1e-1, log=True)),

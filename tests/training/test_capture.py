@@ -40,6 +40,8 @@ from tinylab.training.state import Recipe, Training
 from tinylab.training.step import Batch, train_step
 from training_kit import Lab, Watch, changed, differences
 
+pytestmark = pytest.mark.costly
+
 LAB = Lab(train={"weights": "last"})  # three epochs of four steps, the last of two images
 MANY: dict[str, Any] = {
     "flip": True, "shift": 0.2, "rotate": 30.0, "scale": 0.3, "shear": 20.0, "brightness": 0.3,

@@ -46,6 +46,8 @@ from training_kit import (
     differences,
 )
 
+pytestmark = pytest.mark.costly
+
 LAB = Lab()
 BATCHES = [(0, 16), (16, 32), (32, 48), (48, 50)]
 

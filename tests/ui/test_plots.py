@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 
 from tinylab.ui import plots
 
+pytestmark = pytest.mark.costly
+
 LARGEST = 2600  # pixels a side
 
 
