@@ -106,11 +106,12 @@ def with_own_modules(files: Iterable[Path]) -> list[Path]:
     """Files of the user's, and all modules beside them that they import, directly or not."""
     found: dict[Path, None] = {}
     waiting = [(file, file.parent) for file in files]
-    while waiting:
-        file, folder = waiting.pop(0)
-        if file not in found:
-            found[file] = None
-            waiting += [(each, folder) for each in _beside(file, folder)]
+    with _keeping():
+        while waiting:
+            file, folder = waiting.pop(0)
+            if file not in found:
+                found[file] = None
+                waiting += [(each, folder) for each in _beside(file, folder)]
     return [*found]
 
 
@@ -204,11 +205,12 @@ def imported(files: Iterable[Path], folders: tuple[str, ...]) -> set[Path]:
     """Files and all modules in ``folders`` of the package that they import, directly or not."""
     found: set[Path] = set()
     waiting = [*files]
-    while waiting:
-        here = waiting.pop()
-        if here not in found:
-            found.add(here)
-            waiting += [path for path in _modules(here) if _is_in(path, folders)]
+    with _keeping():
+        while waiting:
+            here = waiting.pop()
+            if here not in found:
+                found.add(here)
+                waiting += [path for path in _modules(here) if _is_in(path, folders)]
     return found
 
 
@@ -251,7 +253,7 @@ def _facts(file: Path, stamp: tuple[int, ...]) -> Facts:
     for token in _tokens(tree):
         total.update(f"{token}\0".encode())
     made = Facts(total.hexdigest(), _imports(tree))
-    _keep(file, stamp, made)
+    _kept()[str(file)] = [[*stamp], made.digest, [*made.imports]]
     return made
 
 
@@ -268,11 +270,14 @@ def _kept() -> dict[str, Any]:
     return {"version": VERSION}
 
 
-def _keep(file: Path, stamp: tuple[int, ...], made: Facts) -> None:
-    """Without a place to keep them, the facts are made again at the next start."""
-    _kept()[str(file)] = [[*stamp], made.digest, [*made.imports]]
-    with contextlib.suppress(UserError):
-        write_json(_place(), _kept())
+@contextlib.contextmanager
+def _keeping() -> Iterator[None]:
+    """Write once what is learned of files inside; where that fails, the next start learns it."""
+    before = dict(_kept())
+    yield
+    if _kept() != before:
+        with contextlib.suppress(UserError):
+            write_json(_place(), _kept())
 
 
 def _imports(tree: ast.Module) -> tuple[str, ...]:
