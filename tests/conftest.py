@@ -19,6 +19,7 @@ from hypothesis import settings
 import guards
 from server_kit import Server
 from tinylab import cli
+from tinylab.config import options
 
 settings.register_profile("tinylab", deadline=None, max_examples=50)
 settings.load_profile("tinylab")
@@ -63,6 +64,13 @@ def _cache_of_the_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         if "TINYLAB_DATA" in os.environ:
             patch.setenv("TINYLAB_DATA", os.path.abspath(os.environ["TINYLAB_DATA"]))
         yield
+
+
+@pytest.fixture(autouse=True)
+def _options_of_this_test() -> Iterator[None]:
+    """A user's files that a test has put into the table of options leave it with the test."""
+    yield
+    options.use_files([])
 
 
 @pytest.fixture(scope="session")
