@@ -32,8 +32,10 @@ from tinylab.config.schema import (
     AugmentConfig,
     Config,
     DatasetConfig,
+    LossConfig,
     ModelConfig,
     OptimConfig,
+    ScheduleConfig,
     SplitConfig,
     SweepConfig,
     TrainConfig,
@@ -44,7 +46,9 @@ from tinylab.config.values import did_you_mean, key, shown
 from tinylab.errors import UserError
 
 ABSTRACT = {schema.Section, schema.OptionConfig, DatasetConfig, ModelConfig, OptimConfig}
-SECTIONS = ["dataset", "split", "model", "optim", "augment", "train", "sweep"]
+SECTIONS = [
+    "dataset", "split", "model", "optim", "schedule", "augment", "loss", "train", "sweep",
+]  # fmt: skip
 
 # Every field of every record, with another value that is allowed. A new field belongs into one of
 # these two tables: COUNTS if it can change a result, else SPARED.
@@ -79,6 +83,8 @@ COUNTS: dict[type, dict[str, Any]] = {
     AdamwConfig: {**ADAM, "schedule": "onecycle"},
     MuonConfig: {**OPTIM, "momentum": 0.5, "rest_lr": 0.5},
     SgdConfig: {**OPTIM, "momentum": 0.5, "nesterov": False},
+    ScheduleConfig: {},
+    LossConfig: {},
     AugmentConfig: {
         "flip": True, "shift": 0.1, "rotate": 10.0, "scale": 0.1, "shear": 10.0, "fill": "border",
         "brightness": 0.1, "contrast": 0.1, "cutout": 0.1, "mixup": 0.1, "cutmix": 0.1,
