@@ -22,6 +22,7 @@ from option_records import (
     ResnetConfig,
     Scene15Config,
     SgdConfig,
+    TorchOptimConfig,
     TorchvisionConfig,
     TorchvisionSetConfig,
 )
@@ -83,6 +84,7 @@ COUNTS: dict[type, dict[str, Any]] = {
     AdamwConfig: {**ADAM, "schedule": "onecycle"},
     MuonConfig: {**OPTIM, "momentum": 0.5, "rest_lr": 0.5},
     SgdConfig: {**OPTIM, "momentum": 0.5, "nesterov": False},
+    TorchOptimConfig: {**OPTIM, "algorithm": "Adamax", "args": {"eps": 0.1}},
     ScheduleConfig: {},
     LossConfig: {},
     AugmentConfig: {
@@ -121,6 +123,7 @@ NEEDED: dict[tuple[type, str | None], dict[str, Any]] = {
     (FolderConfig, None): {"root": "/data/photos"},
     (ArraysConfig, None): {"file": "/data/x.npz"},
     (TorchvisionSetConfig, None): {"set": "USPS"},
+    (TorchOptimConfig, None): {"algorithm": "RMSprop"},
     (SweepConfig, "search"): {"search": "random", "trials": 5},
     (SweepConfig, "trials"): {"search": "tpe", "trials": 9},
     (SweepConfig, "prune"): {"search": "tpe", "trials": 5},
@@ -299,6 +302,7 @@ OUT_OF_RANGE: dict[type, dict[str, list[Any]]] = {
     AdamwConfig: {"weight_decay": [-0.1], "beta2": SHARE},
     MuonConfig: {"lr": [0.0], "momentum": SHARE, "rest_lr": [0.0, math.inf]},
     SgdConfig: {"lr": [0.0], "momentum": SHARE},
+    TorchOptimConfig: {"lr": [0.0], "weight_decay": [-0.1]},
     AugmentConfig: {
         "shift": [-0.1, 1.1], "brightness": [-0.1, 1.1], "cutout": [-0.1, 1.1], "scale": SHARE,
         "contrast": SHARE, "rotate": [-1.0, 181.0], "shear": [-1.0, 80.0], "fill": ["wrap"],
@@ -371,7 +375,7 @@ def test_every_limited_field_is_tried_out_of_range() -> None:
         }
         | set(SECTIONS)
     )
-    for record in set(OUT_OF_RANGE) - {AdamwConfig, MuonConfig, SgdConfig}:
+    for record in set(OUT_OF_RANGE) - {AdamwConfig, MuonConfig, SgdConfig, TorchOptimConfig}:
         fields = {field.name for field in dataclasses.fields(record) if field.type is not bool}
         assert fields - set(OUT_OF_RANGE[record]) <= unlimited, record
 
@@ -397,6 +401,21 @@ def test_one_of_torchvisions_datasets_needs_to_be_named() -> None:
         TorchvisionSetConfig()
     with pytest.raises(UserError, match=r"dataset\.set=ImageNet: expected one of MNIST, Fashion"):
         TorchvisionSetConfig(set="ImageNet")
+
+
+def test_an_optimizer_of_torchs_needs_to_be_named() -> None:
+    with pytest.raises(UserError, match=r"optim\.algorithm=null: expected the name of a class"):
+        TorchOptimConfig()
+
+
+def test_label_smoothing_and_class_weights_are_those_of_cross_entropy() -> None:
+    own = dataclasses.make_dataclass("Own", [("name", str, "mine")], bases=(LossConfig,))
+    for values in ({"label_smoothing": 0.1}, {"class_weights": "balanced"}):
+        [(key, value)] = values.items()
+        with pytest.raises(UserError, match=rf"train\.{key}={value} with loss=mine: only"):
+            make(Config, train=TrainConfig(**values), loss=own())
+        make(Config, train=TrainConfig(**values))
+    make(Config, loss=own())
 
 
 def test_only_datasets_that_know_their_size_take_null_for_it() -> None:

@@ -255,8 +255,8 @@ def restore(values: dict[str, Any]) -> Config:
 
 
 def _option_of(group: str, values: dict[str, Any]) -> str:
-    """The option of a saved section; augment had none before there were some of the user's own."""
-    return str(values["name"] if group != "augment" else values.get("name", AugmentConfig.name))
+    """The option of a saved section; augment had no name before one could be the user's own."""
+    return str(values.get("name", AugmentConfig.name if group == "augment" else ""))
 
 
 def _counts(entry: dataclasses.Field[Any]) -> bool:

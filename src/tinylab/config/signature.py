@@ -21,9 +21,8 @@ KINDS = {
     "augmentation": "augment", "loss": "loss",
 }  # fmt: skip
 MARK = re.compile(rf"^@([\w.]+\.)?({'|'.join(KINDS)})\b", re.MULTILINE)
-TYPES: dict[str, Any] = {
-    "int": int, "float": float, "bool": bool, "str": str, "dict[str, Any]": dict[str, Any],
-}  # fmt: skip
+TYPES: dict[str, type] = {"int": int, "float": float, "bool": bool, "str": str}
+DICT = "dict[str, Any]"  # whose keys Hydra would refuse as unknown, were it declared as one
 FLAGS = ("identity", "neutral", "initial", "is_place")
 
 
@@ -176,6 +175,8 @@ def _declared(annotation: ast.expr | None, default: Any, where: str) -> tuple[An
     if word.split("[")[0].split(".")[-1] == "Literal":
         choices = ast.literal_eval("(" + word.partition("[")[2].rstrip("]") + ",)")
         return (str | None if optional else str), tuple(map(str, choices))
+    if word == DICT and not others:
+        return Any, ()
     if word not in TYPES or others:
         raise UserError(
             f"{where}: {ast.unparse(annotation)}: expected int, float, bool, str, Literal[...], "

@@ -14,7 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from tinylab.config.keys import without_effect
+from tinylab.config.keys import completed, without_effect
 from tinylab.config.metrics import METRICS
 from tinylab.config.schema import flatten
 from tinylab.errors import UserError
@@ -64,7 +64,7 @@ class Run:
     @cached_property
     def values(self) -> dict[str, Any]:
         """The config values that can change a result, by the keys that a user types."""
-        flat = flatten(self.result.config)
+        flat = completed(flatten(self.result.config))
         return {key: value for key, value in flat.items() if key not in without_effect()}
 
     @cached_property
