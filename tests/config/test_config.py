@@ -27,6 +27,7 @@ from option_records import (
     TorchvisionSetConfig,
 )
 from tinylab.config import compose, schema
+from tinylab.config.keys import completed
 from tinylab.config.options import FOLDERS
 from tinylab.config.options import options as option_table
 from tinylab.config.schema import (
@@ -40,6 +41,7 @@ from tinylab.config.schema import (
     SplitConfig,
     SweepConfig,
     TrainConfig,
+    flatten,
     identity,
     run_id,
 )
@@ -231,6 +233,16 @@ def test_a_new_key_at_its_neutral_value_changes_no_id() -> None:
     before = run_id(make(Config))
     assert run_id(dataclasses.replace(make(Config), split=Newer())) == before
     assert run_id(dataclasses.replace(make(Config), split=Newer(repeats=2))) != before
+
+
+def test_a_run_of_before_a_key_existed_has_it_at_its_neutral_value() -> None:
+    before = {"dataset": "digits", "model": "mlp", "augment.flip": True, "loss": "mine"}
+    found = completed(before)
+    assert found == {**found, **before, "schedule": "default", "augment": "none"}
+    assert completed(found) == found
+    now = flatten(dataclasses.asdict(make(Config)))
+    neutral = {key for key in found if key not in before}
+    assert all(now[key] == found[key] for key in neutral)
 
 
 def test_names_of_records_are_part_of_the_identity() -> None:

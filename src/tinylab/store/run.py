@@ -108,14 +108,14 @@ class Run:
         ``optim.lr``, and ``optim`` for the group's choice.
         """
         if isinstance(self.found, Result):
-            details = {**result_row(self.found), **flatten(self.found.config)}
+            details = {**result_row(self.found), **completed(flatten(self.found.config))}
         elif isinstance(self.found, Fault):
             details = {"error": self.found.reason}
         else:
             details = {"epochs": len(self.files.history())}
             details |= {"error": self.files.error()} if self.state == "failed" else {}
             with contextlib.suppress(UserError):
-                details |= flatten(self.files.config())
+                details |= completed(flatten(self.files.config()))
         return {
             "run": self.name,
             "state": SET_ASIDE if self.is_archived else self.state,

@@ -52,9 +52,10 @@ def _made(config: OptimConfig, groups: list[dict[str, Any]]) -> Optimizer:
     if option.is_builtin:
         made: Optimizer = option.make(config, groups)
         return made
-    return torch_optim.wrapped(
-        option.make(config, groups), config.weight_decay, f"optim={config.name}"
-    )
+    said = f"optim={config.name}"
+    if option.declaration.is_class:
+        torch_optim.refuse_closure(option.load(), said)
+    return torch_optim.wrapped(option.make(config, groups), config.weight_decay, said)
 
 
 def is_torchs(config: OptimConfig) -> bool:

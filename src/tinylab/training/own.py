@@ -98,7 +98,7 @@ def _try_loss(function: Loss, logits: Tensor, targets: Tensor, said: str, file: 
             f"\n  see {file}"
         )
     if not value.isfinite():
-        raise UserError(f"{said}: gives {float(value)}; expected a finite number\n  see {file}")
+        raise UserError(f"{said}: gives {value.item()}; expected a finite number\n  see {file}")
     gradient: Tensor | None = None
     if value.requires_grad:
         with told(said, file):
