@@ -1,5 +1,7 @@
 """Loss, augmentation, schedule and optimizer of a user's own file, from the command line on."""
 
+import re
+import shlex
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -228,3 +230,23 @@ def test_a_mistake_in_training_shows_their_lines_alone(
         f"  {student / 'losses.py'}:9, in mine (logits: 32x10, targets: 32)",
         f"    {wrong}",
     ]
+
+
+GUIDE = (Path(__file__).parents[2] / "docs" / "own-code.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("part", ["loss", "augmentation", "optimizer", "schedule"])
+def test_the_guide_can_be_followed(
+    part: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("TINYLAB_CODE", raising=False)
+    section = GUIDE.partition(f"## Your own {part}\n")[2].partition("\n## ")[0]
+    [(name, source)] = re.findall(r"```python\n# (\w+\.py)\n(.*?)```", section, re.DOTALL)
+    Path(name).write_text(source)
+    [commands] = re.findall(r"```sh\n(.*?)```", section, re.DOTALL)
+    for line in commands.splitlines():
+        program, *arguments = shlex.split(line)
+        assert program == "tinylab"
+        assert cli.run(arguments) == 0, line
+    assert "warning: augment" not in capsys.readouterr().out

@@ -224,7 +224,7 @@ def test_a_global_generator_is_warned_about_and_put_back(
     before = (torch.get_rng_state().tolist(), random.getstate(), str(np.random.get_state()))
     augmentation_of(record)
     told = capsys.readouterr().out
-    assert f"warning augment=mine draws from the global generator of {stream}," in told
+    assert f"warning: augment=mine draws from the global generator of {stream}," in told
     assert (torch.get_rng_state().tolist(), random.getstate(), str(np.random.get_state())) == before
 
 

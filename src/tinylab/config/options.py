@@ -298,14 +298,21 @@ def options(group: str) -> dict[str, Option]:
         for each in _of_user(file):
             if each.group != group:
                 continue
-            if each.name in found:
+            if (other := _of_same_name(each, found)) is not None:
+                [decorator] = [kind for kind, of in signature.KINDS.items() if of == group]
                 raise UserError(
-                    f"{group}={each.name}: {file} declares it, and so does "
-                    f"{found[each.name].file}\n  give it another name: "
-                    f'@tinylab.model(name="my_{each.name}")'
+                    f"{group}={each.name}: {file} declares it, and so does {other}\n"
+                    f'  give it another name: @tinylab.{decorator}(name="my_{each.name}")'
                 )
             found[each.name] = Option(group, each.name, file, "", each)
     return dict(sorted(found.items()))
+
+
+def _of_same_name(own: Declaration, found: dict[str, Option]) -> Path | None:
+    """What declares an option of this name already, a YAML file of tinylab's included."""
+    from tinylab.config.groups import file_of
+
+    return found[own.name].file if own.name in found else file_of(own.group, own.name)
 
 
 @cache

@@ -185,7 +185,7 @@ def _drawing_told(said: str, device: torch.device) -> Iterator[None]:
         streams[name][1](before[name])
     if moved:
         say(
-            f"warning {said} draws from the global generator of {' and '.join(moved)}, not from "
+            f"warning: {said} draws from the global generator of {' and '.join(moved)}, not from "
             "the one that it is given: a resumed run may end with other bits"
         )
 

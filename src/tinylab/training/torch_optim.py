@@ -20,7 +20,7 @@ STEPS_BEFORE, STEPS_AFTER = 4, 6  # of the rehearsal, around a checkpoint
 
 
 class TorchOptimizer:
-    """One of torch's optimizers; its rate is that of all its groups."""
+    """One of torch's optimizers; its rate is that of all its groups, times their ``lr_factor``."""
 
     def __init__(self, inner: torch.optim.Optimizer) -> None:
         self.inner = inner
@@ -39,7 +39,7 @@ class TorchOptimizer:
     @lr.setter
     def lr(self, value: float | Tensor) -> None:
         for group in self.param_groups:
-            group["lr"] = value
+            group["lr"] = value * group.get("lr_factor", 1.0)
 
     def step(self) -> None:
         """One update of all parameters that have a gradient."""
