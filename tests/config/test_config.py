@@ -22,21 +22,26 @@ from option_records import (
     ResnetConfig,
     Scene15Config,
     SgdConfig,
+    TorchOptimConfig,
     TorchvisionConfig,
     TorchvisionSetConfig,
 )
 from tinylab.config import compose, schema
+from tinylab.config.keys import completed
 from tinylab.config.options import FOLDERS
 from tinylab.config.options import options as option_table
 from tinylab.config.schema import (
     AugmentConfig,
     Config,
     DatasetConfig,
+    LossConfig,
     ModelConfig,
     OptimConfig,
+    ScheduleConfig,
     SplitConfig,
     SweepConfig,
     TrainConfig,
+    flatten,
     identity,
     run_id,
 )
@@ -44,7 +49,9 @@ from tinylab.config.values import did_you_mean, key, shown
 from tinylab.errors import UserError
 
 ABSTRACT = {schema.Section, schema.OptionConfig, DatasetConfig, ModelConfig, OptimConfig}
-SECTIONS = ["dataset", "split", "model", "optim", "augment", "train", "sweep"]
+SECTIONS = [
+    "dataset", "split", "model", "optim", "schedule", "augment", "loss", "train", "sweep",
+]  # fmt: skip
 
 # Every field of every record, with another value that is allowed. A new field belongs into one of
 # these two tables: COUNTS if it can change a result, else SPARED.
@@ -79,6 +86,9 @@ COUNTS: dict[type, dict[str, Any]] = {
     AdamwConfig: {**ADAM, "schedule": "onecycle"},
     MuonConfig: {**OPTIM, "momentum": 0.5, "rest_lr": 0.5},
     SgdConfig: {**OPTIM, "momentum": 0.5, "nesterov": False},
+    TorchOptimConfig: {**OPTIM, "algorithm": "Adamax", "args": {"eps": 0.1}},
+    ScheduleConfig: {},
+    LossConfig: {},
     AugmentConfig: {
         "flip": True, "shift": 0.1, "rotate": 10.0, "scale": 0.1, "shear": 10.0, "fill": "border",
         "brightness": 0.1, "contrast": 0.1, "cutout": 0.1, "mixup": 0.1, "cutmix": 0.1,
@@ -115,6 +125,7 @@ NEEDED: dict[tuple[type, str | None], dict[str, Any]] = {
     (FolderConfig, None): {"root": "/data/photos"},
     (ArraysConfig, None): {"file": "/data/x.npz"},
     (TorchvisionSetConfig, None): {"set": "USPS"},
+    (TorchOptimConfig, None): {"algorithm": "RMSprop"},
     (SweepConfig, "search"): {"search": "random", "trials": 5},
     (SweepConfig, "trials"): {"search": "tpe", "trials": 9},
     (SweepConfig, "prune"): {"search": "tpe", "trials": 5},
@@ -224,6 +235,16 @@ def test_a_new_key_at_its_neutral_value_changes_no_id() -> None:
     assert run_id(dataclasses.replace(make(Config), split=Newer(repeats=2))) != before
 
 
+def test_a_run_of_before_a_key_existed_has_it_at_its_neutral_value() -> None:
+    before = {"dataset": "digits", "model": "mlp", "augment.flip": True, "loss": "mine"}
+    found = completed(before)
+    assert found == {**found, **before, "schedule": "default", "augment": "none"}
+    assert completed(found) == found
+    now = flatten(dataclasses.asdict(make(Config)))
+    neutral = {key for key in found if key not in before}
+    assert all(now[key] == found[key] for key in neutral)
+
+
 def test_names_of_records_are_part_of_the_identity() -> None:
     adamw = AdamwConfig(weight_decay=0.0, schedule="constant", warmup=None)
     values = identity(make(Config, optim=adamw))
@@ -293,6 +314,7 @@ OUT_OF_RANGE: dict[type, dict[str, list[Any]]] = {
     AdamwConfig: {"weight_decay": [-0.1], "beta2": SHARE},
     MuonConfig: {"lr": [0.0], "momentum": SHARE, "rest_lr": [0.0, math.inf]},
     SgdConfig: {"lr": [0.0], "momentum": SHARE},
+    TorchOptimConfig: {"lr": [0.0], "weight_decay": [-0.1]},
     AugmentConfig: {
         "shift": [-0.1, 1.1], "brightness": [-0.1, 1.1], "cutout": [-0.1, 1.1], "scale": SHARE,
         "contrast": SHARE, "rotate": [-1.0, 181.0], "shear": [-1.0, 80.0], "fill": ["wrap"],
@@ -365,7 +387,7 @@ def test_every_limited_field_is_tried_out_of_range() -> None:
         }
         | set(SECTIONS)
     )
-    for record in set(OUT_OF_RANGE) - {AdamwConfig, MuonConfig, SgdConfig}:
+    for record in set(OUT_OF_RANGE) - {AdamwConfig, MuonConfig, SgdConfig, TorchOptimConfig}:
         fields = {field.name for field in dataclasses.fields(record) if field.type is not bool}
         assert fields - set(OUT_OF_RANGE[record]) <= unlimited, record
 
@@ -391,6 +413,21 @@ def test_one_of_torchvisions_datasets_needs_to_be_named() -> None:
         TorchvisionSetConfig()
     with pytest.raises(UserError, match=r"dataset\.set=ImageNet: expected one of MNIST, Fashion"):
         TorchvisionSetConfig(set="ImageNet")
+
+
+def test_an_optimizer_of_torchs_needs_to_be_named() -> None:
+    with pytest.raises(UserError, match=r"optim\.algorithm=null: expected the name of a class"):
+        TorchOptimConfig()
+
+
+def test_label_smoothing_and_class_weights_are_those_of_cross_entropy() -> None:
+    own = dataclasses.make_dataclass("Own", [("name", str, "mine")], bases=(LossConfig,))
+    for values in ({"label_smoothing": 0.1}, {"class_weights": "balanced"}):
+        [(key, value)] = values.items()
+        with pytest.raises(UserError, match=rf"train\.{key}={value} with loss=mine: only"):
+            make(Config, train=TrainConfig(**values), loss=own())
+        make(Config, train=TrainConfig(**values))
+    make(Config, loss=own())
 
 
 def test_only_datasets_that_know_their_size_take_null_for_it() -> None:

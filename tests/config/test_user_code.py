@@ -1,5 +1,6 @@
 """Options of a user's own file: read and not executed, refused in words, and part of the code."""
 
+import dataclasses
 import os
 import pickle
 import subprocess
@@ -8,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
 from option_records import AdamConfig, DigitsConfig, MlpConfig
 from tinylab import cli
@@ -128,6 +130,90 @@ def test_a_file_that_declares_no_fit_option_is_refused(
     assert str(tiny) in str(refused.value)
     assert len(str(refused.value).splitlines()) <= 2
     assert options.users_files() == []
+
+
+PARTS = """import tinylab, torch
+
+@tinylab.loss
+def focal(logits, targets, gamma: float = 2.0):
+    "A loss of mine."
+
+@tinylab.loss
+class Margin:
+    def __init__(self, margin: float = 1.0): ...
+
+@tinylab.augmentation(name="rough")
+def noise(images, generator, amount: float = 0.1): ...
+
+@tinylab.optimizer(schedule="cosine", weight_decay=0.1)
+class Lion(torch.optim.Optimizer):
+    def __init__(self, params, lr, beta: float = 0.9): ...
+
+@tinylab.schedule
+def poly(step, steps, power: float = 1.0): ...
+"""
+
+
+def test_each_kind_of_part_joins_its_group(
+    tiny: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiny.write_text(PARTS)
+    monkeypatch.setenv("TINYLAB_CODE", str(tiny))
+    words = ["loss=margin", "loss.margin=2", "augment=rough", "augment.amount=0.2",
+             "augment.flip=true", "optim=lion", "optim.beta=0.5", "schedule=poly",
+             "schedule.power=3"]  # fmt: skip
+    assert cli.run(["train", *words, "--cfg", "job"]) == 0
+    found = yaml.safe_load(capsys.readouterr().out)
+    assert found["loss"] == {"name": "margin", "margin": 2.0}
+    assert found["schedule"] == {"name": "poly", "power": 3.0}
+    assert (
+        found["optim"].items() >= {"beta": 0.5, "weight_decay": 0.1, "schedule": "cosine"}.items()
+    )
+    assert found["augment"].items() >= {"name": "rough", "amount": 0.2, "flip": True}.items()
+    assert answers("tinylab train loss=focal loss.") == ["loss.gamma="]
+    assert "augment.amount=" in answers("tinylab train augment=rough augment.")
+    assert "augment.flip=" in answers("tinylab train augment=scenes augment.f")
+    assert "A loss of mine." in help_text()
+
+
+def test_the_built_in_parts_are_no_part_of_an_id_and_own_ones_are(tiny: Path) -> None:
+    tiny.write_text(PARTS)
+    options.use_files([tiny])
+    plain = Config(dataset=DigitsConfig(), model=MlpConfig(), optim=AdamConfig())
+    assert run_id(plain) == "digits-mlp-8b7c6b79c0"
+    parts = {"loss": "focal", "schedule": "poly", "augment": "rough"}
+    own = [dataclasses.replace(plain, **{group: options.record(group, name)})
+           for group, name in parts.items()]  # fmt: skip
+    again = dataclasses.replace(plain, loss=options.record("loss", "focal", gamma=1))
+    assert len({run_id(each) for each in (plain, *own, again)}) == 5
+    digests = {code.of_result(each) for each in own}
+    assert code.of_result(plain) not in digests
+    kept = pickle.loads(pickle.dumps(own[0]))
+    assert (kept.loss, kept.schedule.name) == (own[0].loss, "default")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("def focal(logits, targets", "def focal(logits", "expected logits and targets as"),
+        ("def focal(logits, targets", "def focal(a, b, c", "c: expected a default"),
+        ("margin: float = 1.0", "margin", "margin: expected a default"),
+        ("amount: float", "flip: float", "flip: expected another name"),
+        ("power: float", "name: float", "name: expected another name"),
+        ("(self, params, lr, ", "(self, params, rate, ", "rate: expected a default"),
+        ("def poly(step, steps", "def poly(step, steps=1", "expected step and steps as the first"),
+        ("class Margin", "class Cross_Entropy", '@tinylab.loss(name="my_cross_entropy")'),
+        ("rough", "scenes", '@tinylab.augmentation(name="my_scenes")'),
+    ],
+)  # fmt: skip
+def test_a_part_that_does_not_fit_its_group_is_refused(
+    tiny: Path, old: str, new: str, words: str
+) -> None:
+    tiny.write_text(PARTS.replace(old, new))
+    with pytest.raises(UserError) as refused:
+        options.use_files([tiny])
+    assert words in str(refused.value)
+    assert len(str(refused.value).splitlines()) <= 2
 
 
 def test_a_name_of_two_files_is_refused_with_both(tiny: Path) -> None:

@@ -88,7 +88,7 @@ def _same_bits() -> dict[str, dict[str, str]]:
 
 
 def _files_of(config: Any) -> set[Path]:
-    chosen = [options.of(getattr(config, group)).file for group in options.FOLDERS]
+    chosen = [option.file for option in options.chosen(config)]
     return {file for file in imported([*_roots(), *chosen, *own_files(config)], CORE)
             if file.is_relative_to(PACKAGE)}  # fmt: skip
 
@@ -98,7 +98,7 @@ def _files_of(config: Any) -> set[Path]:
 
 def own_files(config: Any) -> list[Path]:
     """The user's files of the options that a config chose, and their modules beside them."""
-    chosen = [options.of(getattr(config, group)) for group in options.FOLDERS]
+    chosen = options.chosen(config)
     return with_own_modules(option.file for option in chosen if not option.is_builtin)
 
 

@@ -26,7 +26,7 @@ from tinylab.config.groups import PLAIN, choices, conf_folder
 from tinylab.config.keys import entries
 from tinylab.config.options import FOLDERS
 from tinylab.config.overrides import checked, typed
-from tinylab.config.schema import Config
+from tinylab.config.schema import AugmentConfig, Config
 from tinylab.config.values import did_you_mean
 from tinylab.errors import UserError
 
@@ -170,8 +170,8 @@ def to_config(composed: DictConfig) -> Config:
 
 def _own_files(config: Config) -> str | list[str] | None:
     """The user's files that a config's options are in, as its ``code``: none that others are in."""
-    chosen = [options.of(getattr(config, group)) for group in FOLDERS]
-    files = list(dict.fromkeys(str(each.file) for each in chosen if not each.is_builtin))
+    own = [each.file for each in options.chosen(config) if not each.is_builtin]
+    files = list(dict.fromkeys(map(str, own)))
     return files[0] if len(files) == 1 else files or None
 
 
@@ -227,7 +227,7 @@ def _refuse_foreign(saved: dict[str, Any], folder: Path) -> None:
     for name, value in saved.items():
         if name not in known:
             raise UserError(f"--from {folder}: no key of tinylab's in its config: {name}")
-        option = value.get("name", "") if isinstance(value, dict) else ""
+        option = _option_of(name, value) if isinstance(value, dict) else ""
         if name in FOLDERS and option not in options.options(name):
             raise UserError(f"--from {folder}: {name}={option} in its config: no such option")
 
@@ -242,7 +242,9 @@ def restore(values: dict[str, Any]) -> Config:
     for group in (FOLDERS.keys() | SECTIONS.keys()) & values.keys():
         is_option = group in FOLDERS
         record = (
-            options.options(group)[values[group]["name"]].record if is_option else SECTIONS[group]
+            options.options(group)[_option_of(group, values[group])].record
+            if is_option
+            else SECTIONS[group]
         )
         structured = OmegaConf.structured(record)
         try:
@@ -250,6 +252,11 @@ def restore(values: dict[str, Any]) -> Config:
         except OmegaConfBaseException as error:
             raise ValueError(str(explain(error))) from error
     return Config(**chosen)
+
+
+def _option_of(group: str, values: dict[str, Any]) -> str:
+    """The option of a saved section; augment had no name before one could be the user's own."""
+    return str(values.get("name", AugmentConfig.name if group == "augment" else ""))
 
 
 def _counts(entry: dataclasses.Field[Any]) -> bool:

@@ -6,8 +6,11 @@ from pathlib import Path
 from tinylab.config.options import FOLDERS, options
 
 # The sections that have no options, and the name of their plain form.
-PLAIN = {"split": "default", "augment": "none", "train": "default", "sweep": "default"}
-ORDER = ("dataset", "split", "model", "optim", "augment", "train", "experiment", "sweep")
+PLAIN = {"split": "default", "train": "default", "sweep": "default"}
+ORDER = (
+    "dataset", "split", "model", "optim", "schedule", "augment", "loss", "train", "experiment",
+    "sweep",
+)  # fmt: skip
 
 
 def conf_folder() -> Path:

@@ -1,7 +1,7 @@
 """What the schema says of each config key: its type, help, default, whether it changes results."""
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,6 +53,22 @@ def without_effect() -> frozenset[str]:
 def defaults() -> dict[tuple[str, str], Any]:
     """(key, choice) -> default: ``("optim.lr", "sgd")`` -> 0.1. The choice may be empty."""
     return {(entry.name, entry.choice): entry.field.default for entry in entries()}
+
+
+def completed(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of a run by key, with those that are newer than the run at their neutral value."""
+    newer = {
+        key: value
+        for (key, choice), value in _neutral().items()
+        if key not in flat and (key in FOLDERS or choice in ("", flat.get(key.partition(".")[0])))
+    }
+    return {**flat, **newer}
+
+
+@kept
+def _neutral() -> dict[tuple[str, str], Any]:
+    found = [entry for entry in entries() if entry.field.metadata.get("neutral")]
+    return {(entry.name, entry.choice): entry.field.default for entry in found}
 
 
 @kept

@@ -1,4 +1,4 @@
-"""The one table of options: what can be chosen as dataset, model and optimizer.
+"""The one table of options: what can be chosen as dataset, model, optimizer, loss and the like.
 
 An option is a record of typed keys, and a function or class that makes the part. Built-in options
 are declared where they are written, in the modules below ``FOLDERS``; Hydra's schema, help,
@@ -13,7 +13,7 @@ import importlib
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar, overload
 
@@ -27,13 +27,22 @@ P = ParamSpec("P")
 R = TypeVar("R")
 PACKAGE = Path(__file__).parents[1]
 # Config group -> the folder whose modules declare its built-in options, and their common keys.
+# Without a folder there is one built-in option, the record of the common keys itself.
 FOLDERS: dict[str, tuple[str, type]] = {
     "dataset": ("data", schema.DatasetConfig),
     "model": ("models", schema.ModelConfig),
     "optim": ("training/optimizers", schema.OptimConfig),
+    "schedule": ("", schema.ScheduleConfig),
+    "augment": ("", schema.AugmentConfig),
+    "loss": ("", schema.LossConfig),
 }
-# Config group -> what the data gives to a part of the user's own, by the names of its parameters.
-GIVEN = {"model": ("image_shape", "num_classes")}
+# Config group -> what a part of the user's own is given beside its keys: a model by the names of
+# its parameters, the others in this order. Of a class an instance is called with it; an optimizer's
+# class is called with it itself.
+GIVEN = {
+    "model": ("image_shape", "num_classes"), "optim": ("params",), "schedule": ("step", "steps"),
+    "augment": ("images", "generator"), "loss": ("logits", "targets"),
+}  # fmt: skip
 # Keys that say which dataset it is, where one option reads several.
 WHICH_DATA = ("name", "set", "split")
 
@@ -68,6 +77,43 @@ def optimizer(cls: C | None = None, /, **common: Any) -> C | Callable[[C], C]:
     return _marked(cls)
 
 
+@overload
+def schedule(cls: C, /) -> C: ...
+@overload
+def schedule(**common: Any) -> Callable[[C], C]: ...
+def schedule(cls: C | None = None, /, **common: Any) -> C | Callable[[C], C]:
+    """Mark a schedule: (step, steps) and its keys -> the factor of the peak learning rate.
+
+    step: 0 to steps - 1, after those of ``optim.warmup``. The factor depends on nothing else.
+    """
+    return _marked(cls)
+
+
+@overload
+def augmentation(cls: C, /) -> C: ...
+@overload
+def augmentation(**common: Any) -> Callable[[C], C]: ...
+def augmentation(cls: C | None = None, /, **common: Any) -> C | Callable[[C], C]:
+    """Mark an augmentation: (images, generator) and its keys -> images.
+
+    images: float32 (N, C, H, W), black 0 and white 1. generator: a torch.Generator on their device.
+    """
+    return _marked(cls)
+
+
+@overload
+def loss(cls: C, /) -> C: ...
+@overload
+def loss(**common: Any) -> Callable[[C], C]: ...
+def loss(cls: C | None = None, /, **common: Any) -> C | Callable[[C], C]:
+    """Mark a loss: (logits, targets) and its keys -> a scalar tensor, the mean over the images.
+
+    logits: float32 (N, num_classes). targets: int64 (N,); class probabilities float32
+    (N, num_classes) with mixup or CutMix.
+    """
+    return _marked(cls)
+
+
 def _marked(cls: C | None) -> C | Callable[[C], C]:
     return (lambda each: each) if cls is None else cls
 
@@ -83,6 +129,11 @@ class Option:
     declaration: Declaration
 
     @property
+    def is_plain(self) -> bool:
+        """Whether it is the built-in option that needs no code of its own."""
+        return not FOLDERS[self.group][0] and self.is_builtin
+
+    @property
     def about(self) -> str:
         """The first line of its docstring."""
         return self.declaration.about
@@ -91,6 +142,8 @@ class Option:
     def record(self) -> type:
         """The typed record of its keys, for Hydra and for ``Config``."""
         base = FOLDERS[self.group][1]
+        if self.is_plain:
+            return base
         common = {entry.name: entry for entry in dataclasses.fields(base)}
         own = {key.name: key for key in self.declaration.keys}
         for name, value in self.declaration.common.items():
@@ -136,14 +189,20 @@ class Option:
         return getattr(module, self.declaration.attribute)
 
     def make(self, record: Any, *given: Any) -> Any:
-        """Call it with what the data gives, and with the values of a record."""
+        """Call it with what is given, and with the values of a record."""
         taken = self.declaration.takes
-        if not self.is_builtin:  # in any order, and not necessarily all
+        if self.group == "model" and not self.is_builtin:  # in any order, not necessarily all
             by_name = dict(zip(GIVEN[self.group], given, strict=True))
             values = {key: by_name[key] if key in by_name else getattr(record, key)
                       for key in taken}  # fmt: skip
             return self.load()(**values)
         return self.load()(*given, **{key: getattr(record, key) for key in taken[len(given) :]})
+
+    def function(self, record: Any) -> Callable[..., Any]:
+        """What is called with what is given: itself with its keys, or an instance of a class."""
+        made, keys = self.load(), [key.name for key in self.declaration.keys]
+        values = {key: getattr(record, key) for key in keys}
+        return made(**values) if self.declaration.is_class else partial(made, **values)
 
     def for_trained(self, record: Any) -> Any:
         """A record without what decides initial weights alone."""
@@ -239,19 +298,29 @@ def options(group: str) -> dict[str, Option]:
         for each in _of_user(file):
             if each.group != group:
                 continue
-            if each.name in found:
+            if (other := _of_same_name(each, found)) is not None:
+                [decorator] = [kind for kind, of in signature.KINDS.items() if of == group]
                 raise UserError(
-                    f"{group}={each.name}: {file} declares it, and so does "
-                    f"{found[each.name].file}\n  give it another name: "
-                    f'@tinylab.model(name="my_{each.name}")'
+                    f"{group}={each.name}: {file} declares it, and so does {other}\n"
+                    f'  give it another name: @tinylab.{decorator}(name="my_{each.name}")'
                 )
             found[each.name] = Option(group, each.name, file, "", each)
     return dict(sorted(found.items()))
 
 
+def _of_same_name(own: Declaration, found: dict[str, Option]) -> Path | None:
+    """What declares an option of this name already, a YAML file of tinylab's included."""
+    from tinylab.config.groups import file_of
+
+    return found[own.name].file if own.name in found else file_of(own.group, own.name)
+
+
 @cache
 def _builtin(group: str) -> dict[str, Option]:
-    folder = FOLDERS[group][0]
+    folder, base = FOLDERS[group]
+    if not folder:
+        plain = Declaration(group, str(base.name), "", "", (), ())  # type: ignore[attr-defined]
+        return {plain.name: Option(group, plain.name, PACKAGE, "", plain)}
     files = sorted((PACKAGE / folder).glob("*.py"))
     read = [(file, each) for file in files for each in signature.read(file)]
     declared = [each for _, each in read]
@@ -279,7 +348,7 @@ def _of_user(file: Path) -> list[Declaration]:
         raise UserError(f"code={file}: cannot be read as Python: {error}") from error
     if not found:
         raise UserError(
-            f"code={file}: expected a class or function under @tinylab.model in it\n"
+            f"code={file}: expected a class or function under @tinylab.model or the like in it\n"
             "  (modules that it imports from beside it need not be named)"
         )
     for each in found:
@@ -295,17 +364,30 @@ def _refuse_unfit(own: Declaration, where: str) -> None:
             f"{where}: name={own.name!r}: expected letters, digits, - and _, a letter first"
         )
     names = [key.name for key in own.keys]
-    given = GIVEN[own.group]
-    if "name" in names:
-        raise UserError(
-            f"{where}: name: expected another name for this parameter: it is the model's"
-        )
-    for parameter in own.takes:
-        if parameter not in (*names, *given):
+    common = {entry.name for entry in dataclasses.fields(FOLDERS[own.group][1])}
+    for name in names:
+        if name == "name" or (own.group == "augment" and name in common):
             raise UserError(
-                f"{where}: {parameter}: expected a default, such as {parameter}: int = 1\n"
-                f"  (without one are {' and '.join(given)}, which the data gives)"
+                f"{where}: {name}: expected another name for this parameter: each {own.group} "
+                "has a key of this name"
             )
+    without = [each for each in own.takes if each not in names]
+    is_instance_called = own.is_class and own.group not in ("model", "optim")
+    given = () if is_instance_called else GIVEN[own.group]
+    if own.group == "model":
+        surplus = [each for each in without if each not in given]
+    else:
+        surplus = [each for each in without[len(given) :] if each not in common]
+    if surplus:
+        raise UserError(
+            f"{where}: {surplus[0]}: expected a default, such as {surplus[0]}: int = 1\n"
+            f"  (without one are {' and '.join(given) or 'none'}, which tinylab gives)"
+        )
+    if own.group != "model" and not own.is_class and len(without) < len(given):
+        raise UserError(
+            f"{where}({', '.join(own.takes)}): expected {' and '.join(given)} as the first "
+            "parameters, without defaults"
+        )
 
 
 def which_data(record: Any) -> tuple[Any, ...]:
@@ -316,6 +398,12 @@ def which_data(record: Any) -> tuple[Any, ...]:
 def of(record: Any) -> Option:
     """The option that a record belongs to."""
     return options(record.section)[record.name]
+
+
+def chosen(config: Any) -> list[Option]:
+    """The options that a config chose, but for those that need no code of their own."""
+    found = [of(getattr(config, group)) for group in FOLDERS]
+    return [option for option in found if not option.is_plain]
 
 
 def record(group: str, name: str, **values: Any) -> Any:

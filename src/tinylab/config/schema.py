@@ -36,7 +36,7 @@ class Section:
 class OptionConfig(Section):
     """A section whose keys depend on the option that is chosen."""
 
-    name: str = key("???", "which option; chosen by dataset=NAME, model=NAME, optim=NAME")
+    name: str = key("???", "which option; chosen by dataset=NAME, model=NAME, optim=NAME, ...")
 
     def __reduce__(self) -> Any:
         # The class of an option's record is made when the program runs, so it is found by name.
@@ -89,6 +89,22 @@ class OptimConfig(OptionConfig):
         0.0, "lr after the last step as a fraction of the peak (not for constant)",
         at_least=0, at_most=1,
     )  # fmt: skip
+
+
+@dataclass
+class ScheduleConfig(OptionConfig):
+    """The learning rate's course: that of ``optim.schedule``, or a schedule of the user's own."""
+
+    section: ClassVar[str] = "schedule"
+    name: str = key("default", "default: optim.schedule; or a schedule of your own", neutral=True)
+
+
+@dataclass
+class LossConfig(OptionConfig):
+    """What training makes small."""
+
+    section: ClassVar[str] = "loss"
+    name: str = key("cross_entropy", "cross_entropy, or a loss of your own", neutral=True)
 
 
 # ---------------------------------------------------------------- split
@@ -145,10 +161,14 @@ class SplitConfig(Section):
 
 
 @dataclass
-class AugmentConfig(Section):
-    """Random changes of the training images, drawn anew for every image and epoch."""
+class AugmentConfig(OptionConfig):
+    """Random changes of the training images, drawn anew for every image and epoch.
+
+    One of the user's own comes after these.
+    """
 
     section: ClassVar[str] = "augment"
+    name: str = key("none", "none, or an augmentation of your own", neutral=True)
     flip: bool = key(False, "random horizontal flip with probability 0.5")
     shift: float = key(0.0, "maximum shift, as a fraction of the side", at_least=0, at_most=1)
     rotate: float = key(0.0, "maximum rotation, in degrees", at_least=0, at_most=180)
@@ -282,7 +302,9 @@ class Config(Section):
     split: SplitConfig = field(default_factory=SplitConfig)
     model: ModelConfig = key("???", "baseline, mlp, resnet, ...")
     optim: OptimConfig = key("???", "adam, adamw, sgd")
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     sweep: SweepConfig = field(default_factory=SweepConfig)
     seed: int = key(
@@ -316,7 +338,7 @@ class Config(Section):
         files = self.code if isinstance(self.code, list) else [self.code or ""]
         if not all(isinstance(file, str) for file in files):
             raise UserError(f"code={self.code}: expected a Python file, or a list of them")
-        for group in ("dataset", "model", "optim"):
+        for group in ("dataset", "model", "optim", "schedule", "augment", "loss"):
             record = getattr(self, group)
             own = type(record).name
             if record.name != own:
@@ -324,6 +346,7 @@ class Config(Section):
                     f"{group}.name={record.name}: expected {own}; another one is chosen by "
                     f"{group}=NAME"
                 )
+        self._refuse_beside_own_loss()
         if self.split.val == 0 and self.split.folds is None and self.train.patience is not None:
             raise UserError(
                 "train.patience with split.val=0: early stopping needs a validation set"
@@ -333,6 +356,16 @@ class Config(Section):
                 f"sweep.search={self.sweep.search} with split.val=0: a search is guided by a "
                 "validation set, never by the test set; expected split.val=0.1 or another fraction"
             )
+
+    def _refuse_beside_own_loss(self) -> None:
+        """Label smoothing and class weights are cross-entropy's."""
+        for name, neutral in (("label_smoothing", 0), ("class_weights", "none")):
+            value = getattr(self.train, name)
+            if value != neutral and self.loss.name != LossConfig.name:
+                raise UserError(
+                    f"train.{name}={value} with loss={self.loss.name}: only loss=cross_entropy has "
+                    f"it\n  expected train.{name}={neutral}, or do it in your loss"
+                )
 
 
 PLAIN_NAME = "up to 100 letters, digits, spaces and . + - _, beginning with a letter, a digit or _"

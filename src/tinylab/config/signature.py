@@ -1,11 +1,12 @@
 """Reads the options that a file declares from its syntax tree, without running it.
 
-An option is a class or function under ``@model``, ``@dataset`` or ``@optimizer``; its keys are the
-parameters that have defaults, or the fields of a dataclass. So help, completion and a refused
-override need no import of torch, and no user's code is run for them.
+An option is a class or function under one of the decorators in KINDS; its keys are the parameters
+that have defaults, or the fields of a dataclass. So help, completion and a refused override need no
+import of torch, and no user's code is run for them.
 """
 
 import ast
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,8 +15,14 @@ from typing import Any
 from tinylab.config.values import Check
 from tinylab.errors import UserError
 
-KINDS = {"model": "model", "dataset": "dataset", "optimizer": "optim"}  # decorator -> config group
+# Decorator -> config group.
+KINDS = {
+    "model": "model", "dataset": "dataset", "optimizer": "optim", "schedule": "schedule",
+    "augmentation": "augment", "loss": "loss",
+}  # fmt: skip
+MARK = re.compile(rf"^@([\w.]+\.)?({'|'.join(KINDS)})\b", re.MULTILINE)
 TYPES: dict[str, type] = {"int": int, "float": float, "bool": bool, "str": str}
+DICT = "dict[str, Any]"  # whose keys Hydra would refuse as unknown, were it declared as one
 FLAGS = ("identity", "neutral", "initial", "is_place")
 
 
@@ -50,12 +57,13 @@ class Declaration:
     takes: tuple[str, ...]
     common: dict[str, Any] = field(default_factory=dict)
     bases: tuple[str, ...] = ()
+    is_class: bool = False
 
 
 def read(path: Path) -> list[Declaration]:
     """The options that a Python file declares. Raises UserError for one that cannot be read."""
     source = path.read_text(encoding="utf-8")
-    if not any(f"@{kind}" in source or f".{kind}" in source for kind in KINDS):
+    if MARK.search(source) is None:  # parsing takes longer
         return []
     tree = ast.parse(source, path)
     return [
@@ -97,8 +105,9 @@ def _declaration(
     keys, takes = _fields(node, where) if _is_dataclass(node) else _parameters(node, where)
     bases = [ast.unparse(base) for base in node.bases] if isinstance(node, ast.ClassDef) else []
     return Declaration(
-        KINDS[kind], name, node.name, about, tuple(keys), tuple(takes), given, tuple(bases)
-    )
+        KINDS[kind], name, node.name, about, tuple(keys), tuple(takes), given, tuple(bases),
+        isinstance(node, ast.ClassDef),
+    )  # fmt: skip
 
 
 def _is_dataclass(node: ast.ClassDef | ast.FunctionDef) -> bool:
@@ -166,6 +175,8 @@ def _declared(annotation: ast.expr | None, default: Any, where: str) -> tuple[An
     if word.split("[")[0].split(".")[-1] == "Literal":
         choices = ast.literal_eval("(" + word.partition("[")[2].rstrip("]") + ",)")
         return (str | None if optional else str), tuple(map(str, choices))
+    if word == DICT and not others:
+        return Any, ()
     if word not in TYPES or others:
         raise UserError(
             f"{where}: {ast.unparse(annotation)}: expected int, float, bool, str, Literal[...], "

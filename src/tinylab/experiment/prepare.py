@@ -9,10 +9,17 @@ from torch import nn
 from tinylab import data, models
 from tinylab.config import code, options
 from tinylab.config.schema import Config
-from tinylab.data.batches import Batches, fit_class_weights, fit_normalization, to_device
+from tinylab.data.batches import (
+    Batches,
+    batch_bounds,
+    fit_class_weights,
+    fit_normalization,
+    to_device,
+)
 from tinylab.errors import UserError
 from tinylab.system import runtime
 from tinylab.system.machine import thread_limit
+from tinylab.training import optim, own
 from tinylab.training.state import Recipe
 
 PARTS = ("train", "val", "test")
@@ -79,9 +86,21 @@ def prepare(config: Config) -> Prepared:
         class_weights=fit_class_weights(
             parts["train"].labels, num_classes, config.train.class_weights
         ),
-        is_own_model=not options.of(config.model).is_builtin,
+        loss=own.loss(config.loss, num_classes, device, _is_mixed(config)),
+        augmentation=own.augmentation(config.augment, parts["train"]),
+        schedule=own.schedule(config.schedule, _steps(config, len(parts["train"]))),
+        is_own=any(not option.is_builtin for option in options.chosen(config)),
     )
+    optim.rehearse(config.optim, model)
     return Prepared(config, splits, parts, model, recipe, data_seconds, recorded)
+
+
+def _is_mixed(config: Config) -> bool:
+    return config.augment.mixup > 0 or config.augment.cutmix > 0
+
+
+def _steps(config: Config, num_train: int) -> int:
+    return config.train.epochs * len(batch_bounds(num_train, config.train.batch_size))
 
 
 def _refuse_large_batch(config: Config, num_train: int) -> None:

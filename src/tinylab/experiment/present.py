@@ -91,6 +91,9 @@ def _show_start(prepared: Prepared, tracker: RunTracker) -> None:
     seed = runtime.derive_seed(config.seed, "sample")
     draws = augment.draw(config.augment, len(images), seed, recipe.device)
     pixels = augment.apply(images, draws, config.augment)
+    if recipe.augmentation is not None:
+        with torch.random.fork_rng(devices=[]):  # it may draw from where it should not
+            pixels = recipe.augmentation(pixels, seed)
     shown = pixels.round().clamp(0, 255).to(torch.uint8).cpu().numpy()
     names = [prepared.splits.data.classes[label] for label in labels.tolist()]
     figure = plots.gallery(shown, names, "training images as the network sees them")

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from tinylab import models
-from tinylab.config import code, user_code
+from tinylab.config import code, options, user_code
 from tinylab.config.schema import Config, run_id
 from tinylab.data.batches import Batches
 from tinylab.errors import Pruned, Stopped, UserError
@@ -123,7 +123,8 @@ def _told(error: BaseException, config: Config) -> str | None:
         return f"{str(error).partition(chr(10))[0]}\n  {remedy}"
     if isinstance(error, UserError):
         return None
-    return user_code.told_of(error, f"model={config.model.name}")
+    own = [each for each in options.chosen(config) if not each.is_builtin]
+    return user_code.told_of(error, " ".join(f"{each.group}={each.name}" for each in own))
 
 
 def _remedy(error: BaseException) -> str | None:

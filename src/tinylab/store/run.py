@@ -14,7 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from tinylab.config.keys import without_effect
+from tinylab.config.keys import completed, without_effect
 from tinylab.config.metrics import METRICS
 from tinylab.config.schema import flatten
 from tinylab.errors import UserError
@@ -64,7 +64,7 @@ class Run:
     @cached_property
     def values(self) -> dict[str, Any]:
         """The config values that can change a result, by the keys that a user types."""
-        flat = flatten(self.result.config)
+        flat = completed(flatten(self.result.config))
         return {key: value for key, value in flat.items() if key not in without_effect()}
 
     @cached_property
@@ -108,14 +108,14 @@ class Run:
         ``optim.lr``, and ``optim`` for the group's choice.
         """
         if isinstance(self.found, Result):
-            details = {**result_row(self.found), **flatten(self.found.config)}
+            details = {**result_row(self.found), **completed(flatten(self.found.config))}
         elif isinstance(self.found, Fault):
             details = {"error": self.found.reason}
         else:
             details = {"epochs": len(self.files.history())}
             details |= {"error": self.files.error()} if self.state == "failed" else {}
             with contextlib.suppress(UserError):
-                details |= flatten(self.files.config())
+                details |= completed(flatten(self.files.config()))
         return {
             "run": self.name,
             "state": SET_ASIDE if self.is_archived else self.state,

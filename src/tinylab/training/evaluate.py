@@ -1,5 +1,6 @@
 """Exact figures of a network over a part of the data."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +13,7 @@ from tinylab.data import augment
 from tinylab.data.batches import Batches
 from tinylab.errors import UserError
 from tinylab.training.metrics import Score, score
+from tinylab.training.own import Loss
 from tinylab.training.state import Recipe
 
 
@@ -38,6 +40,8 @@ def mean_logits(model: nn.Module, images: Tensor, recipe: Recipe, tta: str) -> T
 def evaluate(model: nn.Module, batches: Batches, recipe: Recipe, tta: str = "none") -> Evaluation:
     """Exact figures over every image, in evaluation mode, without label smoothing.
 
+    The loss is the user's where the recipe has one, else the negative log-likelihood.
+
     With ``tta`` the logits are the mean over ``augment.views`` of each image. Raises UserError
     where the network's outputs are not finite numbers.
     """
@@ -59,11 +63,26 @@ def evaluate(model: nn.Module, batches: Batches, recipe: Recipe, tta: str = "non
         )
     labels = batches.labels.cpu()
     log_probabilities = logits.log_softmax(1)
-    # To the bit F.cross_entropy of the logits, without a second softmax for the metrics.
-    loss = float(F.nll_loss(log_probabilities, labels, reduction="sum")) / len(labels)
+    if recipe.loss is not None:
+        loss = _own_loss(recipe.loss, outputs, batches.labels, recipe.train.eval_batch_size)
+    else:  # to the bit F.cross_entropy of the logits, without a second softmax for the metrics
+        loss = float(F.nll_loss(log_probabilities, labels, reduction="sum")) / len(labels)
     predicted = logits.argmax(1).numpy()
     return Evaluation(
         score=score(labels.numpy(), predicted, log_probabilities.numpy(), loss),
         predicted=predicted,
         probabilities=logits.softmax(1).float().numpy(),
     )
+
+
+def _own_loss(loss: Loss, logits: Tensor, labels: Tensor, batch_size: int) -> float:
+    """The mean over all images of a loss that is a mean over its batch. Raises UserError."""
+    starts = range(0, len(labels), batch_size)
+    parts = [slice(start, start + batch_size) for start in starts]
+    sums = [float(loss(logits[part], labels[part])) * len(labels[part]) for part in parts]
+    mean = math.fsum(sums) / len(labels)
+    if not math.isfinite(mean):
+        raise UserError(
+            f"your loss gives {mean} in evaluation; expected a finite number for all logits"
+        )
+    return mean

@@ -98,12 +98,13 @@ def train_epoch(
     training.model.train()
     training.start_clock()
     progress = functools.partial(_so_far, training, bounds)
+    plain_lr = optim.is_torchs(recipe.optim)  # which take no tensor for it
     batches = train.in_turn(order, bounds[training.step_in_epoch :])
     for step, (images, labels) in enumerate(batches, training.step_in_epoch):
-        lr = optim.learning_rate(recipe.optim, first_step + step, total_steps)
+        lr = optim.learning_rate(recipe.optim, first_step + step, total_steps, recipe.schedule)
         ema_weight = 1 - ema_decay(config.ema or 0.0, first_step + step)
         batch = Batch(
-            images, labels, draws.rows(*bounds[step]), scalar(lr, device),
+            images, labels, draws.rows(*bounds[step]), lr if plain_lr else scalar(lr, device),
             scalar(ema_weight, device),
         )  # fmt: skip
         if step < len(bounds) - 1:
@@ -122,8 +123,11 @@ def _full_step(training: Training, recipe: Recipe) -> Callable[[Batch], None]:
     step = functools.partial(train_step, training, recipe)
     if recipe.device.type != "cuda":
         return step
-    if recipe.is_own_model:
-        say("cuda    each kernel is launched by itself: a model of your own may change its ways")
+    if recipe.is_own:
+        say("cuda    each kernel is launched by itself: a part of your own may change its ways")
+        return step
+    if optim.is_torchs(recipe.optim):
+        say("cuda    each kernel is launched by itself: optim=torch")
         return step
     if recipe.train.precision == "float16":
         say("cuda    each kernel is launched by itself: float16 looks at every gradient's size")
@@ -147,7 +151,7 @@ def _close_epoch(training: Training, num_images: int, recipe: Recipe, val: Score
     training.epoch += 1
     training.step_in_epoch = 0
     steps_in_epoch = len(batch_bounds(num_images, recipe.train.batch_size))
-    steps = training.epoch * steps_in_epoch
+    steps, all_steps = training.epoch * steps_in_epoch, recipe.train.epochs * steps_in_epoch
     row = {
         "epoch": training.epoch,
         "step": steps,
@@ -157,7 +161,7 @@ def _close_epoch(training: Training, num_images: int, recipe: Recipe, val: Score
         "val_accuracy": None if val is None else val.accuracy,
         "val_balanced_accuracy": None if val is None else val.balanced_accuracy,
         "val_macro_f1": None if val is None else val.macro_f1,
-        "lr": optim.learning_rate(recipe.optim, steps - 1, recipe.train.epochs * steps_in_epoch),
+        "lr": optim.learning_rate(recipe.optim, steps - 1, all_steps, recipe.schedule),
         "grad_norm": training.grad_norm if math.isfinite(training.grad_norm) else None,
         "seconds": training.seconds,
         "images_per_second": num_images / max(training.seconds, 1e-9),

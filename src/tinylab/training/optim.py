@@ -4,6 +4,7 @@ The updates are torch's own fused kernels, called directly (``models/kernels.py`
 bits are those of ``torch.optim`` with ``fused=True``; a test compares them.
 """
 
+import functools
 import math
 from itertools import compress
 from typing import Any, Protocol
@@ -14,13 +15,16 @@ from torch import Tensor, nn
 from tinylab.config import options
 from tinylab.config.schema import OptimConfig
 from tinylab.models import kernels
+from tinylab.training import torch_optim
+from tinylab.training.own import Schedule
 
 
 class Optimizer(Protocol):
     """Updates parameters in place from their gradients."""
 
-    # As torch's GradScaler wants it: the parameters, by group.
-    param_groups: list[dict[str, Any]]
+    @property
+    def param_groups(self) -> list[dict[str, Any]]:
+        """As torch's GradScaler wants it: the parameters, by group."""
 
     def step(self) -> None:
         """Update every parameter that has a gradient, by the rate in ``lr``."""
@@ -40,9 +44,36 @@ def build(config: OptimConfig, model: nn.Module) -> Optimizer:
 
     The loop sets its ``lr`` before each step (``learning_rate``).
     """
-    groups = parameter_groups(model, config.weight_decay)
-    made: Optimizer = options.of(config).make(config, groups)
-    return made
+    return _made(config, parameter_groups(model, config.weight_decay))
+
+
+def _made(config: OptimConfig, groups: list[dict[str, Any]]) -> Optimizer:
+    option = options.of(config)
+    if option.is_builtin:
+        made: Optimizer = option.make(config, groups)
+        return made
+    said = f"optim={config.name}"
+    if option.declaration.is_class:
+        torch_optim.refuse_closure(option.load(), said)
+    return torch_optim.wrapped(option.make(config, groups), config.weight_decay, said)
+
+
+def is_torchs(config: OptimConfig) -> bool:
+    """Whether it is one of torch.optim's classes, of torch's or of the user's."""
+    option = options.of(config)
+    return not option.is_builtin or option.name == "torch"
+
+
+def rehearse(config: OptimConfig, model: nn.Module) -> None:
+    """Raise UserError where an optimizer of torch's or of the user's is unfit for ``model``."""
+    if is_torchs(config):
+        groups = parameter_groups(model, config.weight_decay)
+        made, option = functools.partial(_made, config), options.of(config)
+        said, file = f"optim={config.name}", str(option.file)
+        if option.is_builtin:
+            algorithm = getattr(config, "algorithm", "")
+            said, file = f"optim.algorithm={algorithm}", f"torch.optim.{algorithm}"
+        torch_optim.rehearse(made, groups, said, file)
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
@@ -101,14 +132,17 @@ ONECYCLE_START = 1 / 25  # lr of the first step, as a share of the peak
 ONECYCLE_WARMUP = 0.3  # share of all steps until the peak (both as in torch's OneCycleLR)
 
 
-def learning_rate(config: OptimConfig, step: int, total_steps: int) -> float:
+def learning_rate(
+    config: OptimConfig, step: int, total_steps: int, own: Schedule | None = None
+) -> float:
     """The learning rate of step number ``step``, 0 to total_steps - 1.
 
     constant: the peak. cosine: from the peak to ``final`` by half a cosine (Loshchilov and
     Hutter, 2017). onecycle: up to the peak and down by half cosines (Smith and Topin, 2018).
-    ``warmup`` is the share of all steps of the rise, which is linear but for onecycle.
+    ``warmup`` is the share of all steps of the rise, which is linear but for onecycle. ``own``,
+    the user's, takes the place of all three for the steps after the rise.
     """
-    onecycle = config.schedule == "onecycle"
+    onecycle = config.schedule == "onecycle" and own is None
     warmup = config.warmup
     if warmup is None:
         warmup = ONECYCLE_WARMUP if onecycle else 0.0
@@ -118,6 +152,9 @@ def learning_rate(config: OptimConfig, step: int, total_steps: int) -> float:
         if onecycle:
             progress = ONECYCLE_START + (1 - ONECYCLE_START) * _half_cosine(progress)
         return config.lr * min(progress, 1.0)
+    if own is not None:
+        start = math.ceil(rising_steps)
+        return config.lr * own(step - start, total_steps - start)
     if config.schedule == "constant":
         return config.lr
     progress = (step - rising_steps) / (total_steps - rising_steps)
