@@ -10,6 +10,7 @@ PUBLIC = {
     "UserError": "tinylab.errors:UserError",
     "compare": "tinylab.api.functions:compare",
     "compose": "tinylab.api.functions:compose",
+    "dataset": "tinylab.config.options:dataset",
     "load": "tinylab.api.functions:load",
     "model": "tinylab.config.options:model",
     "option": "tinylab.config.values:option",

@@ -88,8 +88,9 @@ def _same_bits() -> dict[str, dict[str, str]]:
 
 
 def _files_of(config: Any) -> set[Path]:
-    chosen = [options.of(getattr(config, group)).file for group in options.FOLDERS]
-    return {file for file in imported([*_roots(), *chosen, *own_files(config)], CORE)
+    chosen = [options.of(getattr(config, group)) for group in options.FOLDERS]
+    files = [each.file for each in chosen] + [each.maker for each in chosen if each.maker]
+    return {file for file in imported([*_roots(), *files, *own_files(config)], CORE)
             if file.is_relative_to(PACKAGE)}  # fmt: skip
 
 

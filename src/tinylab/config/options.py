@@ -12,7 +12,7 @@ import dataclasses
 import importlib
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar, overload
@@ -33,7 +33,11 @@ FOLDERS: dict[str, tuple[str, type]] = {
     "optim": ("training/optimizers", schema.OptimConfig),
 }
 # Config group -> what the data gives to a part of the user's own, by the names of its parameters.
-GIVEN = {"model": ("image_shape", "num_classes")}
+GIVEN = {"model": ("image_shape", "num_classes"), "dataset": ()}
+# Config group -> the module that makes tinylab's part of what the user's own gives.
+OWN = {"dataset": "tinylab.data.own"}
+# Names of keys that such a part cannot have, since tinylab's own have them.
+TAKEN = {"model": ("name",), "dataset": ("name", "normalize", "content")}
 # Keys that say which dataset it is, where one option reads several.
 WHICH_DATA = ("name", "set", "split")
 
@@ -52,7 +56,14 @@ def dataset(cls: C, /) -> C: ...
 @overload
 def dataset(**common: Any) -> Callable[[C], C]: ...
 def dataset(cls: C | None = None, /, **common: Any) -> C | Callable[[C], C]:
-    """Mark a dataset: called with its keys; see ``tinylab.data.Dataset`` for what it gives."""
+    """Mark a dataset: called with its keys, it gives images, labels and perhaps class names.
+
+    ``(images, labels)``: uint8 arrays or tensors (N, H, W), (N, H, W, C) or (N, C, H, W), C 1 or 3,
+    or real numbers from 0 to 1, and whole numbers (N,). Or an object with ``len`` and ``[]`` that
+    gives (image, label), and perhaps has ``classes``. Or a dict of these: ``train``, and official
+    ``val`` and ``test``, with ``classes``. ``common`` are its defaults of keys that every dataset
+    has: ``image_size``, ``normalize``.
+    """
     return _marked(cls)
 
 
@@ -107,6 +118,13 @@ class Option:
     def is_builtin(self) -> bool:
         """Whether it is tinylab's, and not of a file of the user's."""
         return self.file.is_relative_to(PACKAGE)
+
+    @property
+    def maker(self) -> Path | None:
+        """The module of tinylab's that makes a part of what the user's own gives, if one does."""
+        if self.is_builtin or self.group not in OWN:
+            return None
+        return PACKAGE.joinpath(*OWN[self.group].split(".")[1:]).with_suffix(".py")
 
     @property
     def is_users_own(self) -> bool:
@@ -284,27 +302,43 @@ def _of_user(file: Path) -> list[Declaration]:
         )
     for each in found:
         _refuse_unfit(each, f"{file}: {each.attribute}")
-    return found
+    return [
+        # Images stay as they are given.
+        replace(each, common={"image_size": None, **each.common})
+        if each.group == "dataset"
+        else each
+        for each in found
+    ]
 
 
 def _refuse_unfit(own: Declaration, where: str) -> None:
     if own.group not in GIVEN:
-        raise UserError(f"{where}: expected @tinylab.model; own parts of {own.group} are not known")
+        raise UserError(
+            f"{where}: expected @tinylab.model or @tinylab.dataset; own parts of {own.group} are "
+            "not known"
+        )
     if not re.fullmatch(r"[A-Za-z_][\w-]*", own.name):
         raise UserError(
             f"{where}: name={own.name!r}: expected letters, digits, - and _, a letter first"
         )
     names = [key.name for key in own.keys]
     given = GIVEN[own.group]
-    if "name" in names:
-        raise UserError(
-            f"{where}: name: expected another name for this parameter: it is the model's"
-        )
+    for name in TAKEN[own.group]:
+        if name in names:
+            raise UserError(
+                f"{where}: {name}: expected another name for this parameter: {own.group}.{name} is "
+                "a key of tinylab's"
+            )
+    common = [entry.name for entry in dataclasses.fields(FOLDERS[own.group][1])]
+    if unknown := [name for name in own.common if name not in common]:
+        raise UserError(f"{where}: {unknown[0]}: expected one of {', '.join(common)}")
+    if own.group == "dataset" and any(key.is_place for key in own.keys):
+        raise UserError(f"{where}: is_place: where own data lies counts; leave it out")
     for parameter in own.takes:
         if parameter not in (*names, *given):
             raise UserError(
                 f"{where}: {parameter}: expected a default, such as {parameter}: int = 1\n"
-                f"  (without one are {' and '.join(given)}, which the data gives)"
+                f"  (without one are {' and '.join(given) or 'none'}, which the data gives)"
             )
 
 

@@ -144,15 +144,15 @@ def _resume_state(prepared: Prepared, files: RunFolder, checkpoints: Checkpoints
     state = checkpoints.load_last()
     if state is None:
         return None
+    why = code.changed(state["code_sha256"], state.get("own_code_sha256"), config)
+    if why is not None:
+        files.archive(f"half finished, and {why}")
+        return None
     if state["fingerprint"] != prepared.splits.fingerprint:
         raise UserError(
             f"{files.path}: the {config.dataset.name} images are not those that this half-finished "
             "run began with\n  bring the old data back, or begin again with fresh=true"
         )
-    why = code.changed(state["code_sha256"], state.get("own_code_sha256"), config)
-    if why is not None:
-        files.archive(f"half finished, and {why}")
-        return None
     return state
 
 
