@@ -12,6 +12,7 @@ PUBLIC = {
     "compose": "tinylab.api.functions:compose",
     "dataset": "tinylab.config.options:dataset",
     "load": "tinylab.api.functions:load",
+    "metric": "tinylab.config.options:metric",
     "model": "tinylab.config.options:model",
     "option": "tinylab.config.values:option",
     "report": "tinylab.api.functions:report",

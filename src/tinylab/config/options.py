@@ -15,9 +15,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar, overload
+from typing import Any, Literal, ParamSpec, TypeVar, overload
 
-from tinylab.config import schema, signature, user_code
+from tinylab.config import metrics, schema, signature, user_code
 from tinylab.config.signature import Declaration, Key
 from tinylab.config.values import did_you_mean
 from tinylab.errors import UserError
@@ -65,6 +65,16 @@ def dataset(cls: C | None = None, /, **common: Any) -> C | Callable[[C], C]:
     has: ``image_size``, ``normalize``.
     """
     return _marked(cls)
+
+
+def metric(*, better: Literal["higher", "lower"], name: str = "") -> Callable[[C], C]:
+    """Mark a metric: (labels, probabilities) -> float, and whether higher or lower is better.
+
+    labels: int64 (N,). probabilities: float64 (N, num_classes), the rows sum to 1. It is computed
+    on validation after each epoch and on the tested network, and called by its function's name
+    unless ``name`` is given.
+    """
+    return lambda each: each
 
 
 @overload
@@ -150,7 +160,7 @@ class Option:
             from tinylab.config import code
 
             files = code.with_own_modules([self.file])
-            module = user_code.load(self.file, files, code.own_digest(files))
+            module = user_code.load(self.file, files, code.content(files))
         return getattr(module, self.declaration.attribute)
 
     def make(self, record: Any, *given: Any) -> Any:
@@ -211,11 +221,13 @@ def use_files(files: Iterable[Path]) -> None:
     before = dict(_files)
     _replace(stamps)
     try:
-        for group in FOLDERS:
+        for group in (*FOLDERS, "metric"):
             options(group)
     except UserError:
         _replace(before)
         raise
+    for name, option in options("metric").items():
+        metrics.join(name, option.declaration.common["better"])
 
 
 def without_code(arguments: Sequence[str]) -> list[str]:
@@ -252,7 +264,7 @@ def _stamp(file: Path) -> tuple[int, ...]:
 @kept
 def options(group: str) -> dict[str, Option]:
     """The options of a config group by name, in alphabetical order."""
-    found = dict(_builtin(group))
+    found = dict(_builtin(group)) if group in FOLDERS else {}
     for file in _files:
         for each in _of_user(file):
             if each.group != group:
@@ -261,7 +273,7 @@ def options(group: str) -> dict[str, Option]:
                 raise UserError(
                     f"{group}={each.name}: {file} declares it, and so does "
                     f"{found[each.name].file}\n  give it another name: "
-                    f'@tinylab.model(name="my_{each.name}")'
+                    f'@tinylab.{each.group}(name="my_{each.name}")'
                 )
             found[each.name] = Option(group, each.name, file, "", each)
     return dict(sorted(found.items()))
@@ -301,7 +313,8 @@ def _of_user(file: Path) -> list[Declaration]:
             "  (modules that it imports from beside it need not be named)"
         )
     for each in found:
-        _refuse_unfit(each, f"{file}: {each.attribute}")
+        refuse = _refuse_unfit_metric if each.group == "metric" else _refuse_unfit
+        refuse(each, f"{file}: {each.attribute}")
     return [
         # Images stay as they are given.
         replace(each, common={"image_size": None, **each.common})
@@ -340,6 +353,25 @@ def _refuse_unfit(own: Declaration, where: str) -> None:
                 f"{where}: {parameter}: expected a default, such as {parameter}: int = 1\n"
                 f"  (without one are {' and '.join(given) or 'none'}, which the data gives)"
             )
+
+
+def _refuse_unfit_metric(own: Declaration, where: str) -> None:
+    better = own.common.get("better")
+    if better not in ("higher", "lower"):
+        given = "" if better is None else f"better={better!r}: "
+        raise UserError(
+            f'{where}: {given}expected @tinylab.metric(better="higher"), or better="lower"'
+        )
+    if not re.fullmatch(r"[A-Za-z_]\w*", own.name) or own.name in metrics.TAKEN:
+        raise UserError(
+            f"{where}: name={own.name!r}: expected letters, digits and _, a letter first, and none "
+            "of tinylab's own metrics"
+        )
+    if len(own.takes) != 2:
+        raise UserError(
+            f"{where}({', '.join(own.takes)}): expected a function of (labels, probabilities)\n"
+            "  further parameters need a default"
+        )
 
 
 def which_data(record: Any) -> tuple[Any, ...]:

@@ -7,12 +7,13 @@ import torch
 from torch import nn
 
 from tinylab import data, models
-from tinylab.config import code, options
+from tinylab.config import code, options, own_metrics, user_code
 from tinylab.config.schema import Config
 from tinylab.data.batches import Batches, fit_class_weights, fit_normalization, to_device
 from tinylab.errors import UserError
 from tinylab.system import runtime
 from tinylab.system.machine import thread_limit
+from tinylab.training.own_metrics import load as load_metrics
 from tinylab.training.state import Recipe
 
 PARTS = ("train", "val", "test")
@@ -29,6 +30,7 @@ class Prepared:
     recipe: Recipe
     data_seconds: float
     code: dict[str, str]  # digests of what decides the result, as it was imported
+    own_metrics: dict[str, dict[str, str]]  # what is recorded of the user's
 
 
 # Multiply-adds of a step's forward pass that are worth a thread.
@@ -47,6 +49,7 @@ def threads_for(model: nn.Module, image_shape: tuple[int, int, int], batch_size:
 
 def prepare(config: Config) -> Prepared:
     """Load the data, build the network. Raises UserError. Within ``runtime.settings``."""
+    options.add_files(user_code.paths(config.code))  # it may come from another process
     device = runtime.choose_device(config.device)
     started = time.perf_counter()
     splits = data.load(config.dataset, config.split)
@@ -57,6 +60,7 @@ def prepare(config: Config) -> Prepared:
     parts = {name: whole.part(getattr(splits.split, name)) for name in PARTS}
     data_seconds = time.perf_counter() - started
     recorded = code.recorded(config)  # before the import: an edit while it trains is none of it
+    metrics_recorded = own_metrics.recorded()
     torch.manual_seed(runtime.derive_seed(config.seed, "weights"))
     num_classes = len(splits.data.classes)
     _, C, H, W = splits.data.images.shape
@@ -79,9 +83,10 @@ def prepare(config: Config) -> Prepared:
         class_weights=fit_class_weights(
             parts["train"].labels, num_classes, config.train.class_weights
         ),
+        metrics=load_metrics(num_classes),
         is_own_model=not options.of(config.model).is_builtin,
     )
-    return Prepared(config, splits, parts, model, recipe, data_seconds, recorded)
+    return Prepared(config, splits, parts, model, recipe, data_seconds, recorded, metrics_recorded)
 
 
 def _refuse_large_batch(config: Config, num_train: int) -> None:
