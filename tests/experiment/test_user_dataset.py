@@ -31,6 +31,13 @@ def mine(count: int = 240, noise: float = 0.2, file: str = ""):
         "test": (images[half + 20 :], labels[half + 20 :]),
         "classes": ["top", "middle", "bottom"],
     }
+
+
+@tinylab.dataset
+def wide(count: int = 30):
+    images, labels = stripes(count, 0.2)
+    large = np.kron(images, np.ones((2, 2), np.uint8))
+    return {"train": (large, labels), "classes": ["top", "middle", "bottom"]}
 '''
 HELPER = """import numpy as np
 
@@ -177,6 +184,8 @@ def test_predict_evaluate_and_export_work_and_report_executes_nothing(
     told = capsys.readouterr().out
     assert "100 images, none of which the network was trained on" in told
     assert f"accuracy {result(Path(run)).test.accuracy:.2%}" in told
+    assert cli.run(["evaluate", run, "dataset=wide", "code=mine.py"]) == 0
+    assert "30 images, 30 of which it was trained on (30)" in capsys.readouterr().out
     assert cli.run(["export", run, "--to", "state_dict"]) == 0
     assert cli.run([*TRAIN, "train.epochs=1", "optim.lr=1e-5", "outputs=poor"]) == 0
     (student / "mine.py").write_text("raise SystemExit('executed')\n" + SOURCE)

@@ -10,7 +10,7 @@ from typing import Any
 from tinylab.commands.parser import Parser
 from tinylab.comparison.settings import distinguishes
 from tinylab.config.keys import defaults, without_effect
-from tinylab.config.metrics import METRICS, is_own
+from tinylab.config.metrics import METRICS
 from tinylab.config.values import shown
 from tinylab.store.query import conditions, in_order, select
 from tinylab.store.run import Run
@@ -75,7 +75,7 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
 def _own_metrics(found: Sequence[Run]) -> list[str]:
     """The columns of metrics of the user's own on the test set, as far as a run has a value."""
     own = [name for name, metric in METRICS.items()
-           if metric.path[0] == "test" and is_own(metric.path[-1])]  # fmt: skip
+           if metric.is_own and metric.path[0] == "test"]  # fmt: skip
     return [name for name in own if any(run.row.get(name) is not None for run in found)]
 
 
@@ -108,8 +108,9 @@ def _cells(run: Run, columns: Sequence[str]) -> list[str]:
 
 def _shown(key: str, value: Any) -> str:
     metric = METRICS.get(key)
-    is_of_user = metric is not None and value is not None and is_own(metric.path[-1])
-    return metric.format.format(value) if metric is not None and is_of_user else shown(value)
+    if metric is None or not metric.is_own:
+        return shown(value)
+    return "-" if value is None else metric.format.format(value)
 
 
 def _summary(found: Sequence[Run]) -> str:

@@ -14,7 +14,8 @@ class Metric:
     """A number that says how a run went.
 
     path: its keys in a result. label: its name in words. format: of one value. better: ``higher``
-    or ``lower``; empty where neither is better. tag: of its final value in TensorBoard.
+    or ``lower``; empty where neither is better. tag: of its final value in TensorBoard. is_own: of
+    the user's code.
     """
 
     path: tuple[str, ...]
@@ -22,6 +23,7 @@ class Metric:
     format: str
     better: str = ""
     tag: str = ""
+    is_own: bool = False
 
 
 # Of validation, in the row of every epoch: what an epoch, a run or a setting may be chosen by.
@@ -55,7 +57,7 @@ def join(name: str, better: str) -> None:
     """Make a metric of the user's own part of the table, for as long as the process lives."""
     for part, words in PARTS.items():
         METRICS[f"{part}_{name}"] = Metric(
-            (part, name), f"{words} {name}", "{:.4f}", better, f"final/{part}_{name}"
+            (part, name), f"{words} {name}", "{:.4f}", better, f"final/{part}_{name}", is_own=True
         )
     if name not in MONITORED:
         MONITORED.append(name)

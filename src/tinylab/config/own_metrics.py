@@ -22,8 +22,9 @@ def recorded() -> dict[str, dict[str, str]]:
 
 def changed(then: Recorded, config: Any) -> str | None:
     """Which metric chooses in a config and is not that of a result any more, in words; or None."""
-    now = recorded()
-    for name in _choosing(config):
+    chosen = _choosing(config)
+    now = recorded() if chosen else {}
+    for name in chosen:
         if name not in then:
             return f"metric {name} was not computed"
         if name in now and now[name]["sha256"] != then[name].get("sha256"):

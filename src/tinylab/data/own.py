@@ -19,6 +19,7 @@ from tinylab.config.user_code import mistakes_told, told_of
 from tinylab.data.arrays import DataAbsentError, Images, Source
 from tinylab.data.parts import Array, Part, joined, resized_each
 from tinylab.errors import UserError
+from tinylab.ui.console import track
 
 PARTS = ("train", "val", "test")  # in the order of the images
 VOWELS = (*"aeiouAEIOU", "ndarray")
@@ -113,7 +114,7 @@ def _part(said: str, name: str, value: Any, size: int | None) -> Part:
 def _items(where: str, value: Any) -> tuple[list[Any], list[Any]]:
     """The images and labels of an object that gives them one by one."""
     images, labels = [], []
-    for index in range(len(value)):
+    for index in track(range(len(value)), f"reading {where.rpartition(' ')[2]} images", len(value)):
         try:
             item = value[index]
         except Exception as error:
