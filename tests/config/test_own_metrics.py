@@ -10,6 +10,7 @@ from option_records import AdamConfig, DigitsConfig, MlpConfig
 from own_metrics_kit import table_restored
 from tinylab import cli
 from tinylab.commands.completion import answers
+from tinylab.commands.train_help import help_text
 from tinylab.config import code, options, own_metrics
 from tinylab.config.metrics import METRICS, goodness
 from tinylab.config.schema import Config, SweepConfig, TrainConfig, run_id
@@ -119,6 +120,7 @@ def test_a_typo_is_refused_before_anything_is_executed(
     assert cli.run(["train", "code=marks.py", *arguments]) == 1
     assert words in capsys.readouterr().err
     assert cli.run(["train", "code=marks.py", "train.monitor=far", "--cfg", "job"]) == 0
+    assert "train.monitor=far  sweep.metric=val_far" in help_text()
     assert answers("tinylab train code=marks.py train.monitor=sh") == ["train.monitor=share"]
     assert "sweep.metric=val_far" in answers("tinylab train code=marks.py sweep.metric=")
 
