@@ -126,7 +126,7 @@ def test_lists_are_axes_of_a_sweep_but_for_its_own_keys() -> None:
         (lambda: tinylab.sweep(seed=[]), "seed=.*: expected one value or more"),
         (lambda: tinylab.load("nowhere"), "nowhere: not there"),
         (lambda: tinylab.compare("nowhere"), "no finished run in nowhere"),
-        (lambda: tinylab.compare(metric="accuracy"), "metric=accuracy: expected one of"),
+        (lambda: tinylab.compare(test="z"), "test=z: expected one of"),
         (lambda: tinylab.report("nowhere"), "nowhere"),
     ],
 )
@@ -338,6 +338,8 @@ def test_comparisons_are_shown_as_the_command_shows_them(
     found = tinylab.compare(sweep)
     assert [len(each.rows) for each in found] == [1]
     assert tinylab.compare(*sweep.runs, metric="val_loss")[0].num_runs == 2
+    with pytest.raises(tinylab.UserError, match="metric=accuracy: expected one of val_accuracy"):
+        tinylab.compare(sweep, metric="accuracy")
     capsys.readouterr()
     assert cli.run(["compare", str(sweep.path)]) == 0
     assert capsys.readouterr().out.strip() == repr(found).strip()

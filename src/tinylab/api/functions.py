@@ -15,7 +15,7 @@ from tinylab.api.compared import Comparisons
 from tinylab.api.frames import pandas
 from tinylab.api.swept import Sweep, run_sweep
 from tinylab.api.trained import TrainedRun
-from tinylab.commands.compare import RANKING, collect_finished
+from tinylab.commands.compare import DEFAULT_METRIC, collect_finished, refuse_unknown_metric
 from tinylab.commands.report import place
 from tinylab.commands.train_job import refuse_sweep
 from tinylab.commands.train_job import train as train_config
@@ -99,7 +99,7 @@ def runs(folder: str | Path = "outputs", *filters: str) -> "DataFrame":
 def compare(
     *found: Runs,
     by: Sequence[str] | str | None = None,
-    metric: str = RANKING[0],
+    metric: str = DEFAULT_METRIC,
     pairs: Sequence[tuple[str, str]] = (),
     test: str = TESTS[0],
     with_variance: bool = False,
@@ -110,11 +110,11 @@ def compare(
     (None: all but the seeds). metric: what settings are ranked by. pairs: judge these, named by
     letter or values. Raises UserError where there is no finished run, or no such key or metric.
     """
-    for name, value, known in (("metric", metric, RANKING), ("test", test, TESTS)):
-        if value not in known:
-            hint = did_you_mean(value, known)
-            raise UserError(f"{name}={value}: expected one of {', '.join(known)}{hint}")
+    if test not in TESTS:
+        hint = did_you_mean(test, TESTS)
+        raise UserError(f"test={test}: expected one of {', '.join(TESTS)}{hint}")
     chosen, skipped = collect_finished([_path(each) for each in found] or [Path("outputs")])
+    refuse_unknown_metric("metric=", metric)
     keys = by.split(",") if isinstance(by, str) else by
     comparisons = comparison.compare(chosen, keys, metric, pairs, test, with_variance)
     return Comparisons(comparisons, skipped)

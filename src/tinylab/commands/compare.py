@@ -11,13 +11,14 @@ from tinylab.comparison.comparison import Comparison, compare
 from tinylab.comparison.differences import differences
 from tinylab.comparison.verdicts import TESTS
 from tinylab.config.metrics import METRICS
+from tinylab.config.values import did_you_mean
 from tinylab.errors import UserError
 from tinylab.store.collect import Skipped, collect
 from tinylab.store.run import Run
 from tinylab.ui.console import say
 from tinylab.ui.tables import as_markdown, on_screen
 
-RANKING = [name for name in METRICS if METRICS[name].better and name != "test_accuracy"]
+DEFAULT_METRIC = "val_accuracy"
 FORMATS = ("table", "markdown", "csv", "json")
 EXAMPLES = """\
 examples:
@@ -38,11 +39,23 @@ def main(arguments: list[str]) -> None:
             say(line)
         return
     found, skipped = collect_finished(options.paths)
+    refuse_unknown_metric("--metric ", options.metric)
     by = None if options.group_by is None else options.group_by.split(",")
     comparisons = compare(
         found, by, options.metric, options.pair, options.test, with_variance=options.variance
     )
     _present(options.format, comparisons, skipped)
+
+
+def refuse_unknown_metric(said: str, metric: str) -> None:
+    """Raise UserError for a metric that settings cannot be ranked by; ``said`` stands before it.
+
+    Metrics of the user's own are known once a result that has them was read.
+    """
+    known = [name for name in METRICS if METRICS[name].better and name != "test_accuracy"]
+    if metric not in known:
+        hint = did_you_mean(metric, known)
+        raise UserError(f"{said}{metric}: expected one of {', '.join(known)}{hint}")
 
 
 def collect_finished(paths: Sequence[str | Path]) -> tuple[list[Run], list[Skipped]]:
@@ -81,7 +94,7 @@ def _parser() -> Parser:
     add("paths", nargs="*", metavar="PATH", help="folders of runs or sweeps, outputs, or globs")
     add("--format", choices=FORMATS, default="table", help="what to print (default table)")
     metric_help = "what settings are ranked by: of the test set it is shown, and validation's ranks"
-    add("--metric", choices=RANKING, default=RANKING[0], metavar="METRIC", help=metric_help)
+    add("--metric", default=DEFAULT_METRIC, metavar="METRIC", help=metric_help)
     add("--group-by", metavar="KEY,KEY", help="the keys that make a setting (default: all)")
     pair_help = "judge these two, named by letter or values, not the best against all; repeatable"
     add("--pair", nargs=2, action="append", default=[], metavar=("A", "B"), help=pair_help)

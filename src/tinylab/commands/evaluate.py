@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Callable, Sequence
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -144,7 +145,7 @@ def _as_trained(trained: Trained, dataset: str) -> list[str]:
     if hasattr(trained.config.dataset, "interpolation"):
         alike["interpolation"] = trained.config.dataset.interpolation
     option = options_of("dataset").get(dataset)
-    known = {key.name for key in option.declaration.keys} if option is not None else set()
+    known = {key.name for key in fields(option.record)} if option is not None else set()
     return [f"dataset.{key}={value}" for key, value in alike.items() if key in known]
 
 

@@ -6,6 +6,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
+from tinylab.config import own_metrics
 from tinylab.config.compose import to_config
 from tinylab.config.schema import Config
 from tinylab.errors import Stopped, UserError
@@ -56,6 +57,7 @@ def train(config: Config, command: str | None = None) -> "Run":
     from tinylab.store.folder import run_folder
     from tinylab.store.run import open_run
 
+    own_metrics.refuse_undeclared(config)
     config = data.identified(config)
     files = run_folder(config)
     result = files.valid_result(config)

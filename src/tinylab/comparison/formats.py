@@ -13,7 +13,6 @@ from tinylab.comparison.comparison import Comparison, Row
 from tinylab.comparison.statistics import design
 from tinylab.comparison.variance import Variance
 from tinylab.comparison.verdicts import Verdict
-from tinylab.config.metrics import METRICS
 from tinylab.config.values import shown
 from tinylab.store.collect import Skipped
 from tinylab.ui import tables
@@ -93,8 +92,7 @@ def _verdict(comparison: Comparison, verdict: Verdict) -> dict[str, Any]:
 
 def _csv_row(row: Row) -> dict[str, Any]:
     figures: dict[str, Any] = {}
-    for key in METRICS:
-        summary = row.figures[key]
+    for key, summary in row.figures.items():
         for part in ("mean", "std", "low", "high"):
             figures[f"{key}_{part}"] = None if summary is None else getattr(summary, part)
     low, high = row.one_test_set

@@ -13,15 +13,15 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
-from tinylab.config import options, user_code
+from tinylab.config import options, signature, user_code
 from tinylab.config.options import PACKAGE
 from tinylab.errors import UserError
 from tinylab.system.files import write_json
 from tinylab.system.paths import cache_root
 
-VERSION = 2  # of the facts: another one where they are made in another way
+VERSION = 3  # of the facts: another one where they are made in another way
 
 # Where the code of results is; of it counts what training and preparation import, and the options
 # that were chosen.
@@ -39,7 +39,7 @@ def of_result(config: Any) -> str:
     """
     files = _files_of(config)
     own = own_files(config)
-    return digest(files) if not own else _joined(digest(files), own_digest(own))
+    return digest(files) if not own else joined(digest(files), own_digest(own))
 
 
 def recorded(config: Any) -> dict[str, str]:
@@ -88,8 +88,9 @@ def _same_bits() -> dict[str, dict[str, str]]:
 
 
 def _files_of(config: Any) -> set[Path]:
-    chosen = [option.file for option in options.chosen(config)]
-    return {file for file in imported([*_roots(), *chosen, *own_files(config)], CORE)
+    chosen = options.chosen(config)
+    files = [each.file for each in chosen] + [each.maker for each in chosen if each.maker]
+    return {file for file in imported([*_roots(), *files, *own_files(config)], CORE)
             if file.is_relative_to(PACKAGE)}  # fmt: skip
 
 
@@ -167,12 +168,18 @@ def _first(value: Any) -> str:
     return value if isinstance(value, str) else str(next(iter(value)))
 
 
+def content(files: Iterable[Path]) -> str:
+    """One SHA-256 over all that is in files of the user's, metrics and comments too."""
+    return joined(*(hashlib.sha256(file.read_bytes()).hexdigest() for file in files))
+
+
 def own_digest(files: Iterable[Path]) -> str:
     """One SHA-256 over what counts in files of the user's; their names and places do not."""
-    return _joined(*sorted(facts(file).digest for file in files))
+    return joined(*sorted(facts(file).digest for file in files))
 
 
-def _joined(*digests: str) -> str:
+def joined(*digests: str) -> str:
+    """One digest of several."""
     return hashlib.sha256("\0".join(digests).encode()).hexdigest()
 
 
@@ -231,10 +238,14 @@ def _modules(file: Path) -> list[Path]:
 
 @dataclass(frozen=True)
 class Facts:
-    """What is known of a Python file: a digest of what counts in it, and what it may import."""
+    """What is known of a Python file: a digest of what counts in it, and what it may import.
+
+    metrics: the digest of each function under ``@tinylab.metric``, which does not count.
+    """
 
     digest: str
     imports: tuple[str, ...]
+    metrics: dict[str, str]
 
 
 def facts(file: Path) -> Facts:
@@ -247,14 +258,27 @@ def facts(file: Path) -> Facts:
 def _facts(file: Path, stamp: tuple[int, ...]) -> Facts:
     known = _kept().get(str(file))
     if known is not None and known[0] == [*stamp]:
-        return Facts(known[1], tuple(known[2]))
+        return Facts(known[1], tuple(known[2]), known[3])
     tree = ast.parse(file.read_text(encoding="utf-8"))
-    total = hashlib.sha256()
-    for token in _tokens(tree):
-        total.update(f"{token}\0".encode())
-    made = Facts(total.hexdigest(), _imports(tree))
-    _kept()[str(file)] = [[*stamp], made.digest, [*made.imports]]
+    imports = _imports(tree)
+    apart = {node.name: node for node in tree.body if _is_metric(node)}
+    tree.body = [node for node in tree.body if not _is_metric(node)]
+    metrics = {name: _sha256(node) for name, node in apart.items()}
+    made = Facts(_sha256(tree), imports, metrics)
+    _kept()[str(file)] = [[*stamp], made.digest, [*made.imports], made.metrics]
     return made
+
+
+def _is_metric(node: ast.stmt) -> TypeGuard[ast.FunctionDef]:
+    marked = signature.marks(node) if isinstance(node, ast.FunctionDef) else ()
+    return any(kind == "metric" for kind, _ in marked)
+
+
+def _sha256(node: ast.AST) -> str:
+    total = hashlib.sha256()
+    for token in _tokens(node):
+        total.update(f"{token}\0".encode())
+    return total.hexdigest()
 
 
 def _place() -> Path:

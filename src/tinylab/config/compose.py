@@ -169,9 +169,9 @@ def to_config(composed: DictConfig) -> Config:
 
 
 def _own_files(config: Config) -> str | list[str] | None:
-    """The user's files that a config's options are in, as its ``code``: none that others are in."""
-    own = [each.file for each in options.chosen(config) if not each.is_builtin]
-    files = list(dict.fromkeys(map(str, own)))
+    """The user's files that a config's options and metrics are in, as its ``code``: no others."""
+    chosen = [*options.chosen(config), *options.options("metric").values()]
+    files = list(dict.fromkeys(str(each.file) for each in chosen if not each.is_builtin))
     return files[0] if len(files) == 1 else files or None
 
 
@@ -210,12 +210,15 @@ def replay(
 def _code_of(saved: dict[str, Any], folder: Path, overrides: Sequence[str]) -> list[str]:
     """The user's own files of a run as an override, where ``overrides`` and TINYLAB_CODE name none.
 
-    From now on the table of options knows them. Raises UserError where they are not there.
+    From now on the table of options knows them. Raises UserError where they are not there; those
+    of metrics alone may be gone.
     """
-    options.use_files(user_code.named(overrides))
+    named = user_code.named(overrides)
+    options.use_files(named or user_code.of_run(saved.get("code"), folder))
     given = {override.partition("=")[0] for override in overrides}
     kept = {name: value for name, value in saved.items() if name not in given}
-    if not code.know(kept, folder):
+    code.know(kept, folder)
+    if options.users_files() == named:
         return []
     listed = ",".join(typed(str(file)) for file in options.users_files())
     return [f"code=[{listed}]"]

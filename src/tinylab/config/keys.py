@@ -1,7 +1,7 @@
 """What the schema says of each config key: its type, help, default, whether it changes results."""
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -78,7 +78,7 @@ def helps() -> dict[str, str]:
 
 
 @kept
-def words_of() -> dict[str, tuple[str, ...]]:
+def words_of() -> dict[str, Sequence[str]]:
     """Key -> the words that it takes, where it takes no others."""
     checks = {entry.name: entry.field.metadata.get("check") for entry in entries()}
     return {name: check.one_of for name, check in checks.items() if check and check.one_of}

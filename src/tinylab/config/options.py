@@ -12,12 +12,12 @@ import dataclasses
 import importlib
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, cached_property, partial
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar, overload
+from typing import Any, Literal, ParamSpec, TypeVar, overload
 
-from tinylab.config import schema, signature, user_code
+from tinylab.config import metrics, schema, signature, user_code
 from tinylab.config.signature import Declaration, Key
 from tinylab.config.values import did_you_mean
 from tinylab.errors import UserError
@@ -40,9 +40,14 @@ FOLDERS: dict[str, tuple[str, type]] = {
 # its parameters, the others in this order. Of a class an instance is called with it; an optimizer's
 # class is called with it itself.
 GIVEN = {
-    "model": ("image_shape", "num_classes"), "optim": ("params",), "schedule": ("step", "steps"),
-    "augment": ("images", "generator"), "loss": ("logits", "targets"),
+    "model": ("image_shape", "num_classes"), "dataset": (), "optim": ("params",),
+    "schedule": ("step", "steps"), "augment": ("images", "generator"),
+    "loss": ("logits", "targets"),
 }  # fmt: skip
+# Config group -> the module that makes tinylab's part of what the user's own gives.
+OWN = {"dataset": "tinylab.data.own"}
+# Names of keys that such a part cannot have, since tinylab's own have them.
+TAKEN = {"dataset": ("name", "normalize", "content")}
 # Keys that say which dataset it is, where one option reads several.
 WHICH_DATA = ("name", "set", "split")
 
@@ -61,8 +66,25 @@ def dataset(cls: C, /) -> C: ...
 @overload
 def dataset(**common: Any) -> Callable[[C], C]: ...
 def dataset(cls: C | None = None, /, **common: Any) -> C | Callable[[C], C]:
-    """Mark a dataset: called with its keys; see ``tinylab.data.Dataset`` for what it gives."""
+    """Mark a dataset: called with its keys, it gives images, labels and perhaps class names.
+
+    ``(images, labels)``: uint8 arrays or tensors (N, H, W), (N, H, W, C) or (N, C, H, W), C 1 or 3,
+    or real numbers from 0 to 1, and whole numbers (N,). Or an object with ``len`` and ``[]`` that
+    gives (image, label), and perhaps has ``classes``. Or a dict of these: ``train``, and official
+    ``val`` and ``test``, with ``classes``. ``common`` are its defaults of keys that every dataset
+    has: ``image_size``, ``normalize``.
+    """
     return _marked(cls)
+
+
+def metric(*, better: Literal["higher", "lower"], name: str = "") -> Callable[[C], C]:
+    """Mark a metric: (labels, probabilities) -> float, and whether higher or lower is better.
+
+    labels: int64 (N,). probabilities: float64 (N, num_classes), the rows sum to 1. It is computed
+    on validation after each epoch and on the tested network, and called by its function's name
+    unless ``name`` is given.
+    """
+    return lambda each: each
 
 
 @overload
@@ -162,6 +184,13 @@ class Option:
         return self.file.is_relative_to(PACKAGE)
 
     @property
+    def maker(self) -> Path | None:
+        """The module of tinylab's that makes a part of what the user's own gives, if one does."""
+        if self.is_builtin or self.group not in OWN:
+            return None
+        return PACKAGE.joinpath(*OWN[self.group].split(".")[1:]).with_suffix(".py")
+
+    @property
     def is_users_own(self) -> bool:
         """Whether a dataset is wherever the user says, and no data of one name and content."""
         return any(key.is_place and key.name in self.required for key in self.declaration.keys)
@@ -185,7 +214,7 @@ class Option:
             from tinylab.config import code
 
             files = code.with_own_modules([self.file])
-            module = user_code.load(self.file, files, code.own_digest(files))
+            module = user_code.load(self.file, files, code.content(files))
         return getattr(module, self.declaration.attribute)
 
     def make(self, record: Any, *given: Any) -> Any:
@@ -252,11 +281,13 @@ def use_files(files: Iterable[Path]) -> None:
     before = dict(_files)
     _replace(stamps)
     try:
-        for group in FOLDERS:
+        for group in (*FOLDERS, "metric"):
             options(group)
     except UserError:
         _replace(before)
         raise
+    for name, option in options("metric").items():
+        metrics.join(name, option.declaration.common["better"])
 
 
 def without_code(arguments: Sequence[str]) -> list[str]:
@@ -293,7 +324,7 @@ def _stamp(file: Path) -> tuple[int, ...]:
 @kept
 def options(group: str) -> dict[str, Option]:
     """The options of a config group by name, in alphabetical order."""
-    found = dict(_builtin(group))
+    found = dict(_builtin(group)) if group in FOLDERS else {}
     for file in _files:
         for each in _of_user(file):
             if each.group != group:
@@ -352,25 +383,35 @@ def _of_user(file: Path) -> list[Declaration]:
             "  (modules that it imports from beside it need not be named)"
         )
     for each in found:
-        _refuse_unfit(each, f"{file}: {each.attribute}")
-    return found
+        refuse = _refuse_unfit_metric if each.group == "metric" else _refuse_unfit
+        refuse(each, f"{file}: {each.attribute}")
+    return [
+        # Images stay as they are given.
+        replace(each, common={"image_size": None, **each.common})
+        if each.group == "dataset"
+        else each
+        for each in found
+    ]
 
 
 def _refuse_unfit(own: Declaration, where: str) -> None:
-    if own.group not in GIVEN:
-        raise UserError(f"{where}: expected @tinylab.model; own parts of {own.group} are not known")
     if not re.fullmatch(r"[A-Za-z_][\w-]*", own.name):
         raise UserError(
             f"{where}: name={own.name!r}: expected letters, digits, - and _, a letter first"
         )
     names = [key.name for key in own.keys]
-    common = {entry.name for entry in dataclasses.fields(FOLDERS[own.group][1])}
+    common = [entry.name for entry in dataclasses.fields(FOLDERS[own.group][1])]
+    taken = ("name", *common) if own.group == "augment" else TAKEN.get(own.group, ("name",))
     for name in names:
-        if name == "name" or (own.group == "augment" and name in common):
+        if name in taken:
             raise UserError(
-                f"{where}: {name}: expected another name for this parameter: each {own.group} "
-                "has a key of this name"
+                f"{where}: {name}: expected another name for this parameter: {own.group}.{name} is "
+                "a key of tinylab's"
             )
+    if unknown := [name for name in own.common if name not in common]:
+        raise UserError(f"{where}: {unknown[0]}: expected one of {', '.join(common)}")
+    if own.group == "dataset" and any(key.is_place for key in own.keys):
+        raise UserError(f"{where}: is_place: where own data lies counts; leave it out")
     without = [each for each in own.takes if each not in names]
     is_instance_called = own.is_class and own.group not in ("model", "optim")
     given = () if is_instance_called else GIVEN[own.group]
@@ -387,6 +428,25 @@ def _refuse_unfit(own: Declaration, where: str) -> None:
         raise UserError(
             f"{where}({', '.join(own.takes)}): expected {' and '.join(given)} as the first "
             "parameters, without defaults"
+        )
+
+
+def _refuse_unfit_metric(own: Declaration, where: str) -> None:
+    better = own.common.get("better")
+    if better not in ("higher", "lower"):
+        given = "" if better is None else f"better={better!r}: "
+        raise UserError(
+            f'{where}: {given}expected @tinylab.metric(better="higher"), or better="lower"'
+        )
+    if not re.fullmatch(r"[A-Za-z_]\w*", own.name) or own.name in metrics.TAKEN:
+        raise UserError(
+            f"{where}: name={own.name!r}: expected letters, digits and _, a letter first, and none "
+            "of tinylab's own metrics"
+        )
+    if len(own.takes) != 2:
+        raise UserError(
+            f"{where}({', '.join(own.takes)}): expected a function of (labels, probabilities)\n"
+            "  further parameters need a default"
         )
 
 

@@ -224,7 +224,7 @@ class TrainConfig(Section):
     patience: int | None = key(None, "early stopping: epochs without improvement", at_least=1)
     monitor: str = key(
         "accuracy", f"validation metric by which the best epoch is chosen: {', '.join(MONITORED)}",
-        one_of=tuple(MONITORED),
+        one_of=MONITORED,
     )  # fmt: skip
     weights: str = key(
         "best", "which epoch is tested: best by validation, or last", one_of=("best", "last")
@@ -264,7 +264,7 @@ class SweepConfig(Section):
     metric: str = key(
         "val_accuracy",
         f"validation metric that ranks runs and guides a search: {', '.join(CHOOSABLE)}",
-        identity=False, one_of=tuple(CHOOSABLE),
+        identity=False, one_of=CHOOSABLE,
     )  # fmt: skip
     prune: str = key(
         "none", "how a search stops hopeless trials: none, median, halving", identity=False,

@@ -15,10 +15,10 @@ from typing import Any
 from tinylab.config.values import Check
 from tinylab.errors import UserError
 
-# Decorator -> config group.
+# Decorator -> config group; a metric is chosen by its name alone.
 KINDS = {
     "model": "model", "dataset": "dataset", "optimizer": "optim", "schedule": "schedule",
-    "augmentation": "augment", "loss": "loss",
+    "augmentation": "augment", "loss": "loss", "metric": "metric",
 }  # fmt: skip
 MARK = re.compile(rf"^@([\w.]+\.)?({'|'.join(KINDS)})\b", re.MULTILINE)
 TYPES: dict[str, type] = {"int": int, "float": float, "bool": bool, "str": str}
@@ -70,7 +70,7 @@ def read(path: Path) -> list[Declaration]:
         _declaration(node, kind, call, path)
         for node in tree.body
         if isinstance(node, ast.ClassDef | ast.FunctionDef)
-        for kind, call in _marks(node)
+        for kind, call in marks(node)
     ]
 
 
@@ -86,7 +86,8 @@ def inherited(own: Declaration, known: Sequence[Declaration]) -> Declaration:
     return own
 
 
-def _marks(node: ast.ClassDef | ast.FunctionDef) -> Iterator[tuple[str, ast.Call | None]]:
+def marks(node: ast.ClassDef | ast.FunctionDef) -> Iterator[tuple[str, ast.Call | None]]:
+    """The decorators of tinylab's on a class or function, with the call that makes each."""
     for decorator in node.decorator_list:
         call = decorator if isinstance(decorator, ast.Call) else None
         function = decorator.func if isinstance(decorator, ast.Call) else decorator
@@ -102,7 +103,10 @@ def _declaration(
     given = {k.arg: _literal(k.value, where) for k in call.keywords if k.arg} if call else {}
     name = str(given.pop("name", node.name.lower()))
     about = (ast.get_docstring(node) or "").partition("\n")[0]
-    keys, takes = _fields(node, where) if _is_dataclass(node) else _parameters(node, where)
+    if kind == "metric":  # without keys: what has a default is left at it
+        keys, takes = list[Key](), _without_defaults(node)
+    else:
+        keys, takes = _fields(node, where) if _is_dataclass(node) else _parameters(node, where)
     bases = [ast.unparse(base) for base in node.bases] if isinstance(node, ast.ClassDef) else []
     return Declaration(
         KINDS[kind], name, node.name, about, tuple(keys), tuple(takes), given, tuple(bases),
@@ -142,6 +146,13 @@ def _parameters(node: ast.ClassDef | ast.FunctionDef, where: str) -> tuple[list[
     ]
     keys = [_key(a.arg, a.annotation, default, where) for a, default in pairs if default]
     return keys, [argument.arg for argument, _ in pairs if argument.arg != "self"]
+
+
+def _without_defaults(node: ast.ClassDef | ast.FunctionDef) -> list[str]:
+    if isinstance(node, ast.ClassDef):
+        return []
+    positional = [*node.args.posonlyargs, *node.args.args]
+    return [each.arg for each in positional[: len(positional) - len(node.args.defaults)]]
 
 
 def _key(name: str, annotation: ast.expr | None, default: ast.expr, where: str) -> Key:

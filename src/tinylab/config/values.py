@@ -28,7 +28,7 @@ class Check:
     above: float | None = None
     at_most: float | None = None
     below: float | None = None
-    one_of: tuple[str, ...] | None = None
+    one_of: Sequence[str] | None = None
     needs: str | None = None
     required: str | None = None
     finite: bool = True

@@ -6,6 +6,7 @@ config keys, with ``find() -> Source`` and, where it can be downloaded, ``fetch(
 
 import contextlib
 import dataclasses
+import importlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -153,7 +154,7 @@ def make_ready(dataset: DatasetConfig, fresh: bool = False) -> None:
     """
     with _reading():
         source = _trainable(dataset)
-        if fresh or cache.fingerprint(source) is None:
+        if source.is_kept and (fresh or cache.fingerprint(source) is None):
             cache.load(source, fresh)
 
 
@@ -200,8 +201,15 @@ def identified(config: Config) -> Config:
 
 
 def part_of(dataset: DatasetConfig) -> Any:
-    """The option's own object: ``find()``, and perhaps ``fetch()`` and ``ink``."""
-    return options.of(dataset).make(dataset)
+    """The option's own object: ``find()``, and perhaps ``fetch()`` and ``ink``.
+
+    Of a dataset of the user's own code nothing is called before its images are read.
+    """
+    option = options.of(dataset)
+    if not option.is_builtin:
+        # By its name, so that it is no part of the code of those who have no data of their own.
+        return importlib.import_module(options.OWN[option.group]).Own(dataset)
+    return option.make(dataset)
 
 
 def load_present(dataset: DatasetConfig) -> Decoded:

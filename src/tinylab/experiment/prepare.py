@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from tinylab import data, models
-from tinylab.config import code, options
+from tinylab.config import code, options, own_metrics, user_code
 from tinylab.config.schema import Config
 from tinylab.data.batches import (
     Batches,
@@ -20,6 +20,7 @@ from tinylab.errors import UserError
 from tinylab.system import runtime
 from tinylab.system.machine import thread_limit
 from tinylab.training import optim, own
+from tinylab.training.own_metrics import load as load_metrics
 from tinylab.training.state import Recipe
 
 PARTS = ("train", "val", "test")
@@ -36,6 +37,7 @@ class Prepared:
     recipe: Recipe
     data_seconds: float
     code: dict[str, str]  # digests of what decides the result, as it was imported
+    own_metrics: dict[str, dict[str, str]]  # what is recorded of the user's
 
 
 # Multiply-adds of a step's forward pass that are worth a thread.
@@ -54,6 +56,7 @@ def threads_for(model: nn.Module, image_shape: tuple[int, int, int], batch_size:
 
 def prepare(config: Config) -> Prepared:
     """Load the data, build the network. Raises UserError. Within ``runtime.settings``."""
+    options.add_files(user_code.paths(config.code))  # it may come from another process
     device = runtime.choose_device(config.device)
     started = time.perf_counter()
     splits = data.load(config.dataset, config.split)
@@ -64,6 +67,7 @@ def prepare(config: Config) -> Prepared:
     parts = {name: whole.part(getattr(splits.split, name)) for name in PARTS}
     data_seconds = time.perf_counter() - started
     recorded = code.recorded(config)  # before the import: an edit while it trains is none of it
+    metrics_recorded = own_metrics.recorded()
     torch.manual_seed(runtime.derive_seed(config.seed, "weights"))
     num_classes = len(splits.data.classes)
     _, C, H, W = splits.data.images.shape
@@ -86,13 +90,14 @@ def prepare(config: Config) -> Prepared:
         class_weights=fit_class_weights(
             parts["train"].labels, num_classes, config.train.class_weights
         ),
+        metrics=load_metrics(num_classes),
         loss=own.loss(config.loss, num_classes, device, _is_mixed(config)),
         augmentation=own.augmentation(config.augment, parts["train"]),
         schedule=own.schedule(config.schedule, _steps(config, len(parts["train"]))),
         is_own=any(not option.is_builtin for option in options.chosen(config)),
     )
     optim.rehearse(config.optim, model)
-    return Prepared(config, splits, parts, model, recipe, data_seconds, recorded)
+    return Prepared(config, splits, parts, model, recipe, data_seconds, recorded, metrics_recorded)
 
 
 def _is_mixed(config: Config) -> bool:

@@ -165,6 +165,11 @@ def _say_end(config: Config, files: RunFolder, result: Result) -> None:
             f"        with train.tta={config.train.tta}; without it "
             f"{result.test_plain.accuracy:.2%}"
         )
+    if own := result.own_metrics:
+        values = {name: result.metric(f"test_{name}") for name in own}
+        words = [f"{name} {'-' if value is None else f'{value:.4f}'}"
+                 for name, value in values.items()]  # fmt: skip
+        say(f"        {', '.join(words)}")
     say(f"files   {files.path}")
     say(f"curves  tensorboard --logdir {shlex.quote(str(files.path.parent))}")
 

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from tinylab import models
-from tinylab.config import code, options, user_code
+from tinylab.config import code, options, own_metrics, user_code
 from tinylab.config.schema import Config, run_id
 from tinylab.data.batches import Batches
 from tinylab.errors import Pruned, Stopped, UserError
@@ -145,15 +145,16 @@ def _resume_state(prepared: Prepared, files: RunFolder, checkpoints: Checkpoints
     state = checkpoints.load_last()
     if state is None:
         return None
+    why = code.changed(state["code_sha256"], state.get("own_code_sha256"), config)
+    why = why or own_metrics.changed(state.get("own_metrics", {}), config)
+    if why is not None:
+        files.archive(f"half finished, and {why}")
+        return None
     if state["fingerprint"] != prepared.splits.fingerprint:
         raise UserError(
             f"{files.path}: the {config.dataset.name} images are not those that this half-finished "
             "run began with\n  bring the old data back, or begin again with fresh=true"
         )
-    why = code.changed(state["code_sha256"], state.get("own_code_sha256"), config)
-    if why is not None:
-        files.archive(f"half finished, and {why}")
-        return None
     return state
 
 
@@ -172,6 +173,7 @@ def _run(
     training = start(prepared.model, recipe)
     checkpoints.stamp = {
         "fingerprint": prepared.splits.fingerprint,
+        "own_metrics": prepared.own_metrics,
         **prepared.code,
     }
     if state is not None:
@@ -273,10 +275,7 @@ def _evaluate(
             "duplicates": splits.duplicates(),
         },
         "split_sha256": splits.split.sha256(),
-        **{
-            name: evaluations[name].score.as_dict() if name in evaluations else None
-            for name in PARTS
-        },
+        **{name: evaluations[name].as_dict() if name in evaluations else None for name in PARTS},
         "confusion": matrix.tolist(),
         "best_epoch": training.best["epoch"] if training.best is not None else training.epoch,
         "epochs": training.epoch,
@@ -292,10 +291,11 @@ def _evaluate(
             **runtime.environment(recipe.device),
             **prepared.code,
         },
+        "own_metrics": prepared.own_metrics or None,
         "failures": failures,
         "resumed_at": training.resumed_at,
     }
-    result |= {f"{name}_plain": plain[name].score.as_dict() for name in augmented}
+    result |= {f"{name}_plain": plain[name].as_dict() for name in augmented}
     result["test"] |= {
         "accuracy_ci95": metrics.wilson_interval(int(matrix.trace()), int(matrix.sum())),
         "per_class_recall": metrics.per_class_recall(matrix),

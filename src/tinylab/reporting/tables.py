@@ -74,8 +74,8 @@ def _leader(place: int, row: Row, keys: Sequence[str]) -> list[Cell]:
 def _metrics(row: Row) -> list[tuple[str, Cell]]:
     """The head and the cell of each column of metrics; accuracies with their spread."""
     cells = []
-    for name, metric in METRICS.items():
-        summary = row.figures[name]
+    for name, summary in row.figures.items():
+        metric = METRICS[name]
         mean = ABSENT if summary is None else number(summary.mean, metric.format)
         cells.append((metric.label, mean))
         if name in ("val_accuracy", "test_accuracy"):

@@ -19,7 +19,7 @@ import yaml
 from numpy.typing import NDArray
 
 from tinylab import data
-from tinylab.config import code
+from tinylab.config import code, options, own_metrics
 from tinylab.config.schema import Config, run_id
 from tinylab.data.arrays import DataAbsentError
 from tinylab.data.split import Split
@@ -82,7 +82,9 @@ class RunFolder:
             self.split_file, train=split.train, val=split.val, test=split.test,
             train_digests=digests[split.train], val_digests=digests[split.val],
         )  # fmt: skip
-        self._write_code(code.own_files(config))
+        measured = [option.file for option in options.options("metric").values()]
+        files = [*code.own_files(config), *code.with_own_modules(measured)]
+        self._write_code(list(dict.fromkeys(files)))
 
     def _write_code(self, files: list[Path]) -> None:
         """Copy the user's own files, for reading: nothing in a run's folder is ever executed."""
@@ -194,6 +196,8 @@ class RunFolder:
             f"already finished: test accuracy {found.test.accuracy:.2%} (95 % interval "
             f"{low:.2%} to {high:.2%}), in {self.path}; fresh=true runs it again"
         )
+        for note in own_metrics.notes(found.own_metrics or {}):
+            say(note)
 
     def make_room(self, config: Config) -> None:
         """Archive what lies in the folder and is not to be gone on from.
@@ -325,6 +329,8 @@ def outdated(
     environment = found.environment
     own_sha256 = environment.extra.get("own_code_sha256")
     if (why := code.changed(environment.code_sha256, own_sha256, config)) is not None:
+        return why
+    if (why := own_metrics.changed(found.own_metrics or {}, config)) is not None:
         return why
     known = {} if fingerprints is None else fingerprints
     key = repr(config.dataset)

@@ -28,8 +28,7 @@ Row = dict[str, Any]
 ARCHIVED = re.compile(r"\.\d{8}-\d{6}(-\d+)?$")  # the end of the name that RunFolder.archive gives
 SET_ASIDE = "set aside"
 STATES = ("finished", "running", "stopped", "failed", "damaged", SET_ASIDE)
-# What the row of a finished run has beside its config.
-LISTED = [name for name in METRICS if name != "seconds"]
+# What the row of a finished run has beside its config and its metrics.
 OTHERS = ("test_low", "test_high", "best_epoch", "epochs", "train_seconds")
 
 
@@ -122,7 +121,7 @@ class Run:
             "when": time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(self._moment())),
             "size": self._size(),
             "error": None,
-            **dict.fromkeys([*LISTED, *OTHERS]),
+            **dict.fromkeys([*_listed(), *OTHERS]),
             **details,
         }
 
@@ -160,9 +159,14 @@ def open_run(folder: Path) -> Run:
     return Run(files, files.result_or_fault())
 
 
+def _listed() -> list[str]:
+    """The metrics in a row; the training time has a name of its own there."""
+    return [name for name in METRICS if name != "seconds"]
+
+
 def result_row(result: Result) -> Row:
     """The values of a finished run that listings show; training time to a tenth of a second."""
     low, high = result.test.accuracy_ci95
     others = low, high, result.best_epoch, result.epochs, round(result.seconds.train, 1)
-    metrics = {name: result.metric(name) for name in LISTED}
+    metrics = {name: result.metric(name) for name in _listed()}
     return {**metrics, **dict(zip(OTHERS, others, strict=True))}

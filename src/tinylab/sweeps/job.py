@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from tinylab import data
+from tinylab.config import own_metrics
 from tinylab.config.compose import explain, to_config
 from tinylab.config.groups import groups
 from tinylab.config.overrides import check, parse
@@ -75,9 +76,11 @@ class Composer:
         overrides = [*fixed, *(f"{key}={value}" for key, value in varied.items())]
         check(self.parse(overrides), self._folders)
         try:
-            return Job(overrides, varied, self._identified(to_config(self.compose(overrides))))
+            config = to_config(self.compose(overrides))
         except (HydraException, OmegaConfBaseException) as error:
             raise explain(error) from error
+        own_metrics.refuse_undeclared(config)
+        return Job(overrides, varied, self._identified(config))
 
     def _identified(self, config: Config) -> Config:
         """With what its data is, which is looked up once for all jobs of the same data."""

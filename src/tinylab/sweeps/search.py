@@ -15,6 +15,7 @@ from typing import Any
 
 from optuna.trial import Trial as Asked
 
+from tinylab.config.metrics import is_own
 from tinylab.config.schema import Config, run_id
 from tinylab.errors import UserError
 from tinylab.store.folder import outdated
@@ -221,6 +222,9 @@ class Search:
             return
         result = trial.job.files.result()
         value = None if result is None else result.metric(self._metric)
+        if value is None and result is not None and is_own(self._metric.removeprefix("val_")):
+            self._study.give_up(trial.asked)  # the metric has failed, and said so
+            return
         if value is None:  # an earlier version's result has accuracy and loss alone
             raise UserError(
                 f"{trial.job.label}: its result has no {self._metric} to search by; fresh=true "

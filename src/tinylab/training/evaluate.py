@@ -21,12 +21,18 @@ from tinylab.training.state import Recipe
 class Evaluation:
     """Every metric, and what is behind them.
 
-    predicted: int64 (N,). probabilities: float32 (N, num_classes).
+    own: the values of the user's own metrics, None where there is none. predicted: int64 (N,).
+    probabilities: float32 (N, num_classes).
     """
 
     score: Score
+    own: dict[str, float | None]
     predicted: NDArray[np.int64]
     probabilities: NDArray[np.float32]
+
+    def as_dict(self) -> dict[str, float | int | None]:
+        """All metrics, for ``result.json``."""
+        return {**self.score.as_dict(), **self.own}
 
 
 def mean_logits(model: nn.Module, images: Tensor, recipe: Recipe, tta: str) -> Tensor:
@@ -68,10 +74,12 @@ def evaluate(model: nn.Module, batches: Batches, recipe: Recipe, tta: str = "non
     else:  # to the bit F.cross_entropy of the logits, without a second softmax for the metrics
         loss = float(F.nll_loss(log_probabilities, labels, reduction="sum")) / len(labels)
     predicted = logits.argmax(1).numpy()
+    probabilities = logits.softmax(1)
     return Evaluation(
         score=score(labels.numpy(), predicted, log_probabilities.numpy(), loss),
+        own=recipe.metrics.of(labels.numpy(), probabilities.numpy()),
         predicted=predicted,
-        probabilities=logits.softmax(1).float().numpy(),
+        probabilities=probabilities.float().numpy(),
     )
 
 

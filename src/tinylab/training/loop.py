@@ -22,8 +22,7 @@ from tinylab.errors import UserError
 from tinylab.system.runtime import derive_seed
 from tinylab.training import optim
 from tinylab.training.capture import Captured
-from tinylab.training.evaluate import evaluate
-from tinylab.training.metrics import Score
+from tinylab.training.evaluate import Evaluation, evaluate
 from tinylab.training.state import Recipe, Training, snapshot
 from tinylab.training.step import Batch, ema_decay, scalar, train_step
 from tinylab.ui.console import say
@@ -66,8 +65,8 @@ def fit(training: Training, parts: Mapping[str, Batches], recipe: Recipe) -> Ite
     full_step = _full_step(training, recipe)
     while training.epoch < recipe.train.epochs and not _out_of_patience(training, recipe.train):
         yield from train_epoch(training, train, recipe, full_step)
-        val_score = evaluate(training.tested(), val, recipe).score if len(val) else None
-        row = _close_epoch(training, len(train), recipe, val_score)
+        evaluated = evaluate(training.tested(), val, recipe) if len(val) else None
+        row = _close_epoch(training, len(train), recipe, evaluated)
         if _is_best(training, row, recipe.train):
             training.best = {**row, "weights": _weights_of(training.tested())}
         yield EpochDone(row)
@@ -146,8 +145,12 @@ def _so_far(training: Training, bounds: list[tuple[int, int]]) -> str:
     return f"loss {loss:.4f}  accuracy {accuracy:.2%}  {speed:,.0f} images/s"
 
 
-def _close_epoch(training: Training, num_images: int, recipe: Recipe, val: Score | None) -> Row:
+def _close_epoch(
+    training: Training, num_images: int, recipe: Recipe, evaluated: Evaluation | None
+) -> Row:
     """Record the epoch that just ended, and move on to the next."""
+    val = None if evaluated is None else evaluated.score
+    own = dict.fromkeys(recipe.metrics.functions) if evaluated is None else evaluated.own
     training.epoch += 1
     training.step_in_epoch = 0
     steps_in_epoch = len(batch_bounds(num_images, recipe.train.batch_size))
@@ -161,6 +164,7 @@ def _close_epoch(training: Training, num_images: int, recipe: Recipe, val: Score
         "val_accuracy": None if val is None else val.accuracy,
         "val_balanced_accuracy": None if val is None else val.balanced_accuracy,
         "val_macro_f1": None if val is None else val.macro_f1,
+        **{f"val_{name}": value for name, value in own.items()},
         "lr": optim.learning_rate(recipe.optim, steps - 1, all_steps, recipe.schedule),
         "grad_norm": training.grad_norm if math.isfinite(training.grad_norm) else None,
         "seconds": training.seconds,

@@ -16,6 +16,7 @@ from tinylab.data.batches import Normalization
 from tinylab.errors import UserError
 from tinylab.system.runtime import synchronize
 from tinylab.training import optim, own
+from tinylab.training.own_metrics import OwnMetrics
 from tinylab.ui.tensorboard import Row
 
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -33,6 +34,7 @@ class Recipe:
     normalization: Normalization
     device: torch.device
     class_weights: Tensor | None = None  # float32 (num_classes,), on the device
+    metrics: OwnMetrics = field(default_factory=OwnMetrics)
     loss: own.Loss | None = None  # the user's, and the next two; None: tinylab's
     augmentation: own.Augmentation | None = None
     schedule: own.Schedule | None = None
