@@ -212,7 +212,8 @@ def load(run: Run, device: torch.device) -> Trained:
             config.train, config.optim, config.augment, config.seed, len(dataset.classes),
             restore_normalization(dataset.normalization, device), device,
         )  # fmt: skip
-        model = build_model(config.model, dataset.image_shape, recipe.num_classes)
+        shape = (recipe.normalization.channels, *dataset.image_shape[1:])
+        model = build_model(config.model, shape, recipe.num_classes)
         model.load_state_dict(weights)
         if weights_sha256(model) != run.result.weights_sha256:
             raise _unusable(run.files, "it holds other weights than those that were tested")

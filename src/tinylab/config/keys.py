@@ -52,7 +52,12 @@ def without_effect() -> frozenset[str]:
 @kept
 def defaults() -> dict[tuple[str, str], Any]:
     """(key, choice) -> default: ``("optim.lr", "sgd")`` -> 0.1. The choice may be empty."""
-    return {(entry.name, entry.choice): entry.field.default for entry in entries()}
+    return {(entry.name, entry.choice): _default(entry.field) for entry in entries()}
+
+
+def _default(field: dataclasses.Field[Any]) -> Any:
+    stands_for = field.metadata.get("stands_for")
+    return field.default if stands_for is None else stands_for
 
 
 @kept

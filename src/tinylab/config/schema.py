@@ -47,6 +47,9 @@ class OptionConfig(Section):
         return restored, (self.section, vars(self), file)
 
 
+UNIT = "unit"
+
+
 @dataclass
 class DatasetConfig(OptionConfig):
     """What every dataset has; each option adds its own keys."""
@@ -55,11 +58,12 @@ class DatasetConfig(OptionConfig):
     image_size: int | None = key(
         32, "height and width of the prepared images, in pixels", at_least=1, at_most=1024
     )
-    normalize: str = key(
-        "unit",
-        "unit: pixels / 255; standard: training set's per-channel mean 0, std 1",
-        one_of=("unit", "standard"),
-    )
+    normalize: str | None = key(
+        None,
+        "unit: pixels / 255; standard: training set's per-channel mean 0, std 1; imagenet: as "
+        "weights pretrained on ImageNet expect it; null: unit, or imagenet with such weights",
+        one_of=("unit", "standard", "imagenet"), stands_for=UNIT,
+    )  # fmt: skip
 
 
 @dataclass
@@ -67,6 +71,19 @@ class ModelConfig(OptionConfig):
     """What every model has; each option adds its own keys."""
 
     section: ClassVar[str] = "model"
+    weights: str | None = key(
+        None, "file of initial weights, such as those of tinylab export --to state_dict",
+        neutral=True, initial=True, counted_by="weights_content",
+    )  # fmt: skip
+    weights_content: str | None = key(
+        None, "a digest of the file, or the full name of pretrained weights; filled in",
+        neutral=True, initial=True,
+    )  # fmt: skip
+    freeze: str = key(
+        "none", "what is not trained: none; backbone, all but the last layer; or a regular "
+        "expression for the beginning of parameter names, such as conv1|layer1",
+        neutral=True, pattern="none, backbone, or a regular expression over parameter names",
+    )  # fmt: skip
 
 
 @dataclass
@@ -89,6 +106,9 @@ class OptimConfig(OptionConfig):
         0.0, "lr after the last step as a fraction of the peak (not for constant)",
         at_least=0, at_most=1,
     )  # fmt: skip
+    backbone_lr: float = key(
+        1.0, "lr of all layers but the last, as a fraction of lr", neutral=True, at_least=0
+    )
 
 
 # ---------------------------------------------------------------- split
@@ -324,6 +344,9 @@ class Config(Section):
                     f"{group}.name={record.name}: expected {own}; another one is chosen by "
                     f"{group}=NAME"
                 )
+        if self.dataset.normalize is None:  # one value for one meaning, as with split.val
+            kind = "imagenet" if self._is_of_imagenet() else UNIT
+            self.dataset = dataclasses.replace(self.dataset, normalize=kind)
         if self.split.val == 0 and self.split.folds is None and self.train.patience is not None:
             raise UserError(
                 "train.patience with split.val=0: early stopping needs a validation set"
@@ -333,6 +356,11 @@ class Config(Section):
                 f"sweep.search={self.sweep.search} with split.val=0: a search is guided by a "
                 "validation set, never by the test set; expected split.val=0.1 or another fraction"
             )
+
+    def _is_of_imagenet(self) -> bool:
+        """Whether the initial weights are pretrained ones that expect ImageNet's normalization."""
+        keys = [each for each in dataclasses.fields(self.model) if each.metadata.get("of_imagenet")]
+        return any(getattr(self.model, each.name) is not None for each in keys)
 
 
 PLAIN_NAME = "up to 100 letters, digits, spaces and . + - _, beginning with a letter, a digit or _"
@@ -356,6 +384,9 @@ def identity(record: Any, by_place: bool = False) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for entry in dataclasses.fields(record):
         value = getattr(record, entry.name)
+        counted_by = entry.metadata.get("counted_by")
+        if counted_by is not None and getattr(record, counted_by) is not None:
+            value = None
         if entry.metadata.get("neutral") and value == entry.default:
             continue
         if entry.metadata.get("is_place"):

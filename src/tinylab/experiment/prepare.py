@@ -56,10 +56,13 @@ def prepare(config: Config) -> Prepared:
     whole = to_device(splits.data, device, channels_last, streamed)
     parts = {name: whole.part(getattr(splits.split, name)) for name in PARTS}
     data_seconds = time.perf_counter() - started
+    normalization = fit_normalization(
+        parts["train"], config.dataset.normalize, models.statistics(config.model)
+    )
     recorded = code.recorded(config)  # before the import: an edit while it trains is none of it
     torch.manual_seed(runtime.derive_seed(config.seed, "weights"))
     num_classes = len(splits.data.classes)
-    _, C, H, W = splits.data.images.shape
+    C, (H, W) = normalization.channels, splits.data.images.shape[2:]
     model = models.build(config.model, (C, H, W), num_classes)
     if config.threads is None and device.type == "cpu":
         torch.set_num_threads(threads_for(model, (C, H, W), config.train.batch_size))
@@ -74,12 +77,13 @@ def prepare(config: Config) -> Prepared:
         augment=config.augment,
         seed=config.seed,
         num_classes=num_classes,
-        normalization=fit_normalization(parts["train"], config.dataset.normalize),
+        normalization=normalization,
         device=device,
         class_weights=fit_class_weights(
             parts["train"].labels, num_classes, config.train.class_weights
         ),
         is_own_model=not options.of(config.model).is_builtin,
+        is_frozen=models.is_frozen(config.model),
     )
     return Prepared(config, splits, parts, model, recipe, data_seconds, recorded)
 

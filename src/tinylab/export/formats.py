@@ -105,13 +105,13 @@ def _write_state_dict(network: Deployed, metadata: Metadata, path: Path) -> None
 def _open_state_dict(path: Path) -> Network:
     stored = torch.load(path, weights_only=True)
     metadata = stored["metadata"]
+    normalization = restore_normalization(metadata["normalization"], torch.device("cpu"))
     model = build_model(
         options.record("model", **metadata["model"]),
-        metadata["image_shape"],
+        (normalization.channels, *metadata["image_shape"][1:]),
         len(metadata["classes"]),
     )
     model.load_state_dict(stored["state_dict"])
-    normalization = restore_normalization(metadata["normalization"], torch.device("cpu"))
     network = Deployed(model, normalization, metadata["tta"]).eval()
     return lambda images: np.asarray(network(torch.from_numpy(images)).detach())
 

@@ -113,7 +113,8 @@ class Environment:
 class Result:
     """A finished run. ``val`` is None where no image validates.
 
-    ``val_plain`` and ``test_plain`` are without test-time augmentation, where there is one.
+    ``num_trained_parameters`` is known where a part is frozen. ``val_plain`` and ``test_plain`` are
+    without test-time augmentation, where there is one.
     """
 
     run_id: str = ""
@@ -131,6 +132,7 @@ class Result:
     seconds: Seconds
     images_per_second: float = 0.0
     num_parameters: int
+    num_trained_parameters: int | None = field(default=None, metadata=IF_KNOWN)
     environment: Environment
     failures: list[dict[str, Any]] = field(default_factory=list)
     resumed_at: list[dict[str, Any]] = field(default_factory=list)

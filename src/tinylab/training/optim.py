@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from tinylab.config import options
 from tinylab.config.schema import OptimConfig
 from tinylab.models import kernels
+from tinylab.models.pretrained import head
 
 
 class Optimizer(Protocol):
@@ -40,13 +41,19 @@ def build(config: OptimConfig, model: nn.Module) -> Optimizer:
 
     The loop sets its ``lr`` before each step (``learning_rate``).
     """
-    groups = parameter_groups(model, config.weight_decay)
+    groups = parameter_groups(model, config.weight_decay, config.backbone_lr)
     made: Optimizer = options.of(config).make(config, groups)
     return made
 
 
-def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Weights that multiply inputs decay; biases and normalisation (one dimension) do not."""
+def parameter_groups(
+    model: nn.Module, weight_decay: float, backbone_lr: float = 1.0
+) -> list[dict[str, Any]]:
+    """Weights that multiply inputs decay; biases and normalisation (one dimension) do not.
+
+    ``backbone_lr`` other than 1: the groups of all but the last module with parameters come first,
+    and have it as ``lr_factor``.
+    """
     decayed: list[Tensor] = []
     spared: list[Tensor] = []
     for parameter in model.parameters():
@@ -56,7 +63,22 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, An
         {"params": decayed, "weight_decay": weight_decay},
         {"params": spared, "weight_decay": 0.0},
     ]
+    if backbone_lr != 1:
+        groups = [part for group in groups for part in _divided(group, model, backbone_lr)]
     return [group for group in groups if group["params"]]
+
+
+def _divided(group: dict[str, Any], model: nn.Module, factor: float) -> list[dict[str, Any]]:
+    """The backbone's part of a group, and the head's."""
+    of_head = {id(parameter) for parameter in head(model)[1].parameters(recurse=False)}
+    first = [each for each in group["params"] if id(each) not in of_head]
+    last = [each for each in group["params"] if id(each) in of_head]
+    return [{**group, "params": first, "lr_factor": factor}, {**group, "params": last}]
+
+
+def group_lr(lr: float | Tensor, group: dict[str, Any]) -> float | Tensor:
+    """The learning rate of a group; a tensor stays one, as a recorded step needs it."""
+    return lr * group["lr_factor"] if "lr_factor" in group else lr
 
 
 def zeros_like(groups: list[dict[str, Any]]) -> list[list[Tensor]]:

@@ -33,6 +33,7 @@ class Recipe:
     normalization: Normalization
     device: torch.device
     class_weights: Tensor | None = None  # float32 (num_classes,), on the device
+    is_frozen: bool = False  # in part, by ``model.freeze``
     is_own_model: bool = False  # of the user's code, whose Python a recorded step would freeze
 
     def autocast(self) -> contextlib.AbstractContextManager[Any]:
