@@ -112,11 +112,11 @@ def test_dropout_acts_in_training_only(config: ModelConfig) -> None:
     assert torch.equal(model(images), model(images))
 
 
-def test_the_number_of_parameters_counts_trained_ones_only() -> None:
+def test_frozen_parameters_count_but_not_as_trained() -> None:
     model = build(MlpConfig(layers=0), (1, 2, 2), 3)
     assert models.count_parameters(model) == 4 * 3 + 3
     next(model.parameters()).requires_grad_(False)
-    assert models.count_parameters(model) == 3
+    assert (models.count_parameters(model), models.count_trained(model)) == (4 * 3 + 3, 3)
 
 
 # ---------------------------------------------------------------- baseline

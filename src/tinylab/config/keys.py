@@ -37,7 +37,9 @@ def _entries() -> Iterator[Entry]:
             yield Entry(section.name, "", section)
             continue
         for choice, record in records.items():
-            for field in dataclasses.fields(record):
+            # Those whose default changes nothing, which few need, come last.
+            fields = dataclasses.fields(record)
+            for field in sorted(fields, key=lambda each: bool(each.metadata.get("neutral"))):
                 is_choice = section.name in FOLDERS and field.name == "name"
                 name = section.name if is_choice else f"{section.name}.{field.name}"
                 yield Entry(name, choice, field)

@@ -116,7 +116,8 @@ def _as_stored(tensor: Tensor) -> Tensor:
 def copy_states(saved: list[list[Tensor]], into: list[list[Tensor]]) -> None:
     """Copy a saved state into the tensors of another."""
     for saved_group, group in zip(saved, into, strict=True):
-        kernels.foreach("copy_", group, saved_group)
+        if group:
+            kernels.foreach("copy_", group, saved_group)
 
 
 ONECYCLE_START = 1 / 25  # lr of the first step, as a share of the peak
