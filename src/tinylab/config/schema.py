@@ -81,7 +81,7 @@ class ModelConfig(OptionConfig):
     )  # fmt: skip
     freeze: str = key(
         "none", "what is not trained: none; backbone, all but the last layer; or a regular "
-        "expression for the beginning of parameter names, such as conv1|layer1",
+        "expression for the beginning of parameter names, such as layer[12]",
         neutral=True, pattern="none, backbone, or a regular expression over parameter names",
     )  # fmt: skip
 

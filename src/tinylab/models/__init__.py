@@ -29,7 +29,7 @@ def build(config: ModelConfig, image_shape: tuple[int, int, int], num_classes: i
         network = own.build(config, image_shape, num_classes)
     weights = option.shared(config, "weights")
     if weights is not None and "weights" not in option.declaration.takes:
-        pretrained.load(network, pretrained.read(weights), f"model.weights={weights}")
+        pretrained.load(network, pretrained.read(weights), weights)
     if is_frozen(config):
         pretrained.freeze(network, config.freeze)
     return network

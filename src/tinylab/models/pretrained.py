@@ -52,7 +52,7 @@ def read(typed: str) -> State:
             f"model.weights={typed}: no state_dict in it\n"
             "  expected a dict of tensors by name, alone or as 'state_dict' or 'model'"
         )
-    return {name.removeprefix("module."): value for name, value in stored.items()}
+    return stored
 
 
 def _torch(path: Path) -> object:
@@ -75,16 +75,19 @@ def _are_tensors(stored: dict[object, object]) -> bool:
     return all(isinstance(k, str) and isinstance(v, Tensor) for k, v in stored.items())
 
 
-def load(network: nn.Module, state: State, said: str) -> None:
-    """Copy weights into a network of the same kind, and say what is left of its own.
+def load(network: nn.Module, state: State, typed: str) -> None:
+    """Copy the weights that ``model.weights`` names into a network of the same kind.
 
-    The head stays at its initialization where it has another number of classes. The first
-    convolution's kernels are fitted to another number of channels. Auxiliary outputs of the file
-    are left out. Raises UserError, which begins with ``said``, for all else that does not fit.
+    The head keeps its initialization where it has another number of classes, which is said. The
+    first convolution's kernels are fitted to another number of channels. Auxiliary outputs of the
+    file are left out. Raises UserError for all else that does not fit.
     """
+    said = f"model.weights={typed}"
     own, fitted = network.state_dict(), State()
-    head_name, head_module = head(network)
-    of_head = {f"{head_name}.{name}".lstrip(".") for name in head_module.state_dict()}
+    if not own.keys() & state.keys():  # saved from within torch's DataParallel
+        state = {name.removeprefix("module."): value for name, value in state.items()}
+    name_of_head, module = head(network)
+    of_head = [name for name in own if _is_below(name, name_of_head, module)]
     stem = _stem(network)
     for name, value in own.items():
         given = state.get(name)
@@ -100,16 +103,25 @@ def load(network: nn.Module, state: State, said: str) -> None:
             f"{said}: does not fit this network, which has no {unknown[0]}\n"
             "  choose the model that the weights are of, with the same keys"
         )
-    is_new = not of_head <= fitted.keys()
-    kept = {name: value for name, value in fitted.items() if not is_new or name not in of_head}
+    differing = [name for name in of_head if name not in fitted]
+    kept = {name: fitted[name] for name in fitted if not differing or name not in of_head}
+    if not kept:
+        raise _misfit(said, of_head[0], own[of_head[0]], state.get(of_head[0]))
     network.load_state_dict({**own, **kept})
+    say(f"weights {typed}: {len(kept)} of {len(own)} tensors")
+    if differing:
+        there, here = _shape(state.get(differing[0])), _shape(own[differing[0]])
+        say(f"        {name_of_head} keeps its initialization: {differing[0]} is {there} in the "
+            f"file, {here} here")  # fmt: skip
     if stem is not None and stem in kept and state[stem].shape != own[stem].shape:
-        channels = f"{state[stem].shape[1]} to {own[stem].shape[1]}"
-        say(f"weights {stem}: kernels averaged, from {channels} channels")
-    if is_new:
-        say(
-            f"weights all but {head_name or 'the only layer'}, which starts anew: its shape differs"
-        )
+        channels = f"{state[stem].shape[1]} channels to {own[stem].shape[1]}"
+        say(f"        {stem}: kernels fitted from {channels}")
+
+
+def _is_below(name: str, name_of_module: str, module: nn.Module) -> bool:
+    """Whether a tensor of the state belongs to a module, and to none within it."""
+    before, _, last = name.rpartition(".")
+    return before == name_of_module and last in module.state_dict()
 
 
 def _stem(network: nn.Module) -> str | None:
@@ -129,12 +141,17 @@ def with_channels(kernels: Tensor, channels: int) -> Tensor:
 
 
 def _misfit(said: str, name: str, value: Tensor, given: Tensor | None) -> UserError:
-    ours = "x".join(map(str, value.shape)) or "a number"
-    there = "missing" if given is None else "x".join(map(str, given.shape)) or "a number"
     return UserError(
-        f"{said}: does not fit this network: {name} is {there} in the file, {ours} here\n"
+        f"{said}: does not fit this network: {name} is {_shape(given)} in the file, "
+        f"{_shape(value)} here\n"
         "  choose the model that the weights are of, with the same keys and dataset.image_size"
     )
+
+
+def _shape(tensor: Tensor | None) -> str:
+    if tensor is None:
+        return "missing"
+    return "x".join(map(str, tensor.shape)) or "a number"
 
 
 # ---------------------------------------------------------------- freezing

@@ -40,19 +40,18 @@ def timm(
     keywords: dict[str, Any] = {"in_chans": image_shape[0], "num_classes": num_classes}
     if config.fixed_input_size:
         keywords["img_size"] = image_shape[1:]
-    said = f"model.weights={weights}"
+    name = f"{arch}.{config.tag}" if named and config.tag else arch
+    key, remedy = f"model.arch={arch}", "choose another dataset.image_size or model.arch"
+    if named:
+        key = f"model.weights={weights}"
+        remedy = f"fetch {_source(config)} elsewhere, and give the file as model.weights"
     try:
-        name = f"{arch}.{config.tag}" if named and config.tag else arch
         network: nn.Module = library.create_model(name, pretrained=named, **keywords)
     except Exception as error:  # of the hub's client, or of a network that is too large
         first_line = str(error).strip().partition("\n")[0]
-        raise UserError(
-            f"{said if named else f'model.arch={arch}'}: {first_line}\n"
-            + (f"  fetch {_source(config)} elsewhere, and give the file as model.weights"
-               if named else "  choose another dataset.image_size or model.arch")
-        ) from error  # fmt: skip
+        raise UserError(f"{key}: {first_line}\n  {remedy}") from error
     if weights is not None and not named:
-        pretrained.load(network, pretrained.read(weights), said)
+        pretrained.load(network, pretrained.read(weights), weights)
     refuse_unfit(network, f"model.arch={arch}", image_shape, num_classes)
     return network
 
@@ -102,4 +101,4 @@ def _pretrained_config(library: Any, arch: str, weights: str | None) -> Any:
 
 
 def _source(config: Any) -> str:
-    return config.url or f"https://huggingface.co/{config.hf_hub_id}"
+    return f"https://huggingface.co/{config.hf_hub_id}" if config.hf_hub_id else str(config.url)

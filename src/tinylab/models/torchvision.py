@@ -46,9 +46,8 @@ def torchvision(
     )
     _fit_input(network, image_shape[0])
     if weights is not None:
-        said = f"model.weights={weights}"
         state = _of_file(arch, weights) if is_file(weights) else _named(models, arch, weights)
-        pretrained.load(network, state, said)
+        pretrained.load(network, state, weights)
     refuse_unfit(network, f"model.arch={arch}", image_shape, num_classes)
     return network
 
