@@ -34,6 +34,7 @@ from tinylab.config.schema import (
     Config,
     DatasetConfig,
     ModelConfig,
+    ModelKeys,
     OptimConfig,
     SplitConfig,
     SweepConfig,
@@ -44,7 +45,7 @@ from tinylab.config.schema import (
 from tinylab.config.values import did_you_mean, key, shown
 from tinylab.errors import UserError
 
-ABSTRACT = {schema.Section, schema.OptionConfig, DatasetConfig, ModelConfig, OptimConfig}
+ABSTRACT = {schema.Section, schema.OptionConfig, DatasetConfig, ModelConfig, ModelKeys, OptimConfig}
 SECTIONS = ["dataset", "split", "model", "optim", "augment", "train", "sweep"]
 
 # Every field of every record, with another value that is allowed. A new field belongs into one of

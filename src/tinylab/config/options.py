@@ -29,7 +29,7 @@ PACKAGE = Path(__file__).parents[1]
 # Config group -> the folder whose modules declare its built-in options, and their common keys.
 FOLDERS: dict[str, tuple[str, type]] = {
     "dataset": ("data", schema.DatasetConfig),
-    "model": ("models", schema.ModelConfig),
+    "model": ("models", schema.ModelKeys),
     "optim": ("training/optimizers", schema.OptimConfig),
 }
 # Config group -> what the data gives to a part of the user's own, by the names of its parameters.

@@ -68,9 +68,15 @@ class DatasetConfig(OptionConfig):
 
 @dataclass
 class ModelConfig(OptionConfig):
-    """What every model has; each option adds its own keys."""
+    """Any model. Without keys, so that a user's model may have one of any name and type."""
 
     section: ClassVar[str] = "model"
+
+
+@dataclass
+class ModelKeys(ModelConfig):
+    """What every model has; each option adds its own keys."""
+
     weights: str | None = key(
         None, "file of initial weights, such as those of tinylab export --to state_dict",
         neutral=True, initial=True, counted_by="weights_content",

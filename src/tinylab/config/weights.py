@@ -35,7 +35,7 @@ def identified(config: Config) -> Config:
             f"model.weights_content={given}: {typed} holds other weights by now; leave "
             "model.weights_content out, and it is filled in"
         )
-    model = dataclasses.replace(config.model, weights_content=found)
+    model = dataclasses.replace(config.model, weights_content=found)  # type: ignore[call-arg]
     return dataclasses.replace(config, model=model)
 
 

@@ -31,7 +31,7 @@ def build(config: ModelConfig, image_shape: tuple[int, int, int], num_classes: i
     if weights is not None and "weights" not in option.declaration.takes:
         pretrained.load(network, pretrained.read(weights), weights)
     if is_frozen(config):
-        pretrained.freeze(network, config.freeze)
+        pretrained.freeze(network, option.shared(config, "freeze"))
     return network
 
 

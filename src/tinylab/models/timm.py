@@ -6,7 +6,7 @@ from typing import Any
 from torch import nn
 
 from tinylab.config.options import model
-from tinylab.config.schema import ModelConfig
+from tinylab.config.schema import ModelKeys
 from tinylab.config.values import did_you_mean, option
 from tinylab.config.weights import is_file
 from tinylab.data.batches import IMAGENET, Statistics
@@ -56,14 +56,14 @@ def timm(
     return network
 
 
-def full_name(record: ModelConfig) -> str:
+def full_name(record: ModelKeys) -> str:
     """The weights that are meant, and where timm has them."""
     arch: str = record.arch  # type: ignore[attr-defined]
     config = _pretrained_config(_library(), arch, record.weights)
     return f"timm {arch}.{config.tag} {_source(config)}"
 
 
-def statistics(record: ModelConfig) -> Statistics:
+def statistics(record: ModelKeys) -> Statistics:
     """Mean and deviation of each channel that pretrained weights expect, of values 0 to 1."""
     if record.weights is None:
         return IMAGENET

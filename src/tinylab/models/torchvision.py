@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from tinylab.config.options import model
-from tinylab.config.schema import ModelConfig
+from tinylab.config.schema import ModelKeys
 from tinylab.config.values import did_you_mean, option
 from tinylab.config.weights import is_file
 from tinylab.data.batches import IMAGENET, Statistics
@@ -52,13 +52,13 @@ def torchvision(
     return network
 
 
-def full_name(record: ModelConfig) -> str:
+def full_name(record: ModelKeys) -> str:
     """The weights that are meant, with the hash that is pinned in their address."""
     entry = _entry(record)
     return f"{entry} {entry.url.rpartition('/')[2]}"
 
 
-def statistics(record: ModelConfig) -> Statistics:
+def statistics(record: ModelKeys) -> Statistics:
     """Mean and deviation of each channel that pretrained weights expect, of values 0 to 1."""
     if record.arch in INCEPTIONS:  # type: ignore[attr-defined]
         return HALF
@@ -83,7 +83,7 @@ def _without_tuples(arch: str) -> dict[str, bool]:
     return {"aux_logits": False, "init_weights": True} if arch in INCEPTIONS else {}
 
 
-def _entry(record: ModelConfig, name: str | None = None) -> Any:
+def _entry(record: ModelKeys, name: str | None = None) -> Any:
     """torchvision's entry of the weights of a record's network. Raises UserError."""
     models = import_torchvision("torchvision.models")
     arch: str = record.arch  # type: ignore[attr-defined]
