@@ -20,7 +20,7 @@ from tinylab import models
 from tinylab.config import code, options, user_code
 from tinylab.config.compose import restore
 from tinylab.config.schema import Config, ModelConfig
-from tinylab.data.batches import Normalization
+from tinylab.data.batches import restore_normalization
 from tinylab.errors import UserError
 from tinylab.store.collect import Skipped, collect, read
 from tinylab.store.folder import RunFolder
@@ -229,15 +229,6 @@ def build_model(
 ) -> nn.Module:
     """A network whose weights are to be loaded: pretrained ones are not fetched before that."""
     return models.build(options.of(config).for_trained(config), image_shape, num_classes)
-
-
-def restore_normalization(stored: dict[str, list[float]], device: torch.device) -> Normalization:
-    """From what ``Normalization.as_dict`` gave."""
-    scale, offset = (
-        torch.tensor(stored[key], dtype=torch.float32, device=device).view(1, -1, 1, 1)
-        for key in ("scale", "offset")
-    )
-    return Normalization(scale, offset)
 
 
 def _weights(run: Run) -> dict[str, Tensor]:

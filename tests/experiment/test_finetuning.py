@@ -1,6 +1,8 @@
 """Fine-tuning from the command line: from an export, from torchvision's files, and what is said."""
 
 import json
+import re
+import shlex
 import shutil
 from pathlib import Path
 
@@ -74,7 +76,7 @@ def test_an_export_is_fine_tuned_and_its_frozen_part_stays_to_the_bit(
     trained_values = sum(exported[name].numel() for name in differing)
     assert result.num_trained_parameters == trained_values < result.num_parameters
     assert f"{result.num_parameters:,} parameters, {trained_values:,} of them trained" in said
-    assert result.config["dataset"]["normalize"] == "unit"
+    assert result.config["dataset"]["normalize"] == "weights"
 
 
 def test_a_run_without_it_says_and_records_nothing_of_it(
@@ -95,7 +97,7 @@ def test_gray_images_reach_pretrained_weights_as_their_color_copies(
             "dataset.image_size=32"]  # fmt: skip
     files, result = trained("gray", *keys)
     said = capsys.readouterr().out
-    assert "dataset.normalize=imagenet: as pretrained weights expect it; gray images as" in said
+    assert "dataset.normalize=imagenet: as the pretrained weights expect it; gray images as" in said
     assert "fc keeps its initialization: fc.weight is 1000x512 in the file, 10x512 here" in said
     assert result.config["dataset"]["normalize"] == "imagenet"
     state = torch.load("resnet18.pth")
@@ -118,7 +120,18 @@ def test_a_typed_normalization_is_kept(capsys: pytest.CaptureFixture[str]) -> No
     assert typed.dataset.normalize == "unit"
     assert compose_plain(pretrained).dataset.normalize == "imagenet"
     assert compose_plain(["model=torchvision"]).dataset.normalize == "unit"
-    assert compose_plain([*SMALL, "model.weights=net.pt"]).dataset.normalize == "unit"
+    assert compose_plain([*SMALL, "model.weights=net.pt"]).dataset.normalize == "weights"
+
+
+def commands_of_the_docs() -> list[list[str]]:
+    text = (Path(__file__).parents[2] / "docs" / "fine-tuning.md").read_text()
+    lines = re.findall(r"^ {4}tinylab train (.*)$", text.replace("\\\n", " "), re.MULTILINE)
+    return [shlex.split(line) for line in lines]
+
+
+@pytest.mark.parametrize("overrides", commands_of_the_docs(), ids=" ".join)
+def test_the_commands_of_the_docs_compose(overrides: list[str]) -> None:
+    assert compose_plain(overrides).dataset.normalize in ("imagenet", "weights")
 
 
 # ---------------------------------------------------------------- identity
@@ -224,3 +237,34 @@ def test_ones_own_model_is_loaded_from_a_file_and_frozen_by_tinylab(workplace: P
     tuned, _ = trained("mine3", *keys, "model.weights=own2.pt", "model.freeze=1|2", "seed=1")
     for name, value in weights_of(tuned).items():
         assert torch.equal(value, state[name]) == (name[0] in "12"), name
+
+
+# ---------------------------------------------------------------- the normalization in a file
+
+
+def test_an_export_is_fine_tuned_with_the_normalization_that_it_was_trained_with(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    files, before = trained("standard", *SMALL, "dataset.normalize=standard")
+    assert cli.run(["export", str(files.path), "--to", "state_dict", "--out", "std.pt"]) == 0
+    capsys.readouterr()
+    _, tuned = trained("tuned", *SMALL, "model.weights=std.pt", "split.seed=1")
+    assert tuned.dataset.normalization == before.dataset.normalization
+    assert tuned.config["dataset"]["normalize"] == "weights"
+    assert "dataset.normalize=weights: as the pretrained weights" in capsys.readouterr().out
+    _, other = trained("other", *SMALL, "model.weights=std.pt", "dataset.normalize=unit")
+    assert other.dataset.normalization != before.dataset.normalization
+    said = " ".join(capsys.readouterr().out.split())
+    assert "std.pt was trained with another normalization; take it with" in said
+
+
+def test_a_file_that_does_not_say_its_normalization_is_told(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    torch.save(torch.load("net.pt", weights_only=True)["state_dict"], "plain.pt")
+    _, result = trained("plain", *SMALL, "model.weights=plain.pt")
+    assert result.dataset.normalization == {
+        "scale": [torch.tensor(1 / 255).item()],
+        "offset": [0.0],
+    }
+    assert "plain.pt does not say how its images were normalized" in capsys.readouterr().out

@@ -174,7 +174,7 @@ def _field(key: Key, common: Any) -> tuple[str, Any, Any]:
     metadata = {
         "help": key.help, "identity": key.identity and not key.is_place, "check": key.check,
         "neutral": key.neutral, "is_place": key.is_place, "initial": key.initial,
-        "of_imagenet": key.of_imagenet,
+        "normalize": key.normalize,
     }  # fmt: skip
     declared = key.declared
     if common is not None:

@@ -61,8 +61,9 @@ class DatasetConfig(OptionConfig):
     normalize: str | None = key(
         None,
         "unit: pixels / 255; standard: training set's per-channel mean 0, std 1; imagenet: as "
-        "weights pretrained on ImageNet expect it; null: unit, or imagenet with such weights",
-        one_of=("unit", "standard", "imagenet"), stands_for=UNIT,
+        "weights pretrained on ImageNet expect it; weights: as the file of model.weights says; "
+        "null: unit, or what fits model.weights",
+        one_of=("unit", "standard", "imagenet", "weights"), stands_for=UNIT,
     )  # fmt: skip
 
 
@@ -79,7 +80,7 @@ class ModelKeys(ModelConfig):
 
     weights: str | None = key(
         None, "file of initial weights, such as those of tinylab export --to state_dict",
-        neutral=True, initial=True, counted_by="weights_content",
+        neutral=True, initial=True, counted_by="weights_content", normalize="weights",
     )  # fmt: skip
     weights_content: str | None = key(
         None, "a digest of the file, or the full name of pretrained weights; filled in",
@@ -351,8 +352,13 @@ class Config(Section):
                     f"{group}=NAME"
                 )
         if self.dataset.normalize is None:  # one value for one meaning, as with split.val
-            kind = "imagenet" if self._is_of_imagenet() else UNIT
+            kind = self._normalize_of_weights() or UNIT
             self.dataset = dataclasses.replace(self.dataset, normalize=kind)
+        if self.dataset.normalize == "weights" and self._normalize_of_weights() is None:
+            raise UserError(
+                "dataset.normalize=weights: expected model.weights with it, a file that says how "
+                "its images were normalized"
+            )
         if self.split.val == 0 and self.split.folds is None and self.train.patience is not None:
             raise UserError(
                 "train.patience with split.val=0: early stopping needs a validation set"
@@ -363,10 +369,13 @@ class Config(Section):
                 "validation set, never by the test set; expected split.val=0.1 or another fraction"
             )
 
-    def _is_of_imagenet(self) -> bool:
-        """Whether the initial weights are pretrained ones that expect ImageNet's normalization."""
-        keys = [each for each in dataclasses.fields(self.model) if each.metadata.get("of_imagenet")]
-        return any(getattr(self.model, each.name) is not None for each in keys)
+    def _normalize_of_weights(self) -> str | None:
+        """The normalization that fits the initial weights; None where there are none."""
+        for entry in dataclasses.fields(self.model):
+            kind: str | None = entry.metadata.get("normalize")
+            if kind is not None and getattr(self.model, entry.name) is not None:
+                return kind
+        return None
 
 
 PLAIN_NAME = "up to 100 letters, digits, spaces and . + - _, beginning with a letter, a digit or _"

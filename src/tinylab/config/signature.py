@@ -16,7 +16,7 @@ from tinylab.errors import UserError
 
 KINDS = {"model": "model", "dataset": "dataset", "optimizer": "optim"}  # decorator -> config group
 TYPES: dict[str, type] = {"int": int, "float": float, "bool": bool, "str": str}
-FLAGS = ("identity", "neutral", "initial", "is_place", "of_imagenet")
+FLAGS = ("identity", "neutral", "initial", "is_place", "normalize")
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Key:
     neutral: bool = False
     initial: bool = False
     is_place: bool = False
-    of_imagenet: bool = False
+    normalize: str | None = None
     check: Check | None = None
 
 

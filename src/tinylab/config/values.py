@@ -90,6 +90,7 @@ def key(
     initial: bool = False,
     counted_by: str | None = None,
     stands_for: Any = None,
+    normalize: str | None = None,
     factory: Any = None,
     **limits: Any,
 ) -> Any:
@@ -98,11 +99,13 @@ def key(
     ``neutral``: the default means "as before this key existed", and is no part of the identity.
     ``initial``: it decides the initial weights alone. ``counted_by``: another key of the section;
     where that has a value, this one counts as null. ``stands_for``: what null is by default.
+    ``normalize``: what a null of ``dataset.normalize`` stands for where this key has a value.
     ``limits`` are those of ``Check``.
     """
     metadata = {
         "help": help, "identity": identity, "neutral": neutral, "initial": initial,
-        "counted_by": counted_by, "stands_for": stands_for, "check": Check(**limits),
+        "counted_by": counted_by, "stands_for": stands_for, "normalize": normalize,
+        "check": Check(**limits),
     }  # fmt: skip
     if factory is not None:
         return field(default_factory=factory, metadata=metadata)
@@ -117,7 +120,7 @@ def option(
     neutral: bool = False,
     initial: bool = False,
     is_place: bool = False,
-    of_imagenet: bool = False,
+    normalize: str | None = None,
     at_least: float | None = None,
     above: float | None = None,
     at_most: float | None = None,
@@ -132,8 +135,8 @@ def option(
     ``identity=False``: the key cannot change a result. ``neutral=True``: its default means "as
     before this key existed". ``initial=True``: it decides the initial weights alone, and is not
     looked at where trained weights are loaded. ``is_place=True``: it says where data lies, which
-    is no part of what it is. ``of_imagenet=True``: it names weights that expect ImageNet's
-    normalization.
+    is no part of what it is. ``normalize``: what a null of ``dataset.normalize`` stands for where
+    this key has a value.
     """
     return default
 

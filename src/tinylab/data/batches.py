@@ -51,6 +51,15 @@ class Normalization:
         return {"scale": self.scale.flatten().tolist(), "offset": self.offset.flatten().tolist()}
 
 
+def restore_normalization(stored: dict[str, list[float]], device: torch.device) -> Normalization:
+    """From what ``Normalization.as_dict`` gave."""
+    scale, offset = (
+        torch.tensor(stored[key], dtype=torch.float32, device=device).view(1, -1, 1, 1)
+        for key in ("scale", "offset")
+    )
+    return Normalization(scale, offset)
+
+
 def fit_normalization(
     train: "Batches", kind: str | None, statistics: Statistics = IMAGENET
 ) -> Normalization:

@@ -8,12 +8,22 @@ from torch import nn
 
 from tinylab import data, models
 from tinylab.config import code, options
-from tinylab.config.schema import Config
-from tinylab.data.batches import Batches, fit_class_weights, fit_normalization, to_device
+from tinylab.config.schema import UNIT, Config
+from tinylab.config.weights import is_file
+from tinylab.data.batches import (
+    Batches,
+    Normalization,
+    fit_class_weights,
+    fit_normalization,
+    restore_normalization,
+    to_device,
+)
 from tinylab.errors import UserError
+from tinylab.models import pretrained
 from tinylab.system import runtime
 from tinylab.system.machine import thread_limit
 from tinylab.training.state import Recipe
+from tinylab.ui.console import say
 
 PARTS = ("train", "val", "test")
 
@@ -56,9 +66,7 @@ def prepare(config: Config) -> Prepared:
     whole = to_device(splits.data, device, channels_last, streamed)
     parts = {name: whole.part(getattr(splits.split, name)) for name in PARTS}
     data_seconds = time.perf_counter() - started
-    normalization = fit_normalization(
-        parts["train"], config.dataset.normalize, models.statistics(config.model)
-    )
+    normalization = _normalization(config, parts["train"])
     recorded = code.recorded(config)  # before the import: an edit while it trains is none of it
     torch.manual_seed(runtime.derive_seed(config.seed, "weights"))
     num_classes = len(splits.data.classes)
@@ -86,6 +94,26 @@ def prepare(config: Config) -> Prepared:
         is_frozen=models.is_frozen(config.model),
     )
     return Prepared(config, splits, parts, model, recipe, data_seconds, recorded)
+
+
+def _normalization(config: Config, train: Batches) -> Normalization:
+    kind, weights = config.dataset.normalize, models.weights_of(config.model)
+    stored = pretrained.normalization(weights) if weights and is_file(weights) else None
+    if kind != "weights":
+        made = fit_normalization(train, kind, models.statistics(config.model))
+        if stored not in (None, made.as_dict()):
+            say(f"        {weights} was trained with another normalization; take it with")
+            say("        dataset.normalize=weights")
+        return made
+    if stored is None:
+        say(f"        {weights} does not say how its images were normalized: pixels / 255")
+        return fit_normalization(train, UNIT)
+    C = train.images.shape[1]
+    count = len(stored["scale"])
+    if count != C and 1 not in (count, C):
+        raise UserError(f"{weights}: trained on images of {count} channels, these have {C}")
+    each = {name: values * C if count == 1 else values for name, values in stored.items()}
+    return restore_normalization(each, train.labels.device)
 
 
 def _refuse_large_batch(config: Config, num_train: int) -> None:

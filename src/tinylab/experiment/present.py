@@ -51,9 +51,11 @@ def introduce(prepared: Prepared, folder: Path) -> None:
     if blank := splits.blank():
         say(f"data    in all training images, {blank}: look at the files (16 bits are divided by")
         say("        256, so values of 12 bits must be multiplied by 16 first)")
-    if prepared.config.dataset.normalize == "imagenet":
-        gray = "; gray images as three equal channels" if C == 1 else ""
-        say(f"        dataset.normalize=imagenet: as pretrained weights expect it{gray}")
+    kind = prepared.config.dataset.normalize
+    if kind in ("imagenet", "weights"):
+        is_expanded = prepared.recipe.normalization.channels > C
+        gray = "; gray images as three equal channels" if is_expanded else ""
+        say(f"        dataset.normalize={kind}: as the pretrained weights expect it{gray}")
     device = prepared.recipe.device
     if prepared.parts["train"].streamed:
         size = in_bytes(images.images.nbytes)

@@ -14,9 +14,10 @@ import torch
 from numpy.typing import NDArray
 
 from tinylab.config import options
+from tinylab.data.batches import restore_normalization
 from tinylab.errors import UserError
 from tinylab.export.network import Deployed
-from tinylab.inference import build_model, restore_normalization
+from tinylab.inference import build_model
 
 Metadata = dict[str, Any]
 # uint8 (N, C, H, W) -> logits float32 (N, num_classes)

@@ -27,12 +27,18 @@ def build(config: ModelConfig, image_shape: tuple[int, int, int], num_classes: i
         network: nn.Module = option.make(config, image_shape, num_classes)
     else:
         network = own.build(config, image_shape, num_classes)
-    weights = option.shared(config, "weights")
+    weights = weights_of(config)
     if weights is not None and "weights" not in option.declaration.takes:
         pretrained.load(network, pretrained.read(weights), weights)
     if is_frozen(config):
         pretrained.freeze(network, option.shared(config, "freeze"))
     return network
+
+
+def weights_of(config: ModelConfig) -> str | None:
+    """What ``model.weights`` is, where that is the key of all models."""
+    found: str | None = options.of(config).shared(config, "weights")
+    return found
 
 
 def is_frozen(config: ModelConfig) -> bool:

@@ -33,17 +33,7 @@ def read(typed: str) -> State:
 
     Nothing in the file is executed. Raises UserError for a file that has none.
     """
-    path = user_path(typed)
-    try:
-        stored = _safetensors(path) if path.suffix == ".safetensors" else _torch(path)
-    except UserError:
-        raise
-    except Exception as error:  # a damaged archive can fail in any part of the reader
-        why = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
-        raise UserError(
-            f"model.weights={typed}: cannot be read: {why}\n  expected a state_dict by torch.save; "
-            "only tensors and plain values are read"
-        ) from error
+    stored = _stored(typed)
     for inner in ("state_dict", "model"):
         if isinstance(stored, dict) and isinstance(stored.get(inner), dict):
             stored = stored[inner]
@@ -53,6 +43,32 @@ def read(typed: str) -> State:
             "  expected a dict of tensors by name, alone or as 'state_dict' or 'model'"
         )
     return stored
+
+
+def normalization(typed: str) -> dict[str, list[float]] | None:
+    """What tinylab's export says of its images, as ``Normalization.as_dict`` gave it.
+
+    None for a file that does not say it. Raises UserError for one that cannot be read.
+    """
+    stored = _stored(typed)
+    metadata = stored.get("metadata") if isinstance(stored, dict) else None
+    found = metadata.get("normalization") if isinstance(metadata, dict) else None
+    is_whole = isinstance(found, dict) and found.keys() == {"scale", "offset"}
+    return found if is_whole else None
+
+
+def _stored(typed: str) -> object:
+    path = user_path(typed)
+    try:
+        return _safetensors(path) if path.suffix == ".safetensors" else _torch(path)
+    except UserError:
+        raise
+    except Exception as error:  # a damaged archive can fail in any part of the reader
+        why = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
+        raise UserError(
+            f"model.weights={typed}: cannot be read: {why}\n  expected a state_dict by torch.save; "
+            "only tensors and plain values are read"
+        ) from error
 
 
 def _torch(path: Path) -> object:

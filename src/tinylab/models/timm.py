@@ -25,7 +25,7 @@ def timm(
         "pretrained weights: DEFAULT, a tag of timm's such as a1_in1k, or a file of weights",
         neutral=True,
         initial=True,
-        of_imagenet=True,
+        normalize="imagenet",
     ),
 ) -> nn.Module:
     """Any classifier of timm (pip install 'tinylab[timm]'), fitted to the data.

@@ -30,7 +30,7 @@ def torchvision(
         None,
         "pretrained weights by torchvision's name, such as DEFAULT, or a file of weights",
         initial=True,
-        of_imagenet=True,
+        normalize="imagenet",
     ),
 ) -> nn.Module:
     """Any classifier of torchvision, its input channels and classes fitted to the data.

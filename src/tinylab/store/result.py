@@ -139,6 +139,13 @@ class Result:
     val_plain: Part | None = field(default=None, metadata=IF_KNOWN)
     test_plain: Part | None = field(default=None, metadata=IF_KNOWN)
 
+    @property
+    def parameters(self) -> str:
+        """Their number in words, and how many of them were trained where a part was frozen."""
+        trained = self.num_trained_parameters
+        of_them = "" if trained is None else f", {trained:,} of them trained"
+        return f"{self.num_parameters:,} parameters{of_them}"
+
     def metric(self, name: str) -> float | None:
         """One of METRICS; None where the run has it not, or no finite number."""
         value: Any = self
