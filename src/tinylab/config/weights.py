@@ -64,6 +64,6 @@ def _file_sha256(typed: str) -> str:
 
 @cache
 def _sha256(path: Path, stamp: tuple[int, ...]) -> str:
-    """Of the bytes; ``stamp`` tells whether they may have changed."""
+    """128 bits of it, as of data; ``stamp`` tells whether they may have changed."""
     with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+        return hashlib.file_digest(stream, "sha256").hexdigest()[:32]
