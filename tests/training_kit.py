@@ -104,6 +104,7 @@ class Lab:
                 NUM_CLASSES,
                 TrainConfig(**self.train).class_weights,
             ),
+            is_frozen=models.is_frozen(self.model),
         )
 
     def batches(self, N: int, seed: int = 0) -> Batches:

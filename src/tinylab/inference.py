@@ -20,7 +20,7 @@ from tinylab import models
 from tinylab.config import code, options, user_code
 from tinylab.config.compose import restore
 from tinylab.config.schema import Config, ModelConfig
-from tinylab.data.batches import Normalization
+from tinylab.data.batches import restore_normalization
 from tinylab.errors import UserError
 from tinylab.store.collect import Skipped, collect, read
 from tinylab.store.folder import RunFolder
@@ -212,7 +212,8 @@ def load(run: Run, device: torch.device) -> Trained:
             config.train, config.optim, config.augment, config.seed, len(dataset.classes),
             restore_normalization(dataset.normalization, device), device,
         )  # fmt: skip
-        model = build_model(config.model, dataset.image_shape, recipe.num_classes)
+        shape = (recipe.normalization.channels, *dataset.image_shape[1:])
+        model = build_model(config.model, shape, recipe.num_classes)
         model.load_state_dict(weights)
         if weights_sha256(model) != run.result.weights_sha256:
             raise _unusable(run.files, "it holds other weights than those that were tested")
@@ -228,15 +229,6 @@ def build_model(
 ) -> nn.Module:
     """A network whose weights are to be loaded: pretrained ones are not fetched before that."""
     return models.build(options.of(config).for_trained(config), image_shape, num_classes)
-
-
-def restore_normalization(stored: dict[str, list[float]], device: torch.device) -> Normalization:
-    """From what ``Normalization.as_dict`` gave."""
-    scale, offset = (
-        torch.tensor(stored[key], dtype=torch.float32, device=device).view(1, -1, 1, 1)
-        for key in ("scale", "offset")
-    )
-    return Normalization(scale, offset)
 
 
 def _weights(run: Run) -> dict[str, Tensor]:

@@ -22,6 +22,7 @@ from option_records import (
     ResnetConfig,
     Scene15Config,
     SgdConfig,
+    TimmConfig,
     TorchOptimConfig,
     TorchvisionConfig,
     TorchvisionSetConfig,
@@ -36,6 +37,7 @@ from tinylab.config.schema import (
     DatasetConfig,
     LossConfig,
     ModelConfig,
+    ModelKeys,
     OptimConfig,
     ScheduleConfig,
     SplitConfig,
@@ -48,7 +50,7 @@ from tinylab.config.schema import (
 from tinylab.config.values import did_you_mean, key, shown
 from tinylab.errors import UserError
 
-ABSTRACT = {schema.Section, schema.OptionConfig, DatasetConfig, ModelConfig, OptimConfig}
+ABSTRACT = {schema.Section, schema.OptionConfig, DatasetConfig, ModelConfig, ModelKeys, OptimConfig}
 SECTIONS = [
     "dataset", "split", "model", "optim", "schedule", "augment", "loss", "train", "sweep",
 ]  # fmt: skip
@@ -59,7 +61,11 @@ FOLDER = {
     "content": "0123", "image_size": 16, "normalize": "standard",
     "interpolation": "area", "skip_bad": True,
 }  # fmt: skip
-OPTIM = {"lr": 0.25, "weight_decay": 0.5, "schedule": "cosine", "warmup": 0.1, "final": 0.1}
+OPTIM = {
+    "lr": 0.25, "weight_decay": 0.5, "schedule": "cosine", "warmup": 0.1, "final": 0.1,
+    "backbone_lr": 0.1,
+}  # fmt: skip
+MODEL = {"weights": "net.pt", "weights_content": "0123", "freeze": "backbone"}
 ADAM = {**OPTIM, "beta1": 0.5, "beta2": 0.5, "eps": 0.1}
 COUNTS: dict[type, dict[str, Any]] = {
     DigitsConfig: {"image_size": 9, "normalize": "standard"},
@@ -75,13 +81,15 @@ COUNTS: dict[type, dict[str, Any]] = {
         "fold": 1, "group_duplicates": True,
     },
     BaselineConfig: {
-        "filters": 5, "kernel_size": 5, "hidden": 5, "dropout": 0.5, "init": "glorot",
+        "filters": 5, "kernel_size": 5, "hidden": 5, "dropout": 0.5, "init": "glorot", **MODEL,
     },
-    MlpConfig: {"hidden": 5, "layers": 1, "dropout": 0.5},
+    MlpConfig: {"hidden": 5, "layers": 1, "dropout": 0.5, **MODEL},
     ResnetConfig: {
         "width": 5, "depth": 2, "stages": 2, "stem_stride": 2, "squeeze": 2, "dropout": 0.5,
+        **MODEL,
     },
-    TorchvisionConfig: {"arch": "vgg11", "weights": "DEFAULT"},
+    TimmConfig: {"arch": "vgg11", **MODEL},
+    TorchvisionConfig: {"arch": "vgg11", **MODEL},
     AdamConfig: ADAM,
     AdamwConfig: {**ADAM, "schedule": "onecycle"},
     MuonConfig: {**OPTIM, "momentum": 0.5, "rest_lr": 0.5},
@@ -300,15 +308,17 @@ OUT_OF_RANGE: dict[type, dict[str, list[Any]]] = {
     },
     BaselineConfig: {
         "filters": [0], "kernel_size": [0], "hidden": [0], "dropout": SHARE, "init": ["keras"],
+        "freeze": ["(", "layer["],
     },
-    MlpConfig: {"hidden": [0], "layers": [-1], "dropout": SHARE},
+    MlpConfig: {"freeze": ["*"], "hidden": [0], "layers": [-1], "dropout": SHARE},
     ResnetConfig: {
         "width": [0], "depth": [0], "stages": [0, 9], "stem_stride": [0, 3], "squeeze": [0],
-        "dropout": SHARE,
+        "dropout": SHARE, "freeze": ["(?"],
     },
     AdamConfig: {
         "lr": [0.0, -1.0, math.inf], "weight_decay": [-0.1, math.inf], "schedule": ["linear"],
-        "warmup": SHARE, "final": [-0.1, 1.1], "beta1": SHARE, "beta2": SHARE,
+        "warmup": SHARE, "final": [-0.1, 1.1], "backbone_lr": [-0.1, math.inf],
+        "beta1": SHARE, "beta2": SHARE,
         "eps": [0.0, -1.0, math.inf],
     },
     AdamwConfig: {"weight_decay": [-0.1], "beta2": SHARE},
@@ -383,6 +393,7 @@ def test_every_limited_field_is_tried_out_of_range() -> None:
             "arch",
             "outputs",
             "weights",
+            "weights_content",
             "space",
         }
         | set(SECTIONS)

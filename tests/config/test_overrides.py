@@ -125,7 +125,9 @@ def test_a_config_folder_of_the_users_joins_ours(tmp_path: Path) -> None:
     assert checked([*flag, "model=wide", "model.depth=2"])
     assert checked([*flag, "experiment=mine", "model.depth=2"])
     assert "model=resnet has model.width" in refusal(*flag, "experiment=mine", "model.filters=2")
-    assert "valid here: baseline, mlp, resnet, torchvision, wide" in refusal(*flag, "model=wid_")
+    assert "valid here: baseline, mlp, resnet, timm, torchvision, wide" in refusal(
+        *flag, "model=wid_"
+    )
 
 
 def test_a_forgotten_package_line_is_named_with_its_file(tmp_path: Path) -> None:

@@ -70,7 +70,7 @@ def test_reading_it_does_not_execute_it(tiny: Path, capsys: pytest.CaptureFixtur
     told = capsys.readouterr().out
     assert "model.width=16" in told
     assert "A net of mine." in told
-    assert answers("tinylab train code=tiny.py model=ti") == ["model=tiny"]
+    assert answers("tinylab train code=tiny.py model=tin") == ["model=tiny"]
     assert cli.run(["train", "code=tiny.py", "model=tiny", "--cfg", "job"]) == 0
 
 

@@ -77,6 +77,18 @@ LABS = {
     "dropout": changed(LAB, model=MlpConfig(hidden=8, dropout=0.5)),
     "batch norm": changed(LAB, model=ResnetConfig(width=4, stages=2)),
     "batch norm, averaged": changed(LAB, model=ResnetConfig(width=4, stages=2), train={"ema": 0.9}),
+    **{
+        f"{name}, a slow backbone": changed(
+            LAB, optim=kind(lr=0.02, schedule="cosine", weight_decay=0.01, backbone_lr=0.1)
+        )
+        for name, kind in OPTIMIZERS.items()
+    },
+    "frozen": changed(LAB, model=ResnetConfig(width=4, stages=2, freeze="backbone")),
+    "frozen in part": changed(
+        EVERYTHING,
+        model=ResnetConfig(width=4, stages=2, freeze="stem|blocks.0"),
+        optim=MuonConfig(backbone_lr=0.1),
+    ),
     "everything": EVERYTHING,
     "streamed": changed(EVERYTHING, streamed=True, channels=3),
 }

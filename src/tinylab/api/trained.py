@@ -206,7 +206,7 @@ class TrainedRun:
         rows = {
             "run": str(self.path),
             "dataset": f"{result.dataset.name}, {result.dataset.num_train:,} training images",
-            "model": f"{result.config['model']['name']}, {result.num_parameters:,} parameters",
+            "model": f"{result.config['model']['name']}, {result.parameters}",
             "epochs": f"{result.epochs}, of which {result.best_epoch} was tested",
             "validation accuracy": val,
             "test accuracy": f"{self.test.accuracy:.2%} (95 % interval {low:.2%} to {high:.2%}), "

@@ -27,9 +27,10 @@ def job(composed: DictConfig) -> float | None:
         refuse_sweep(config)
         return train(config).metric("val_accuracy")
     from tinylab import data
+    from tinylab.config import weights
     from tinylab.store.folder import run_folder
 
-    config = data.identified(config)
+    config = weights.identified(data.identified(config))
     say(f"\njob {hydra_config.job.num + 1}: {' '.join(hydra_config.overrides.task)}")
     with run_folder(config).failure_recorded():
         try:
@@ -54,11 +55,12 @@ def train(config: Config, command: str | None = None) -> "Run":
     """
     # And with it numpy, which a refused override does not wait for.
     from tinylab import data
+    from tinylab.config import weights
     from tinylab.store.folder import run_folder
     from tinylab.store.run import open_run
 
     own_metrics.refuse_undeclared(config)
-    config = data.identified(config)
+    config = weights.identified(data.identified(config))
     files = run_folder(config)
     result = files.valid_result(config)
     if result is not None and files.is_presented():

@@ -37,7 +37,11 @@ SECTIONS = {
 }
 
 
-FILLED_IN = ("name", "content")  # of a section: what a choice, or the data itself, says
+FILLED_IN = (
+    "name",
+    "content",
+    "weights_content",
+)  # of a section: what a choice, or the data itself, says
 
 
 def register_schema() -> None:

@@ -37,7 +37,9 @@ def _entries() -> Iterator[Entry]:
             yield Entry(section.name, "", section)
             continue
         for choice, record in records.items():
-            for field in dataclasses.fields(record):
+            # Those whose default changes nothing, which few need, come last.
+            fields = dataclasses.fields(record)
+            for field in sorted(fields, key=lambda each: bool(each.metadata.get("neutral"))):
                 is_choice = section.name in FOLDERS and field.name == "name"
                 name = section.name if is_choice else f"{section.name}.{field.name}"
                 yield Entry(name, choice, field)
@@ -52,7 +54,12 @@ def without_effect() -> frozenset[str]:
 @kept
 def defaults() -> dict[tuple[str, str], Any]:
     """(key, choice) -> default: ``("optim.lr", "sgd")`` -> 0.1. The choice may be empty."""
-    return {(entry.name, entry.choice): entry.field.default for entry in entries()}
+    return {(entry.name, entry.choice): _default(entry.field) for entry in entries()}
+
+
+def _default(field: dataclasses.Field[Any]) -> Any:
+    stands_for = field.metadata.get("stands_for")
+    return field.default if stands_for is None else stands_for
 
 
 def completed(flat: Mapping[str, Any]) -> dict[str, Any]:

@@ -30,7 +30,7 @@ PACKAGE = Path(__file__).parents[1]
 # Without a folder there is one built-in option, the record of the common keys itself.
 FOLDERS: dict[str, tuple[str, type]] = {
     "dataset": ("data", schema.DatasetConfig),
-    "model": ("models", schema.ModelConfig),
+    "model": ("models", schema.ModelKeys),
     "optim": ("training/optimizers", schema.OptimConfig),
     "schedule": ("", schema.ScheduleConfig),
     "augment": ("", schema.AugmentConfig),
@@ -166,7 +166,7 @@ class Option:
         base = FOLDERS[self.group][1]
         if self.is_plain:
             return base
-        common = {entry.name: entry for entry in dataclasses.fields(base)}
+        common = {e.name: e for e in dataclasses.fields(base) if self.shares(e.name)}
         own = {key.name: key for key in self.declaration.keys}
         for name, value in self.declaration.common.items():
             own.setdefault(name, Key(name, common[name].type, value))
@@ -182,6 +182,19 @@ class Option:
     def is_builtin(self) -> bool:
         """Whether it is tinylab's, and not of a file of the user's."""
         return self.file.is_relative_to(PACKAGE)
+
+    def shares(self, name: str) -> bool:
+        """Whether a key of all the group's options is one here.
+
+        A model of the user's own may have a parameter of that name, and it is then theirs.
+        """
+        is_own = not self.is_builtin and self.group == "model" and name in self.declaration.takes
+        return not is_own
+
+    def shared(self, record: Any, name: str) -> Any:
+        """The value of a key of all the group's options; its default where it is none here."""
+        holder = record if self.shares(name) else FOLDERS[self.group][1]
+        return getattr(holder, name)
 
     @property
     def maker(self) -> Path | None:
@@ -235,21 +248,29 @@ class Option:
 
     def for_trained(self, record: Any) -> Any:
         """A record without what decides initial weights alone."""
-        initial = {key.name: key.default for key in self.declaration.keys if key.initial}
-        return dataclasses.replace(record, **initial)
+        entries = [each for each in dataclasses.fields(record) if each.metadata.get("initial")]
+        return dataclasses.replace(record, **{each.name: each.default for each in entries})
+
+    def companion(self, name: str) -> Any:
+        """Another function of a built-in option's module; None where it has none of this name."""
+        module = importlib.import_module(self.module) if self.is_builtin else None
+        return getattr(module, name, None)
 
 
 def _field(key: Key, common: Any) -> tuple[str, Any, Any]:
     """A field of a record; where it is a common key, that one's help and check are the default."""
     metadata = {
         "help": key.help, "identity": key.identity and not key.is_place, "check": key.check,
-        "neutral": key.neutral, "is_place": key.is_place,
+        "neutral": key.neutral, "is_place": key.is_place, "initial": key.initial,
+        "normalize": key.normalize,
     }  # fmt: skip
     declared = key.declared
     if common is not None:
         if common.type != declared | None:  # an option may refuse null where others take it
             declared = common.type
         metadata["help"] = key.help or common.metadata["help"]
+        metadata["counted_by"] = common.metadata["counted_by"]
+        metadata["stands_for"] = common.metadata["stands_for"]
         if key.check is None or not key.help:
             metadata["check"] = common.metadata["check"]
     return key.name, declared, dataclasses.field(default=key.default, metadata=metadata)

@@ -47,6 +47,9 @@ class OptionConfig(Section):
         return restored, (self.section, vars(self), file)
 
 
+UNIT = "unit"
+
+
 @dataclass
 class DatasetConfig(OptionConfig):
     """What every dataset has; each option adds its own keys."""
@@ -55,18 +58,39 @@ class DatasetConfig(OptionConfig):
     image_size: int | None = key(
         32, "height and width of the prepared images, in pixels", at_least=1, at_most=1024
     )
-    normalize: str = key(
-        "unit",
-        "unit: pixels / 255; standard: training set's per-channel mean 0, std 1",
-        one_of=("unit", "standard"),
-    )
+    normalize: str | None = key(
+        None,
+        "unit: pixels / 255; standard: training set's per-channel mean 0, std 1; imagenet: as "
+        "weights pretrained on ImageNet expect it; weights: as the file of model.weights says; "
+        "null: unit, or what fits model.weights",
+        one_of=("unit", "standard", "imagenet", "weights"), stands_for=UNIT,
+    )  # fmt: skip
 
 
 @dataclass
 class ModelConfig(OptionConfig):
-    """What every model has; each option adds its own keys."""
+    """Any model. Without keys, so that a user's model may have one of any name and type."""
 
     section: ClassVar[str] = "model"
+
+
+@dataclass
+class ModelKeys(ModelConfig):
+    """What every model has; each option adds its own keys."""
+
+    weights: str | None = key(
+        None, "file of initial weights, such as those of tinylab export --to state_dict",
+        neutral=True, initial=True, counted_by="weights_content", normalize="weights",
+    )  # fmt: skip
+    weights_content: str | None = key(
+        None, "a digest of the file, or the full name of pretrained weights; filled in",
+        neutral=True, initial=True,
+    )  # fmt: skip
+    freeze: str = key(
+        "none", "what is not trained: none; backbone, all but the last layer; or a regular "
+        "expression for the beginning of parameter names, such as layer[12]",
+        neutral=True, pattern="none, backbone, or a regular expression over parameter names",
+    )  # fmt: skip
 
 
 @dataclass
@@ -89,6 +113,9 @@ class OptimConfig(OptionConfig):
         0.0, "lr after the last step as a fraction of the peak (not for constant)",
         at_least=0, at_most=1,
     )  # fmt: skip
+    backbone_lr: float = key(
+        1.0, "lr of all layers but the last, as a fraction of lr", neutral=True, at_least=0
+    )
 
 
 @dataclass
@@ -347,6 +374,14 @@ class Config(Section):
                     f"{group}=NAME"
                 )
         self._refuse_beside_own_loss()
+        if self.dataset.normalize is None:  # one value for one meaning, as with split.val
+            kind = self._normalize_of_weights() or UNIT
+            self.dataset = dataclasses.replace(self.dataset, normalize=kind)
+        if self.dataset.normalize == "weights" and self._normalize_of_weights() is None:
+            raise UserError(
+                "dataset.normalize=weights: expected model.weights with it, a file that says how "
+                "its images were normalized"
+            )
         if self.split.val == 0 and self.split.folds is None and self.train.patience is not None:
             raise UserError(
                 "train.patience with split.val=0: early stopping needs a validation set"
@@ -366,6 +401,14 @@ class Config(Section):
                     f"train.{name}={value} with loss={self.loss.name}: only loss=cross_entropy has "
                     f"it\n  expected train.{name}={neutral}, or do it in your loss"
                 )
+
+    def _normalize_of_weights(self) -> str | None:
+        """The normalization that fits the initial weights; None where there are none."""
+        for entry in dataclasses.fields(self.model):
+            kind: str | None = entry.metadata.get("normalize")
+            if kind is not None and getattr(self.model, entry.name) is not None:
+                return kind
+        return None
 
 
 PLAIN_NAME = "up to 100 letters, digits, spaces and . + - _, beginning with a letter, a digit or _"
@@ -389,6 +432,9 @@ def identity(record: Any, by_place: bool = False) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for entry in dataclasses.fields(record):
         value = getattr(record, entry.name)
+        counted_by = entry.metadata.get("counted_by")
+        if counted_by is not None and getattr(record, counted_by) is not None:
+            value = None
         if entry.metadata.get("neutral") and value == entry.default:
             continue
         if entry.metadata.get("is_place"):

@@ -23,7 +23,7 @@ KINDS = {
 MARK = re.compile(rf"^@([\w.]+\.)?({'|'.join(KINDS)})\b", re.MULTILINE)
 TYPES: dict[str, type] = {"int": int, "float": float, "bool": bool, "str": str}
 DICT = "dict[str, Any]"  # whose keys Hydra would refuse as unknown, were it declared as one
-FLAGS = ("identity", "neutral", "initial", "is_place")
+FLAGS = ("identity", "neutral", "initial", "is_place", "normalize")
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,7 @@ class Key:
     neutral: bool = False
     initial: bool = False
     is_place: bool = False
+    normalize: str | None = None
     check: Check | None = None
 
 

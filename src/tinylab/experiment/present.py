@@ -51,6 +51,11 @@ def introduce(prepared: Prepared, folder: Path) -> None:
     if blank := splits.blank():
         say(f"data    in all training images, {blank}: look at the files (16 bits are divided by")
         say("        256, so values of 12 bits must be multiplied by 16 first)")
+    kind = prepared.config.dataset.normalize
+    if kind in ("imagenet", "weights"):
+        is_expanded = prepared.recipe.normalization.channels > C
+        gray = "; gray images as three equal channels" if is_expanded else ""
+        say(f"        dataset.normalize={kind}: as the pretrained weights expect it{gray}")
     device = prepared.recipe.device
     if prepared.parts["train"].streamed:
         size = in_bytes(images.images.nbytes)
@@ -58,9 +63,12 @@ def introduce(prepared: Prepared, folder: Path) -> None:
         say("        memory and streamed, in pinned chunks")
     count = torch.get_num_threads()
     threads = f", {count} thread{'s' * (count > 1)}" if device.type == "cpu" else ""
+    parameters = models.count_parameters(prepared.model)
+    trained = models.count_trained(prepared.model)
+    of_them = f", {trained:,} of them trained" if trained < parameters else ""
     say(
-        f"model   {prepared.config.model.name}: {models.count_parameters(prepared.model):,} "
-        f"parameters, {C}x{H}x{W} -> {len(images.classes)} logits, on {device} "
+        f"model   {prepared.config.model.name}: {parameters:,} parameters{of_them}, "
+        f"{C}x{H}x{W} -> {len(images.classes)} logits, on {device} "
         f"({runtime.device_name(device)}{threads})"
     )
     if device.type == "cpu" and count > 1 and machine.load() > machine.cores() / 2:

@@ -295,6 +295,8 @@ def _evaluate(
         "failures": failures,
         "resumed_at": training.resumed_at,
     }
+    if (trained := models.count_trained(model)) != result["num_parameters"]:
+        result["num_trained_parameters"] = trained
     result |= {f"{name}_plain": plain[name].as_dict() for name in augmented}
     result["test"] |= {
         "accuracy_ci95": metrics.wilson_interval(int(matrix.trace()), int(matrix.sum())),

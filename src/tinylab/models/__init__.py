@@ -11,20 +11,46 @@ from torch import nn
 
 from tinylab.config import options
 from tinylab.config.schema import ModelConfig
-from tinylab.models import own
+from tinylab.data.batches import IMAGENET, Statistics
+from tinylab.models import own, pretrained
 
 
 def build(config: ModelConfig, image_shape: tuple[int, int, int], num_classes: int) -> nn.Module:
     """A network on the CPU, from float32 (N, C, H, W) to logits (N, num_classes).
 
-    Its initial weights come from torch's global stream. Raises UserError where the network
-    does not fit the images.
+    Its initial weights come from torch's global stream, or from the file that ``weights`` names;
+    what ``freeze`` names is not trained. Raises UserError where the network does not fit the
+    images, or the weights the network.
     """
     option = options.of(config)
-    if not option.is_builtin:
-        return own.build(config, image_shape, num_classes)
-    network: nn.Module = option.make(config, image_shape, num_classes)
+    if option.is_builtin:
+        network: nn.Module = option.make(config, image_shape, num_classes)
+    else:
+        network = own.build(config, image_shape, num_classes)
+    weights = weights_of(config)
+    if weights is not None and "weights" not in option.declaration.takes:
+        pretrained.load(network, pretrained.read(weights), weights)
+    if is_frozen(config):
+        pretrained.freeze(network, option.shared(config, "freeze"))
     return network
+
+
+def weights_of(config: ModelConfig) -> str | None:
+    """What ``model.weights`` is, where that is the key of all models."""
+    found: str | None = options.of(config).shared(config, "weights")
+    return found
+
+
+def is_frozen(config: ModelConfig) -> bool:
+    """Whether a part of the network is not trained."""
+    return bool(options.of(config).shared(config, "freeze") != "none")
+
+
+def statistics(config: ModelConfig) -> Statistics:
+    """What ``dataset.normalize=imagenet`` means for a model: what its pretrained weights expect."""
+    of_model = options.of(config).companion("statistics")
+    found: Statistics = IMAGENET if of_model is None else of_model(config)
+    return found
 
 
 @torch.inference_mode()
@@ -53,5 +79,10 @@ def multiply_adds(model: nn.Module, image_shape: tuple[int, int, int]) -> int:
 
 
 def count_parameters(model: nn.Module) -> int:
+    """Number of values, trained or frozen."""
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def count_trained(model: nn.Module) -> int:
     """Number of trained values."""
     return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)

@@ -113,9 +113,9 @@ class Environment:
 class Result:
     """A finished run. ``val`` is None where no image validates.
 
-    ``val_plain`` and ``test_plain`` are without test-time augmentation, where there is one.
-    ``own_metrics`` says of each metric of the user's own, by its name, which values are
-    ``better``, and the ``sha256`` of its code.
+    ``num_trained_parameters`` is known where a part is frozen. ``val_plain`` and ``test_plain`` are
+    without test-time augmentation, where there is one. ``own_metrics`` says of each metric of the
+    user's own, by its name, which values are ``better``, and the ``sha256`` of its code.
     """
 
     run_id: str = ""
@@ -133,12 +133,20 @@ class Result:
     seconds: Seconds
     images_per_second: float = 0.0
     num_parameters: int
+    num_trained_parameters: int | None = field(default=None, metadata=IF_KNOWN)
     environment: Environment
     own_metrics: dict[str, Any] | None = field(default=None, metadata=IF_KNOWN)
     failures: list[dict[str, Any]] = field(default_factory=list)
     resumed_at: list[dict[str, Any]] = field(default_factory=list)
     val_plain: Part | None = field(default=None, metadata=IF_KNOWN)
     test_plain: Part | None = field(default=None, metadata=IF_KNOWN)
+
+    @property
+    def parameters(self) -> str:
+        """Their number in words, and how many of them were trained where a part was frozen."""
+        trained = self.num_trained_parameters
+        of_them = "" if trained is None else f", {trained:,} of them trained"
+        return f"{self.num_parameters:,} parameters{of_them}"
 
     def metric(self, name: str) -> float | None:
         """One of METRICS; None where the run has it not, or no finite number."""

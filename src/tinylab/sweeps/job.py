@@ -14,11 +14,11 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from tinylab import data
-from tinylab.config import own_metrics
+from tinylab.config import own_metrics, weights
 from tinylab.config.compose import explain, to_config
 from tinylab.config.groups import groups
 from tinylab.config.overrides import check, parse
-from tinylab.config.schema import Config, DatasetConfig, SweepConfig, run_id
+from tinylab.config.schema import Config, DatasetConfig, ModelConfig, SweepConfig, run_id
 from tinylab.errors import UserError
 from tinylab.store.folder import RunFolder, run_folder
 
@@ -66,6 +66,7 @@ class Composer:
         self._folders = [Path(each.path) for each in sources if each.provider == "command-line"]
         self._bases: dict[tuple[str, ...], DictConfig] = {}
         self._datasets: dict[str, DatasetConfig] = {}
+        self._models: dict[str, ModelConfig] = {}
 
     def parse(self, overrides: Sequence[str]) -> list[Override]:
         """Hydra's reading of overrides as they are typed. Raises UserError."""
@@ -83,11 +84,15 @@ class Composer:
         return Job(overrides, varied, self._identified(config))
 
     def _identified(self, config: Config) -> Config:
-        """With what its data is, which is looked up once for all jobs of the same data."""
+        """With what its data and weights are, looked up once for all jobs of the same ones."""
         key = repr(config.dataset)
         if key not in self._datasets:
             self._datasets[key] = data.identified(config).dataset
-        return dataclasses.replace(config, dataset=self._datasets[key])
+        config = dataclasses.replace(config, dataset=self._datasets[key])
+        key = repr(config.model)
+        if key not in self._models:
+            self._models[key] = weights.identified(config).model
+        return dataclasses.replace(config, model=self._models[key])
 
     def settings(self, overrides: list[str]) -> SweepConfig:
         """The section ``sweep`` of one job's config. Raises UserError."""

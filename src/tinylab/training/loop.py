@@ -19,6 +19,7 @@ from tinylab.data import augment
 from tinylab.data.batches import Batches, batch_bounds
 from tinylab.data.split import permutation
 from tinylab.errors import UserError
+from tinylab.models.pretrained import hold_statistics
 from tinylab.system.runtime import derive_seed
 from tinylab.training import optim
 from tinylab.training.capture import Captured
@@ -95,6 +96,8 @@ def train_epoch(
         training.num_correct.zero_()
         training.seconds = 0.0
     training.model.train()
+    if recipe.is_frozen:
+        hold_statistics(training.model)
     training.start_clock()
     progress = functools.partial(_so_far, training, bounds)
     plain_lr = optim.is_torchs(recipe.optim)  # which take no tensor for it

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from tinylab.config import options
 from tinylab.config.schema import OptimConfig
 from tinylab.models import kernels
+from tinylab.models.pretrained import head
 from tinylab.training import torch_optim
 from tinylab.training.own import Schedule
 
@@ -44,7 +45,7 @@ def build(config: OptimConfig, model: nn.Module) -> Optimizer:
 
     The loop sets its ``lr`` before each step (``learning_rate``).
     """
-    return _made(config, parameter_groups(model, config.weight_decay))
+    return _made(config, parameter_groups(model, config.weight_decay, config.backbone_lr))
 
 
 def _made(config: OptimConfig, groups: list[dict[str, Any]]) -> Optimizer:
@@ -67,7 +68,7 @@ def is_torchs(config: OptimConfig) -> bool:
 def rehearse(config: OptimConfig, model: nn.Module) -> None:
     """Raise UserError where an optimizer of torch's or of the user's is unfit for ``model``."""
     if is_torchs(config):
-        groups = parameter_groups(model, config.weight_decay)
+        groups = parameter_groups(model, config.weight_decay, config.backbone_lr)
         made, option = functools.partial(_made, config), options.of(config)
         said, file = f"optim={config.name}", str(option.file)
         if option.is_builtin:
@@ -76,8 +77,14 @@ def rehearse(config: OptimConfig, model: nn.Module) -> None:
         torch_optim.rehearse(made, groups, said, file)
 
 
-def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Weights that multiply inputs decay; biases and normalisation (one dimension) do not."""
+def parameter_groups(
+    model: nn.Module, weight_decay: float, backbone_lr: float = 1.0
+) -> list[dict[str, Any]]:
+    """Weights that multiply inputs decay; biases and normalisation (one dimension) do not.
+
+    ``backbone_lr`` other than 1: the groups of all but the last module with parameters come first,
+    and have it as ``lr_factor``.
+    """
     decayed: list[Tensor] = []
     spared: list[Tensor] = []
     for parameter in model.parameters():
@@ -87,7 +94,22 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, An
         {"params": decayed, "weight_decay": weight_decay},
         {"params": spared, "weight_decay": 0.0},
     ]
+    if backbone_lr != 1:
+        groups = [part for group in groups for part in _divided(group, model, backbone_lr)]
     return [group for group in groups if group["params"]]
+
+
+def _divided(group: dict[str, Any], model: nn.Module, factor: float) -> list[dict[str, Any]]:
+    """The backbone's part of a group, and the head's."""
+    of_head = {id(parameter) for parameter in head(model)[1].parameters(recurse=False)}
+    first = [each for each in group["params"] if id(each) not in of_head]
+    last = [each for each in group["params"] if id(each) in of_head]
+    return [{**group, "params": first, "lr_factor": factor}, {**group, "params": last}]
+
+
+def group_lr(lr: float | Tensor, group: dict[str, Any]) -> float | Tensor:
+    """The learning rate of a group; a tensor stays one, as a recorded step needs it."""
+    return lr * group["lr_factor"] if "lr_factor" in group else lr
 
 
 def zeros_like(groups: list[dict[str, Any]]) -> list[list[Tensor]]:
@@ -125,7 +147,8 @@ def _as_stored(tensor: Tensor) -> Tensor:
 def copy_states(saved: list[list[Tensor]], into: list[list[Tensor]]) -> None:
     """Copy a saved state into the tensors of another."""
     for saved_group, group in zip(saved, into, strict=True):
-        kernels.foreach("copy_", group, saved_group)
+        if group:
+            kernels.foreach("copy_", group, saved_group)
 
 
 ONECYCLE_START = 1 / 25  # lr of the first step, as a share of the peak

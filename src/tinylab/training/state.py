@@ -38,6 +38,7 @@ class Recipe:
     loss: own.Loss | None = None  # the user's, and the next two; None: tinylab's
     augmentation: own.Augmentation | None = None
     schedule: own.Schedule | None = None
+    is_frozen: bool = False  # in part, by ``model.freeze``
     is_own: bool = False  # a part is the user's, whose Python a recorded step would freeze
 
     def autocast(self) -> contextlib.AbstractContextManager[Any]:
