@@ -35,6 +35,7 @@ LEGEND_POSTERIORS = (
     "as independent, over splits and folds as correlated by the test fraction. Not adjusted for "
     "the number of pairs."
 )
+SHOWN = 5e-5  # a standard deviation that is not shown as 0.00 points
 LEAST_SEEDS = 5  # runs from which their variance is divided: of fewer it is known too roughly
 MOST_SKIPPED = 5  # names shown for each reason
 
@@ -116,7 +117,7 @@ def _seed_variance(row: Row) -> list[str]:
     if found is None or found.num < LEAST_SEEDS or found.total == 0:
         return []
     spread = f"{row.name}: of the sd of {100 * math.sqrt(found.total):.2f} over {found.num} runs"
-    if found.networks <= 0:
+    if found.networks < SHOWN**2:
         return [f"{spread}, all may be noise of the finite test set (Jordan, 2023)."]
     true, noise = (100 * math.sqrt(max(v, 0.0)) for v in (found.networks, found.noise))
     return [

@@ -56,6 +56,16 @@ def defaults() -> dict[tuple[str, str], Any]:
 
 
 @kept
+def neutral() -> dict[str, Any]:
+    """Key -> default of the keys of every config that runs of before they existed do not have."""
+    return {
+        entry.name: entry.field.default
+        for entry in entries()
+        if entry.choice == "" and entry.field.metadata.get("neutral")
+    }
+
+
+@kept
 def helps() -> dict[str, str]:
     """Key -> what it is, in the words of the schema."""
     return {entry.name: entry.field.metadata.get("help", "") for entry in entries()}

@@ -104,8 +104,7 @@ def parse(typed: str, parser: OverridesParser | None = None) -> Override:
     except HydraException as error:
         if re.match(r"(choice|range|interval|tag|glob|sort|shuffle|int|float)\(", value):
             raise UserError(f"{typed}: {error.__cause__ or error}".partition("\n")[0]) from error
-        quoted = value.replace("\\", "\\\\").replace("'", "\\'")
-        example = f"{key}='{quoted}'"
+        example = f"{key}={_quoted(value)}"
         is_plain = not any(letter in example for letter in '"$`\\!')
         example = f'"{example}"' if is_plain else shlex.quote(example)
         raise UserError(

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tinylab.comparison import data_size
 from tinylab.comparison.comparison import Comparison, compare
 from tinylab.comparison.show import left_out
 from tinylab.errors import UserError
@@ -34,6 +35,9 @@ class Section:
     curves: Sequence[Chart]
     each_curve: Sequence[Chart]
     legend: Sequence[Cell]
+    more_data: Sequence[str]
+    sizes: Chart | None
+    size_legend: Sequence[Cell]
     effects: Sequence[Chart]
     grid: Table | None
     parallel: Chart | None
@@ -82,6 +86,7 @@ def _section(comparison: Comparison, num_left_out: int) -> Section:
     family = [run for row in rows for run in row.setting.runs]
     figure = "test_accuracy" if comparison.selected is None else "val_accuracy"
     curves, each_curve = charts.learning_curves(rows)
+    sized = data_size.of_rows(rows)
     return Section(
         title=comparison.dataset,
         answer=answer.answer(comparison),
@@ -93,6 +98,9 @@ def _section(comparison: Comparison, num_left_out: int) -> Section:
         curves=curves,
         each_curve=each_curve,
         legend=tables.legend(rows),
+        more_data=answer.more_data(sized),
+        sizes=charts.data_size(sized),
+        size_legend=charts.size_legend(sized),
         effects=charts.effects(rows, figure),
         grid=tables.grid(rows, figure),
         parallel=charts.parallel(rows, figure),

@@ -14,7 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from tinylab.config.keys import without_effect
+from tinylab.config.keys import neutral, without_effect
 from tinylab.config.metrics import METRICS
 from tinylab.config.schema import flatten
 from tinylab.errors import UserError
@@ -63,8 +63,12 @@ class Run:
 
     @cached_property
     def values(self) -> dict[str, Any]:
-        """The config values that can change a result, by the keys that a user types."""
+        """The config values that can change a result, by the keys that a user types.
+
+        A run of before a key existed has its neutral value.
+        """
         flat = flatten(self.result.config)
+        flat |= {key: value for key, value in neutral().items() if key not in flat}
         return {key: value for key, value in flat.items() if key not in without_effect()}
 
     @cached_property

@@ -81,7 +81,7 @@ class Composer:
 
     def _identified(self, config: Config) -> Config:
         """With what its data is, which is looked up once for all jobs of the same data."""
-        key = repr(config.dataset)
+        key = repr((config.dataset, config.split.group))
         if key not in self._datasets:
             self._datasets[key] = data.identified(config).dataset
         return dataclasses.replace(config, dataset=self._datasets[key])
