@@ -107,6 +107,8 @@ def parse(typed: str, parser: OverridesParser | None = None) -> Override:
         example = f"{key}={_quoted(value)}"
         is_plain = not any(letter in example for letter in '"$`\\!')
         example = f'"{example}"' if is_plain else shlex.quote(example)
+        if not is_plain and not re.search(r"""['"]|\$\{|\\$""", value):
+            example = f"'{key}=\"{value}\"'"
         raise UserError(
             f"{typed}: this value needs quotes of its own, inside those of the shell:\n  {example}"
         ) from error

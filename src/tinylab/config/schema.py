@@ -170,11 +170,11 @@ def _refuse_wrong_pattern(group: str | None) -> None:
     try:
         count, fault = re.compile(group).groups, ""
     except re.error as error:
-        count, fault = 0, f"no regular expression ({error})"
+        count, fault = 0, f"a fault: {error}"
     if count != 1:
         raise UserError(
-            f"split.group={group}: {fault or f'{count} groups in parentheses'}\n"
-            r"  expected a pattern with one, such as '(writer\d+)_', or a column of labels.csv"
+            rf"split.group={group}: expected a pattern with one group, such as '(writer\d+)_', or "
+            f"a column of labels.csv\n  it has {fault or f'{count} groups'}"
         )
 
 
