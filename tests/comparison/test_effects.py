@@ -114,6 +114,12 @@ def test_several_levels_are_adjusted_and_the_default_is_the_reference(tmp_path: 
         assert level.p >= level.trial.outcome.p
 
 
+def test_the_default_of_a_models_key_is_the_reference_too(tmp_path: Path) -> None:
+    for filters in (4, 28):
+        write_run(tmp_path, 90, model__filters=filters)
+    assert effect(tmp_path, "model.filters").reference == 28
+
+
 def test_a_choice_is_compared_without_the_keys_that_belong_to_it(tmp_path: Path) -> None:
     for seed, (baseline, mlp) in enumerate([(90, 80), (91, 84), (93, 83)]):
         write_run(tmp_path, baseline, seed=seed)

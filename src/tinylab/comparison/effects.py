@@ -79,15 +79,15 @@ def of_key(runs: Sequence[Run], key: str) -> Effect | None:
     """
     by_value: dict[str, list[Run]] = {}
     values: dict[str, Any] = {}
-    for run in sorted(
-        (run for run in runs if key in run.values), key=lambda r: order(r.values[key])
-    ):
+    having = [run for run in runs if key in run.values]
+    for run in sorted(having, key=lambda run: order(run.values[key])):
         values[shown(run.values[key])] = run.values[key]
         by_value.setdefault(shown(run.values[key]), []).append(run)
     if len(by_value) < 2:
         return None
-    default = shown(defaults().get((key, ""), ""))
-    first = default if default in by_value else next(iter(by_value))
+    choices = {"", *(str(run.values.get(key.partition(".")[0], "")) for run in having)}
+    by_default = [shown(defaults()[key, each]) for each in choices if (key, each) in defaults()]
+    first = next((text for text in by_default if text in by_value), next(iter(by_value)))
     others = [text for text in by_value if text != first]
     found = [_trial(by_value[text], by_value[first], key) for text in others]
     adjusted = iter(statistics.holm([t.outcome.p for _, t in found if t.outcome is not None]))
