@@ -85,9 +85,9 @@ def of_key(runs: Sequence[Run], key: str) -> Effect | None:
         by_value.setdefault(shown(run.values[key]), []).append(run)
     if len(by_value) < 2:
         return None
-    choices = {"", *(str(run.values.get(key.partition(".")[0], "")) for run in having)}
-    by_default = [shown(defaults()[key, each]) for each in choices if (key, each) in defaults()]
-    first = next((text for text in by_default if text in by_value), next(iter(by_value)))
+    first = next(
+        (text for text in _defaults(having, key) if text in by_value), next(iter(by_value))
+    )
     others = [text for text in by_value if text != first]
     found = [_trial(by_value[text], by_value[first], key) for text in others]
     adjusted = iter(statistics.holm([t.outcome.p for _, t in found if t.outcome is not None]))
@@ -96,6 +96,13 @@ def of_key(runs: Sequence[Run], key: str) -> Effect | None:
         for text, (pairs, trial) in zip(others, found, strict=True)
     ]
     return Effect(key, values[first], tuple(levels))
+
+
+def _defaults(runs: Sequence[Run], key: str) -> list[str]:
+    """The default of a key as typed, of each option that the runs chose; none of a choice."""
+    group, dot, _ = key.partition(".")
+    chosen = dict.fromkeys(["", *(str(run.values.get(group, "")) for run in runs if dot)])
+    return [shown(defaults()[key, each]) for each in chosen if (key, each) in defaults()]
 
 
 def _trial(level: Sequence[Run], reference: Sequence[Run], key: str) -> tuple[int, Trial]:
