@@ -167,19 +167,21 @@ def test_the_variance_between_networks_is_the_mean_covariance_of_two_images() ->
     assert found.noise + found.networks == pytest.approx(found.total)
 
 
+@pytest.mark.costly
 def test_the_variance_between_networks_is_the_covariance_of_two_halves_of_the_test_set() -> None:
     """Jordan's other estimator, over many random halves."""
     rng = np.random.default_rng(1)
     right = drawn(rng, 9, 30, 0.3)
     halves = []
-    for _ in range(20_000):
+    for _ in range(4_000):
         order = rng.permutation(30)
         one, other = (right[:, part].mean(axis=1) for part in (order[:15], order[15:]))
         halves.append(np.cov(one, other)[0, 1])
-    error = np.std(halves) / 20_000**0.5
+    error = np.std(halves) / 4_000**0.5
     assert divide(right).networks == pytest.approx(np.mean(halves), abs=4 * error)
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize("spread", [0.0, 0.15])
 def test_the_estimate_is_unbiased(spread: float) -> None:
     """Against the variance of the true accuracies, for networks alike and for such that differ."""
@@ -187,12 +189,13 @@ def test_the_estimate_is_unbiased(spread: float) -> None:
     ability = rng.normal(1.5, spread, 2_000)[:, None]
     difficulty = rng.normal(0, 1.5, 4_000)
     truth = (1 / (1 + np.exp(difficulty - ability))).mean(axis=1).var()
-    found = [divide(drawn(rng, 6, 150, spread)) for _ in range(3_000)]
+    found = [divide(drawn(rng, 6, 150, spread)) for _ in range(1_500)]
     networks = [each.networks for each in found]
-    assert np.mean(networks) == pytest.approx(truth, abs=4 * np.std(networks) / 3_000**0.5)
+    assert np.mean(networks) == pytest.approx(truth, abs=4 * np.std(networks) / 1_500**0.5)
     assert np.mean([each.total for each in found]) > truth + 2e-4, "the noise is not small"
 
 
+@pytest.mark.costly
 def test_runs_of_several_test_sets_are_divided_within_each(tmp_path: Path) -> None:
     for split in (0, 1):
         for seed, first in enumerate((0, 3, 7)):

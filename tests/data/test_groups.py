@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.model_selection import GroupKFold, StratifiedGroupKFold
 
@@ -78,6 +78,7 @@ def test_a_share_is_met_to_half_a_group(
 
 
 @given(drawn=grouped(), seed=st.integers(0, 2**63 - 1), stratified=st.booleans())
+@settings(max_examples=20)
 def test_the_folds_test_every_image_once_and_no_group_twice(
     drawn: tuple[Indices, Indices], seed: int, stratified: bool
 ) -> None:
