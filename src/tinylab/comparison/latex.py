@@ -27,34 +27,23 @@ def escaped(text: str) -> str:
 def _table(comparison: Comparison) -> str:
     rows = comparison.rows
     keys = columns.keys(rows) or [columns.labels(rows)]
-    metrics = dict.fromkeys((comparison.metric, comparison.asked, "test_accuracy"))
-    shown = [name for name in metrics if any(row.figures[name] is not None for row in rows)]
-    head = ["", *("".join(key.head) for key in keys), "runs"]
-    head += [METRICS[name].label + " (%)" * _is_percent(name) for name in shown]
-    cells = [
-        [escaped(each) for each in (row.name, *(key.cells[place] for key in keys))]
-        + [str(len(row.setting.runs))]
-        for place, row in enumerate(rows)
+    asked = dict.fromkeys((comparison.metric, comparison.asked, "test_accuracy"))
+    metrics = [name for name in asked if any(row.figures[name] is not None for row in rows)]
+    units = [METRICS[name].label + " (%)" * _is_percent(name) for name in metrics]
+    head = [escaped(each) for each in ("", *("".join(key.head) for key in keys), "runs", *units)]
+    found = [
+        [escaped(row.name) for row in rows],
+        *([escaped(cell) for cell in key.cells] for key in keys),
+        [str(len(row.setting.runs)) for row in rows],
+        *(_metric(comparison, name) for name in metrics),
     ]
-    for name in shown:
-        for line, cell in zip(cells, _metric(comparison, name), strict=True):
-            line.append(cell)
-    align = "l" * (1 + len(keys)) + "r" * (1 + len(shown))
-    return "\n".join(
-        [
-            r"\begin{table}",
-            r"  \centering",
-            rf"  \caption{{{_caption(comparison)}}}",
-            rf"  \begin{{tabular}}{{{align}}}",
-            r"    \toprule",
-            rf"    {' & '.join(map(escaped, head))} \\",
-            r"    \midrule",
-            *(rf"    {' & '.join(line)} \\" for line in cells),
-            r"    \bottomrule",
-            r"  \end{tabular}",
-            r"\end{table}",
-        ]
-    )
+    lines = [rf"    {' & '.join(line)} \\" for line in (head, *zip(*found, strict=True))]
+    lines[:1] = [r"    \toprule", lines[0], r"    \midrule"]
+    align = "l" * (1 + len(keys)) + "r" * (1 + len(metrics))
+    before = [r"\begin{table}", r"  \centering", rf"  \caption{{{_caption(comparison)}}}"]
+    before.append(rf"  \begin{{tabular}}{{{align}}}")
+    after = [r"    \bottomrule", r"  \end{tabular}", r"\end{table}"]
+    return "\n".join([*before, *lines, *after])
 
 
 def _caption(comparison: Comparison) -> str:
