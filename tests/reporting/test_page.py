@@ -378,3 +378,29 @@ def test_too_few_seeds_or_sizes_are_said(
 def test_one_size_draws_nothing(tmp_path: Path) -> None:
     write_run(tmp_path, 90)
     assert charts.data_size(data_size.of_rows(compared(tmp_path).rows)) is None
+
+
+def test_every_setting_has_its_colour_in_the_figure_of_sizes(tmp_path: Path) -> None:
+    for filters in (4, 28):
+        for fraction in (0.25, 0.5, 1.0):
+            right = 80 + int(10 * fraction) + filters // 10
+            folder = write_run(
+                tmp_path, right, split__train_fraction=fraction, model__filters=filters
+            )
+            edit_result(folder, dataset__num_train=int(400 * fraction))
+    found = data_size.of_rows(compared(tmp_path).rows)
+    legend = charts.size_legend(found)
+    assert {cell.text for cell in legend} == {"model.filters=4", "model.filters=28"}
+    assert [cell.key for cell in legend] == ["c0", "c1"]
+    chart = charts.data_size(found)
+    assert chart is not None
+    assert [chart.svg.count(f'class="{key}"') for key in ("c0", "c1")] == [1, 1]
+    assert len(answer.more_data(found)) == 2
+
+
+def test_the_page_says_how_much_of_the_spread_over_seeds_is_noise(tmp_path: Path) -> None:
+    for seed in range(5):
+        write_run(tmp_path, range(seed, 80 + 2 * seed), seed=seed)
+    out = tmp_path / "report.html"
+    reporting.write([tmp_path], out)
+    assert "A: of the sd of 1.58 over 5 runs, " in out.read_text()

@@ -108,10 +108,10 @@ def _legend(comparison: Comparison) -> list[str]:
         found.append(LEGEND_CROSSED)
     if any(len(setting.by_test_set) > 1 for setting in settings):
         found.append(LEGEND_SPLITS)
-    return [*found, *_seed_variance(comparison.rows[0])]
+    return [*found, *seed_spread(comparison.rows[0])]
 
 
-def _seed_variance(row: Row) -> list[str]:
+def seed_spread(row: Row) -> list[str]:
     """How much of the spread of the first setting is between its networks; of few seeds nothing."""
     found = row.seed_variance
     if found is None or found.num < LEAST_SEEDS or found.total == 0:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tinylab.comparison import data_size
 from tinylab.comparison.comparison import Comparison, compare
-from tinylab.comparison.show import left_out
+from tinylab.comparison.show import left_out, seed_spread
 from tinylab.errors import UserError
 from tinylab.reporting import answer, charts, details, mistakes, tables
 from tinylab.reporting.charts import Chart
@@ -29,6 +29,7 @@ class Section:
     answer: Sequence[str]
     warnings: Sequence[str]
     discipline: str
+    seed_spread: Sequence[str]
     leaderboard: Table
     verdicts: Table | None
     lines: str  # which lines the curves are
@@ -92,6 +93,7 @@ def _section(comparison: Comparison, num_left_out: int) -> Section:
         answer=answer.answer(comparison),
         warnings=answer.warnings(comparison),
         discipline=answer.discipline(comparison, num_left_out),
+        seed_spread=seed_spread(rows[0]),
         leaderboard=tables.leaderboard(comparison),
         verdicts=tables.verdicts(comparison),
         lines="Training" if comparison.selected is None else "Validation solid, training dashed",
