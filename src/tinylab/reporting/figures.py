@@ -198,7 +198,7 @@ def data_size(settings: Sequence[Sizes], name: str) -> Markup:
     y = fit([*values, *(value for _, value in law)], bottom, 8, may_be_log=False)
     drawn = [_size_curve(one, x, y) for one in settings]
     words = "; ".join(
-        f"{one.label}: {percent(round(float(np.mean(each)), 4))} of {number:,} images"
+        f"{one.label} {percent(round(float(np.mean(each)), 4))} of {number:,} images".strip()
         for one in settings[:COLOURS]
         for number, each in list(zip(one.numbers, one.values, strict=True))[-1:]
     )
