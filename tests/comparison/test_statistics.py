@@ -120,7 +120,7 @@ def integrated(differences: list[float], rho: float, rope: float) -> tuple[float
     """The three probabilities from the model itself, by integrals over the mean and the sd.
 
     The differences are jointly normal with mean mu, variance s^2 and correlation rho; the prior is
-    1/s, as in Benavoli et al. (2017, section 3). Nothing here knows of Student's t.
+    1/s, as in Benavoli et al. (2017). Nothing here knows of Student's t.
     """
     n = len(differences)
     x = np.array(differences)
@@ -150,7 +150,7 @@ def test_the_posterior_is_that_of_the_model_by_integration(rho: float) -> None:
 
 
 def test_the_posterior_is_the_published_formula_of_baycomp() -> None:
-    """baycomp 1.0.3: scale^2 = var (1/n + 1/(folds - 1)), n - 1 degrees of freedom."""
+    """Its CorrelatedTTest: scale^2 = var (1/n + 1/(folds - 1)), n - 1 degrees of freedom."""
     rng = np.random.default_rng(0)
     differences = rng.normal(0.004, 0.01, 100)  # 10 times 10 folds
     mean, var, folds = differences.mean(), differences.var(ddof=1), 10

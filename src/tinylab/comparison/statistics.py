@@ -154,7 +154,7 @@ def _t_test(mean: float, error: float, freedom: float) -> Outcome:
 
 
 def posterior(outcome: Outcome, rope: float) -> Posterior | None:
-    """The Bayesian correlated t test (Benavoli, Corani, Demsar and Zaffalon, JMLR 18, 2017, eq. 1).
+    """The Bayesian correlated t test (Benavoli, Corani, Demsar and Zaffalon, JMLR 18, 2017).
 
     ``rope``: half the width of the region of practical equivalence, a fraction, 0 or more. None
     where the test was not a t test. With the prior p(mean, sd) ~ 1/sd the mean difference of n

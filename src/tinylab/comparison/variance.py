@@ -88,7 +88,7 @@ def divide(right: NDArray[np.bool_]) -> SeedVariance:
     test sets, the variance of the true accuracies; the diagonal, p (1 - p) of each image, is what a
     finite test set adds: networks = N/(N - 1) (total - mean(p (1 - p)) / N), with all variances
     unbiased (Jordan, "Calibrated chaos: variance between neural network trainings is harmless and
-    inevitable", arXiv:2304.01910, 2023, theorem 2).
+    inevitable", arXiv:2304.01910, 2023).
     """
     k, N = right.shape
     total = float(right.mean(axis=1).var(ddof=1))
