@@ -340,6 +340,7 @@ def test_comparisons_are_shown_as_the_command_shows_them(
     assert tinylab.compare(*sweep.runs, metric="val_loss")[0].num_runs == 2
     with pytest.raises(tinylab.UserError, match="metric=accuracy: expected one of val_accuracy"):
         tinylab.compare(sweep, metric="accuracy")
+    assert tinylab.compare(sweep, rope=0.5)[0].rope == 0.005
     capsys.readouterr()
     assert cli.run(["compare", str(sweep.path)]) == 0
     assert capsys.readouterr().out.strip() == repr(found).strip()

@@ -78,7 +78,8 @@ COUNTS: dict[type, dict[str, Any]] = {
     },
     SplitConfig: {
         "seed": 1, "val": 0.2, "test": 0.2, "train_per_class": 5, "stratified": True, "folds": 3,
-        "fold": 1, "group_duplicates": True,
+        "fold": 1, "group_duplicates": True, "group": "writer",
+        "train_fraction": 0.5,
     },
     BaselineConfig: {
         "filters": 5, "kernel_size": 5, "hidden": 5, "dropout": 0.5, "init": "glorot", **MODEL,
@@ -304,7 +305,8 @@ OUT_OF_RANGE: dict[type, dict[str, list[Any]]] = {
     },
     SplitConfig: {
         "seed": [-1, 2**63], "val": SHARE, "test": [-0.1, 0.0, 1.0], "train_per_class": [0, -1],
-        "folds": [1, 0], "fold": [-1, 3],
+        "folds": [1, 0], "fold": [-1, 3], "group": [r"(\d+", "(a)(b)"],
+        "train_fraction": [-0.1, 0.0, 1.1],
     },
     BaselineConfig: {
         "filters": [0], "kernel_size": [0], "hidden": [0], "dropout": SHARE, "init": ["keras"],
@@ -351,7 +353,13 @@ ALLOWED_EDGES: dict[type, dict[str, list[Any]]] = {
     DigitsConfig: {"image_size": [8, 1024]},
     MnistConfig: {"image_size": [28]},
     FolderConfig: {"image_size": [1, 1024], "interpolation": ["nearest", "cubic", "lanczos"]},
-    SplitConfig: {"seed": [2**63 - 1], "val": [0, 0.99], "folds": [2], "fold": [0, 2]},
+    SplitConfig: {
+        "seed": [2**63 - 1],
+        "val": [0, 0.99],
+        "folds": [2],
+        "fold": [0, 2],
+        "train_fraction": [1],
+    },
     BaselineConfig: {"filters": [1], "kernel_size": [1], "hidden": [1], "dropout": [0, 0.99]},
     MlpConfig: {"layers": [0]},
     ResnetConfig: {"width": [1], "depth": [1], "stages": [1, 8]},

@@ -97,7 +97,7 @@ def test_what_is_wrong_is_refused_with_the_remedy(arguments: list[str], said: st
     assert said in refusal(*arguments)
 
 
-@pytest.mark.parametrize("value", ["a(b", "a=b", "it's", "a, b", "{", "\\", "ä]"])
+@pytest.mark.parametrize("value", ["a(b", "a=b", "it's", "a, b", "{", "\\", "ä]", r"w(\d)_"])
 def test_the_quoting_that_is_proposed_is_right(value: str) -> None:
     try:
         overrides.parse(f"name={value}")

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from compare_kit import edit_result, write_run
+from tinylab.comparison.settings import group
 from tinylab.store.collect import Skipped, collect
 
 
@@ -222,6 +223,16 @@ def test_values_are_what_can_change_a_result_by_the_keys_one_types(tmp_path: Pat
     assert run.values["model"] == "mlp"
     assert run.values["model.layers"] == 2
     assert not {"device", "name", "outputs", "train.checkpoint_seconds"} & set(run.values)
+
+
+def test_a_run_of_before_a_key_existed_has_its_neutral_value(tmp_path: Path) -> None:
+    older, newer = write_run(tmp_path, seed=0), write_run(tmp_path, seed=1)
+    result = json.loads((older / "result.json").read_text())
+    del result["config"]["split"]["train_fraction"]
+    (older / "result.json").write_text(json.dumps(result))
+    found, _ = collect([older, newer])
+    assert [run.values["split.train_fraction"] for run in found] == [1.0, 1.0]
+    assert len(group(found)) == 1
 
 
 def test_the_test_set_is_known_by_its_images(tmp_path: Path) -> None:

@@ -103,12 +103,16 @@ def compare(
     pairs: Sequence[tuple[str, str]] = (),
     test: str = TESTS[0],
     with_variance: bool = False,
+    rope: float | None = None,
+    effects: Sequence[str] = (),
 ) -> Comparisons:
     """Compare finished runs as ``tinylab compare``: a list with a comparison for each dataset.
 
     found: runs, sweeps, or paths of them; of none, ``outputs``. by: the keys that make a setting
     (None: all but the seeds). metric: what settings are ranked by. pairs: judge these, named by
-    letter or values. Raises UserError where there is no finished run, or no such key or metric.
+    letter or values. rope: points of accuracy up to which settings are practically equal, such as
+    0.5. effects: keys whose main effects are asked for. Raises UserError where there is no finished
+    run, or no such key or metric.
     """
     if test not in TESTS:
         hint = did_you_mean(test, TESTS)
@@ -116,7 +120,9 @@ def compare(
     chosen, skipped = collect_finished([_path(each) for each in found] or [Path("outputs")])
     refuse_unknown_metric("metric=", metric)
     keys = by.split(",") if isinstance(by, str) else by
-    comparisons = comparison.compare(chosen, keys, metric, pairs, test, with_variance)
+    comparisons = comparison.compare(
+        chosen, keys, metric, pairs, test, with_variance, rope, effects
+    )
     return Comparisons(comparisons, skipped)
 
 

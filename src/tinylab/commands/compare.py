@@ -9,6 +9,7 @@ from tinylab.commands.parser import Parser
 from tinylab.comparison import formats, show
 from tinylab.comparison.comparison import Comparison, compare
 from tinylab.comparison.differences import differences
+from tinylab.comparison.latex import as_latex
 from tinylab.comparison.verdicts import TESTS
 from tinylab.config.metrics import METRICS
 from tinylab.config.values import did_you_mean
@@ -19,13 +20,15 @@ from tinylab.ui.console import say
 from tinylab.ui.tables import as_markdown, on_screen
 
 DEFAULT_METRIC = "val_accuracy"
-FORMATS = ("table", "markdown", "csv", "json")
+FORMATS = ("table", "markdown", "latex", "csv", "json")
+LACKING = {"csv": {"effect"}, "latex": {"effect", "rope", "variance"}}
 EXAMPLES = """\
 examples:
   tinylab compare outputs                               all finished runs
   tinylab compare outputs/sweeps/NAME --format markdown
   tinylab compare outputs --group-by model.filters      all else in one pot
   tinylab compare outputs --pair model=mlp model=baseline
+  tinylab compare outputs --rope 0.5 --effect augment.flip
   tinylab compare --diff outputs/runs/ONE outputs/runs/OTHER"""
 
 
@@ -42,8 +45,9 @@ def main(arguments: list[str]) -> None:
     refuse_unknown_metric("--metric ", options.metric)
     by = None if options.group_by is None else options.group_by.split(",")
     comparisons = compare(
-        found, by, options.metric, options.pair, options.test, with_variance=options.variance
-    )
+        found, by, options.metric, options.pair, options.test, options.variance, options.rope,
+        options.effect,
+    )  # fmt: skip
     _present(options.format, comparisons, skipped)
 
 
@@ -77,10 +81,13 @@ def _refuse_idle(parser: Parser, options: argparse.Namespace) -> None:
     if "diff" in given and len(given) > 1:
         others = ", ".join(sorted(given - {"diff"}))
         raise UserError(f"--diff: compares two configs and nothing else; leave out {others}")
+    if idle := given & LACKING.get(options.format, set()):
+        flag = min(idle)
+        raise UserError(
+            f"--format {options.format}: has no room for --{flag}; json has, or a table"
+        )
     if "diff" not in given and not options.paths:
         raise UserError("tinylab compare: expected a PATH, such as outputs")
-    if options.format == "csv" and given & {"pair", "test"}:
-        raise UserError("--format csv: has no verdicts; --pair and --test need json or a table")
 
 
 def _parser() -> Parser:
@@ -99,6 +106,10 @@ def _parser() -> Parser:
     pair_help = "judge these two, named by letter or values, not the best against all; repeatable"
     add("--pair", nargs=2, action="append", default=[], metavar=("A", "B"), help=pair_help)
     add("--test", choices=TESTS, default=TESTS[0], help="how repeated settings are judged")
+    rope_help = "also: better, practically equal (up to so many points of accuracy), or unknown?"
+    add("--rope", type=float, metavar="POINTS", help=rope_help)
+    effect_help = "what this key does, over pairs of runs that are equal otherwise; repeatable"
+    add("--effect", action="append", default=[], metavar="KEY", help=effect_help)
     add("--variance", action="store_true", help="how much of the spread is split's and seed's")
     add("--diff", nargs=2, type=Path, metavar=("A", "B"), help="in what two runs' configs differ")
     return parser
@@ -107,8 +118,8 @@ def _parser() -> Parser:
 def _present(format: str, comparisons: Sequence[Comparison], skipped: Sequence[Skipped]) -> None:
     if format == "json":
         say(formats.as_json(comparisons, skipped))
-    elif format == "csv":
-        say(formats.as_csv(comparisons))
+    elif format in ("csv", "latex"):
+        say(formats.as_csv(comparisons) if format == "csv" else as_latex(comparisons))
         for line in show.left_out(skipped):
             print(line, file=sys.stderr)
     elif format == "markdown":

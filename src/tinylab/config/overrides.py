@@ -104,10 +104,11 @@ def parse(typed: str, parser: OverridesParser | None = None) -> Override:
     except HydraException as error:
         if re.match(r"(choice|range|interval|tag|glob|sort|shuffle|int|float)\(", value):
             raise UserError(f"{typed}: {error.__cause__ or error}".partition("\n")[0]) from error
-        quoted = value.replace("\\", "\\\\").replace("'", "\\'")
-        example = f"{key}='{quoted}'"
+        example = f"{key}={_quoted(value)}"
         is_plain = not any(letter in example for letter in '"$`\\!')
         example = f'"{example}"' if is_plain else shlex.quote(example)
+        if not is_plain and not re.search(r"""['"]|\$\{|\\$""", value):
+            example = f"'{key}=\"{value}\"'"
         raise UserError(
             f"{typed}: this value needs quotes of its own, inside those of the shell:\n  {example}"
         ) from error

@@ -170,9 +170,27 @@ class SplitConfig(Section):
     )  # fmt: skip
     fold: int = key(0, "which of the folds is held out, from 0")
     group_duplicates: bool = key(False, "keep identical images in the same part")
+    train_fraction: float = key(
+        1.0,
+        "fraction of the training images that is used; smaller fractions are parts of larger ones",
+        neutral=True, above=0, at_most=1,
+    )  # fmt: skip
+
+    group: str | None = key(
+        None,
+        "never divide a group: a column of labels.csv, or a pattern over file names with one "
+        "(group); null: no groups",
+        neutral=True,
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        _refuse_wrong_pattern(self.group)
+        if self.group is not None and self.train_per_class is not None:
+            raise UserError(
+                f"split.train_per_class={self.train_per_class} and split.group={self.group}: whole "
+                "groups do not make equal classes; keep one of them"
+            )
         if self.val is None:  # one value for one meaning, so that the run's id is the same too
             self.val = DEFAULT_VAL
         last = 0 if self.folds is None else self.folds - 1
@@ -182,6 +200,25 @@ class SplitConfig(Section):
         given = [f"split.{key}={value}" for key, value in asked.items() if value is not None]
         if len(given) > 1:
             raise UserError(f"{' and '.join(given)}: each decides the test set; keep one of them")
+
+
+def is_pattern(group: str) -> bool:
+    """Whether ``split.group`` is a pattern over file names, and no name of a column."""
+    return "(" in group
+
+
+def _refuse_wrong_pattern(group: str | None) -> None:
+    if group is None or not is_pattern(group):
+        return
+    try:
+        count, fault = re.compile(group).groups, ""
+    except re.error as error:
+        count, fault = 0, f"a fault: {error}"
+    if count != 1:
+        raise UserError(
+            rf"split.group={group}: expected a pattern with one group, such as '(writer\d+)_', or "
+            f"a column of labels.csv\n  it has {fault or f'{count} groups'}"
+        )
 
 
 # ---------------------------------------------------------------- augment

@@ -62,8 +62,8 @@ def choose(
     _refuse_other_shape(ensemble.first, decoded, dataset)
     owners = [each for each in ensemble.members if _is_own(each, dataset, decoded.fingerprint)]
     part = part or ("test" if owners else "all")
-    index = _indices(owners[0] if owners else ensemble.first, decoded, part, bool(owners))
-    trained, chosen_by = _learnt(owners, decoded, part, index)
+    index = _indices(owners[0] if owners else ensemble.first, decoded, dataset, part, bool(owners))
+    trained, chosen_by = _learnt(owners, decoded, dataset, part, index)
     seen = [_seen(member) for member in ensemble.members]
     for member in seen:
         trained |= np.isin(decoded.digests[:, 0], member[0])
@@ -127,11 +127,13 @@ def _real(config: DatasetConfig) -> str | None:
     return None if place is None else os.path.realpath(user_path(place))
 
 
-def _indices(member: Trained, decoded: Decoded, part: str, is_own: bool) -> NDArray[np.int64]:
+def _indices(
+    member: Trained, decoded: Decoded, dataset: DatasetConfig, part: str, is_own: bool
+) -> NDArray[np.int64]:
     """The places of a part's images, by the split of ``member``."""
     if part == "all":
         return np.arange(len(decoded.images.labels))
-    parts = data.divide(decoded, member.config.split)
+    parts = data.divide(decoded, member.config.split, dataset)
     if is_own and parts.sha256() != member.result.split_sha256:
         raise UserError(
             f"{member.name}: its data has changed since, so which images have trained it cannot be "
@@ -144,12 +146,16 @@ def _indices(member: Trained, decoded: Decoded, part: str, is_own: bool) -> NDAr
 
 
 def _learnt(
-    owners: Sequence[Trained], decoded: Decoded, part: str, index: NDArray[np.int64]
+    owners: Sequence[Trained],
+    decoded: Decoded,
+    dataset: DatasetConfig,
+    part: str,
+    index: NDArray[np.int64],
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Which images, by their places, some network was trained on, and chosen by: (num_images,)."""
     trained, chosen_by = np.zeros((2, len(decoded.images.labels)), bool)
     for member in owners:
-        parts = data.divide(decoded, member.config.split)
+        parts = data.divide(decoded, member.config.split, dataset)
         if parts.sha256() != member.result.split_sha256:
             trained[:] = True  # all of them, as far as can be told
             continue
@@ -176,7 +182,7 @@ def _seen(member: Trained) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
         own = data.load_present(member.config.dataset)
         if own.fingerprint != member.result.dataset.fingerprint:
             return nothing, nothing
-        parts: Split = data.divide(own, member.config.split)
+        parts: Split = data.divide(own, member.config.split, member.config.dataset)
     except UserError:
         return nothing, nothing
     return own.digests[parts.train, 0], own.digests[parts.val, 0]

@@ -45,7 +45,7 @@ def introduce(prepared: Prepared, folder: Path) -> None:
         remedy = "weighed" if is_balanced else "train.class_weights=balanced weighs them"
         say(f"        {imbalance}; {remedy} equally")
     splits = prepared.splits
-    for line in (splits.official_val(), splits.duplicates()):
+    for line in (splits.official_val(), splits.grouping(), splits.duplicates()):
         if line:
             say(f"        {line}")
     if blank := splits.blank():

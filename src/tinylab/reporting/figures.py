@@ -50,6 +50,20 @@ class Dots:
     interval: tuple[float, float] | None
 
 
+@dataclass(frozen=True)
+class Sizes:
+    """Accuracies over the number of training images, of one setting.
+
+    values: the runs of each of ``numbers``. law: points of the fitted curve, and beyond it.
+    """
+
+    label: str
+    colour: str
+    numbers: Sequence[int]
+    values: Sequence[Sequence[float]]
+    law: Sequence[tuple[float, float]]
+
+
 def learning_curves(settings: Sequence[Curves], name: str) -> Markup:
     """Training dashed and validation solid by epoch: mean over runs, band from lowest to highest.
 
@@ -172,6 +186,42 @@ def scatter(key: str, values: Sequence[float], scores: Sequence[float], name: st
         x_axis(x, bottom, 8, key, plain), y_axis(y, left, WIDTH - 8, percent),
         element("g", *drawn, class_="c0"),
     )  # fmt: skip
+
+
+def data_size(settings: Sequence[Sizes], name: str) -> Markup:
+    """Accuracy by training images: mean solid, band from lowest to highest run, the law dashed."""
+    left, bottom = 52.0, 200.0
+    law = [point for one in settings for point in one.law]
+    numbers = [float(number) for one in settings for number in one.numbers]
+    values = [value for one in settings for each in one.values for value in each]
+    x = fit([*numbers, *(n for n, _ in law)], left, WIDTH - 10)
+    y = fit([*values, *(value for _, value in law)], bottom, 8, may_be_log=False)
+    drawn = [_size_curve(one, x, y) for one in settings]
+    words = "; ".join(
+        f"{one.label} {percent(round(float(np.mean(each)), 4))} of {number:,} images".strip()
+        for one in settings[:COLOURS]
+        for number, each in list(zip(one.numbers, one.values, strict=True))[-1:]
+    )
+    return figure(
+        WIDTH, 240, f"{name} by number of training images", words,
+        x_axis(x, bottom, 8, "training images", plain), y_axis(y, left, WIDTH - 8, percent),
+        *reversed(drawn),
+    )  # fmt: skip
+
+
+def _size_curve(one: Sizes, x: Scale, y: Scale) -> Markup:
+    def along(values: Sequence[float]) -> list[tuple[float, float]]:
+        return [(x(n), y(float(v))) for n, v in zip(one.numbers, values, strict=True)]
+
+    low, high = (along([edge(each) for each in one.values]) for edge in (min, max))
+    mean = along([float(np.mean(each)) for each in one.values])
+    parts = [element("path", d=path([*high, *reversed(low)]) + "Z", class_="band")]
+    parts += [element("circle", cx=at[0], cy=at[1], r=3.2, class_="dot") for at in mean]
+    parts.append(element("path", d=path(mean), class_="line val"))
+    if one.law:
+        law = path([(x(n), y(value)) for n, value in one.law])
+        parts.append(element("path", d=law, class_="line train"))
+    return element("g", element("title", one.label), *parts, class_=one.colour)
 
 
 def parallel(keys: Sequence[str], runs: Values, scores: Sequence[float], name: str) -> Markup:

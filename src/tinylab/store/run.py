@@ -62,7 +62,10 @@ class Run:
 
     @cached_property
     def values(self) -> dict[str, Any]:
-        """The config values that can change a result, by the keys that a user types."""
+        """The config values that can change a result, by the keys that a user types.
+
+        A run of before a key existed has its neutral value.
+        """
         flat = completed(flatten(self.result.config))
         return {key: value for key, value in flat.items() if key not in without_effect()}
 

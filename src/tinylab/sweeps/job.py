@@ -85,7 +85,7 @@ class Composer:
 
     def _identified(self, config: Config) -> Config:
         """With what its data and weights are, looked up once for all jobs of the same ones."""
-        key = repr(config.dataset)
+        key = repr((config.dataset, config.split.group))
         if key not in self._datasets:
             self._datasets[key] = data.identified(config).dataset
         config = dataclasses.replace(config, dataset=self._datasets[key])
