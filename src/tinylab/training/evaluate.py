@@ -52,6 +52,7 @@ def evaluate(model: nn.Module, batches: Batches, recipe: Recipe, tta: str = "non
         done += len(images)
     model.train(was_training)
     logits = outputs.cpu().double()  # (N, num_classes)
+    del outputs  # with 1,600 classes each such array is as large as the rest of the process
     if not logits.isfinite().all():
         raise UserError(
             "the network's outputs are not finite numbers\n"
@@ -62,8 +63,6 @@ def evaluate(model: nn.Module, batches: Batches, recipe: Recipe, tta: str = "non
     # To the bit F.cross_entropy of the logits, without a second softmax for the metrics.
     loss = float(F.nll_loss(log_probabilities, labels, reduction="sum")) / len(labels)
     predicted = logits.argmax(1).numpy()
-    return Evaluation(
-        score=score(labels.numpy(), predicted, log_probabilities.numpy(), loss),
-        predicted=predicted,
-        probabilities=logits.softmax(1).float().numpy(),
-    )
+    scored = score(labels.numpy(), predicted, log_probabilities.numpy(), loss)
+    del log_probabilities
+    return Evaluation(scored, predicted, logits.softmax(1).float().numpy())
