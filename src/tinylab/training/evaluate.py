@@ -19,12 +19,14 @@ from tinylab.training.state import Recipe
 class Evaluation:
     """Every metric, and what is behind them.
 
-    predicted: int64 (N,). probabilities: float32 (N, num_classes).
+    predicted: int64 (N,). probabilities: float32 (N, num_classes). num_guessed: of how many images
+    the outputs were not finite numbers.
     """
 
     score: Score
     predicted: NDArray[np.int64]
     probabilities: NDArray[np.float32]
+    num_guessed: int = 0
 
 
 def mean_logits(model: nn.Module, images: Tensor, recipe: Recipe, tta: str) -> Tensor:
@@ -35,11 +37,14 @@ def mean_logits(model: nn.Module, images: Tensor, recipe: Recipe, tta: str) -> T
 
 
 @torch.inference_mode()
-def evaluate(model: nn.Module, batches: Batches, recipe: Recipe, tta: str = "none") -> Evaluation:
+def evaluate(
+    model: nn.Module, batches: Batches, recipe: Recipe, tta: str = "none", is_final: bool = False
+) -> Evaluation:
     """Exact figures over every image, in evaluation mode, without label smoothing.
 
     With ``tta`` the logits are the mean over ``augment.views`` of each image. Raises UserError
-    where the network's outputs are not finite numbers.
+    where the network's outputs are not finite numbers; if ``is_final``, when nothing is left to
+    train, the images concerned count as wrong guesses instead.
     """
     was_training = model.training
     model.eval()
@@ -53,16 +58,19 @@ def evaluate(model: nn.Module, batches: Batches, recipe: Recipe, tta: str = "non
     model.train(was_training)
     logits = outputs.cpu().double()  # (N, num_classes)
     del outputs  # with 1,600 classes each such array is as large as the rest of the process
-    if not logits.isfinite().all():
+    labels = batches.labels.cpu()
+    broken = (~logits.isfinite().all(dim=1)).nonzero()[:, 0]
+    if len(broken) and not is_final:
         raise UserError(
             "the network's outputs are not finite numbers\n"
             "  lower optim.lr, or limit the gradient with train.grad_clip=1"
         )
-    labels = batches.labels.cpu()
+    logits[broken] = 0.0
+    logits[broken, labels[broken]] = -1.0  # less probable than each other class
     log_probabilities = logits.log_softmax(1)
     # To the bit F.cross_entropy of the logits, without a second softmax for the metrics.
     loss = float(F.nll_loss(log_probabilities, labels, reduction="sum")) / len(labels)
     predicted = logits.argmax(1).numpy()
     scored = score(labels.numpy(), predicted, log_probabilities.numpy(), loss)
     del log_probabilities
-    return Evaluation(scored, predicted, logits.softmax(1).float().numpy())
+    return Evaluation(scored, predicted, logits.softmax(1).float().numpy(), len(broken))
