@@ -182,7 +182,9 @@ def test_a_home_folder_may_be_written_with_a_tilde(
 
 
 def test_a_folder_needs_two_classes(tmp_path: Path) -> None:
-    assert "found no folder; expected at least two class folders" in refusal(tmp_path)
+    said = refusal(tmp_path)
+    assert "found no folder; expected at least two class folders" in said
+    assert "if this is the folder of one class, name the folder above it" in said
     fill(tmp_path, "only/1.png")
     config = FolderConfig(root=str(tmp_path), image_size=4)
     with pytest.raises(UserError, match="found only only/; expected at least two class folders"):
