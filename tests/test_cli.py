@@ -267,7 +267,7 @@ WRONG = {
     "two ways to test": (["split.folds=5", "split.test=0.2"], ["split.test=0.2", "split.folds=5"]),
     "folder of a run that is none": (
         ["--from", "nowhere"],
-        ["nowhere: expected the folder of a run"],
+        ["nowhere: expected the folder of a run (it is not there)"],
     ),
 }
 

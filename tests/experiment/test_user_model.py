@@ -229,3 +229,36 @@ def picture(folder: Path) -> str:
     pixels = np.random.default_rng(0).integers(0, 255, (8, 8), dtype=np.uint8)
     assert cv2.imwrite(str(path), pixels)
     return path.name
+
+
+ODD = """
+import torch
+import tinylab
+
+@tinylab.model
+class Odd(torch.nn.Linear):
+    def __init__(self, image_shape, num_classes):
+        super().__init__(image_shape[0] * image_shape[1] * image_shape[2], num_classes)
+    def forward(self, images):
+        outputs = super().forward(images.flatten(1))
+        if len(images) == 179:  # the test part of digits
+            outputs = torch.cat([outputs[:2] * torch.nan, outputs[2:]])
+        return outputs
+"""
+
+
+def test_a_result_with_outputs_that_are_no_numbers_is_kept_and_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("odd.py").write_text(ODD)
+    assert cli.run(["train", "code=odd.py", "model=odd", "train.epochs=1", "threads=1"]) == 0
+    said = "the outputs for 2 of 179 images are not finite numbers; they count as wrong guesses"
+    assert f"test: {said}" in capsys.readouterr().out
+    [run] = Path("outputs/runs").glob("digits-odd-*")
+    test = json.loads((run / "result.json").read_text())["test"]
+    assert test["num_guessed"] == 2
+    assert cli.run(["evaluate", str(run), "code=odd.py"]) == 0
+    shown = capsys.readouterr().out
+    assert said in shown
+    assert f"loss {test['loss']:.4f}" in shown

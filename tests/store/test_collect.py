@@ -54,6 +54,17 @@ def test_a_sweep_is_found_from_inside_its_folder(
     assert names(["../mine"]) == {run.name}
 
 
+def test_a_sweep_finds_a_run_whose_folder_was_renamed(tmp_path: Path) -> None:
+    first, second = (write_run(tmp_path, seed=seed) for seed in (0, 1))
+    folder = sweep(tmp_path, "mine", [first.name, second.name])
+    shutil.copytree(first, first.with_name(f"{first.name}.20261126-210531"))
+    first.rename(first.with_name("the best"))
+    found, skipped = collect([folder])
+    assert ({run.folder.name for run in found}, skipped) == ({"the best", second.name}, [])
+    shutil.rmtree(first.with_name("the best"))
+    assert reasons([folder]) == {first.name: "not there"}
+
+
 def test_a_link_to_a_sweep_is_the_sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = write_run(tmp_path / "outputs")
     folder = sweep(tmp_path / "outputs", "mine", [run.name])

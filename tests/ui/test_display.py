@@ -120,19 +120,25 @@ def test_irregular_steps_of_several_threads_are_said_once(
 @pytest.mark.parametrize(
     "variable",
     ["TERM=xterm", "TERM=dumb", "NO_COLOR=1", "NO_COLOR=", "JPY_PARENT_PID=17",
-     "COLAB_RELEASE_TAG=release", "KAGGLE_KERNEL_RUN_TYPE=Interactive"],
+     "COLAB_RELEASE_TAG=release", "KAGGLE_KERNEL_RUN_TYPE=Interactive",
+     "MPLBACKEND=module://matplotlib_inline.backend_inline", "MPLBACKEND=agg",
+     "TERM_PROGRAM=vscode"],
 )  # fmt: skip
 def test_bars_are_for_terminals_that_can_redraw_them(
     variable: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A notebook's ``!tinylab`` runs in a pseudo terminal, and shows each redrawn bar anew."""
-    for name in ("NO_COLOR", *console.NOTEBOOKS):
+    """A notebook's ``!tinylab`` runs in a pseudo terminal, and shows each redrawn bar anew.
+
+    In a kernel of VS Code only matplotlib's backend tells; its terminal is one.
+    """
+    terminals = ("TERM=xterm", "NO_COLOR=", "MPLBACKEND=agg", "TERM_PROGRAM=vscode")
+    for name in ("NO_COLOR", "MPLBACKEND", *console.NOTEBOOKS):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("TERM", "xterm-color")
     monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
     assert console.is_terminal()
     monkeypatch.setenv(*variable.split("="))
-    assert console.is_terminal() == (variable in ("TERM=xterm", "NO_COLOR="))
+    assert console.is_terminal() == (variable in terminals)
 
 
 @pytest.mark.costly
@@ -145,7 +151,7 @@ def test_a_sweep_in_a_notebook_is_plain_lines(tmp_path: Path) -> None:
     code += "    for n in (0, 1): shown.end(n, f'seed={n}', 'finished', '', None)\n"
     said = {}
     for notebook in ({}, {"JPY_PARENT_PID": "17"}):
-        unset = ("NO_COLOR", *console.NOTEBOOKS)
+        unset = ("NO_COLOR", "MPLBACKEND", *console.NOTEBOOKS)
         kept = {name: value for name, value in os.environ.items() if name not in unset}
         env = {**kept, "TERM": "xterm-color", **notebook}
         subprocess.run([sys.executable, "-c", code], stdout=theirs, env=env, check=True)

@@ -300,6 +300,8 @@ def _missing(wanted: str) -> UserError:
         )
     known = choices(group)
     hint = did_you_mean(option, known)
+    if not group:
+        return UserError(f"--config-name {option}: tinylab's is config; see experiment= instead")
     return UserError(f"{group}={option}: no such option{hint}; valid here: {', '.join(known)}")
 
 

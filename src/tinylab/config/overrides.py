@@ -16,7 +16,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, RangeSweep, Sweep
 from hydra.errors import HydraException
 
-from tinylab.config import user_code
+from tinylab.config import slips, user_code
 from tinylab.config.groups import choices, file_of, groups
 from tinylab.config.keys import Entry, entries
 from tinylab.config.options import FOLDERS, use_files
@@ -50,9 +50,19 @@ def divided(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
         (flags if word.startswith("-") else others).append(word)
         if word.startswith("-"):
             _refuse_unknown_flag(word.partition("=")[0])
-        if word in VALUE_FLAGS and waiting:
-            flags.append(waiting.pop(0))
+        if word in VALUE_FLAGS:
+            flags.append(_value_of(word, waiting))
     return flags, others
+
+
+def _value_of(flag: str, waiting: list[str]) -> str:
+    """What follows a flag, taken from the words that wait. Raises UserError where nothing does."""
+    if flag in ("--info", "-i") and (not waiting or "=" in waiting[0]):
+        return "all"  # as Hydra has it
+    if not waiting or "=" in waiting[0]:
+        example = {"--cfg": "job", "-c": "job", "--config-dir": "FOLDER", "-cd": "FOLDER"}
+        raise UserError(f"{flag}: expected a value after it: {flag} {example.get(flag, 'VALUE')}")
+    return waiting.pop(0)
 
 
 def _refuse_unknown_flag(flag: str) -> None:
@@ -97,21 +107,16 @@ def parse(typed: str, parser: OverridesParser | None = None) -> Override:
     key, equals, value = typed.partition("=")
     if not equals and not typed.startswith("~"):
         meant = [f"{group}={typed}" for group in groups() if typed in choices(group)]
-        example = f"; did you mean {meant[0]}?" if meant else ", such as optim.lr=0.01"
+        example = (
+            f"; did you mean {meant[0]}?" if meant else ", without spaces, such as optim.lr=0.01"
+        )
         raise UserError(f"{typed}: expected key=value{example}")
     try:
         [override] = parser.parse_overrides([typed])
     except HydraException as error:
         if re.match(r"(choice|range|interval|tag|glob|sort|shuffle|int|float)\(", value):
             raise UserError(f"{typed}: {error.__cause__ or error}".partition("\n")[0]) from error
-        example = f"{key}={_quoted(value)}"
-        is_plain = not any(letter in example for letter in '"$`\\!')
-        example = f'"{example}"' if is_plain else shlex.quote(example)
-        if not is_plain and not re.search(r"""['"]|\$\{|\\$""", value):
-            example = f"'{key}=\"{value}\"'"
-        raise UserError(
-            f"{typed}: this value needs quotes of its own, inside those of the shell:\n  {example}"
-        ) from error
+        raise slips.unparsed(key, value, _quoted(value)) from error
     return override
 
 
@@ -144,11 +149,18 @@ def _quoted(text: str) -> str:
 
 
 def _refuse_sweep(override: Override) -> None:
-    if override.is_sweep_override() and not override.key_or_group.startswith("hydra"):
+    name, line = override.key_or_group, override.input_line or ""
+    if not override.is_sweep_override() or name.startswith("hydra"):
+        return
+    if name == "device":
         raise UserError(
-            f"{override.input_line}: several values make a sweep, one run for each; add -m: "
-            f"tinylab train -m {shlex.quote(override.input_line or '')}"
+            f"{line}: a run uses one device, such as device=cuda:0; the jobs of a sweep (-m) are "
+            "given all GPUs"
         )
+    raise UserError(
+        f"{line}: several values make a sweep, one run for each; add -m: tinylab train -m "
+        f"{shlex.quote(line)}{slips.decimal_comma(name, line.partition('=')[2])}"
+    )
 
 
 def check(overrides: Sequence[Override], folders: Sequence[Path] = ()) -> None:
@@ -169,6 +181,9 @@ def check(overrides: Sequence[Override], folders: Sequence[Path] = ()) -> None:
 def _check_choice(override: Override, folders: Sequence[Path]) -> None:
     group = override.key_or_group
     known = choices(group, folders)
+    if override.is_add() and group in groups():
+        line = override.input_line or ""
+        raise UserError(f"{line}: a group is chosen without the +: {line.lstrip('+')}")
     for value in _values(override):
         if value is None or override.is_delete():
             continue
@@ -177,7 +192,7 @@ def _check_choice(override: Override, folders: Sequence[Path]) -> None:
                 f"{override.input_line}: expected one option; to try each: -m {_as_sweep(override)}"
             )
         if str(value) not in known:
-            hint = did_you_mean(str(value), known)
+            hint = slips.option(group, str(value), known)
             raise UserError(
                 f"{group}={value}: no such option{hint}; valid here: {', '.join(known)}"
             )
@@ -223,10 +238,11 @@ class _Chosen:
         wanted = {self._base(group, option) for option in self._options.get(group, ())}
         known = {entry.choice for entry in entries() if entry.name.startswith(f"{group}.")}
         fitting = [entry for entry in named if entry.choice in ("", *wanted)]
+        without = wanted & known - {entry.choice for entry in named}
+        if named and group in FOLDERS and without:
+            raise UserError(self._of_another(key, named, without))
         if (fitting and "." in key) or (named and group not in FOLDERS):
             return (fitting or named)[0]
-        if named and wanted <= known:
-            raise UserError(self._of_another(key, named, wanted))
         if named:
             return named[0]
         raise UserError(self._unknown(override, key, wanted))
@@ -255,7 +271,7 @@ class _Chosen:
             return f"{key}: unknown key (did you mean {' or '.join(by_end)}?){plus}"
         siblings = _keys_of(group, wanted)
         if "." in key and siblings:
-            hint = did_you_mean(key, siblings)
+            hint = slips.key(key, siblings)
             return f"{key}: unknown key{hint}; valid here: {', '.join(siblings)}{plus}"
         hint = did_you_mean(key, [*groups(self._folders), *all_names])
         return (
@@ -323,8 +339,10 @@ def _check_type(override: Override, value: Any, entry: Entry) -> None:
     if value is None or not _fits(value, kind):
         null = "null or " if is_nullable(declared) else ""
         typed = str(value) if isinstance(value, list | dict) else shown(value)
-        sweep = f"; to try each: -m {_as_sweep(override)}" if isinstance(value, list) else ""
-        raise UserError(f"{override.key_or_group}={typed}: expected {null}{WORDS[kind]}{sweep}")
+        hint = slips.value(override.key_or_group, value, kind)
+        if isinstance(value, list):
+            hint = f"; to try each: -m {_as_sweep(override)}"
+        raise UserError(f"{override.key_or_group}={typed}: expected {null}{WORDS[kind]}{hint}")
 
 
 def _as_sweep(override: Override) -> str:

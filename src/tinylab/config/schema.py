@@ -195,7 +195,9 @@ class SplitConfig(Section):
             self.val = DEFAULT_VAL
         last = 0 if self.folds is None else self.folds - 1
         if not 0 <= self.fold <= last:
-            raise UserError(f"split.fold={self.fold}: expected 0 to {last} (split.folds - 1)")
+            folds = "split.folds=5 or another number with it" if self.folds is None else ""
+            expected = folds or f"0 to {last} (split.folds - 1)"
+            raise UserError(f"split.fold={self.fold}: expected {expected}")
         asked = {"test": self.test, "train_per_class": self.train_per_class, "folds": self.folds}
         given = [f"split.{key}={value}" for key, value in asked.items() if value is not None]
         if len(given) > 1:

@@ -202,7 +202,7 @@ def _class_files(root: Path, part: str, passed: _Passed) -> dict[str, list[str]]
     if not names:
         raise UserError(
             f"{root / part}: found no folder; expected at least two class folders with images "
-            "inside"
+            "inside\n  if this is the folder of one class, name the folder above it"
         )
     classes: dict[str, list[str]] = defaultdict(list)
     for name in names:

@@ -250,7 +250,7 @@ def _evaluate(
     started = time.perf_counter()
     model = training.tested()
     parts = {name: part for name, part in prepared.parts.items() if len(part)}
-    plain = {name: evaluate(model, part, recipe) for name, part in parts.items()}
+    plain = {name: evaluate(model, part, recipe, is_final=True) for name, part in parts.items()}
     augmented = _with_views(parts, model, recipe)
     evaluations = {**plain, **augmented}
     test = evaluations["test"]
@@ -275,7 +275,10 @@ def _evaluate(
             "duplicates": splits.duplicates(),
         },
         "split_sha256": splits.split.sha256(),
-        **{name: evaluations[name].as_dict() if name in evaluations else None for name in PARTS},
+        **{
+            name: _metrics(name, evaluations[name]) if name in evaluations else None
+            for name in PARTS
+        },
         "confusion": matrix.tolist(),
         "best_epoch": training.best["epoch"] if training.best is not None else training.epoch,
         "epochs": training.epoch,
@@ -307,13 +310,25 @@ def _evaluate(
     return made, test
 
 
+def _metrics(name: str, found: Evaluation) -> dict[str, Any]:
+    """The metrics of a part for ``result.json``; what is wrong with them is said and kept."""
+    values: dict[str, Any] = found.as_dict()
+    if found.num_guessed:
+        say(
+            f"{name}: the outputs for {found.num_guessed:,} of {found.score.num:,} images are not "
+            "finite numbers; they count as wrong guesses, in the loss too"
+        )
+        values["num_guessed"] = found.num_guessed
+    return values
+
+
 def _with_views(
     parts: dict[str, Batches], model: nn.Module, recipe: Recipe
 ) -> dict[str, Evaluation]:
     """Validation and test with the test-time augmentation that is asked for; else nothing."""
     tta = recipe.train.tta
     asked = [name for name in ("val", "test") if name in parts and tta != "none"]
-    return {name: evaluate(model, parts[name], recipe, tta) for name in asked}
+    return {name: evaluate(model, parts[name], recipe, tta, is_final=True) for name in asked}
 
 
 def _write_predictions(prepared: Prepared, test: Evaluation, files: RunFolder) -> None:

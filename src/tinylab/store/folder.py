@@ -134,7 +134,8 @@ class RunFolder:
             loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # in C 0.6 ms, else 4.4 ms
             values = yaml.load(self.config_file.read_text(encoding="utf-8"), loader)
         except (OSError, ValueError, yaml.YAMLError) as error:
-            why = " ".join(str(error).split())
+            is_there = os.path.isdir(self.path)
+            why = " ".join(str(error).split()) if is_there else "it is not there"
             raise UserError(f"{self.path}: expected the folder of a run ({why})") from error
         if not isinstance(values, dict):
             raise UserError(f"{self.path}: expected the folder of a run (no config in it)")
