@@ -303,7 +303,14 @@ def mine(params, lr, momentum: float = 0.9):
 """
 
 
-@pytest.mark.parametrize("source", [MOMENTUM, BFLOAT16, NOISY, FUNCTION])
+INHERITED = """@tinylab.optimizer
+class Mine(torch.optim.Adam):
+    def step(self, closure=None):
+        return super().step(closure)
+"""
+
+
+@pytest.mark.parametrize("source", [MOMENTUM, BFLOAT16, NOISY, FUNCTION, INHERITED])
 def test_training_by_an_own_optimizer_resumes_with_the_same_bits(
     declared: Declare, tmp_path: Path, source: str
 ) -> None:

@@ -90,6 +90,16 @@ class OptimConfig(OptionConfig):
         at_least=0, at_most=1,
     )  # fmt: skip
 
+    def __post_init__(self) -> None:
+        from tinylab.config.options import options
+
+        if self.schedule != ScheduleConfig.name and self.schedule in options("schedule"):
+            raise UserError(
+                f"optim.schedule={self.schedule}: expected a built-in one; choose it by "
+                f"schedule={self.schedule}"
+            )
+        super().__post_init__()
+
 
 @dataclass
 class ScheduleConfig(OptionConfig):
