@@ -197,6 +197,9 @@ def test_an_own_schedule_is_chosen_by_its_group(tiny: Path) -> None:
     options.use_files([tiny])
     with pytest.raises(UserError, match=r"optim\.schedule=poly: .* choose it by schedule=poly"):
         AdamConfig(schedule="poly")
+    tiny.write_text(PARTS.replace("def poly", "def cosine"))
+    options.use_files([tiny])
+    assert AdamConfig(schedule="cosine").schedule == "cosine"
 
 
 @pytest.mark.parametrize(

@@ -69,6 +69,9 @@ class ModelConfig(OptionConfig):
     section: ClassVar[str] = "model"
 
 
+SCHEDULES = ("constant", "cosine", "onecycle")
+
+
 @dataclass
 class OptimConfig(OptionConfig):
     """What every optimizer has. Weight decay excludes biases and norms."""
@@ -76,9 +79,7 @@ class OptimConfig(OptionConfig):
     section: ClassVar[str] = "optim"
     lr: float = key(0.001, "peak learning rate", above=0)
     weight_decay: float = key(0.0, "weight decay (biases and norms excluded)", at_least=0)
-    schedule: str = key(
-        "constant", "constant, cosine, or onecycle", one_of=("constant", "cosine", "onecycle")
-    )
+    schedule: str = key("constant", "constant, cosine, or onecycle", one_of=SCHEDULES)
     warmup: float | None = key(
         None,
         "fraction of all steps in which lr rises; null: 0, and 0.3 for onecycle",
@@ -93,7 +94,8 @@ class OptimConfig(OptionConfig):
     def __post_init__(self) -> None:
         from tinylab.config.options import options
 
-        if self.schedule != ScheduleConfig.name and self.schedule in options("schedule"):
+        is_own = self.schedule not in (*SCHEDULES, ScheduleConfig.name)
+        if is_own and self.schedule in options("schedule"):
             raise UserError(
                 f"optim.schedule={self.schedule}: expected a built-in one; choose it by "
                 f"schedule={self.schedule}"
