@@ -371,7 +371,11 @@ def _refuse_unfit(own: Declaration, where: str) -> None:
                 f"{where}: {name}: expected another name for this parameter: each {own.group} "
                 "has a key of this name"
             )
-    without = [each for each in own.takes if each not in names]
+    _refuse_ungiven(own, [each for each in own.takes if each not in names], common, where)
+
+
+def _refuse_ungiven(own: Declaration, without: list[str], common: set[str], where: str) -> None:
+    """Raise UserError where the parameters without defaults are not those that are given."""
     is_instance_called = own.is_class and own.group not in ("model", "optim")
     given = () if is_instance_called else GIVEN[own.group]
     if own.group == "model":

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tinylab.config import options
+from tinylab.config.options import Option
 from tinylab.config.schema import AugmentConfig, LossConfig, ScheduleConfig
 from tinylab.config.user_code import mistakes_told
 from tinylab.data.batches import Batches
@@ -75,6 +76,19 @@ def loss(config: LossConfig, num_classes: int, device: torch.device, mixed: bool
     option = options.of(config)
     if option.is_plain:
         return None
+    made = _made_loss(option, config, device)
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(TRIED, num_classes, generator=generator).to(device)
+    labels = torch.arange(TRIED, device=device) // 2 % num_classes  # two of a class
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        _try_loss(made, logits, labels)
+        if mixed:
+            one_hot = F.one_hot(labels, num_classes).float()
+            _try_mixed(made, logits, torch.lerp(one_hot.flip(0), one_hot, 0.75))
+    return made
+
+
+def _made_loss(option: Option, config: LossConfig, device: torch.device) -> Loss:
     said = f"loss={config.name}"
     with told(said, option.file), torch.random.fork_rng(devices=[]):
         made = option.function(config)
@@ -85,16 +99,7 @@ def loss(config: LossConfig, num_classes: int, device: torch.device, mixed: bool
                 f"\n  see {option.file}"
             )
         made = made.to(device)
-    whole = Loss(said, option.file, made)
-    generator = torch.Generator().manual_seed(0)
-    logits = torch.randn(TRIED, num_classes, generator=generator).to(device)
-    labels = torch.arange(TRIED, device=device) // 2 % num_classes  # two of a class
-    with torch.random.fork_rng(devices=_cuda(device)):
-        _try_loss(whole, logits, labels)
-        if mixed:
-            one_hot = F.one_hot(labels, num_classes).float()
-            _try_mixed(whole, logits, torch.lerp(one_hot.flip(0), one_hot, 0.75))
-    return whole
+    return Loss(said, option.file, made)
 
 
 def _try_mixed(loss: Loss, logits: Tensor, shares: Tensor) -> None:
@@ -125,10 +130,6 @@ def _try_loss(loss: Loss, logits: Tensor, targets: Tensor) -> None:
         )
     if not gradient.isfinite().all():
         raise UserError(f"{said}: its gradient is not finite\n  see {file}")
-
-
-def _cuda(device: torch.device) -> list[torch.device]:
-    return [device] if device.type == "cuda" else []
 
 
 # ---------------------------------------------------------------- augmentation
