@@ -194,6 +194,16 @@ def test_the_built_in_parts_are_no_part_of_an_id_and_own_ones_are(tiny: Path) ->
     assert (kept.loss, kept.schedule.name) == (own[0].loss, "default")
 
 
+def test_an_own_schedule_is_chosen_by_its_group(tiny: Path) -> None:
+    tiny.write_text(PARTS)
+    options.use_files([tiny])
+    with pytest.raises(UserError, match=r"optim\.schedule=poly: .* choose it by schedule=poly"):
+        AdamConfig(schedule="poly")
+    tiny.write_text(PARTS.replace("def poly", "def cosine"))
+    options.use_files([tiny])
+    assert AdamConfig(schedule="cosine").schedule == "cosine"
+
+
 @pytest.mark.parametrize(
     ("old", "new", "words"),
     [

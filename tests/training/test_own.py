@@ -16,8 +16,10 @@ from option_records import AdamConfig, AdamwConfig, SgdConfig, TorchOptimConfig
 from tinylab.config import options
 from tinylab.config.schema import AugmentConfig, LossConfig, ScheduleConfig
 from tinylab.errors import Stopped, UserError
-from tinylab.training import optim, own
+from tinylab.training import loop, optim, own
+from tinylab.training.capture import Captured
 from tinylab.training.evaluate import evaluate
+from tinylab.training.state import Recipe
 from training_kit import CPU, Lab, Watch, differences, tiny_batches
 
 HEAD = """import math
@@ -158,8 +160,11 @@ def test_the_loss_of_an_evaluation_is_the_users_and_the_nll_stays(declared: Decl
 
 
 def test_a_loss_that_is_not_finite_in_evaluation_is_refused() -> None:
+    def infinite(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        return logits.sum() * math.inf
+
     lab = Lab()
-    recipe = dataclasses.replace(lab.recipe(), loss=lambda logits, targets: logits.sum() * math.inf)
+    recipe = dataclasses.replace(lab.recipe(), loss=own.Loss("", "", infinite))
     with pytest.raises(UserError, match=r"gives (nan|-?inf) in evaluation"):
         evaluate(lab.build(), lab.batches(20), recipe)
 
@@ -303,7 +308,14 @@ def mine(params, lr, momentum: float = 0.9):
 """
 
 
-@pytest.mark.parametrize("source", [MOMENTUM, BFLOAT16, NOISY, FUNCTION])
+INHERITED = """@tinylab.optimizer
+class Mine(torch.optim.Adam):
+    def step(self, closure=None):
+        return super().step(closure)
+"""
+
+
+@pytest.mark.parametrize("source", [MOMENTUM, BFLOAT16, NOISY, FUNCTION, INHERITED])
 def test_training_by_an_own_optimizer_resumes_with_the_same_bits(
     declared: Declare, tmp_path: Path, source: str
 ) -> None:
@@ -403,3 +415,72 @@ def test_what_torch_optim_has_not_is_refused(values: dict[str, Any], words: str)
         optim.rehearse(TorchOptimConfig(**values), Lab().build())
     assert words in str(refused.value)
     assert len(str(refused.value).splitlines()) <= 2
+
+
+# ---------------------------------------------------------------- together
+
+
+ALL = (
+    NOISE.replace("shape, generator", "shape, device=images.device, generator")
+    + MOMENTUM.replace("Mine", "Heavy")
+    + """
+@tinylab.loss
+def squares(logits, targets):
+    return (logits.softmax(1) - F.one_hot(targets, 3)).square().sum(1).mean()
+
+@tinylab.schedule
+def falling(step, steps):
+    return 1 - step / steps
+"""
+)
+
+
+class OwnLab(Lab):
+    """A lab whose loss, augmentation and schedule are a user's too."""
+
+    def recipe(self) -> Recipe:
+        return dataclasses.replace(
+            super().recipe(),
+            loss=own.loss(options.record("loss", "squares"), 3, self.device, mixed=False),
+            augmentation=own.augmentation(options.record("augment", "mine"), self.batches(20)),
+            schedule=own.schedule(options.record("schedule", "falling"), 12),
+            is_own=True,
+        )
+
+
+@pytest.mark.parametrize("device", [
+    CPU,
+    pytest.param(
+        torch.device("cuda"),
+        marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
+    ),
+], ids=str)  # fmt: skip
+def test_training_by_own_parts_resumes_in_the_middle_of_an_epoch_with_the_same_bits(
+    tmp_path: Path, device: torch.device
+) -> None:
+    file = tmp_path / "all.py"
+    file.write_text(HEAD + ALL)
+    options.use_files([file])
+    try:
+        lab = OwnLab(optim=options.record("optim", "heavy"), device=device)
+        optim.rehearse(lab.optim, lab.build())
+        expected = lab.run(tmp_path / "straight").state_dict()
+        with pytest.raises(Stopped):
+            lab.run(tmp_path / "stopped", Watch(steps=6))
+        assert differences(lab.run(tmp_path / "stopped").state_dict(), expected) == []
+        other = dataclasses.replace(lab, seed=1).run(tmp_path / "other").state_dict()
+        assert differences(other, expected) != []
+    finally:
+        options.use_files([])
+    assert [row["lr"] for row in expected["history"]] == [
+        0.05 * (1 - step / 12) for step in (3, 7, 11)
+    ]
+
+
+def test_no_step_of_own_parts_is_recorded() -> None:
+    recipe = dataclasses.replace(Lab().recipe(), device=torch.device("cuda"))
+    torchs = TorchOptimConfig(algorithm="SGD")
+    for changes in ({"is_own": True}, {"optim": torchs}):
+        step = loop._full_step(Lab().start(), dataclasses.replace(recipe, **changes))  # type: ignore[arg-type]
+        assert not isinstance(step, Captured)
+    assert isinstance(loop._full_step(Lab().start(), recipe), Captured)

@@ -433,7 +433,11 @@ def _refuse_unfit(own: Declaration, where: str) -> None:
         raise UserError(f"{where}: {unknown[0]}: expected one of {', '.join(common)}")
     if own.group == "dataset" and any(key.is_place for key in own.keys):
         raise UserError(f"{where}: is_place: where own data lies counts; leave it out")
-    without = [each for each in own.takes if each not in names]
+    _refuse_ungiven(own, [each for each in own.takes if each not in names], common, where)
+
+
+def _refuse_ungiven(own: Declaration, without: list[str], common: list[str], where: str) -> None:
+    """Raise UserError where the parameters without defaults are not those that are given."""
     is_instance_called = own.is_class and own.group not in ("model", "optim")
     given = () if is_instance_called else GIVEN[own.group]
     if own.group == "model":

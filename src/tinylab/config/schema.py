@@ -74,6 +74,9 @@ class ModelConfig(OptionConfig):
     section: ClassVar[str] = "model"
 
 
+SCHEDULES = ("constant", "cosine", "onecycle")
+
+
 @dataclass
 class ModelKeys(ModelConfig):
     """What every model has; each option adds its own keys."""
@@ -100,9 +103,7 @@ class OptimConfig(OptionConfig):
     section: ClassVar[str] = "optim"
     lr: float = key(0.001, "peak learning rate", above=0)
     weight_decay: float = key(0.0, "weight decay (biases and norms excluded)", at_least=0)
-    schedule: str = key(
-        "constant", "constant, cosine, or onecycle", one_of=("constant", "cosine", "onecycle")
-    )
+    schedule: str = key("constant", "constant, cosine, or onecycle", one_of=SCHEDULES)
     warmup: float | None = key(
         None,
         "fraction of all steps in which lr rises; null: 0, and 0.3 for onecycle",
@@ -116,6 +117,17 @@ class OptimConfig(OptionConfig):
     backbone_lr: float = key(
         1.0, "lr of all layers but the last, as a fraction of lr", neutral=True, at_least=0
     )
+
+    def __post_init__(self) -> None:
+        from tinylab.config.options import options
+
+        is_own = self.schedule not in (*SCHEDULES, ScheduleConfig.name)
+        if is_own and self.schedule in options("schedule"):
+            raise UserError(
+                f"optim.schedule={self.schedule}: expected a built-in one; choose it by "
+                f"schedule={self.schedule}"
+            )
+        super().__post_init__()
 
 
 @dataclass

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tinylab.config import options
+from tinylab.config.options import Option
 from tinylab.config.schema import AugmentConfig, LossConfig, ScheduleConfig
 from tinylab.config.user_code import mistakes_told
 from tinylab.data.batches import Batches
@@ -26,8 +27,6 @@ from tinylab.ui.console import say
 
 TRIED = 8  # images
 TIMES = 4  # an augmentation is tried: it may change anything in some batches only
-
-Loss = Callable[[Tensor, Tensor], Tensor]
 
 
 @contextlib.contextmanager
@@ -46,6 +45,28 @@ def told(said: str, file: object) -> Iterator[None]:
 # ---------------------------------------------------------------- loss
 
 
+@dataclass(frozen=True)
+class Loss:
+    """The user's loss."""
+
+    said: str
+    file: object
+    function: Callable[..., Any]
+
+    def __call__(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Logits (N, num_classes) and int64 (N,) or class probabilities (N, num_classes) -> ().
+
+        Raises UserError where it gives no scalar.
+        """
+        value = self.function(logits, targets)
+        if not isinstance(value, Tensor) or value.dim() > 0 or not value.is_floating_point():
+            raise UserError(
+                f"{self.said}: gives {kind(value)} for {len(logits)} images; expected a scalar "
+                f"tensor, their mean\n  see {self.file}"
+            )
+        return value
+
+
 def loss(config: LossConfig, num_classes: int, device: torch.device, mixed: bool) -> Loss | None:
     """The user's loss, tried; None where it is the built-in one.
 
@@ -55,6 +76,19 @@ def loss(config: LossConfig, num_classes: int, device: torch.device, mixed: bool
     option = options.of(config)
     if option.is_plain:
         return None
+    made = _made_loss(option, config, device)
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(TRIED, num_classes, generator=generator).to(device)
+    labels = torch.arange(TRIED, device=device) // 2 % num_classes  # two of a class
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        _try_loss(made, logits, labels)
+        if mixed:
+            one_hot = F.one_hot(labels, num_classes).float()
+            _try_mixed(made, logits, torch.lerp(one_hot.flip(0), one_hot, 0.75))
+    return made
+
+
+def _made_loss(option: Option, config: LossConfig, device: torch.device) -> Loss:
     said = f"loss={config.name}"
     with told(said, option.file), torch.random.fork_rng(devices=[]):
         made = option.function(config)
@@ -65,38 +99,24 @@ def loss(config: LossConfig, num_classes: int, device: torch.device, mixed: bool
                 f"\n  see {option.file}"
             )
         made = made.to(device)
-    generator = torch.Generator().manual_seed(0)
-    logits = torch.randn(TRIED, num_classes, generator=generator).to(device)
-    labels = torch.arange(TRIED, device=device) % num_classes
-    with torch.random.fork_rng(devices=_cuda(device)):
-        _try_loss(made, logits, labels, said, option.file)
-        if mixed:
-            one_hot = F.one_hot(labels, num_classes).float()
-            _try_mixed(made, logits, torch.lerp(one_hot.flip(0), one_hot, 0.75), said, option.file)
-    whole: Loss = made
-    return whole
+    return Loss(said, option.file, made)
 
 
-def _try_mixed(function: Loss, logits: Tensor, shares: Tensor, said: str, file: object) -> None:
+def _try_mixed(loss: Loss, logits: Tensor, shares: Tensor) -> None:
     try:
-        _try_loss(function, logits, shares, said, file)
+        _try_loss(loss, logits, shares)
     except UserError as error:
         raise UserError(
-            f"{said} with augment.mixup or augment.cutmix: does not take their targets, class "
+            f"{loss.said} with augment.mixup or augment.cutmix: does not take their targets, class "
             "probabilities (N, num_classes)\n"
             f"  expected both to be 0, or another loss; here {str(error).partition(chr(10))[0]}"
         ) from error
 
 
-def _try_loss(function: Loss, logits: Tensor, targets: Tensor, said: str, file: object) -> None:
-    leaf = logits.clone().requires_grad_()
+def _try_loss(loss: Loss, logits: Tensor, targets: Tensor) -> None:
+    leaf, said, file = logits.clone().requires_grad_(), loss.said, loss.file
     with told(said, file):
-        value: Any = function(leaf, targets)
-    if not isinstance(value, Tensor) or value.dim() > 0 or not value.is_floating_point():
-        raise UserError(
-            f"{said}: gives {kind(value)} for {TRIED} images; expected a scalar tensor, their mean"
-            f"\n  see {file}"
-        )
+        value = loss(leaf, targets)
     if not value.isfinite():
         raise UserError(f"{said}: gives {value.item()}; expected a finite number\n  see {file}")
     gradient: Tensor | None = None
@@ -110,10 +130,6 @@ def _try_loss(function: Loss, logits: Tensor, targets: Tensor, said: str, file: 
         )
     if not gradient.isfinite().all():
         raise UserError(f"{said}: its gradient is not finite\n  see {file}")
-
-
-def _cuda(device: torch.device) -> list[torch.device]:
-    return [device] if device.type == "cuda" else []
 
 
 # ---------------------------------------------------------------- augmentation
