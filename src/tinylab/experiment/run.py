@@ -149,7 +149,7 @@ def _resume_state(prepared: Prepared, files: RunFolder, checkpoints: Checkpoints
             f"{files.path}: the {config.dataset.name} images are not those that this half-finished "
             "run began with\n  bring the old data back, or begin again with fresh=true"
         )
-    why = code.changed(state["code_sha256"], state.get("own_code_sha256"), config)
+    why = code.changed(state["code_sha256"], state, config)
     if why is not None:
         files.archive(f"half finished, and {why}")
         return None
