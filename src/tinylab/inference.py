@@ -28,6 +28,7 @@ from tinylab.store.result import Result
 from tinylab.store.run import Run
 from tinylab.store.sweep import SweepFolder
 from tinylab.system import runtime
+from tinylab.system.project import default_outputs
 from tinylab.training import checkpoint
 from tinylab.training.checkpoint import CheckpointError, weights_sha256
 from tinylab.training.evaluate import mean_logits
@@ -189,7 +190,11 @@ def _goodness(run: Run) -> tuple[float, float]:
 def _again(folder: Path) -> str:
     """The command that trains what is missing of a run."""
     outputs = folder.absolute().parent.parent
-    where = "" if outputs == Path("outputs").absolute() else f" outputs={shlex.quote(str(outputs))}"
+    where = (
+        ""
+        if outputs == Path(default_outputs()).absolute()
+        else f" outputs={shlex.quote(str(outputs))}"
+    )
     return f"tinylab train --from {shlex.quote(str(folder))}{where}"
 
 

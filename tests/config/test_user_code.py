@@ -16,6 +16,7 @@ from tinylab import cli
 from tinylab.commands.completion import answers
 from tinylab.commands.train_help import help_text
 from tinylab.config import code, options, user_code
+from tinylab.config.compose import compose_plain
 from tinylab.config.keys import entries
 from tinylab.config.schema import Config, run_id
 from tinylab.errors import UserError
@@ -127,7 +128,7 @@ def test_a_file_that_declares_no_fit_option_is_refused(
 ) -> None:
     tiny.write_text(SOURCE.replace(old, new))
     with pytest.raises(UserError) as refused:
-        options.use_files([tiny])
+        options.use([f"code={tiny}"])
     assert words in str(refused.value)
     assert str(tiny) in str(refused.value)
     assert len(str(refused.value).splitlines()) <= 2
@@ -241,6 +242,60 @@ def test_a_list_of_files_is_read(tiny: Path) -> None:
     assert user_code.named(["code=[tiny.py, 'b.py']"]) == [tiny, tiny.with_name("b.py")]
     options.use_files(user_code.named(["code=[tiny.py,b.py]"]))
     assert {"tiny", "other", "mlp"} <= set(options.options("model"))
+
+
+def test_a_module_that_can_be_imported_is_named_without_its_file(tiny: Path) -> None:
+    package = tiny.parent / "mypkg"
+    (package / "deep").mkdir(parents=True)
+    tiny.rename(package / "deep" / "nets.py")  # no __init__.py: a namespace package
+    (package / "__init__.py").write_text("raise SystemExit('executed')\n")
+    assert user_code.named(["code=mypkg.deep.nets"]) == [package / "deep" / "nets.py"]
+    with pytest.raises(UserError, match=r"code=mypkg\.nets: no such file"):
+        user_code.named(["code=mypkg.nets"])
+
+
+def test_a_forgotten_suffix_is_hinted_at_where_no_module_is_meant(tiny: Path) -> None:
+    (tiny.parent / "parts").mkdir()
+    tiny.rename(tiny.parent / "parts" / "tiny.py")
+    with pytest.raises(UserError, match=r"did you mean parts/tiny\.py\?"):
+        user_code.named(["code=parts/tiny"])
+
+
+@pytest.mark.parametrize(
+    ("typed", "words"),
+    [
+        ([], "; tiny.py declares it: add code=tiny.py"),
+        (["code=b.py"], "; tiny.py declares it: add code=[b.py,tiny.py]"),
+    ],
+)
+def test_a_file_here_that_declares_the_option_is_hinted_at(
+    tiny: Path, capsys: pytest.CaptureFixture[str], typed: list[str], words: str
+) -> None:
+    tiny.with_name("b.py").write_text(SOURCE.replace("class Tiny", "class Other"))
+    tiny.with_name("broken.py").write_text("@tinylab.model\nclass Tiny(:\n")
+    assert cli.run(["train", "model=tiny", *typed]) == 1
+    assert capsys.readouterr().err == f"tinylab: model=tiny: no such option{words}\n"
+
+
+def test_a_permanent_file_that_code_replaces_is_hinted_at(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    elsewhere = tiny.parent / "far" / "tiny.py"
+    elsewhere.parent.mkdir()
+    tiny.rename(elsewhere)
+    tiny.write_text(SOURCE.replace("class Tiny", "class Other"))
+    monkeypatch.setenv("TINYLAB_CODE", "far/tiny.py")
+    assert cli.run(["train", "model=tiny", "code=tiny.py"]) == 1
+    assert "add code=[tiny.py,far/tiny.py]" in capsys.readouterr().err
+
+
+def test_a_class_of_a_notebook_cell_is_refused_with_the_remedy(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cell = type("Tiny", (), {"__module__": "__main__"})
+    monkeypatch.setattr(sys.modules["__main__"], "Tiny", cell, raising=False)
+    with pytest.raises(UserError, match=r'%%writefile tiny\.py in a cell\), then code="tiny\.py"'):
+        compose_plain(["model=tiny"])
 
 
 @pytest.mark.costly

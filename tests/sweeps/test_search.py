@@ -27,7 +27,8 @@ from server_kit import Server
 from tinylab import cli, data
 from tinylab import sweeps as sweep
 from tinylab.config import code, compose
-from tinylab.config.groups import choices, conf_folder
+from tinylab.config.folders import conf_folder
+from tinylab.config.groups import choices
 from tinylab.config.metrics import CHOOSABLE
 from tinylab.config.schema import Config, SweepConfig, TrainConfig, run_id
 from tinylab.errors import UserError

@@ -28,6 +28,7 @@ from tinylab.errors import Stopped, UserError
 from tinylab.store.query import in_order, select
 from tinylab.store.run import open_run
 from tinylab.system.machine import tuned
+from tinylab.system.project import default_outputs
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -86,12 +87,13 @@ def load(path: str | Path) -> TrainedRun:
     return TrainedRun(the_run(Path(path).expanduser().absolute()))
 
 
-def runs(folder: str | Path = "outputs", *filters: str) -> "DataFrame":
+def runs(folder: str | Path | None = None, *filters: str) -> "DataFrame":
     """A row per run in an outputs folder, the newest last: state, config keys and metrics.
 
+    folder: None: ``outputs``, or the project's.
     ``filters`` as of ``tinylab list``: ``runs("outputs", "model=mlp", "val_accuracy>0.9")``.
     """
-    found = in_order(select(filters, Path(folder).expanduser()), "when")
+    found = in_order(select(filters, Path(folder or default_outputs()).expanduser()), "when")
     rows = [{**run.row, "folder": str(run.folder.absolute())} for run in found]
     return pandas().DataFrame(rows)
 
@@ -117,7 +119,7 @@ def compare(
     if test not in TESTS:
         hint = did_you_mean(test, TESTS)
         raise UserError(f"test={test}: expected one of {', '.join(TESTS)}{hint}")
-    chosen, skipped = collect_finished([_path(each) for each in found] or [Path("outputs")])
+    chosen, skipped = collect_finished([_path(each) for each in found] or [Path(default_outputs())])
     refuse_unknown_metric("metric=", metric)
     keys = by.split(",") if isinstance(by, str) else by
     comparisons = comparison.compare(
@@ -135,7 +137,7 @@ def report(*found: Runs, out: str | Path | None = None) -> Path:
     """
     from tinylab import reporting
 
-    paths = [_path(each) for each in found] or [Path("outputs")]
+    paths = [_path(each) for each in found] or [Path(default_outputs())]
     file = Path(out).expanduser() if out is not None else place(paths)
     reporting.write(paths, file)
     return file.absolute()

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinylab.api.frames import pandas
+from tinylab.config import code
 from tinylab.config.compose import restore
 from tinylab.config.schema import Config
 from tinylab.errors import UserError
@@ -58,6 +59,7 @@ class TrainedRun:
     def config(self) -> Config:
         """Its whole config."""
         try:
+            code.know(self.result.config, self.path)
             return restore(self.result.config)
         except (KeyError, TypeError, ValueError) as error:
             raise UserError(

@@ -14,6 +14,7 @@ from tinylab.config.metrics import METRICS
 from tinylab.config.values import shown
 from tinylab.store.query import conditions, in_order, select
 from tinylab.store.run import Run
+from tinylab.system.project import default_outputs
 from tinylab.ui.console import in_bytes, say
 from tinylab.ui.tables import aligned, as_csv, columns_of
 
@@ -64,7 +65,11 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--format", choices=("table", "csv", "json"), default="table")
     parser.add_argument("--all", action="store_true", help="old runs that were set aside too")
     parser.add_argument(
-        "--outputs", type=Path, default="outputs", metavar="FOLDER", help="default: outputs"
+        "--outputs",
+        type=Path,
+        default=default_outputs(),
+        metavar="FOLDER",
+        help="default: outputs, or the project's",
     )
     if "--sort" in arguments[:-1]:  # argparse would take -KEY for a flag
         place = arguments.index("--sort")

@@ -59,4 +59,5 @@ def _own() -> str:
 
 
 def _keys(group: str, option: Option) -> list[str]:
-    return [f"{group}.{key.name}={shown(key.default)}" for key in option.declaration.keys]
+    more = [f"+{group}.KEY=VALUE"] if option.declaration.takes_further else []
+    return [f"{group}.{key.name}={shown(key.default)}" for key in option.declaration.keys] + more

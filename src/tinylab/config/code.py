@@ -9,13 +9,13 @@ import ast
 import contextlib
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeGuard
 
-from tinylab.config import options, signature, user_code
+from tinylab.config import modules, named, options, signature, user_code
 from tinylab.config.options import PACKAGE
 from tinylab.errors import UserError
 from tinylab.system.files import write_json
@@ -38,24 +38,32 @@ def of_result(config: Any) -> str:
     count by what is in them, not by where they are.
     """
     files = _files_of(config)
-    own = own_files(config)
-    return digest(files) if not own else joined(digest(files), own_digest(own))
+    own, versions = own_files(config), libraries(config)
+    parts = [own_digest(own)] if own else []
+    return joined(digest(files), *parts, *versions) if own or versions else digest(files)
 
 
 def recorded(config: Any) -> dict[str, str]:
     """What a result records of its code: digests of all of it, of the core, and of the user's."""
-    own = own_files(config)
+    own, versions = own_files(config), libraries(config)
     digests = {"code_sha256": of_result(config), "core_sha256": core()}
-    return digests | ({"own_code_sha256": own_digest(own)} if own else {})
+    digests |= {"own_code_sha256": own_digest(own)} if own else {}
+    return digests | ({"libraries": ", ".join(versions)} if versions else {})
 
 
-def changed(code_sha256: str, own_sha256: str | None, config: Any) -> str | None:
-    """Which code is not that of a result any more, in words; None where it gives today's bits."""
+def changed(code_sha256: str, recorded: Mapping[str, Any], config: Any) -> str | None:
+    """Which code is not that of a result any more, in words; None where it gives today's bits.
+
+    recorded: what it says besides, as ``recorded`` made it.
+    """
     if is_same(code_sha256, config):
         return None
-    own = own_files(config)
+    own, own_sha256 = own_files(config), recorded.get("own_code_sha256")
     if own and own_sha256 is not None and own_digest(own) != own_sha256:
         return f"{' or '.join(file.name for file in own)} has changed since"
+    today = ", ".join(libraries(config))
+    if today != (before := recorded.get("libraries", "")):
+        return f"made with {before}, and this is {today}"
     return "tinylab's code has changed since"
 
 
@@ -72,7 +80,7 @@ def is_same(recorded: str, config: Any) -> bool:
     """
     if recorded == of_result(config):
         return True
-    if own_files(config):
+    if own_files(config) or libraries(config):
         return False
     same = _same_bits().get(recorded, {})
     names = {file.relative_to(PACKAGE).as_posix(): file for file in _files_of(config)}
@@ -99,32 +107,39 @@ def _files_of(config: Any) -> set[Path]:
 
 def own_files(config: Any) -> list[Path]:
     """The user's files of the options that a config chose, and their modules beside them."""
+    return with_own_modules(each.file for each in options.chosen(config) if each.is_of_file)
+
+
+def libraries(config: Any) -> list[str]:
+    """The libraries, with their versions, of what a config names in them: ``timm 1.0.22``."""
     chosen = options.chosen(config)
-    return with_own_modules(option.file for option in chosen if not option.is_builtin)
+    return sorted({modules.version(each.module) for each in chosen if each.is_of_library})
 
 
 def with_own_modules(files: Iterable[Path]) -> list[Path]:
     """Files of the user's, and all modules beside them that they import, directly or not."""
-    found: dict[Path, None] = {}
-    waiting = [(file, file.parent) for file in files]
+    found: dict[tuple[Path, Path], None] = {}
+    waiting = [(file, folder) for file in files for folder in modules.roots(file)]
     with _keeping():
         while waiting:
             file, folder = waiting.pop(0)
-            if file not in found:
-                found[file] = None
+            if (file, folder) not in found:
+                found[file, folder] = None
                 waiting += [(each, folder) for each in _beside(file, folder)]
-    return [*found]
+    return list(dict.fromkeys(file for file, _ in found))
 
 
 def know(saved: dict[str, Any], folder: Path) -> bool:
     """Make the user's own options that a run's config chose part of the table; False: they are.
 
-    They are looked for in the files that its ``code`` names. ``saved`` may lack sections, which are
-    then not looked for. Raises UserError, with the remedy, where they are not there.
+    They are looked for in the files that its ``code`` names, and where its modules are. ``saved``
+    may lack sections, which are then not looked for. Raises UserError, with the remedy, where they
+    are not there.
     """
     missing = [name for name in _own_names(saved) if name not in _known()]
     for group, name in missing:
-        options.add_files(user_code.of_run(saved["code"], folder))
+        options.add_files(user_code.of_run(saved.get("code"), folder))
+        options.add_saved(group, saved[group])
         if (group, name) not in _known():
             file = _first(saved["code"])
             raise UserError(
@@ -140,24 +155,39 @@ def require(saved: dict[str, Any], own_sha256: str | None, folder: Path) -> None
     Nothing of theirs is executed before. Raises UserError with what differs and the remedy.
     """
     know(saved, folder)
-    if own_sha256 is None:
-        return
-    chosen = [options.options(group)[name] for group, name in _own_names(saved)]
-    own = with_own_modules(option.file for option in chosen if not option.is_builtin)
-    if own_digest(own) != own_sha256:
+    trust(saved, folder)
+    own = own_of(saved)
+    if own_sha256 is not None and own_digest(own) != own_sha256:
         raise UserError(
-            f"{folder}: {' or '.join(map(str, own))} has changed since it was trained\n  bring the "
-            f"old text back, of which {folder / 'code'} has a copy to be read, or train again"
+            f"{folder}: {' or '.join(map(str, own))} has changed since it was trained\n  "
+            f"bring the old text back, of which {folder / 'code'} has a copy to be read, or train "
+            "again"
         )
 
 
+def trust(saved: dict[str, Any], folder: Path) -> None:
+    """Refuse what a run names in a module, where nobody has trained with it on this machine."""
+    parts = [name for _, name in _own_names(saved) if named.is_name(name)]
+    named.require_known(parts, options.named_files(), folder)
+
+
+def remember(config: Any) -> None:
+    """Keep that what a config names in modules was trained with here, for ``trust``."""
+    named.remember(filter(named.is_name, (getattr(config, g).name for g in options.FOLDERS)))
+
+
+def own_of(saved: dict[str, Any]) -> list[Path]:
+    """The user's own files of a run's config, which ``know`` has made part of the table."""
+    chosen = [options.options(group)[name] for group, name in _own_names(saved)]
+    return with_own_modules(option.file for option in chosen if option.is_of_file)
+
+
 def _own_names(saved: dict[str, Any]) -> list[tuple[str, str]]:
-    """(group, option) of a run's config, where it has code of the user's."""
-    if not saved.get("code"):
-        return []
+    """(group, option) of a run's config, where it has code of the user's, or names a module's."""
     sections = {group: saved[group] for group in options.FOLDERS if group in saved}
-    return [(group, str(each["name"])) for group, each in sections.items()
-            if isinstance(each, dict) and "name" in each]  # fmt: skip
+    names = [(group, str(each["name"])) for group, each in sections.items()
+             if isinstance(each, dict) and "name" in each]  # fmt: skip
+    return [each for each in names if saved.get("code") or named.is_name(each[1])]
 
 
 def _known() -> set[tuple[str, str]]:

@@ -4,20 +4,26 @@ An option is a record of typed keys, and a function or class that makes the part
 are declared where they are written, in the modules below ``FOLDERS``; Hydra's schema, help,
 completion, docs, doctor, the image cache, predict and a run's identity all read this table.
 
-A user's own files join it for the process (``use_files``): each command names them where it reads
-its arguments, and what is pickled or restored names those that it needs.
+A user's own files join it for the process (``use_files``), and so does what is named by module and
+class (``add_named``): each command names them where it reads its arguments, and what is pickled or
+restored names those that it needs.
 """
 
+import contextlib
 import dataclasses
 import importlib
+import os
 import re
-from collections.abc import Callable, Iterable, Sequence
+import sys
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property, partial
+from itertools import islice
 from pathlib import Path
+from types import FunctionType
 from typing import Any, Literal, ParamSpec, TypeVar, overload
 
-from tinylab.config import metrics, schema, signature, user_code
+from tinylab.config import folders, metrics, modules, named, schema, signature, user_code
 from tinylab.config.signature import Declaration, Key
 from tinylab.config.values import did_you_mean
 from tinylab.errors import UserError
@@ -48,6 +54,7 @@ GIVEN = {
 OWN = {"dataset": "tinylab.data.own"}
 # Names of keys that such a part cannot have, since tinylab's own have them.
 TAKEN = {"dataset": ("name", "normalize", "content")}
+MOST_FILES = 200  # of the working folder that are looked into for a hint
 # Keys that say which dataset it is, where one option reads several.
 WHICH_DATA = ("name", "set", "split")
 
@@ -149,6 +156,7 @@ class Option:
     file: Path
     module: str
     declaration: Declaration
+    defined_in: Path | None = None  # of a part that is named by its module
 
     @property
     def is_plain(self) -> bool:
@@ -180,7 +188,7 @@ class Option:
 
     @property
     def is_builtin(self) -> bool:
-        """Whether it is tinylab's, and not of a file of the user's."""
+        """Whether it is tinylab's, and not of a file of the user's, nor of another library."""
         return self.file.is_relative_to(PACKAGE)
 
     def shares(self, name: str) -> bool:
@@ -202,6 +210,16 @@ class Option:
         if self.is_builtin or self.group not in OWN:
             return None
         return PACKAGE.joinpath(*OWN[self.group].split(".")[1:]).with_suffix(".py")
+
+    @property
+    def is_of_library(self) -> bool:
+        """Whether it is named, and of an installed library, whose version says what it is."""
+        return self.defined_in is not None and modules.is_library(self.file)
+
+    @property
+    def is_of_file(self) -> bool:
+        """Whether it is of a file of the user's."""
+        return not self.is_builtin and not self.is_of_library
 
     @property
     def is_users_own(self) -> bool:
@@ -226,8 +244,14 @@ class Option:
         else:
             from tinylab.config import code
 
-            files = code.with_own_modules([self.file])
-            module = user_code.load(self.file, files, code.content(files))
+            files = code.with_own_modules([self.file]) if self.is_of_file else []
+            folders = [each for file in _files for each in modules.roots(file)]
+            user_code.watch(self.defined_in or self.file)
+            module = (
+                user_code.load_module(self.module, folders, files, code.content(files))
+                if self.module
+                else user_code.load(self.file, files, code.content(files))
+            )
         return getattr(module, self.declaration.attribute)
 
     def make(self, record: Any, *given: Any) -> Any:
@@ -235,9 +259,13 @@ class Option:
         taken = self.declaration.takes
         if self.group == "model" and not self.is_builtin:  # in any order, not necessarily all
             by_name = dict(zip(GIVEN[self.group], given, strict=True))
+            if self.defined_in is not None:
+                by_name = named.given(self.group, by_name)
             values = {key: by_name[key] if key in by_name else getattr(record, key)
                       for key in taken}  # fmt: skip
-            return self.load()(**values)
+            further = {key: getattr(record, key, None) for key in self.declaration.further}
+            more = {key: value for key, value in further.items() if value is not None}
+            return self.load()(**values, **more)
         return self.load()(*given, **{key: getattr(record, key) for key in taken[len(given) :]})
 
     def function(self, record: Any) -> Callable[..., Any]:
@@ -280,7 +308,31 @@ def _field(key: Key, common: Any) -> tuple[str, Any, Any]:
 
 
 _files: dict[Path, tuple[int, ...]] = {}  # the user's, and the size and time of each when read
+_named: dict[tuple[str, str], "_Named"] = {}  # the parts that are named by their modules
+_typed: list[Path] = []  # those of the files that no run has named
 _kept: list[Any] = []  # the caches of what is read off the table
+
+
+@dataclass(frozen=True)
+class _Named:
+    """A part that is named by its module, as it was read."""
+
+    found: named.Found
+    further: tuple[str, ...]
+    stamps: tuple[int, ...]  # of its module's file, and of that of its signature
+
+    def option(self) -> Option:
+        """Its row of the table."""
+        own = signature.with_further(self.found.declaration, self.further)
+        found = self.found
+        return Option(own.group, own.name, found.file, found.module, own, found.defined_in)
+
+    def is_of_today(self, files: Collection[Path]) -> bool:
+        """Whether it is found where it was, and unchanged, with these files of the user's."""
+        with contextlib.suppress(UserError):
+            has_file = bool(self.found.module) or self.found.file in files
+            return has_file and _stamps(self.found) == self.stamps
+        return False
 
 
 def kept(function: Callable[P, R]) -> Callable[P, R]:
@@ -293,28 +345,86 @@ def kept(function: Callable[P, R]) -> Callable[P, R]:
 def use_files(files: Iterable[Path]) -> None:
     """Make the options of these files of the user's, and of no others, part of the table.
 
-    They are read, not executed. Raises UserError for a file that declares nothing, or a name that
-    is taken already.
+    They are read, not executed. Raises UserError for a name that is taken already, and for what
+    cannot be an option.
     """
+    _use(files, {})
+
+
+def add_files(files: Iterable[Path]) -> None:
+    """The same, beside what is in the table."""
+    _use([*_files, *files], _named)
+
+
+def _use(files: Iterable[Path], parts: Mapping[tuple[str, str], "_Named"]) -> None:
     stamps = {file: _stamp(file) for file in dict.fromkeys(files)}
-    if stamps == _files:
+    still = {key: part for key, part in parts.items() if part.is_of_today(stamps)}
+    if stamps == _files and still == _named:
         return
-    before = dict(_files)
-    _replace(stamps)
+    before = dict(_files), dict(_named)
+    _replace(stamps, still)
     try:
         for group in (*FOLDERS, "metric"):
             options(group)
     except UserError:
-        _replace(before)
+        _replace(*before)
         raise
     for name, option in options("metric").items():
         metrics.join(name, option.declaration.common["better"])
 
 
+def use(arguments: Sequence[str]) -> None:
+    """Make what a command line names of the user's own part of the table: files, and parts.
+
+    Raises UserError for a file of ``code=`` that declares nothing and is not named otherwise.
+    """
+    before = users_files()
+    without_code(arguments)
+    if not any(map(user_code.is_key, arguments)):
+        return
+    by_name = {part.found.file for part in _named.values()}
+    for file in named_files():
+        if file not in by_name and not signature.read(file) and not modules.is_library(file):
+            use_files(before)
+            raise UserError(
+                f"code={file}: expected a class or function under @tinylab.model or the like in "
+                f"it, or one that is named, as model={file.stem}:Class\n"
+                "  (modules that it imports from beside it need not be named)"
+            )
+
+
 def without_code(arguments: Sequence[str]) -> list[str]:
-    """A command's arguments without ``code=``, whose files, or TINYLAB_CODE's, are in the table."""
-    use_files(user_code.named(arguments))
+    """A command's arguments without ``code=``; what they name is in the table, and no other file.
+
+    The files are those of ``code=``, of a chosen experiment, of TINYLAB_CODE or the project's.
+    """
+    files = user_code.named(arguments)
+    use_files(files)
+    _typed[:] = files
+    for group, option in folders.typed_choices(arguments, FOLDERS):
+        if named.is_name(option):
+            add_named(group, option, _further(arguments, group))
     return [word for word in arguments if not user_code.is_key(word)]
+
+
+def _further(arguments: Sequence[str], group: str) -> list[str]:
+    """The keys of a group that are typed with a plus: what a ``**kwargs`` may take."""
+    keys = [word.partition("=")[0] for word in arguments if word.startswith(f"+{group}.")]
+    return [key.partition(".")[2] for key in keys]
+
+
+def add_named(group: str, option: str, further: Iterable[str] = ()) -> None:
+    """Make a part that is named by its module part of the table, with the keys of its ``**kwargs``.
+
+    Raises UserError where it is not there, or cannot be called with what the data gives.
+    """
+    key = group, option
+    known = _named[key].further if key in _named else ()
+    wanted = tuple(dict.fromkeys((*known, *further)))
+    if key not in _named or wanted != known:
+        part = named.find(group, option, [*_files])
+        added = _Named(part, wanted, _stamps(part))
+        _replace(dict(_files), _named | {key: added})
 
 
 def users_files() -> list[Path]:
@@ -322,14 +432,16 @@ def users_files() -> list[Path]:
     return [*_files]
 
 
-def add_files(files: Iterable[Path]) -> None:
-    """The same, beside those that are in the table."""
-    use_files([*_files, *files])
+def named_files() -> list[Path]:
+    """Those of them that a command line or the environment names, and not a run."""
+    return [*_typed]
 
 
-def _replace(stamps: dict[Path, tuple[int, ...]]) -> None:
+def _replace(stamps: dict[Path, tuple[int, ...]], parts: dict[tuple[str, str], "_Named"]) -> None:
     _files.clear()
     _files.update(stamps)
+    _named.clear()
+    _named.update(parts)
     for cached in _kept:
         cached.cache_clear()
 
@@ -340,6 +452,10 @@ def _stamp(file: Path) -> tuple[int, ...]:
     except OSError as error:
         raise UserError(f"code={file}: {error.strerror}; expected a Python file") from error
     return stat.st_size, stat.st_mtime_ns, stat.st_ino
+
+
+def _stamps(part: named.Found) -> tuple[int, ...]:
+    return _stamp(part.file) + _stamp(part.defined_in)
 
 
 @kept
@@ -357,14 +473,16 @@ def options(group: str) -> dict[str, Option]:
                     f'  give it another name: @tinylab.{decorator}(name="my_{each.name}")'
                 )
             found[each.name] = Option(group, each.name, file, "", each)
+    for (of_group, name), part in _named.items():
+        if of_group == group:
+            found[name] = part.option()
     return dict(sorted(found.items()))
 
 
 def _of_same_name(own: Declaration, found: dict[str, Option]) -> Path | None:
     """What declares an option of this name already, a YAML file of tinylab's included."""
-    from tinylab.config.groups import file_of
-
-    return found[own.name].file if own.name in found else file_of(own.group, own.name)
+    taken = found.get(own.name)
+    return folders.file_of(own.group, own.name) if taken is None else taken.file
 
 
 @cache
@@ -398,11 +516,6 @@ def _of_user(file: Path) -> list[Declaration]:
         raise UserError(f"{file}:{error.lineno}: {error.msg}") from error
     except (OSError, ValueError) as error:
         raise UserError(f"code={file}: cannot be read as Python: {error}") from error
-    if not found:
-        raise UserError(
-            f"code={file}: expected a class or function under @tinylab.model or the like in it\n"
-            "  (modules that it imports from beside it need not be named)"
-        )
     for each in found:
         refuse = _refuse_unfit_metric if each.group == "metric" else _refuse_unfit
         refuse(each, f"{file}: {each.attribute}")
@@ -495,15 +608,64 @@ def record(group: str, name: str, **values: Any) -> Any:
     """The record of an option with some values set. Raises UserError for an unknown name."""
     known = options(group)
     if name not in known:
-        hint = did_you_mean(name, list(known))
-        raise UserError(f"{group}={name}: no such option{hint}; there are {', '.join(known)}")
+        raise UserError(no_such(group, name, list(known)))
     return known[name].record(**values)
+
+
+def no_such(group: str, name: str, known: Sequence[str], hint: str | None = None) -> str:
+    """What to say of an option that is not among the ``known`` ones of a group."""
+    said = f"{group}={name}: no such option"
+    if group in FOLDERS and name in _names_in_main():
+        return (
+            f"{said}; a class of this session is none, since other processes cannot have it\n"
+            f'  write it into a file (%%writefile {name}.py in a cell), then code="{name}.py"'
+        )
+    if group in FOLDERS and (file := _declaring(group, name)) is not None:
+        files = [os.path.relpath(each) for each in (*_typed, file)]
+        listed = files[0] if len(files) == 1 else f"[{','.join(files)}]"
+        return f"{said}; {files[-1]} declares it: add code={listed}"
+    hint = did_you_mean(name, known) if hint is None else hint
+    return f"{said}{hint}; valid here: {', '.join(known)}"
+
+
+def _declaring(group: str, name: str) -> Path | None:
+    """A file of the working folder, or of TINYLAB_CODE or the project, that declares an option."""
+    with contextlib.suppress(UserError, OSError):
+        for file in (*islice(Path.cwd().glob("*.py"), MOST_FILES), *user_code.named(())):
+            with contextlib.suppress(UserError, SyntaxError, OSError, ValueError):
+                if any((group, name) == (each.group, each.name) for each in signature.read(file)):
+                    return file
+    return None
+
+
+def _names_in_main() -> set[str]:
+    """The classes and functions that a notebook, or a script, has defined, in lower case."""
+    values = [*vars(sys.modules["__main__"]).values()]
+    defined = [each for each in values if isinstance(each, type | FunctionType)]
+    return {each.__name__.lower() for each in defined if each.__module__ == "__main__"}
 
 
 def restored(group: str, values: dict[str, Any], file: Path | None = None) -> Any:
     """A pickled or copied record again; ``file`` of the user's declares it, if one does."""
     if file is not None and values["name"] not in options(group):
         add_files([file])
+    add_saved(group, values)
     made: Any = object.__new__(options(group)[values["name"]].record)
     made.__dict__.update(values)
     return made
+
+
+def add_saved(group: str, values: dict[str, Any]) -> None:
+    """Make the part that a saved section names part of the table, if it is named by its module.
+
+    Raises UserError where it is not there.
+    """
+    if named.is_name(values.get("name")):
+        add_named(group, values["name"], _undeclared(group, values))
+
+
+def _undeclared(group: str, values: dict[str, Any]) -> list[str]:
+    """The keys of a section that the signature does not have: those for ``**kwargs``."""
+    known = options(group).get(values["name"])
+    names = () if known is None else [key.name for key in known.declaration.keys]
+    return [key for key in values if key not in (*names, "name")]

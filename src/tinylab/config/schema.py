@@ -43,7 +43,7 @@ class OptionConfig(Section):
         from tinylab.config.options import options, restored
 
         option = options(self.section).get(self.name)
-        file = None if option is None or option.is_builtin else option.file
+        file = option.file if option is not None and option.is_of_file else None
         return restored, (self.section, vars(self), file)
 
 
@@ -403,8 +403,8 @@ class Config(Section):
     name: str | None = key(None, "a label of yours for the run or sweep", identity=False)
     fresh: bool = key(False, "re-run even if a finished result exists", identity=False)
     code: Any = key(
-        None, "your own Python file, or [a.py,b.py], whose models can be chosen", identity=False,
-        neutral=True,
+        None, "your own Python file or module, or [a.py,b.py], whose models can be chosen",
+        identity=False, neutral=True,
     )  # fmt: skip
 
     def __post_init__(self) -> None:
@@ -524,4 +524,13 @@ def run_id(config: Config, by_place: bool = False) -> str:
     """
     canonical = json.dumps(identity(config, by_place), sort_keys=True, separators=(",", ":"))
     digest = hashlib.sha256(canonical.encode()).hexdigest()
-    return f"{config.dataset.name}-{config.model.name}-{digest[:10]}"
+    return f"{config.dataset.name}-{_file_name(config.model.name)}-{digest[:10]}"
+
+
+def _file_name(option: str) -> str:
+    """An option as a part of a folder's name: ``torchvision.models:Net`` as ``models.Net``."""
+    module, is_named, attribute = option.partition(":")
+    if not is_named:
+        return option
+    short = f"{module.rpartition('.')[2]}.{attribute}"
+    return re.sub(r"[^\w.]", "_", short, flags=re.ASCII)[:80]

@@ -6,6 +6,7 @@ import of torch, and no user's code is run for them.
 """
 
 import ast
+import contextlib
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -47,7 +48,7 @@ class Declaration:
     """What a file says of one option.
 
     ``takes`` are all parameters, those without defaults too; ``common`` its own defaults of keys
-    that all options of the group have.
+    that all options of the group have; ``further`` what is passed beyond its signature.
     """
 
     group: str
@@ -59,6 +60,8 @@ class Declaration:
     common: dict[str, Any] = field(default_factory=dict)
     bases: tuple[str, ...] = ()
     is_class: bool = False
+    takes_further: bool = False
+    further: tuple[str, ...] = ()
 
 
 def read(path: Path) -> list[Declaration]:
@@ -132,12 +135,23 @@ def _fields(node: ast.ClassDef | ast.FunctionDef, where: str) -> tuple[list[Key]
 
 
 def _parameters(node: ast.ClassDef | ast.FunctionDef, where: str) -> tuple[list[Key], list[str]]:
-    function: ast.stmt | None = node
-    if isinstance(node, ast.ClassDef):
-        inits = [each for each in node.body if getattr(each, "name", "") == "__init__"]
-        function = inits[0] if inits else None
-    if not isinstance(function, ast.FunctionDef):
-        return [], []
+    pairs = _pairs(called(node))
+    keys = [_key(a.arg, a.annotation, default, where) for a, default in pairs if default]
+    return keys, [argument.arg for argument, _ in pairs]
+
+
+def called(node: ast.ClassDef | ast.FunctionDef) -> ast.FunctionDef | None:
+    """The function whose signature counts; None of a class without an ``__init__`` of its own."""
+    if isinstance(node, ast.FunctionDef):
+        return node
+    inits = [each for each in node.body if getattr(each, "name", "") == "__init__"]
+    return inits[0] if inits and isinstance(inits[0], ast.FunctionDef) else None
+
+
+def _pairs(function: ast.FunctionDef | None) -> list[tuple[ast.arg, ast.expr | None]]:
+    """The parameters but ``self``, with their defaults."""
+    if function is None:
+        return []
     arguments = function.args
     positional = [*arguments.posonlyargs, *arguments.args]
     padded = [None] * (len(positional) - len(arguments.defaults))
@@ -145,8 +159,56 @@ def _parameters(node: ast.ClassDef | ast.FunctionDef, where: str) -> tuple[list[
         *zip(positional, [*padded, *arguments.defaults], strict=True),
         *zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True),
     ]
-    keys = [_key(a.arg, a.annotation, default, where) for a, default in pairs if default]
-    return keys, [argument.arg for argument, _ in pairs if argument.arg != "self"]
+    return [(argument, default) for argument, default in pairs if argument.arg != "self"]
+
+
+def of_foreign(
+    node: ast.ClassDef | ast.FunctionDef, group: str, name: str, given: Sequence[str], where: str
+) -> tuple[Declaration, list[str]]:
+    """The option that a class or function would be, which was not written to be one.
+
+    ``given`` are parameters that are no keys. Of the others those with a plain default are keys,
+    of any type where theirs is no type of a key. Also returns the parameters that nothing gives.
+    """
+    function = called(node)
+    keys, takes, missing = list[Key](), list[str](), list[str]()
+    for argument, default in _pairs(function):
+        key = None if default is None else _foreign_key(argument, default, where)
+        if argument.arg in given:
+            takes.append(argument.arg)
+        elif key is not None and key.name not in ("name", "section"):  # those of every record
+            keys.append(key)
+            takes.append(key.name)
+        elif default is None:
+            missing.append(argument.arg)
+    takes_further = function is not None and function.args.kwarg is not None
+    made = Declaration(
+        group, name, node.name, "", tuple(keys), tuple(takes), takes_further=takes_further
+    )
+    return made, missing
+
+
+def _foreign_key(argument: ast.arg, default: ast.expr, where: str) -> Key | None:
+    with contextlib.suppress(UserError):
+        key = _key(argument.arg, argument.annotation, default, where)
+        if key.default is None and key.declared in TYPES.values():
+            return replace(key, declared=key.declared | None)  # as in ``weights: str = None``
+        kinds = (key.declared, int) if key.declared is float else key.declared
+        if isinstance(key.default, kinds):
+            return key
+    with contextlib.suppress(ValueError):
+        value = ast.literal_eval(default)
+        if value is None or isinstance(value, bool | int | float | str):
+            return Key(argument.arg, Any, value)
+    return None
+
+
+def with_further(own: Declaration, names: Sequence[str]) -> Declaration:
+    """The same with further keys, for its ``**kwargs``; null, the default, is not passed."""
+    known = {key.name for key in own.keys} | {*own.takes, "name"}
+    further = tuple(name for name in names if own.takes_further and name not in known)
+    keys = [Key(name, Any, None, "passed on as it is", neutral=True) for name in further]
+    return replace(own, keys=(*own.keys, *keys), further=further)
 
 
 def _without_defaults(node: ast.ClassDef | ast.FunctionDef) -> list[str]:
@@ -181,7 +243,9 @@ def _declared(annotation: ast.expr | None, default: Any, where: str) -> tuple[An
         if default is None or type(default).__name__ not in TYPES:
             raise UserError(f"{where}={default}: expected a type, as in {where}: int = 1")
         return type(default), ()
-    parts = [part.strip() for part in ast.unparse(annotation).split("|")]
+    text = annotation.value if isinstance(annotation, ast.Constant) else ast.unparse(annotation)
+    text = re.sub(r"^(?:typing\.)?Optional\[(.*)\]$", r"\1 | None", str(text))
+    parts = [part.strip() for part in text.split("|")]
     optional = "None" in parts
     [word, *others] = [part for part in parts if part != "None"] or [""]
     if word.split("[")[0].split(".")[-1] == "Literal":

@@ -4,7 +4,6 @@ A key's check, the message where it fails, its help and its row in the docs come
 declaration: ``option(32, "channels of the first stage", at_least=1)``.
 """
 
-import difflib
 import json
 import math
 import re
@@ -13,6 +12,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, TypeGuard, TypeVar
 
 from tinylab.errors import UserError
+from tinylab.errors import did_you_mean as did_you_mean  # of the system's layer too
 
 T = TypeVar("T")
 
@@ -169,13 +169,6 @@ def is_nullable(declared: Any) -> bool:
 def shown(value: object) -> str:
     """A value as it is typed on the command line."""
     return json.dumps(value) if value is None or isinstance(value, bool) else str(value)
-
-
-def did_you_mean(typed: str, known: Sequence[str]) -> str:
-    """`` (did you mean 'x'?)`` where a known word is near to the typed one, else an empty text."""
-    by_lower = {word.lower(): word for word in known}
-    near = difflib.get_close_matches(typed.lower(), list(by_lower), n=1, cutoff=0.6)
-    return f" (did you mean '{by_lower[near[0]]}'?)" if near else ""
 
 
 def is_number(value: object) -> TypeGuard[int | float]:

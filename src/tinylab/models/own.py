@@ -31,7 +31,9 @@ def build(config: ModelConfig, image_shape: tuple[int, int, int], num_classes: i
         size = "x".join(map(str, (2, *image_shape)))
         raise UserError(
             f"{said}: gives {kind(output)} for images of {size}\n"
-            f"  expected logits (N, num_classes), here 2x{num_classes}; see {option.file}"
+            f"  expected logits (N, num_classes), here 2x{num_classes}"
+            f"{f', as with +model.num_classes={num_classes}' * option.declaration.takes_further}; "
+            f"see {option.defined_in or option.file}"
         )
     return network
 

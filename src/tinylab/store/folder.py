@@ -10,7 +10,7 @@ import os
 import time
 import traceback
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +85,7 @@ class RunFolder:
         measured = [option.file for option in options.options("metric").values()]
         files = [*code.own_files(config), *code.with_own_modules(measured)]
         self._write_code(list(dict.fromkeys(files)))
+        code.remember(config)
 
     def _write_code(self, files: list[Path]) -> None:
         """Copy the user's own files, for reading: nothing in a run's folder is ever executed."""
@@ -146,6 +147,17 @@ class RunFolder:
         found = self.result()
         threads = self.config().get("threads") if found is None else found.environment.cpu_threads
         return threads if isinstance(threads, int) else None
+
+    def edited_since(self, files: Iterable[Path]) -> list[Path]:
+        """Those of the user's files of which the run's copies say something else."""
+        copies = [copy.relative_to(self.code_folder) for copy in self.code_folder.rglob("*.py")]
+        return [
+            file
+            for file in files
+            for copy in copies
+            if file.parts[-len(copy.parts) :] == copy.parts
+            and code.own_digest([file]) != code.own_digest([self.code_folder / copy])
+        ]
 
     def history(self) -> list[dict[str, Any]]:
         """The metrics of each epoch, as far as whole lines of them are there."""
@@ -328,8 +340,7 @@ def outdated(
             )
         return found.reason
     environment = found.environment
-    own_sha256 = environment.extra.get("own_code_sha256")
-    if (why := code.changed(environment.code_sha256, own_sha256, config)) is not None:
+    if (why := code.changed(environment.code_sha256, environment.extra, config)) is not None:
         return why
     if (why := own_metrics.changed(found.own_metrics or {}, config)) is not None:
         return why

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
 
+from tinylab.config.named import is_name
 from tinylab.config.schema import SweepConfig
 from tinylab.errors import UserError
 from tinylab.sweeps.job import Composer
@@ -93,10 +94,16 @@ def _axis(override: Override) -> Axis:
         return Axis(key, (str(interval.low), str(interval.high)), True, interval)
     if getattr(sweep, "tags", None):
         raise UserError(f"{override.input_line}: a tag is for an interval: tag(log,interval(1,9))")
-    values = tuple(override.sweep_string_iterator())
+    values = tuple(map(_as_typed, override.sweep_string_iterator()))
     if not values:
         raise UserError(f"{override.input_line}: no value to try")
     return Axis(key, values, in_order=isinstance(sweep, RangeSweep) and not sweep.shuffle)
+
+
+def _as_typed(value: str) -> str:
+    """A value without Hydra's backslash before the colon of ``package.module:Class``."""
+    plain = value.replace("\\:", ":")
+    return plain if is_name(plain) else value
 
 
 def _interval(sweep: IntervalSweep, typed: str) -> Interval:
