@@ -42,9 +42,11 @@ def _plain(word: str) -> str:
 def key(typed: str, siblings: list[str]) -> str:
     """The key that may be meant: one of ``siblings``, a group, or one of another option."""
     group, _, last = typed.rpartition(".")
-    hint = did_you_mean(last, [name.rpartition(".")[2] for name in siblings])
-    if hint:
-        return hint.replace("'", f"'{group.lower()}.", 1)
+    names = {name.rpartition(".")[2]: name for name in siblings}
+    words = {word: name for end, name in names.items() for word in end.split("_")} | names
+    if hint := did_you_mean(last, list(names)) or did_you_mean(last, list(words)):
+        near = hint.split("'")[1]
+        return f" (did you mean '{words[near]}'?)"
     if last in groups():
         return f" (did you mean {last}=...?)"
     others = {e.name.rpartition(".")[2]: e for e in entries() if e.name.startswith(f"{group}.")}
