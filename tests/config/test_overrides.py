@@ -101,6 +101,7 @@ def test_what_is_right_passes(arguments: list[str]) -> None:
         (["optim.lr=0,001"], "or, with a decimal point: optim.lr=0.001"),
         (["split.val=10%"], "split.val=10%: expected null or a number; 10% is 0.1"),
         (["device=cuda:0,1"], "device=cuda:0,1: a run uses one device, such as device=cuda:0"),
+        (["dataset.sise=8"], "did you mean 'dataset.image_size'?"),
         (["model.widht=8"], "did you mean model.width, which belongs to model=resnet?"),
         (["model=resnet", "model.widht=8"], "did you mean 'model.width'?"),
         (["optim.momentun=1"], "did you mean optim.momentum, which belongs to optim="),

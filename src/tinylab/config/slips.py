@@ -42,13 +42,14 @@ def _plain(word: str) -> str:
 def key(typed: str, siblings: list[str]) -> str:
     """The key that may be meant: one of ``siblings``, a group, or one of another option."""
     group, _, last = typed.rpartition(".")
-    here = [name.rpartition(".")[2] for name in siblings]
+    names = {name.rpartition(".")[2]: name for name in siblings}
     others = {e.name.rpartition(".")[2]: e for e in entries() if e.name.startswith(f"{group}.")}
-    hint = did_you_mean(last, [*here, *others])
-    if hint and (meant := hint.split("'")[1]) not in here:
-        return f" (did you mean {group}.{meant}, which belongs to {group}={others[meant].choice}?)"
-    if hint:
-        return hint.replace("'", f"'{group.lower()}.", 1)
+    words = {word: name for end, name in names.items() for word in end.split("_")} | names
+    if hint := did_you_mean(last, [*names, *others]) or did_you_mean(last, list(words)):
+        near = hint.split("'")[1]
+        if near in words:
+            return f" (did you mean '{words[near]}'?)"
+        return f" (did you mean {group}.{near}, which belongs to {group}={others[near].choice}?)"
     if last in groups():
         return f" (did you mean {last}=...?)"
     return ""
