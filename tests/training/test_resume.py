@@ -73,6 +73,7 @@ LABS = {
     "best by loss": changed(LAB, train={"monitor": "loss"}),
     "last epoch": changed(LAB, train={"weights": "last"}),
     "no validation": changed(LAB, num_val=0),
+    "one pass": changed(LAB, in_one_pass=True),
     "contiguous": changed(LAB, train={"channels_last": False}, channels=3),
     "dropout": changed(LAB, model=MlpConfig(hidden=8, dropout=0.5)),
     "batch norm": changed(LAB, model=ResnetConfig(width=4, stages=2)),
@@ -165,8 +166,9 @@ def test_it_may_be_killed_after_any_step(steps: list[int], seconds: float, tmp_p
 
 def test_two_threads_are_as_exact_as_one(tmp_path: Path) -> None:
     torch.set_num_threads(2)
-    resumed = run_with(EVERYTHING, tmp_path / "resumed", [Watch(steps=6)])
-    assert differences(resumed.state_dict(), straight(EVERYTHING, tmp_path)) == []
+    for name in ("everything", "one pass"):
+        resumed = run_with(LABS[name], tmp_path / name / "resumed", [Watch(steps=6)])
+        assert differences(resumed.state_dict(), straight(LABS[name], tmp_path / name)) == []
     torch.set_num_threads(1)
 
 

@@ -80,6 +80,9 @@ def prepare(config: Config) -> Prepared:
     model = models.build(config.model, (C, H, W), num_classes)
     if config.threads is None and device.type == "cpu":
         torch.set_num_threads(threads_for(model, (C, H, W), config.train.batch_size))
+    if device.type == "cpu" and not config.train.compile and config.train.precision == "float32":
+        num_images = len(splits.split.train) * config.train.epochs
+        recorded |= models.choose_kernels(model, (C, H, W), num_images)
     model = model.to(device)
     if channels_last:
         model = model.to(memory_format=torch.channels_last)
