@@ -237,8 +237,8 @@ class SweepConfig(Section):
         one_of=("grid", "random", "tpe"),
     )  # fmt: skip
     trials: int | None = key(
-        None, "runs of a search (random, tpe); a larger number continues it", identity=False,
-        at_least=1,
+        None, "settings that a search (random, tpe) tries, each repeated over all swept seeds; a "
+        "larger number continues it", identity=False, at_least=1,
     )  # fmt: skip
     seed: int = key(0, "seed of a search's proposals", identity=False, at_least=0, below=2**63)
     metric: str = key(
@@ -253,6 +253,18 @@ class SweepConfig(Section):
     space: dict[str, str] = key(
         None, "what varies: key -> values as typed after -m; for YAML in conf/sweep",
         identity=False, factory=dict,
+    )  # fmt: skip
+    zip: list[list[str]] = key(
+        None, "swept keys whose values go together, not as a product: [[model.width,optim.lr]]",
+        identity=False, factory=list,
+    )  # fmt: skip
+    settings: list[dict[str, Any]] = key(
+        None, "settings one by one: [{model.width: 16, optim.lr: 0.1}, ...]",
+        identity=False, factory=list,
+    )  # fmt: skip
+    exclude: list[dict[str, Any]] = key(
+        None, "combinations that are left out: [{model.width: 64, optim.lr: 0.1}, ...]",
+        identity=False, factory=list,
     )  # fmt: skip
     retry_failed: bool = key(True, "false: jobs that have failed are not run again", identity=False)
 

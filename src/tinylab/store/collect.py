@@ -117,7 +117,14 @@ def _of_sweep(sweep: SweepFolder) -> Iterator[Path | Skipped]:
     if jobs is None:
         yield Skipped(sweep.path, f"its {sweep.state_file.name} cannot be read")
         return
+    incomplete = sweep.incomplete()
     for run_id, state in jobs.items():
         run = RunFolder(sweep.run_path(run_id))
-        is_pruned = state == "pruned" and not run.result_file.exists()
-        yield Skipped(run.path, "pruned by the search") if is_pruned else run.path
+        is_finished = run.result_file.exists()
+        if state == "pruned" and not is_finished:
+            yield Skipped(run.path, "pruned by the search")
+        elif run_id in incomplete and is_finished:
+            why = "pruned" if incomplete[run_id] == "pruned" else "not finished"
+            yield Skipped(run.path, f"a repeat of a setting that is {why}")
+        else:
+            yield run.path

@@ -50,6 +50,15 @@ class SweepFolder:
             return None
         return states if all(map(is_plain_name, states)) else None
 
+    def incomplete(self) -> dict[str, str]:
+        """The runs of settings that are repeated over seeds and not finished, by their ids.
+
+        With the setting's state: its mean over fewer seeds than the others' ranks nowhere.
+        """
+        rows = (self.state() or {}).get("jobs") or []
+        states = {str(row["run_id"]): str(row.get("setting", "finished")) for row in rows}
+        return {run_id: state for run_id, state in states.items() if state != "finished"}
+
     def run_path(self, run_id: str) -> Path:
         """The folder of one of its runs.
 

@@ -4,7 +4,8 @@ The state of a sweep is the state of its runs: the same command runs what is mis
 else. ``sweep.json`` says which runs belong to it.
 
 ``space`` reads what varies. ``grid`` makes all jobs of it at once; ``search`` makes one after
-another, from ``proposals`` by Optuna. Both are plans, which ``launch`` runs in a ``pool`` of
+another, from ``proposals`` by Optuna: its ``trials`` are repeated over seeds, and given up by
+``pruning``. Both are plans, which ``launch`` runs in a ``pool`` of
 processes, each with a ``worker``'s loop, or one of Hydra's launchers ``elsewhere``. ``conclusion``
 says what was found.
 """
@@ -84,15 +85,16 @@ def _run_search(space: Space, composer: Composer, arguments: list[str]) -> None:
     config = checked[0].config
     folder = search.folder_of(space, config)
     with folder.sole_writer():
-        plan = search.Search(space, composer, folder, checked[0], arguments)
+        plan = search.Search(space, composer, folder, checked, arguments)
         done = plan.num_ended
-        say(f"{plan}; {done} ended already")
+        runs = " runs" if plan.num_jobs > plan.total else ""
+        say(f"{plan}; {done}{runs} ended already")
         _make_data_ready(checked)
-        launch(plan, parallel_jobs(config, plan.total), plan.total, done)
+        launch(plan, parallel_jobs(config, plan.num_jobs), plan.num_jobs, done)
     shares = [f"{key} {share:.0%}" for key, share in plan.importances().items()]
     if shares:
         say(f"\nimportance  {', '.join(shares)}")
-    conclude(folder, plan.jobs, leaderboard.rows(plan.jobs, plan.pruned))
+    conclude(folder, plan.jobs, leaderboard.rows_of_search(plan.trials))
 
 
 def _make_data_ready(jobs: list[Job]) -> None:

@@ -24,7 +24,10 @@ def conclude(folder: SweepFolder, jobs: Sequence[Job], table: list[Row]) -> None
     all jobs are finished.
     """
     found, _ = collect([folder.path])
-    _show(found, jobs[0], table)
+    if "runs" in table[0]:
+        leaderboard.show_means(table, jobs[0])
+    else:
+        _show(found, jobs[0], table)
     is_shown = leaderboard.is_written(folder, table) and folder.report_file.exists()
     leaderboard.write(folder, table)
     if found and not is_shown:

@@ -15,8 +15,9 @@ def expand(space: Space, composer: Composer) -> list[Job]:
                 f"{axis}: a grid needs a list of values, or ask for a search: "
                 "sweep.search=tpe sweep.trials=20"
             )
-    choices = [[(axis.key, value) for value in axis.values] for axis in space.axes]
-    combinations = [dict(combination) for combination in itertools.product(*choices)]
+    combinations = combinations_of(space)
+    if not combinations:
+        raise UserError("sweep.exclude: every combination is excluded; expected one to run")
     jobs: list[Job] = []
     for number, varied in enumerate(combinations, start=1):
         try:
@@ -25,6 +26,16 @@ def expand(space: Space, composer: Composer) -> list[Job]:
             raise UserError(f"job {number} of {len(combinations)}: {error}") from error
     refuse_twins(jobs)
     return jobs
+
+
+def combinations_of(space: Space) -> list[dict[str, str]]:
+    """Every combination of the axes' values but those excluded, as what each sets."""
+    choices = [[axis.assigns(value) for value in axis.values] for axis in space.axes]
+    products = (
+        {key: text for each in parts for key, text in each.items()}
+        for parts in itertools.product(*choices)
+    )
+    return [varied for varied in products if not space.is_excluded(varied)]
 
 
 class Grid:
