@@ -296,3 +296,20 @@ def test_a_job_of_a_stranger_does_not_end_up_in_a_trial(tmp_path: Path) -> None:
     path.write_text(json.dumps(state))
     with pytest.raises(Exception, match="not what tinylab writes"):
         repeated(tmp_path)
+
+
+@pytest.mark.costly
+@pytest.mark.usefixtures("_without_flushing")
+def test_searches_are_compared_at_equal_effort(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    finish(repeated(tmp_path, search="random", trials=9))
+    [folder] = (tmp_path / "sweeps").iterdir()
+    assert cli.run(["compare", str(folder)]) == 0
+    assert "Tuning curves: best validation accuracy after k trials" in capsys.readouterr().out
+    assert cli.run(["report", str(folder)]) == 0
+    assert "<h2>Tuning curve</h2>" in (folder / "report.html").read_text()
+    capsys.readouterr()
+    assert cli.run(["compare", str(folder), "--format", "json"]) == 0
+    [curve] = json.loads(capsys.readouterr().out)["tuning_curves"]
+    assert [point["k"] for point in curve["points"]] == list(range(1, 10))

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tinylab.commands.parser import Parser
-from tinylab.comparison import formats, show
+from tinylab.comparison import formats, show, tuning
 from tinylab.comparison.comparison import Comparison, compare
 from tinylab.comparison.differences import differences
+from tinylab.comparison.tuning import TuningCurve
 from tinylab.comparison.verdicts import TESTS
 from tinylab.config.metrics import METRICS
 from tinylab.errors import UserError
@@ -42,7 +43,7 @@ def main(arguments: list[str]) -> None:
     comparisons = compare(
         found, by, options.metric, options.pair, options.test, with_variance=options.variance
     )
-    _present(options.format, comparisons, skipped)
+    _present(options.format, comparisons, tuning.of_sweeps(options.paths), skipped)
 
 
 def collect_finished(paths: Sequence[str | Path]) -> tuple[list[Run], list[Skipped]]:
@@ -91,14 +92,21 @@ def _parser() -> Parser:
     return parser
 
 
-def _present(format: str, comparisons: Sequence[Comparison], skipped: Sequence[Skipped]) -> None:
+def _present(
+    format: str,
+    comparisons: Sequence[Comparison],
+    curves: Sequence[TuningCurve],
+    skipped: Sequence[Skipped],
+) -> None:
     if format == "json":
-        say(formats.as_json(comparisons, skipped))
+        say(formats.as_json(comparisons, curves, skipped))
     elif format == "csv":
         say(formats.as_csv(comparisons))
         for line in show.left_out(skipped):
             print(line, file=sys.stderr)
     elif format == "markdown":
-        say("\n".join(as_markdown(show.sections(comparisons, skipped, is_narrow=False))))
+        sections = show.sections(comparisons, skipped, is_narrow=False)
+        say("\n".join(as_markdown([*sections, *tuning.sections(curves)])))
     else:
-        say("\n".join(on_screen(show.sections(comparisons, skipped, is_narrow=True))))
+        sections = show.sections(comparisons, skipped, is_narrow=True)
+        say("\n".join(on_screen([*sections, *tuning.sections(curves)])))

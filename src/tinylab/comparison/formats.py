@@ -11,6 +11,7 @@ from typing import Any
 
 from tinylab.comparison.comparison import Comparison, Row
 from tinylab.comparison.statistics import design
+from tinylab.comparison.tuning import TuningCurve
 from tinylab.comparison.variance import Variance
 from tinylab.comparison.verdicts import Verdict
 from tinylab.config.metrics import METRICS
@@ -19,13 +20,21 @@ from tinylab.store.collect import Skipped
 from tinylab.ui import tables
 
 
-def as_json(comparisons: Sequence[Comparison], skipped: Sequence[Skipped]) -> str:
+def as_json(
+    comparisons: Sequence[Comparison], curves: Sequence[TuningCurve], skipped: Sequence[Skipped]
+) -> str:
     """Everything that was found, as indented JSON; None where a figure does not exist."""
     value = {
         "comparisons": [_comparison(comparison) for comparison in comparisons],
+        "tuning_curves": [_tuning(curve) for curve in curves],
         "left_out": [{"path": str(each.path), "reason": each.reason} for each in skipped],
     }
     return json.dumps(value, indent=2, allow_nan=False)
+
+
+def _tuning(curve: TuningCurve) -> dict[str, Any]:
+    points = [dataclasses.asdict(point) for point in curve.points()]
+    return {"search": curve.name, "metric": curve.metric, "points": points}
 
 
 def as_csv(comparisons: Sequence[Comparison]) -> str:
