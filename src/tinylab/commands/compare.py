@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tinylab.commands.parser import Parser
-from tinylab.comparison import formats, show, tuning
-from tinylab.comparison.comparison import Comparison, compare
+from tinylab.comparison import formats, nested, show, tuning
+from tinylab.comparison.comparison import compare
 from tinylab.comparison.differences import differences
-from tinylab.comparison.tuning import TuningCurve
 from tinylab.comparison.verdicts import TESTS
 from tinylab.config.metrics import METRICS
 from tinylab.errors import UserError
@@ -43,7 +42,19 @@ def main(arguments: list[str]) -> None:
     comparisons = compare(
         found, by, options.metric, options.pair, options.test, with_variance=options.variance
     )
-    _present(options.format, comparisons, tuning.of_sweeps(options.paths), skipped)
+    estimates = nested.of_sweeps(options.paths)
+    curves = tuning.of_sweeps(options.paths)
+    if options.format == "json":
+        say(formats.as_json(comparisons, curves, estimates, skipped))
+    elif options.format == "csv":
+        say(formats.as_csv(comparisons))
+        for line in show.left_out(skipped):
+            print(line, file=sys.stderr)
+    else:
+        is_narrow = options.format == "table"
+        sections = show.sections(comparisons, skipped, is_narrow)
+        sections = [*nested.sections(estimates), *sections, *tuning.sections(curves)]
+        say("\n".join((on_screen if is_narrow else as_markdown)(sections)))
 
 
 def collect_finished(paths: Sequence[str | Path]) -> tuple[list[Run], list[Skipped]]:
@@ -90,23 +101,3 @@ def _parser() -> Parser:
     add("--variance", action="store_true", help="how much of the spread is split's and seed's")
     add("--diff", nargs=2, type=Path, metavar=("A", "B"), help="in what two runs' configs differ")
     return parser
-
-
-def _present(
-    format: str,
-    comparisons: Sequence[Comparison],
-    curves: Sequence[TuningCurve],
-    skipped: Sequence[Skipped],
-) -> None:
-    if format == "json":
-        say(formats.as_json(comparisons, curves, skipped))
-    elif format == "csv":
-        say(formats.as_csv(comparisons))
-        for line in show.left_out(skipped):
-            print(line, file=sys.stderr)
-    elif format == "markdown":
-        sections = show.sections(comparisons, skipped, is_narrow=False)
-        say("\n".join(as_markdown([*sections, *tuning.sections(curves)])))
-    else:
-        sections = show.sections(comparisons, skipped, is_narrow=True)
-        say("\n".join(on_screen([*sections, *tuning.sections(curves)])))

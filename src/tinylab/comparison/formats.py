@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tinylab.comparison.comparison import Comparison, Row
+from tinylab.comparison.nested import Estimate
 from tinylab.comparison.statistics import design
 from tinylab.comparison.tuning import TuningCurve
 from tinylab.comparison.variance import Variance
@@ -21,12 +22,16 @@ from tinylab.ui import tables
 
 
 def as_json(
-    comparisons: Sequence[Comparison], curves: Sequence[TuningCurve], skipped: Sequence[Skipped]
+    comparisons: Sequence[Comparison],
+    curves: Sequence[TuningCurve],
+    estimates: Sequence[Estimate],
+    skipped: Sequence[Skipped],
 ) -> str:
     """Everything that was found, as indented JSON; None where a figure does not exist."""
     value = {
         "comparisons": [_comparison(comparison) for comparison in comparisons],
         "tuning_curves": [_tuning(curve) for curve in curves],
+        "nested": [dataclasses.asdict(estimate) for estimate in estimates],
         "left_out": [{"path": str(each.path), "reason": each.reason} for each in skipped],
     }
     return json.dumps(value, indent=2, allow_nan=False)

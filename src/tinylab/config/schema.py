@@ -266,6 +266,10 @@ class SweepConfig(Section):
         None, "combinations that are left out: [{model.width: 64, optim.lr: 0.1}, ...]",
         identity=False, factory=list,
     )  # fmt: skip
+    nested: bool = key(
+        False, "a search in each fold of split=crossval: an estimate that tuning does not flatter",
+        identity=False,
+    )  # fmt: skip
     retry_failed: bool = key(True, "false: jobs that have failed are not run again", identity=False)
 
     def __post_init__(self) -> None:
@@ -339,6 +343,11 @@ class Config(Section):
         if self.split.val == 0 and self.split.folds is None and self.train.patience is not None:
             raise UserError(
                 "train.patience with split.val=0: early stopping needs a validation set"
+            )
+        if self.sweep.nested and self.split.folds is None:
+            raise UserError(
+                "sweep.nested=true: expected folds, in each of which to search, such as "
+                "split=crossval"
             )
         if self.split.val == 0 and self.sweep.search != "grid":
             raise UserError(

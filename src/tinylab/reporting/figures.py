@@ -190,14 +190,18 @@ def tuning(curves: Sequence[TuningCurve], name: str, label: Callable[[float], st
         element("g", element("title", curve.name), *_tuning_lines(each, x, y), class_=colour(place))
         for place, (curve, each) in enumerate(zip(curves, points, strict=True))
     ]
+    if len(curves) > 1:
+        drawn += [
+            text((x(each[-1].k), y(each[-1].median) - 5), _clipped(curve.name), "end", "halo")
+            for curve, each in zip(curves, points, strict=True)
+        ]
     words = "; ".join(
         f"{curve.name}: {label(round(each[-1].median, 4))} after {each[-1].k} trials"
         for curve, each in zip(curves, points, strict=True)
     )
     return figure(
         WIDTH, 240, f"best {name} by trials", words,
-        x_axis(x, bottom, 8, "trials", plain), y_axis(y, left, WIDTH - 8, label),
-        *reversed(drawn),
+        x_axis(x, bottom, 8, "trials", plain), y_axis(y, left, WIDTH - 8, label), *drawn,
     )  # fmt: skip
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tinylab.comparison import tuning
+from tinylab.comparison import nested, tuning
 from tinylab.comparison.comparison import Comparison, compare
 from tinylab.comparison.show import left_out
 from tinylab.errors import UserError
@@ -51,6 +51,7 @@ class Page:
     questions: Sequence[str]
     sections: Sequence[Section]
     tuning: Sequence[Chart]
+    nested: Sequence[tuple[str, Table]]
     left_out: Table | None
     repeat: str
 
@@ -66,6 +67,7 @@ def build(paths: Sequence[Path], question: str | None = None) -> Page:
         questions=[question] if question else [_question(path) for path in paths],
         sections=[_section(comparison, len(skipped)) for comparison in compare(found)],
         tuning=charts.tuning(tuning.of_sweeps(paths)),
+        nested=[(each.sentence, tables.nested(each)) for each in nested.of_sweeps(paths)],
         left_out=details.left_out(skipped) if skipped else None,
         repeat=shlex.join(["tinylab", "report", *map(str, paths)]),
     )

@@ -7,7 +7,7 @@ else. ``sweep.json`` says which runs belong to it.
 another, from ``proposals`` by Optuna: its ``trials`` are repeated over seeds, and given up by
 ``pruning``. Both are plans, which ``launch`` runs in a ``pool`` of
 processes, each with a ``worker``'s loop, or one of Hydra's launchers ``elsewhere``. ``conclusion``
-says what was found.
+says what was found. ``nested`` has a search in each fold.
 """
 
 import contextlib
@@ -45,13 +45,18 @@ def run(
     """
     composer = Composer(loader, master)
     space = read(arguments, composer)
-    if space.settings.search == "grid":
+    if space.settings.search == "grid" and not space.settings.nested:
         return _run_grid(space, composer, arguments, launcher)
-    if launcher is not None:
+    if launcher is not None and space.settings.search != "grid":
         raise UserError(
             f"sweep.search={space.settings.search} with hydra/launcher: Hydra's launchers cannot "
             "be asked for one job after another; leave hydra/launcher out, or sweep.search=grid"
         )
+    if space.settings.nested:
+        from tinylab.sweeps import nested
+
+        nested.run(space, composer, arguments)
+        return []
     _run_search(space, composer, arguments)
     return []
 

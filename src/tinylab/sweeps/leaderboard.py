@@ -43,6 +43,15 @@ def rows_of_search(trials: Sequence[Trial]) -> list[Row]:
     return sorted((_mean_row(trial, metric) for trial in trials), key=lambda r: _rank(r, metric))
 
 
+def best(trials: Sequence[Trial]) -> Trial | None:
+    """The finished trial that ranks first; None where none is finished."""
+    finished = [trial for trial in trials if trial.state == "finished"]
+    if not finished:
+        return None
+    metric = finished[0].repeats[0].job.config.sweep.metric
+    return min(finished, key=lambda trial: _rank(_mean_row(trial, metric), metric))
+
+
 def _mean_row(trial: Trial, metric: str) -> Row:
     """The means over a trial's repeats, and of the metric its interval (Student's t)."""
     found = [_row(each.job, each.state == "pruned") for each in trial.repeats]

@@ -9,14 +9,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from statistics import fmean
-from typing import Any
-
-from optuna.trial import Trial as Asked
+from typing import TYPE_CHECKING, Any
 
 from tinylab.config.metrics import METRICS
 from tinylab.config.schema import run_id
 from tinylab.sweeps.job import Job
 from tinylab.sweeps.pruning import Others, is_hopeless
+
+if TYPE_CHECKING:  # a grid needs no Optuna, which takes half a second to import
+    from optuna.trial import Trial as Asked
 
 
 @dataclass(eq=False)
@@ -45,7 +46,7 @@ class Trial:
     number: int
     varied: dict[str, str]
     repeats: tuple[Repeat, ...]
-    asked: Asked  # for Optuna
+    asked: "Asked"  # for Optuna
     state: str = "running"  # finished, failed, pruned
     told: dict[int, float] = field(default_factory=dict)
 
