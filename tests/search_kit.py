@@ -86,6 +86,7 @@ def curve(job: Job) -> list[float]:
 def life(plan: Search, job: Job, trained: list[tuple[str, int]]) -> Iterator[None]:
     """What becomes of a job, from where its folder says it is. A kill may come at any yield."""
     job.folder.mkdir(parents=True, exist_ok=True)
+    (job.folder / "last.ckpt").touch()
     for epoch in range(len(job.files.history()) + 1, EPOCHS + 1):
         trained.append((job.label, epoch))
         if job.config.optim.lr > 0.05 and epoch == 2:
@@ -126,6 +127,8 @@ def write_result(job: Job, **changed: Any) -> None:
     }  # fmt: skip
     job.folder.mkdir(parents=True, exist_ok=True)
     (job.folder / "result.json").write_text(json.dumps(result))
+    (job.folder / "best.ckpt").touch()
+    (job.folder / "confusion.png").touch()
 
 
 def drive(

@@ -270,6 +270,10 @@ class SweepConfig(Section):
         False, "a search in each fold of split=crossval: an estimate that tuning does not flatter",
         identity=False,
     )  # fmt: skip
+    keep: int | None = key(
+        None, "checkpoints are kept of so many settings, the best; null: of all", identity=False,
+        at_least=1,
+    )  # fmt: skip
     retry_failed: bool = key(True, "false: jobs that have failed are not run again", identity=False)
 
     def __post_init__(self) -> None:
@@ -348,6 +352,11 @@ class Config(Section):
             raise UserError(
                 "sweep.nested=true: expected folds, in each of which to search, such as "
                 "split=crossval"
+            )
+        if self.split.val == 0 and self.sweep.keep is not None:
+            raise UserError(
+                f"sweep.keep={self.sweep.keep} with split.val=0: the best are known by a "
+                "validation set; expected split.val=0.1 or another fraction"
             )
         if self.split.val == 0 and self.sweep.search != "grid":
             raise UserError(

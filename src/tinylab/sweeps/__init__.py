@@ -28,6 +28,7 @@ from tinylab.sweeps import elsewhere, leaderboard
 from tinylab.sweeps.conclusion import conclude
 from tinylab.sweeps.grid import Grid, expand
 from tinylab.sweeps.job import Composer, Job
+from tinylab.sweeps.keeping import keeper_of
 from tinylab.sweeps.launch import launch, parallel_jobs
 from tinylab.sweeps.space import Space, read
 from tinylab.ui.console import say
@@ -77,7 +78,8 @@ def _run_grid(
     elif launched:
         _make_data_ready(launched)
         size = parallel_jobs(jobs[0].config, len(jobs))
-        launch(Grid(launched), size, len(jobs), len(jobs) - len(launched))
+        launch(Grid(jobs, launched), size, len(jobs), len(jobs) - len(launched))
+    keeper_of(jobs[0].config.sweep, jobs)
     _write_state(folder, jobs, arguments)
     conclude(folder, jobs, leaderboard.rows(jobs))
     return [returns]

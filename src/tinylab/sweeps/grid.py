@@ -4,6 +4,7 @@ import itertools
 
 from tinylab.errors import UserError
 from tinylab.sweeps.job import Composer, Job, refuse_twins
+from tinylab.sweeps.keeping import by_setting, keeper_of
 from tinylab.sweeps.space import Space
 
 
@@ -39,10 +40,13 @@ def combinations_of(space: Space) -> list[dict[str, str]]:
 
 
 class Grid:
-    """The plan of a sweep without a search: every job, in its order, to its end."""
+    """The plan of a sweep without a search: those of its jobs that are missing, to their end."""
 
-    def __init__(self, jobs: list[Job]) -> None:
-        self._waiting = list(reversed(jobs))
+    def __init__(self, jobs: list[Job], missing: list[Job]) -> None:
+        self._waiting = list(reversed(missing))
+        self._unfinished = {id(job) for job in missing}
+        self._setting_of = {id(job): each for each in by_setting(jobs) for job in each}
+        self._keeper = keeper_of(jobs[0].config.sweep, jobs, missing)
 
     def next_job(self) -> Job | None:
         """The next one."""
@@ -53,4 +57,9 @@ class Grid:
         return True
 
     def ended(self, job: Job, state: str) -> None:
-        """What the others do does not depend on it."""
+        """What the others do does not depend on it; only which checkpoints stay."""
+        if state == "finished":
+            self._unfinished.discard(id(job))
+            jobs = self._setting_of[id(job)]
+            if not any(id(each) in self._unfinished for each in jobs):
+                self._keeper.finished(jobs)

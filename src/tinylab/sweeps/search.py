@@ -18,6 +18,7 @@ from tinylab.store.folder import outdated
 from tinylab.store.sweep import SweepFolder, sweep_folder
 from tinylab.sweeps.grid import combinations_of
 from tinylab.sweeps.job import Composer, Job, label, refuse_twins
+from tinylab.sweeps.keeping import Keeper
 from tinylab.sweeps.proposals import Study
 from tinylab.sweeps.space import Axis, Space
 from tinylab.sweeps.trials import Repeat, Rules, Trial, end_repeat, next_repeat, tell_epoch
@@ -125,9 +126,12 @@ class Search:
         self._tried: set[str] = set()  # labels of proposals
         assert space.settings.trials is not None
         self.total = int(min(space.settings.trials, self._study.size))
+        self._keeper = Keeper(space.settings.keep, space.settings.metric)
         if not base.fresh:
             self._recall(base)
         self._write()
+        for trial in self._trials:
+            self._keep(trial)
 
     def __str__(self) -> str:
         settings = self._space.settings
@@ -201,8 +205,18 @@ class Search:
         if state == "stopped":
             return
         trial, repeat = self._trial_of[run_id(job.config)]
+        was_running = trial.state == "running"
         self._end(trial, repeat, state)
         self._write()
+        if was_running:
+            self._keep(trial)
+
+    def _keep(self, trial: Trial) -> None:
+        jobs = [repeat.job for repeat in trial.repeats]
+        if trial.state == "finished":
+            self._keeper.finished(jobs)
+        elif trial.state == "pruned":
+            self._keeper.pruned(jobs)
 
     # ------------------------------------------------------------ proposals
 
