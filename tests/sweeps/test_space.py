@@ -2,6 +2,8 @@
 
 import csv
 import itertools
+import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -192,3 +194,13 @@ def test_a_yaml_file_may_pair_keys(
         ("8", "0.02"),
     }
     assert len(rows) == 4
+
+
+DOCS = Path(__file__).parents[2] / "docs" / "sweeps.md"
+COMMANDS = re.findall(r"^tinylab train -m (.*)$", DOCS.read_text(), re.MULTILINE)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_commands_of_the_docs_can_start(command: str, composer: Composer) -> None:
+    assert len(COMMANDS) >= 6
+    check(shlex.split(command, comments=True), composer)
