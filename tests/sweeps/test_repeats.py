@@ -174,6 +174,25 @@ def test_a_search_of_before_repeats_goes_on(tmp_path: Path) -> None:
     assert run_id(job.config) not in {run_id(each.config) for each in plan.jobs}
 
 
+@pytest.mark.costly
+@pytest.mark.usefixtures("_without_flushing")
+@pytest.mark.parametrize("metric", ["val_accuracy", "val_loss"])
+def test_the_best_so_far_is_the_first_of_the_leaderboard(metric: str, tmp_path: Path) -> None:
+    plan = repeated(tmp_path, metric=metric, prune="median")
+    said = set()
+    for _ in drive(plan):
+        if not any(trial.state == "finished" for trial in plan.trials):
+            assert plan.best == ""
+            continue
+        said.add(plan.best)
+        first = leaderboard.rows_of_search(plan.trials)[0]
+        assert plan.best.endswith(f"  optim.lr={first['optim.lr']}")
+        assert "(95% CI " in plan.best
+        assert ", 3 runs)" in plan.best
+    assert len(said) > 1
+    assert repeated(tmp_path, metric=metric, prune="median").best == plan.best
+
+
 # ---------------------------------------------------------------- the judge
 
 

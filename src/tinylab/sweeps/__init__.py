@@ -28,9 +28,9 @@ from tinylab.sweeps import elsewhere, leaderboard
 from tinylab.sweeps.conclusion import conclude
 from tinylab.sweeps.grid import Grid, expand
 from tinylab.sweeps.job import Composer, Job
-from tinylab.sweeps.keeping import keeper_of
 from tinylab.sweeps.launch import launch, parallel_jobs
 from tinylab.sweeps.space import Space, read
+from tinylab.sweeps.standings import standings_of
 from tinylab.ui.console import say
 
 
@@ -79,7 +79,8 @@ def _run_grid(
         _make_data_ready(launched)
         size = parallel_jobs(jobs[0].config, len(jobs))
         launch(Grid(jobs, launched), size, len(jobs), len(jobs) - len(launched))
-    keeper_of(jobs[0].config.sweep, jobs)
+    if jobs[0].config.sweep.keep is not None:
+        standings_of(jobs)  # deletes what is not to stay, whoever ran the jobs
     _write_state(folder, jobs, arguments)
     conclude(folder, jobs, leaderboard.rows(jobs))
     return [returns]

@@ -4,8 +4,8 @@ import itertools
 
 from tinylab.errors import UserError
 from tinylab.sweeps.job import Composer, Job, refuse_twins
-from tinylab.sweeps.keeping import by_setting, keeper_of
 from tinylab.sweeps.space import Space
+from tinylab.sweeps.standings import by_setting, standings_of
 
 
 def expand(space: Space, composer: Composer) -> list[Job]:
@@ -46,7 +46,7 @@ class Grid:
         self._waiting = list(reversed(missing))
         self._unfinished = {id(job) for job in missing}
         self._setting_of = {id(job): each for each in by_setting(jobs) for job in each}
-        self._keeper = keeper_of(jobs[0].config.sweep, jobs, missing)
+        self._standings = standings_of(jobs, missing)
 
     def next_job(self) -> Job | None:
         """The next one."""
@@ -62,4 +62,9 @@ class Grid:
             self._unfinished.discard(id(job))
             jobs = self._setting_of[id(job)]
             if not any(id(each) in self._unfinished for each in jobs):
-                self._keeper.finished(jobs)
+                self._standings.finished(jobs)
+
+    @property
+    def best(self) -> str:
+        """The best setting so far."""
+        return self._standings.best

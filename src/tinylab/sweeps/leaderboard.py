@@ -1,18 +1,18 @@
 """What a sweep found: one row a job, best validation first, on the screen and as files."""
 
-import math
 from collections.abc import Collection, Sequence
 from itertools import takewhile
 from statistics import fmean
 from typing import Any
 
-from tinylab.comparison.statistics import Cell, summarize
+from tinylab.comparison.statistics import summarize
 from tinylab.config.metrics import CHOOSABLE, METRICS, goodness
 from tinylab.config.schema import run_id
 from tinylab.config.values import is_number
 from tinylab.store.run import result_row
 from tinylab.store.sweep import SweepFolder
 from tinylab.sweeps.job import Job
+from tinylab.sweeps.standings import cell_of, clipped
 from tinylab.sweeps.trials import Trial
 from tinylab.system.files import write_text
 from tinylab.ui.console import say
@@ -66,14 +66,9 @@ def _mean_row(trial: Trial, metric: str) -> Row:
         for key in finished[0]
         if key not in NO_MEAN and all(is_number(each.get(key)) for each in finished)
     }
-    spread = summarize({_cell(e.job): e.value for e in trial.repeats if e.value is not None})
+    spread = summarize({cell_of(e.job): e.value for e in trial.repeats if e.value is not None})
     interval = {f"{metric}_low": spread.low, f"{metric}_high": spread.high}
     return {**row, metric: spread.mean, **interval, **means}
-
-
-def _cell(job: Job) -> Cell:
-    split = job.config.split
-    return f"{split.seed} {split.fold}", str(job.config.seed)
 
 
 def _row(job: Job, pruned: bool) -> Row:
@@ -148,8 +143,8 @@ def show_means(table: list[Row], first: Job) -> None:
 def _mean_cells(row: Row, metric: str) -> list[str]:
     if row["state"] != "finished":
         return [row["state"], str(row["runs"]), "", "", row["error"]]
-    form, most = METRICS[metric].format.format, math.inf if metric == "val_loss" else 1.0
-    low, high = max(row[f"{metric}_low"], 0.0), min(row[f"{metric}_high"], most)
+    form = METRICS[metric].format.format
+    low, high = clipped(row[f"{metric}_low"], row[f"{metric}_high"], metric)
     interval = f"{form(low)} to {form(high)}"
     return ["finished", str(row["runs"]), form(row[metric]), interval, _value(row, "test_accuracy")]
 

@@ -70,6 +70,11 @@ class Folds:
         """Its own search is told."""
         self._searches[job.config.split.fold].ended(job, state)
 
+    @property
+    def best(self) -> str:
+        """The folds choose each for itself."""
+        return ""
+
 
 def run(space: Space, composer: Composer, arguments: list[str]) -> None:
     """Search in every fold, and say what the whole procedure reaches."""

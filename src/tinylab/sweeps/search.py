@@ -18,9 +18,9 @@ from tinylab.store.folder import outdated
 from tinylab.store.sweep import SweepFolder, sweep_folder
 from tinylab.sweeps.grid import combinations_of
 from tinylab.sweeps.job import Composer, Job, label, refuse_twins
-from tinylab.sweeps.keeping import Keeper
 from tinylab.sweeps.proposals import Study
 from tinylab.sweeps.space import Axis, Space
+from tinylab.sweeps.standings import Standings
 from tinylab.sweeps.trials import Repeat, Rules, Trial, end_repeat, next_repeat, tell_epoch
 from tinylab.ui.console import say
 
@@ -126,12 +126,12 @@ class Search:
         self._tried: set[str] = set()  # labels of proposals
         assert space.settings.trials is not None
         self.total = int(min(space.settings.trials, self._study.size))
-        self._keeper = Keeper(space.settings.keep, space.settings.metric)
+        self._standings = Standings(space.settings)
         if not base.fresh:
             self._recall(base)
         self._write()
         for trial in self._trials:
-            self._keep(trial)
+            self._rank(trial)
 
     def __str__(self) -> str:
         settings = self._space.settings
@@ -209,14 +209,19 @@ class Search:
         self._end(trial, repeat, state)
         self._write()
         if was_running:
-            self._keep(trial)
+            self._rank(trial)
 
-    def _keep(self, trial: Trial) -> None:
+    def _rank(self, trial: Trial) -> None:
         jobs = [repeat.job for repeat in trial.repeats]
         if trial.state == "finished":
-            self._keeper.finished(jobs)
+            self._standings.finished(jobs)
         elif trial.state == "pruned":
-            self._keeper.pruned(jobs)
+            self._standings.pruned(jobs)
+
+    @property
+    def best(self) -> str:
+        """The best setting so far."""
+        return self._standings.best
 
     # ------------------------------------------------------------ proposals
 
