@@ -43,7 +43,7 @@ class QuickComposer:
             dataset=DigitsConfig(),
             model=BaselineConfig(
                 hidden=int(varied.get("model.hidden", 8)),
-                filters=int(varied.get("model.filters", 2)),
+                filters=int(varied.get("model.filters", BaselineConfig().filters)),
             ),
             optim=AdamConfig(lr=float(varied.get("optim.lr", 0.01))),
             train=TrainConfig(epochs=EPOCHS),
