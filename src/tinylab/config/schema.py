@@ -348,11 +348,6 @@ class Config(Section):
             raise UserError(
                 "train.patience with split.val=0: early stopping needs a validation set"
             )
-        if self.sweep.nested and self.split.folds is None:
-            raise UserError(
-                "sweep.nested=true: expected folds, in each of which to search, such as "
-                "split=crossval"
-            )
         if self.split.val == 0 and self.sweep.keep is not None:
             raise UserError(
                 f"sweep.keep={self.sweep.keep} with split.val=0: the best are known by a "

@@ -82,7 +82,10 @@ def run(space: Space, composer: Composer, arguments: list[str]) -> None:
     checked = [search.check(space, composer)]
     config = checked[0][0].config
     folds = config.split.folds
-    assert folds is not None
+    if folds is None:
+        raise UserError(
+            "sweep.nested=true: expected folds, in each of which to search, such as split=crossval"
+        )
     refuse_official_test(checked[0])
     spaces = [
         dataclasses.replace(space, fixed=[*space.fixed, f"split.fold={fold}"])
