@@ -39,6 +39,7 @@ def test_the_expected_best_is_the_mean_over_all_draws(
     assert expected_best(np.sort(values), k) == pytest.approx(np.mean(draws))
 
 
+@pytest.mark.costly
 @given(ACCURACIES)
 def test_more_trials_are_never_worse(values: list[float]) -> None:
     points = curve(values)

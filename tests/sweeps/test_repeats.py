@@ -161,6 +161,7 @@ def test_the_finished_seeds_of_a_pruned_setting_are_left_out_of_comparisons(
     assert {reasons[name] for name in partial} == {"a repeat of a setting that is pruned"}
 
 
+@pytest.mark.costly
 @pytest.mark.usefixtures("_without_flushing")
 def test_a_search_of_before_repeats_goes_on(tmp_path: Path) -> None:
     plan = finish(make_plan(tmp_path, trials=3))
