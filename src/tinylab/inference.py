@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from tinylab import models
+from tinylab.comparison.settings import group
 from tinylab.config import code, options, user_code
 from tinylab.config.compose import restore
 from tinylab.config.schema import Config, ModelConfig
@@ -168,7 +169,10 @@ def the_run(path: Path) -> Run:
 
 
 def _best(sweep: Path) -> Run:
-    """The run of a sweep that validation prefers: by accuracy, then by loss."""
+    """The best run of the setting that validation prefers, by its mean over the seeds.
+
+    Of a sweep that keeps the checkpoints of some settings, one of these.
+    """
     found, _ = collect([sweep])
     ranked = [run for run in found if run.result.val is not None]
     if not ranked:
@@ -176,7 +180,8 @@ def _best(sweep: Path) -> Run:
             f"{sweep}: no finished run with a validation accuracy, so none is the best\n"
             "  give the folder of the run that you want"
         )
-    best = max(ranked, key=_goodness)
+    kept = [run for run in ranked if run.files.best_checkpoint.exists()]
+    best = max(group(kept or ranked)[0].runs, key=_goodness)
     say(f"{sweep.name}: the best of {len(ranked)} by validation is {best.name}")
     return best
 

@@ -25,7 +25,7 @@ def compare(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
 
 def as_json(capsys: pytest.CaptureFixture[str], *arguments: object) -> dict[str, Any]:
     value = json.loads(compare(capsys, *arguments, "--format", "json"))
-    assert set(value) == {"comparisons", "left_out"}
+    assert set(value) == {"comparisons", "tuning_curves", "nested", "left_out"}
     return value
 
 

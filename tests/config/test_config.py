@@ -122,7 +122,8 @@ SPARED: dict[type, dict[str, Any]] = {
     TrainConfig: {"checkpoint_seconds": 5.0},
     SweepConfig: {
         "search": "tpe", "trials": 5, "seed": 1, "metric": "val_loss", "prune": "median",
-        "space": {"seed": "range(2)"}, "retry_failed": False,
+        "space": {"seed": "range(2)"}, "retry_failed": False, "nested": True, "keep": 3,
+        "zip": [["seed", "split.seed"]], "settings": [{"seed": 1}], "exclude": [{"seed": 1}],
     },
     Config: {
         "outputs": "/o", "name": "mine", "device": "cpu", "threads": 1, "fresh": True, "jobs": 2,
@@ -340,6 +341,7 @@ OUT_OF_RANGE: dict[type, dict[str, list[Any]]] = {
         "checkpoint_seconds": [0.0, -1.0], "tta": ["mirror"],
     },
     SweepConfig: {
+        "keep": [0, -1],
         "search": ["Grid", "bayes"], "trials": [0, -1], "seed": [-1, 2**63],
         "metric": ["test_accuracy", "accuracy"], "prune": ["mean", ""],
     },
@@ -403,6 +405,9 @@ def test_every_limited_field_is_tried_out_of_range() -> None:
             "weights",
             "weights_content",
             "space",
+            "zip",
+            "settings",
+            "exclude",
         }
         | set(SECTIONS)
     )

@@ -38,14 +38,15 @@ def test_the_sum_the_best_and_every_running_job(screen: Screen) -> None:
     shown = SweepDisplay(total=12, done=3)
     for number in range(3):
         shown.start(number, f"model=mlp seed={number}")
-    shown.end(0, "model=mlp seed=0", "finished", "val accuracy 98.76%", 0.9876)
-    shown.end(1, "model=mlp seed=1", "failed", "out of memory", None)
+    shown.end(0, "model=mlp seed=0", "finished", "val accuracy 98.76%")
+    shown.show_best("validation accuracy 98.76%  model=mlp")
+    shown.end(1, "model=mlp seed=1", "failed", "out of memory")
     shown.progress(2, 0.5)
     shown.epoch(2, {"epoch": 5, "val_accuracy": 0.875})
     total, best, job = screen(shown)
     assert total.startswith("sweep ━")
     assert " 46 %  4 of 12 done, 1 failed, 1 running, " in total
-    assert best == "best  val accuracy 98.76% (model=mlp seed=0)"
+    assert best == "best  validation accuracy 98.76%  model=mlp"
     assert job.startswith("model=mlp seed=2 ━")
     assert job.endswith(" 50 %  epoch 5, val 87.50%")
 
@@ -148,7 +149,7 @@ def test_a_sweep_in_a_notebook_is_plain_lines(tmp_path: Path) -> None:
     code = "from tinylab.ui.display import SweepDisplay\n"
     code += "with SweepDisplay(2, 0) as shown:\n"
     code += "    for n in (0, 1): shown.start(n, f'seed={n}'); shown.progress(n, 0.5)\n"
-    code += "    for n in (0, 1): shown.end(n, f'seed={n}', 'finished', '', None)\n"
+    code += "    for n in (0, 1): shown.end(n, f'seed={n}', 'finished', '')\n"
     said = {}
     for notebook in ({}, {"JPY_PARENT_PID": "17"}):
         unset = ("NO_COLOR", "MPLBACKEND", *console.NOTEBOOKS)

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tinylab.commands.parser import Parser
-from tinylab.comparison import formats, show
-from tinylab.comparison.comparison import Comparison, compare
+from tinylab.comparison import formats, nested, show, tuning
+from tinylab.comparison.comparison import compare
 from tinylab.comparison.differences import differences
 from tinylab.comparison.latex import as_latex
 from tinylab.comparison.verdicts import TESTS
@@ -48,7 +48,19 @@ def main(arguments: list[str]) -> None:
         found, by, options.metric, options.pair, options.test, options.variance, options.rope,
         options.effect,
     )  # fmt: skip
-    _present(options.format, comparisons, skipped)
+    estimates = nested.of_sweeps(options.paths)
+    curves = tuning.of_sweeps(options.paths)
+    if options.format == "json":
+        say(formats.as_json(comparisons, curves, estimates, skipped))
+    elif options.format in ("csv", "latex"):
+        say((formats.as_csv if options.format == "csv" else as_latex)(comparisons))
+        for line in show.left_out(skipped):
+            print(line, file=sys.stderr)
+    else:
+        is_narrow = options.format == "table"
+        sections = show.sections(comparisons, skipped, is_narrow)
+        sections = [*nested.sections(estimates), *sections, *tuning.sections(curves)]
+        say("\n".join((on_screen if is_narrow else as_markdown)(sections)))
 
 
 def refuse_unknown_metric(said: str, metric: str) -> None:
@@ -113,16 +125,3 @@ def _parser() -> Parser:
     add("--variance", action="store_true", help="how much of the spread is split's and seed's")
     add("--diff", nargs=2, type=Path, metavar=("A", "B"), help="in what two runs' configs differ")
     return parser
-
-
-def _present(format: str, comparisons: Sequence[Comparison], skipped: Sequence[Skipped]) -> None:
-    if format == "json":
-        say(formats.as_json(comparisons, skipped))
-    elif format in ("csv", "latex"):
-        say(formats.as_csv(comparisons) if format == "csv" else as_latex(comparisons))
-        for line in show.left_out(skipped):
-            print(line, file=sys.stderr)
-    elif format == "markdown":
-        say("\n".join(as_markdown(show.sections(comparisons, skipped, is_narrow=False))))
-    else:
-        say("\n".join(on_screen(show.sections(comparisons, skipped, is_narrow=True))))

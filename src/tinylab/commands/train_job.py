@@ -43,8 +43,9 @@ def job(composed: DictConfig) -> float | None:
 def refuse_sweep(config: Config) -> None:
     """One run cannot do what is asked of a sweep. Raises UserError."""
     sweep = config.sweep
-    if sweep.space or sweep.search != "grid":
-        what = f"over {', '.join(sweep.space)}" if sweep.space else f"sweep.search={sweep.search}"
+    if sweep.space or sweep.settings or sweep.nested or sweep.search != "grid":
+        keys = dict.fromkeys([*sweep.space, *(key for each in sweep.settings for key in each)])
+        what = f"over {', '.join(keys)}" if keys else f"sweep.search={sweep.search}"
         raise UserError(f"{what}: expected -m, which makes many runs: tinylab train -m ...")
 
 

@@ -11,7 +11,9 @@ from typing import Any
 
 from tinylab.comparison.comparison import Comparison, Row
 from tinylab.comparison.effects import Effect
+from tinylab.comparison.nested import Estimate
 from tinylab.comparison.statistics import design
+from tinylab.comparison.tuning import TuningCurve
 from tinylab.comparison.variance import Variance
 from tinylab.comparison.verdicts import Trial, Verdict
 from tinylab.config.values import shown
@@ -19,13 +21,25 @@ from tinylab.store.collect import Skipped
 from tinylab.ui import tables
 
 
-def as_json(comparisons: Sequence[Comparison], skipped: Sequence[Skipped]) -> str:
+def as_json(
+    comparisons: Sequence[Comparison],
+    curves: Sequence[TuningCurve],
+    estimates: Sequence[Estimate],
+    skipped: Sequence[Skipped],
+) -> str:
     """Everything that was found, as indented JSON; None where a figure does not exist."""
     value = {
         "comparisons": [_comparison(comparison) for comparison in comparisons],
+        "tuning_curves": [_tuning(curve) for curve in curves],
+        "nested": [dataclasses.asdict(estimate) for estimate in estimates],
         "left_out": [{"path": str(each.path), "reason": each.reason} for each in skipped],
     }
     return json.dumps(value, indent=2, allow_nan=False)
+
+
+def _tuning(curve: TuningCurve) -> dict[str, Any]:
+    points = [dataclasses.asdict(point) for point in curve.points()]
+    return {"search": curve.name, "metric": curve.metric, "points": points}
 
 
 def as_csv(comparisons: Sequence[Comparison]) -> str:

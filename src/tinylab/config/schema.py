@@ -335,8 +335,8 @@ class SweepConfig(Section):
         one_of=("grid", "random", "tpe"),
     )  # fmt: skip
     trials: int | None = key(
-        None, "runs of a search (random, tpe); a larger number continues it", identity=False,
-        at_least=1,
+        None, "settings that a search (random, tpe) tries, each repeated over all swept seeds; a "
+        "larger number continues it", identity=False, at_least=1,
     )  # fmt: skip
     seed: int = key(0, "seed of a search's proposals", identity=False, at_least=0, below=2**63)
     metric: str = key(
@@ -351,6 +351,26 @@ class SweepConfig(Section):
     space: dict[str, str] = key(
         None, "what varies: key -> values as typed after -m; for YAML in conf/sweep",
         identity=False, factory=dict,
+    )  # fmt: skip
+    zip: list[list[str]] = key(
+        None, "swept keys whose values go together, not as a product: [[model.width,optim.lr]]",
+        identity=False, factory=list,
+    )  # fmt: skip
+    settings: list[dict[str, Any]] = key(
+        None, "settings one by one: [{model.width: 16, optim.lr: 0.1}, ...]",
+        identity=False, factory=list,
+    )  # fmt: skip
+    exclude: list[dict[str, Any]] = key(
+        None, "combinations that are left out: [{model.width: 64, optim.lr: 0.1}, ...]",
+        identity=False, factory=list,
+    )  # fmt: skip
+    nested: bool = key(
+        False, "a search in each fold of split=crossval: an estimate that tuning does not flatter",
+        identity=False,
+    )  # fmt: skip
+    keep: int | None = key(
+        None, "checkpoints are kept of so many settings, the best; null: of all", identity=False,
+        at_least=1,
     )  # fmt: skip
     retry_failed: bool = key(True, "false: jobs that have failed are not run again", identity=False)
 
@@ -436,6 +456,11 @@ class Config(Section):
         if self.split.val == 0 and self.split.folds is None and self.train.patience is not None:
             raise UserError(
                 "train.patience with split.val=0: early stopping needs a validation set"
+            )
+        if self.split.val == 0 and self.sweep.keep is not None:
+            raise UserError(
+                f"sweep.keep={self.sweep.keep} with split.val=0: the best are known by a "
+                "validation set; expected split.val=0.1 or another fraction"
             )
         if self.split.val == 0 and self.sweep.search != "grid":
             raise UserError(

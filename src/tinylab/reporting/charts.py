@@ -11,10 +11,12 @@ from markupsafe import Markup
 from tinylab.comparison.comparison import Row
 from tinylab.comparison.data_size import DataSize
 from tinylab.comparison.settings import varied
+from tinylab.comparison.tuning import TuningCurve
 from tinylab.config.metrics import METRICS
 from tinylab.config.values import is_number, order, shown
 from tinylab.reporting import figures
 from tinylab.reporting.figures import Curves, Dots, Sizes, Values
+from tinylab.reporting.svg import percent, plain
 from tinylab.reporting.tables import Cell, short
 
 MOST_LINES = 12  # numbers that get a line of dots each; more of them make a scatter plot
@@ -22,6 +24,11 @@ FEW_LINES = 5  # that get one though each comes but once, as in a search
 MOST_RANKED = 30  # settings that get a line of dots each
 LAW_POINTS = 40  # of a fitted curve
 LEAST_AXES = 3  # numeric keys that parallel coordinates need
+TUNED = (
+    "Best result after so many of the search's trials in random order: median with its 95% CI (by "
+    "order statistics, Lourie et al. 2023), mean dashed (Dodge et al. 2019). Compare searches at "
+    "an equal number of trials"
+)
 COLUMNS = ("train_loss", "train_accuracy", "val_loss", "val_accuracy")
 
 
@@ -195,3 +202,14 @@ def parallel(rows: Sequence[Row], figure: str) -> Chart | None:
     points = np.array([[values[key] for key in keys] for values, _ in scored], float)
     svg = figures.parallel(keys, points, [score for _, score in scored], METRICS[figure].label)
     return Chart(svg, "Every setting a line; the stronger its colour, the better it is")
+
+
+def tuning(curves: Sequence[TuningCurve]) -> list[Chart]:
+    """The tuning curves of searches, those by one metric together."""
+    found = []
+    for metric in dict.fromkeys(curve.metric for curve in curves):
+        inner = [curve for curve in curves if curve.metric == metric]
+        label = percent if METRICS[metric].format.endswith("%}") else plain
+        named = f"; {', '.join(curve.name for curve in inner)}" if len(inner) > 1 else ""
+        found.append(Chart(figures.tuning(inner, METRICS[metric].label, label), f"{TUNED}{named}"))
+    return found

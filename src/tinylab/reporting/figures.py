@@ -7,6 +7,7 @@ import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 
+from tinylab.comparison.tuning import Point, TuningCurve
 from tinylab.reporting.svg import (
     Scale,
     element,
@@ -222,6 +223,52 @@ def _size_curve(one: Sizes, x: Scale, y: Scale) -> Markup:
         law = path([(x(n), y(value)) for n, value in one.law])
         parts.append(element("path", d=law, class_="line train"))
     return element("g", element("title", one.label), *parts, class_=one.colour)
+
+
+def tuning(curves: Sequence[TuningCurve], name: str, label: Callable[[float], str]) -> Markup:
+    """The best of k trials by k: the median solid with its interval as a band, the mean dashed.
+
+    A band ends where few trials set it no bound.
+    """
+    left, bottom = 52.0, 200.0
+    points = [curve.points() for curve in curves]
+    everywhere = [point for each in points for point in each]
+    ends = [v for p in everywhere for v in (p.expected, p.median, p.low, p.high) if v is not None]
+    x = fit([point.k for point in everywhere], left, WIDTH - 12)
+    y = fit(ends, bottom, 8, may_be_log=False)
+    drawn = [
+        element("g", element("title", curve.name), *_tuning_lines(each, x, y), class_=colour(place))
+        for place, (curve, each) in enumerate(zip(curves, points, strict=True))
+    ]
+    if len(curves) > 1:
+        drawn += [
+            text((x(each[-1].k), y(each[-1].median) - 5), _clipped(curve.name), "end", "halo")
+            for curve, each in zip(curves, points, strict=True)
+        ]
+    words = "; ".join(
+        f"{curve.name}: {label(round(each[-1].median, 4))} after {each[-1].k} trials"
+        for curve, each in zip(curves, points, strict=True)
+    )
+    return figure(
+        WIDTH, 240, f"best {name} by trials", words,
+        x_axis(x, bottom, 8, "trials", plain), y_axis(y, left, WIDTH - 8, label), *drawn,
+    )  # fmt: skip
+
+
+def _tuning_lines(points: Sequence[Point], x: Scale, y: Scale) -> list[Markup]:
+    bounded = [(x(p.k), p.low, p.high) for p in points if p.low is not None and p.high is not None]
+    edge = [(at, y(high)) for at, _, high in bounded]
+    edge += [(at, y(low)) for at, low, _ in reversed(bounded)]
+    band = [element("path", d=path(edge) + "Z", class_="band")] if edge else []
+    mean, middle = (
+        [(x(point.k), y(value)) for point, value in zip(points, values, strict=True)]
+        for values in ([p.expected for p in points], [p.median for p in points])
+    )
+    return [
+        *band,
+        element("path", d=path(mean), class_="line train"),
+        element("path", d=path(middle), class_="line val"),
+    ]
 
 
 def parallel(keys: Sequence[str], runs: Values, scores: Sequence[float], name: str) -> Markup:

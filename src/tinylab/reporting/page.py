@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tinylab.comparison import data_size
+from tinylab.comparison import data_size, nested, tuning
 from tinylab.comparison.comparison import Comparison, compare
 from tinylab.comparison.show import left_out, seed_spread
 from tinylab.errors import UserError
@@ -54,6 +54,8 @@ class Page:
     title: str
     questions: Sequence[str]
     sections: Sequence[Section]
+    tuning: Sequence[Chart]
+    nested: Sequence[tuple[str, Table]]
     left_out: Table | None
     repeat: str
 
@@ -68,6 +70,8 @@ def build(paths: Sequence[Path], question: str | None = None) -> Page:
         title=" and ".join(path.resolve().name for path in paths[:MOST_NAMED]),
         questions=[question] if question else [_question(path) for path in paths],
         sections=[_section(comparison, len(skipped)) for comparison in compare(found)],
+        tuning=charts.tuning(tuning.of_sweeps(paths)),
+        nested=[(each.sentence, tables.nested(each)) for each in nested.of_sweeps(paths)],
         left_out=details.left_out(skipped) if skipped else None,
         repeat=shlex.join(["tinylab", "report", *map(str, paths)]),
     )

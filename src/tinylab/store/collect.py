@@ -120,10 +120,17 @@ def _of_sweep(sweep: SweepFolder) -> Iterator[Path | Skipped]:
     places = {run_id: sweep.run_path(run_id) for run_id in jobs}
     if not all(map(os.path.isdir, places.values())):
         places |= _renamed(places)
+    incomplete = sweep.incomplete()
     for run_id, state in jobs.items():
         run = RunFolder(places[run_id])
-        is_pruned = state == "pruned" and not run.result_file.exists()
-        yield Skipped(run.path, "pruned by the search") if is_pruned else run.path
+        is_finished = run.result_file.exists()
+        if state == "pruned" and not is_finished:
+            yield Skipped(run.path, "pruned by the search")
+        elif run_id in incomplete and is_finished:
+            why = "pruned" if incomplete[run_id] == "pruned" else "not finished"
+            yield Skipped(run.path, f"a repeat of a setting that is {why}")
+        else:
+            yield run.path
 
 
 def _renamed(places: dict[str, Path]) -> dict[str, Path]:

@@ -114,6 +114,20 @@ class RunFolder:
         """TensorBoard's event files."""
         return list(self.path.glob("events.out.tfevents.*"))
 
+    def delete_checkpoints(self) -> None:
+        """Delete the resume points and the tested weights, unless the run is being trained.
+
+        Of a run that has a result this waits until all that is made of it is there.
+        """
+        if lock.is_being_written(self.path) or (
+            self.result_file.exists() and not self.is_presented()
+        ):
+            return
+        points = self.last_checkpoint, self.next_checkpoint, self.previous_checkpoint
+        for file in (*points, self.best_checkpoint):
+            with contextlib.suppress(OSError):  # another user's: what is kept costs only room
+                file.unlink(missing_ok=True)
+
     # ------------------------------------------------------------ what is read of it
 
     def result_or_fault(self) -> Result | Fault | None:

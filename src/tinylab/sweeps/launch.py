@@ -30,6 +30,10 @@ class Plan(Protocol):
     def ended(self, job: Job, state: str) -> None:
         """A job is finished, failed, pruned or stopped."""
 
+    @property
+    def best(self) -> str:
+        """The best setting so far in words; empty where none is known."""
+
 
 def parallel_jobs(config: Config, num_jobs: int) -> int:
     """How many jobs run at once: ``jobs``, or one a GPU, or one a core.
@@ -84,6 +88,8 @@ def launch(plan: Plan, size: int, total: int, done: int) -> None:
                     words = say_end(job, told, display, number)
                     plan.ended(job, told.state)
                     _stop_on_full_disk(words)
+                    if display.is_live:  # the interval needs SciPy, a second of imports
+                        display.show_best(plan.best)
             if (signum := stop_signal()) is not None:
                 say("stopping; what is running saves its state, and the same command goes on")
                 raise Stopped(signum)
@@ -99,22 +105,15 @@ def say_end(job: Job, end: End, display: SweepDisplay, number: int) -> str:
     files = job.files
     if end.error:
         files.record_failure(UserError(end.error))
-    result, words, value = files.result(), "", None
+    result, words = files.result(), ""
     if end.state == "failed":
         words = (files.error() or "").partition("\n")[0]
     elif end.state == "finished" and result is not None:
         name = job.config.sweep.metric
-        value, words = _reached(name, result.metric(name))
+        value = result.metric(name)
+        shown = "" if value is None else METRICS[name].format.format(value)
+        words = f"{name.replace('_', ' ')} {shown}" if shown else ""
     elif end.state == "pruned":
         words = f"after epoch {files.history()[-1]['epoch']}"
-    display.end(number, job.label, end.state, words, value)
+    display.end(number, job.label, end.state, words)
     return words
-
-
-def _reached(name: str, value: float | None) -> tuple[float | None, str]:
-    """A job's value, the larger the better, and the same in words."""
-    if value is None:
-        return None, ""
-    metric = METRICS[name]
-    words = f"{name.replace('_', ' ')} {metric.format.format(value)}"
-    return -value if metric.better == "lower" else value, words
