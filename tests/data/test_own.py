@@ -238,7 +238,7 @@ def test_nothing_is_executed_before_images_are_needed(tmp_path: Path) -> None:
     declared(tmp_path, "raise SystemExit('executed')")
     record = options.record("dataset", "mine")
     config = Config(dataset=record, model=MlpConfig(), optim=AdamConfig())
-    assert data.identified(config).dataset == record
+    assert data.identified(config).dataset == config.dataset
     data.make_ready(record)
     assert run_id(config).startswith("mine-mlp-")
 

@@ -176,7 +176,8 @@ def to_config(composed: DictConfig) -> Config:
     # A job that a launcher has brought to another process knows them by its config alone.
     options.add_files(user_code.paths(composed.code) or user_code.named(()))
     for group in FOLDERS:
-        options.add_saved(group, composed[group])
+        if not OmegaConf.is_missing(composed, group):
+            options.add_saved(group, composed[group])
     _refuse_extra_keys(composed, Config, "")
     try:
         config = OmegaConf.to_object(composed)

@@ -52,9 +52,10 @@ class Trial:
 
     @property
     def value(self) -> float | None:
-        """The mean over all repeats of a finished trial."""
+        """The mean over all repeats of a finished trial; None where one has no value."""
         values = [each.value for each in self.repeats if each.value is not None]
-        return fmean(values) if self.state == "finished" else None
+        is_whole = self.state == "finished" and len(values) == len(self.repeats)
+        return fmean(values) if is_whole else None
 
 
 @dataclass(frozen=True)
