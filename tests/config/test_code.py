@@ -4,7 +4,7 @@ import functools
 import json
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -201,18 +201,20 @@ def test_the_table_of_equal_bits_names_files_that_are_there() -> None:
         assert all((options.PACKAGE / name).is_file() for name in files)
 
 
-def note_equal_bits(recorded: str) -> None:
+def note_equal_bits(recorded: str, unequal: Sequence[str]) -> None:
     """Note that results recorded with a digest have the bits of today's code.
 
     Only after the two have been compared: the same configs trained by both, weights_sha256 equal.
+    unequal: files of options that may give other bits, so that results of these are outdated.
     """
     parts = [path for part in code.CORE for path in [options.PACKAGE / part]]
     files = [file for part in parts for file in ([part] if part.is_file() else part.rglob("*.py"))]
     today = {f.relative_to(options.PACKAGE).as_posix(): code.facts(f).digest for f in sorted(files)}
+    today = {name: digest for name, digest in today.items() if name not in unequal}
     table = Path(code.__file__).with_name("same_bits.json")
     known = json.loads(table.read_text())
     table.write_text(json.dumps({**known, recorded: today}, indent=1) + "\n")
 
 
 if __name__ == "__main__":
-    note_equal_bits(sys.argv[1])
+    note_equal_bits(sys.argv[1], sys.argv[2:])
