@@ -52,7 +52,8 @@ def test_determinism_is_switched_on_and_off(deterministic: bool) -> None:
         assert ("CUBLAS_WORKSPACE_CONFIG" in os.environ) == deterministic
 
 
-def test_threads_are_one_a_core_unless_asked_for() -> None:
+def test_threads_are_one_a_core_unless_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     with runtime.settings(CPU, 1, True):
         assert torch.get_num_threads() == 1
     with runtime.settings(CPU, None, True):

@@ -315,6 +315,7 @@ class Mine(torch.optim.Adam):
 """
 
 
+@pytest.mark.costly  # imports torch's compiler
 @pytest.mark.parametrize("source", [MOMENTUM, BFLOAT16, NOISY, FUNCTION, INHERITED])
 def test_training_by_an_own_optimizer_resumes_with_the_same_bits(
     declared: Declare, tmp_path: Path, source: str
@@ -331,6 +332,7 @@ def test_training_by_an_own_optimizer_resumes_with_the_same_bits(
     assert differences(spoiled.state_dict(), expected) != []
 
 
+@pytest.mark.costly  # imports torch's compiler
 @pytest.mark.parametrize("config", [
     SgdConfig(lr=0.05, weight_decay=0.01, schedule="onecycle"), AdamConfig(lr=0.01),
     AdamwConfig(lr=0.01, weight_decay=0.1, schedule="cosine", warmup=0.1),
@@ -349,6 +351,7 @@ def test_torchs_optimizers_by_name_have_the_bits_of_the_built_in_ones(
     assert differences(ours["model"], theirs["model"]) == []
 
 
+@pytest.mark.costly  # imports torch's compiler
 @pytest.mark.parametrize(
     ("source", "words"),
     [
@@ -390,6 +393,7 @@ def test_weight_decay_without_effect_is_refused(declared: Declare) -> None:
         optim.build(decaying, Lab().build())
 
 
+@pytest.mark.costly  # imports torch's compiler
 def test_biases_and_norms_do_not_decay_in_an_own_optimizer_either(declared: Declare) -> None:
     record = dataclasses.replace(declared(MOMENTUM), weight_decay=0.1)
     groups = optim.build(record, Lab().build()).param_groups
@@ -397,6 +401,7 @@ def test_biases_and_norms_do_not_decay_in_an_own_optimizer_either(declared: Decl
     assert all(p.dim() == 1 for p in groups[1]["params"])
 
 
+@pytest.mark.costly  # imports torch's compiler
 @pytest.mark.parametrize(
     ("values", "words"),
     [
