@@ -665,7 +665,8 @@ def add_saved(group: str, values: dict[str, Any]) -> None:
 
 
 def _undeclared(group: str, values: dict[str, Any]) -> list[str]:
-    """The keys of a section that the signature does not have: those for ``**kwargs``."""
+    """The keys of a section that neither the signature nor the group has: those for ``**kwargs``."""
     known = options(group).get(values["name"])
-    names = () if known is None else [key.name for key in known.declaration.keys]
-    return [key for key in values if key not in (*names, "name")]
+    names = [] if known is None else [key.name for key in known.declaration.keys]
+    names += [each.name for each in dataclasses.fields(FOLDERS[group][1])]
+    return [key for key in values if key not in names]
