@@ -32,3 +32,144 @@ from tinylab.ui.console import say
 TIMINGS = ("seconds", "images_per_second", "time")  # columns of the metrics that may differ
 # With -P a types.py in the working folder stays out of Python's way.
 PROGRAM = (sys.executable, "-P", "-m", "tinylab")
+CHECKPOINT_SECONDS = 0.02  # so often that most kills fall between two of them, inside an epoch
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a training ended with: all of it must be equal, but for times."""
+
+    result: Result
+    predictions: Predictions
+    metrics: list[dict[str, object]]
+
+
+def main(arguments: list[str]) -> None:
+    """Run the command. Raises UserError where the resumed run differs."""
+    parser = Parser(
+        prog="tinylab verify",
+        description="Train a run's config undisturbed, and again with kills; compare the bits.",
+        epilog="example: tinylab verify outputs/runs/RUN --kills 5",
+    )
+    parser.add_argument("run", type=Path, help="the folder of a run")
+    parser.add_argument("--epochs", type=int, default=2, help="epochs to train (default 2)")
+    parser.add_argument("--kills", type=int, default=3, help="number of kills (default 3)")
+    parser.add_argument("--seed", type=int, default=0, help="decides the moments of the kills")
+    options = parser.parse_args(without_code(arguments))
+    files = RunFolder(options.run)
+    result = files.result()
+    if result is not None:
+        code.require(result.config, result.environment.extra.get("own_code_sha256"), files.path)
+    moments, own = random.Random(options.seed), list(filter(is_key, arguments))
+    differences = verify(options.run, options.epochs, options.kills, moments, own=own)
+    if differences:
+        raise UserError("\n  ".join(["the resumed run differs", *differences]))
+    say(f"identical: weights, predictions and every figure, after {options.kills} kills")
+
+
+def verify(
+    run: Path,
+    epochs: int,
+    kills: int,
+    moments: random.Random,
+    program: Sequence[str] = PROGRAM,
+    own: Sequence[str] = (),
+) -> list[str]:
+    """What differs between the undisturbed and the killed training; empty where nothing does.
+
+    ``own``: what names the user's files. Raises UserError where ``run`` holds no config, or where
+    the control with another seed is not found different.
+    """
+    files = RunFolder(run)
+    seed = files.config()["seed"]
+    with tempfile.TemporaryDirectory(prefix="tinylab-verify-") as name:
+        folder = Path(name)
+        command = [
+            *program, "train", "--from", str(run.resolve()), f"train.epochs={epochs}",
+            f"train.checkpoint_seconds={CHECKPOINT_SECONDS}", *_same_machine(files), *own,
+        ]  # fmt: skip
+        say(f"1 of 3  {epochs} epochs, undisturbed")
+        plain = _finish([*command, f"outputs={folder / 'plain'}"], folder / "plain")
+        say(f"2 of 3  the same, killed {kills} times")
+        for _ in range(kills):
+            seconds = moments.uniform(0, plain.result.seconds.train / kills)
+            _kill([*command, f"outputs={folder / 'killed'}"], folder / "killed", seconds)
+        killed = _finish([*command, f"outputs={folder / 'killed'}"], folder / "killed")
+        say("3 of 3  the same with another seed, which must differ")
+        control_command = [*command, f"seed={seed + 1}", f"outputs={folder / 'control'}"]
+        control = _finish(control_command, folder / "control")
+        if not compare(plain, control):
+            raise UserError("another seed gave the same bits: this comparison proves nothing")
+        return compare(plain, killed)
+
+
+def _same_machine(files: RunFolder) -> list[str]:
+    """Overrides for the device and thread count of a finished run."""
+    result = files.result()
+    if result is None:
+        return []
+    environment = result.environment
+    return [f"device={environment.device}", f"threads={environment.threads}"]
+
+
+def compare(plain: Outcome, other: Outcome) -> list[str]:
+    """What differs between two finished runs, and the likely cause."""
+    a, b = (_bits(outcome) for outcome in (plain, other))
+    found = [f"{key}: {a[key]} against {b[key]}" for key in a if a[key] != b[key]]
+    if not found:
+        return []
+    here, there = plain.result.environment.facts(), other.result.environment.facts()
+    moved = [key for key in ("device_name", "threads", "torch") if here[key] != there[key]]
+    if moved:
+        return [*found, f"likely cause: another {' and '.join(moved)}"]
+    if not plain.result.config["deterministic"]:
+        return [*found, "likely cause: deterministic=false"]
+    return [*found, "likely cause: an operator that is not deterministic, or state not restored"]
+
+
+def _bits(outcome: Outcome) -> dict[str, object]:
+    """All that must be equal, by what a person calls it."""
+    result, predictions = outcome.result, outcome.predictions
+    arrays = b"".join(array.tobytes() for array in dataclasses.astuple(predictions))
+    return {
+        "weights": result.weights_sha256,
+        "predictions": hashlib.sha256(arrays).hexdigest(),
+        "metrics": outcome.metrics,
+        "train": result.train,
+        "val": result.val,
+        "test": result.test,
+        "split_sha256": result.split_sha256,
+    }
+
+
+def _finish(command: list[str], outputs: Path) -> Outcome:
+    """Run a training to its end."""
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    if done.returncode != 0:
+        raise UserError(f"the training itself failed:\n{done.stdout.strip()}")
+    [run] = _finished(outputs)
+    predictions = run.files.predictions(with_probabilities=True)
+    assert predictions is not None
+    history = run.files.history()
+    metrics = [{key: row[key] for key in row if key not in TIMINGS} for row in history]
+    return Outcome(run.result, predictions, metrics)
+
+
+def _finished(outputs: Path) -> list[Run]:
+    return [run for run in runs_in(outputs) if run.state == "finished"]
+
+
+def _kill(command: list[str], outputs: Path, seconds: float) -> None:
+    """Start a training, and kill it some seconds after it has begun to learn."""
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    with process.stdout:
+        # It says which network it trains just before the first step.
+        for line in process.stdout:
+            if line.startswith("model"):
+                break
+        time.sleep(seconds)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    ended = ", finished" if _finished(outputs) else ""
+    say(f"        killed after {seconds:.1f} s of training{ended}")
