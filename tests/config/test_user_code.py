@@ -471,6 +471,14 @@ def test_its_folder_does_not_hide_the_modules_of_python(tiny: Path) -> None:
     assert str(tiny.parent) in sys.path
 
 
+def test_the_remedy_of_a_relative_import_without_a_package_is_said(tiny: Path) -> None:
+    tiny.with_name("helpers.py").touch()
+    tiny.write_text("from .helpers import f\n" + SOURCE)
+    options.use_files([tiny])
+    with pytest.raises(UserError, match=r"write: from helpers import \.\.\., without the dot"):
+        options.options("model")["tiny"].load()
+
+
 def test_a_mistake_while_it_is_imported_shows_its_own_lines(tiny: Path) -> None:
     tiny.with_name("wrong_helper.py").write_text("def f():\n    return 1 / 0\n\n\nX = f()\n")
     tiny.write_text("import wrong_helper\n" + SOURCE)

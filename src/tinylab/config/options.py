@@ -665,7 +665,7 @@ def add_saved(group: str, values: dict[str, Any]) -> None:
 
 
 def _undeclared(group: str, values: dict[str, Any]) -> list[str]:
-    """The keys of a section that neither the signature nor the group has: those for ``**kwargs``."""
+    """The keys of a section that neither the signature nor the group has: for ``**kwargs``."""
     known = options(group).get(values["name"])
     names = [] if known is None else [key.name for key in known.declaration.keys]
     names += [each.name for each in dataclasses.fields(FOLDERS[group][1])]

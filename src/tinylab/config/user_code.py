@@ -210,6 +210,8 @@ def told_of(error: BaseException, what: str = "") -> str | None:
         linecache.checkcache(name)
         lines.append(f"{name}:{number}, in {frame.f_code.co_name}{_shapes(frame)}")
         lines.append(f"  {linecache.getline(name, number).strip()}")
+    if isinstance(error, ImportError) and "no known parent package" in str(error):
+        lines.append("beside no __init__.py, write: from helpers import ..., without the dot")
     return "\n  ".join(lines)
 
 
