@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -37,7 +38,7 @@ from tinylab.errors import Stopped, UserError
 from tinylab.ui.display import RunDisplay
 
 pytestmark = pytest.mark.costly
-NOTEBOOK = Path(__file__).parents[1] / "examples" / "first_steps.ipynb"
+EXAMPLES = Path(__file__).parents[1] / "examples"
 SMALL: dict[str, Any] = {"model": "mlp", "train.epochs": 1, "model.hidden": 32, "threads": 1}
 IN_SHELL = ["model=mlp", "train.epochs=1", "model.hidden=32", "threads=1"]
 
@@ -398,29 +399,54 @@ def test_tables_without_pandas_name_the_remedy(
 # ---------------------------------------------------------------- notebooks
 
 
-def cells() -> list[str]:
-    content = json.loads(NOTEBOOK.read_text(encoding="utf-8"))
-    return ["".join(cell["source"]) for cell in content["cells"] if cell["cell_type"] == "code"]
+def names_after(notebook: str) -> dict[str, Any]:
+    """What the cells of a notebook of ours define, which are executed one by one."""
+    content = json.loads((EXAMPLES / notebook).read_text(encoding="utf-8"))
+    names: dict[str, Any] = {}
+    for cell in content["cells"]:
+        if cell["cell_type"] == "code":
+            execute("".join(cell["source"]), names)
+    return names
 
 
-def test_the_notebooks_cells_run_in_order(
+def execute(cell: str, names: dict[str, Any]) -> None:
+    """As a notebook would; what the last line gives must have something to show."""
+    if cell.startswith("%%writefile "):
+        first, _, text = cell.partition("\n")
+        Path(first.split()[1]).write_text(text)
+        return
+    lines = ast.parse(cell)
+    last = lines.body[-1]
+    if isinstance(last, ast.Expr):
+        lines.body.pop()
+    exec(compile(lines, "cell", "exec"), names)
+    if isinstance(last, ast.Expr):
+        shown = eval(compile(ast.Expression(last.value), "cell", "eval"), names)
+        assert getattr(shown, "_repr_html_", shown.__repr__)()
+
+
+def test_the_first_notebooks_cells_run_in_order(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    names: dict[str, Any] = {}
-    for cell in cells():
-        lines = ast.parse(cell)
-        last = lines.body[-1]
-        if isinstance(last, ast.Expr):
-            lines.body.pop()
-            exec(compile(lines, "cell", "exec"), names)
-            shown = eval(compile(ast.Expression(last.value), "cell", "eval"), names)
-            assert getattr(shown, "_repr_html_", shown.__repr__)()
-        else:
-            exec(compile(lines, "cell", "exec"), names)
+    names = names_after("first_steps.ipynb")
     assert "did you mean 'model'?" in capsys.readouterr().out
     predicted = names["run"].predict(names["images"]).astype(int)
     assert (predicted == names["digits"].target).mean() > 0.9
+
+
+def test_the_cells_of_the_notebook_on_own_code_run_in_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)  # as a kernel's working folder is
+    names = names_after("own_code.ipynb")
+    assert "wrong.py:12, in forward (x: 2x1x12x12)" in capsys.readouterr().out
+    classes = np.array(["top", "middle", "bottom"])
+    assert (names["predicted"] == classes[names["labels"]]).mean() > 0.7
+    assert len(names["table"]) == 7
+    assert names["best"].name in set(names["table"]["run"])
+    plt.close("all")
 
 
 # Its cells run in order above; a kernel of its own ended once in an InvalidStateError of
@@ -430,11 +456,12 @@ def test_the_notebooks_cells_run_in_order(
     not all(map(importlib.util.find_spec, ("nbclient", "ipykernel"))),
     reason="nbclient and ipykernel are not installed: pip install 'tinylab[dev]'",
 )
-def test_the_notebook_runs_in_a_kernel(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["first_steps.ipynb", "own_code.ipynb"])
+def test_a_notebook_runs_in_a_kernel(tmp_path: Path, name: str) -> None:
     import nbformat
     from nbclient import NotebookClient
 
-    notebook = nbformat.read(NOTEBOOK, as_version=4)
+    notebook = nbformat.read(EXAMPLES / name, as_version=4)
     NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}}).execute()
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
     assert any("image/png;base64" in str(output) for output in outputs)

@@ -1,6 +1,7 @@
 """Options of a user's own file: read and not executed, refused in words, and part of the code."""
 
 import dataclasses
+import importlib
 import os
 import pickle
 import subprocess
@@ -389,12 +390,93 @@ def test_it_is_imported_anew_after_an_edit_with_what_lies_beside_it(tiny: Path) 
     assert sys.modules[second.__module__].SIZE == 22  # type: ignore[attr-defined]
 
 
+LATE = """import tinylab
+{statement}
+
+def late():
+    {statement}
+    return {value}
+
+@tinylab.model
+def {name}(image_shape, num_classes):
+    return {value}, late()
+"""
+
+
+@pytest.mark.parametrize(
+    ("statement", "value", "place"),
+    [
+        ("import the_same", "the_same.X", "the_same.py"),
+        ("from the_same import X", "X", "the_same.py"),
+        ("from folder_of.the_same import X", "X", "folder_of/the_same.py"),
+        ("from folder_of import the_same", "the_same.X", "folder_of/the_same.py"),
+        ("from package_of import the_same", "the_same.X", "package_of/the_same.py"),
+        ("import package_of.deep.the_same as a", "a.X", "package_of/deep/the_same.py"),
+    ],
+)
+def test_two_folders_have_modules_of_one_name(
+    tmp_path: Path, statement: str, value: str, place: str
+) -> None:
+    files = []
+    for name in ("one", "two"):
+        file = tmp_path / name / f"{name}.py"
+        helper = file.parent / place
+        helper.parent.mkdir(parents=True)
+        helper.write_text(f"X = {name!r}\n")
+        if place.startswith("package_of"):
+            for folder in helper.relative_to(file.parent).parents[:-1]:
+                (file.parent / folder / "__init__.py").touch()
+        file.write_text(LATE.format(statement=statement, value=value, name=name))
+        files.append(file)
+    options.use_files(files)
+    for name in ("one", "two", "one"):
+        assert options.options("model")[name].load()(0, 0) == (name, name)
+
+
+def test_a_module_of_the_notebooks_own_stays_and_is_not_taken_for_one_beside_the_file(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    notebook = tiny.parent / "notebook"
+    notebook.mkdir()
+    (notebook / "some_helper.py").write_text("X = 1\n")
+    monkeypatch.syspath_prepend(notebook)
+    theirs = importlib.import_module("some_helper")
+    tiny.with_name("some_helper.py").write_text("X = 2\n")
+    tiny.write_text("from some_helper import X\n" + SOURCE)
+    options.use_files([tiny])
+    for _ in range(2):
+        made = options.options("model")["tiny"].load()
+        assert sys.modules[made.__module__].X == 2  # type: ignore[attr-defined]
+        assert sys.modules["some_helper"] is theirs
+
+
+def test_a_named_part_is_of_the_folder_that_is_named(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / "entry.py").write_text("import nets_beside\n")
+        text = f"def make(image_shape, num_classes): return {name!r}\n"
+        (folder / "nets_beside.py").write_text(text)
+    for name in ("one", "two", "one"):
+        options.use_files([tmp_path / name / "entry.py"])
+        options.add_named("model", "nets_beside:make")
+        assert options.options("model")["nets_beside:make"].load()(0, 0) == name
+
+
 def test_its_folder_does_not_hide_the_modules_of_python(tiny: Path) -> None:
     tiny.with_name("types.py").write_text("raise RuntimeError('not to be imported')\n")
     options.use_files([tiny])
     options.options("model")["tiny"].load()
     assert sys.path[0] != str(tiny.parent)
     assert str(tiny.parent) in sys.path
+
+
+def test_the_remedy_of_a_relative_import_without_a_package_is_said(tiny: Path) -> None:
+    tiny.with_name("helpers.py").touch()
+    tiny.write_text("from .helpers import f\n" + SOURCE)
+    options.use_files([tiny])
+    with pytest.raises(UserError, match=r"write: from helpers import \.\.\., without the dot"):
+        options.options("model")["tiny"].load()
 
 
 def test_a_mistake_while_it_is_imported_shows_its_own_lines(tiny: Path) -> None:

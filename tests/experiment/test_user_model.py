@@ -92,6 +92,75 @@ def edit(file: Path) -> None:
     file.write_text(file.read_text().replace("nn.ReLU()", "nn.GELU()"))
 
 
+RESNET = """import tinylab
+from torch import nn
+
+
+def convolution(before, after, size=3):
+    made = nn.Conv2d(before, after, size, padding=size // 2, bias=False)
+    if size == 3:
+        nn.init.kaiming_normal_(made.weight, mode="fan_out", nonlinearity="relu")
+    return made
+
+
+class Block(nn.Module):
+    def __init__(self, before, after):
+        super().__init__()
+        self.conv1 = convolution(before, after)
+        self.bn1 = nn.BatchNorm2d(after)
+        self.conv2 = convolution(after, after)
+        self.bn2 = nn.BatchNorm2d(after)
+        self.shortcut = nn.Sequential()
+        if before != after:
+            self.conv1.stride = (2, 2)
+            self.shortcut = nn.Sequential(
+                nn.AvgPool2d(1, 2), convolution(before, after, 1), nn.BatchNorm2d(after)
+            )
+
+    def forward(self, x):
+        out = self.bn2(self.conv2(self.bn1(self.conv1(x)).relu()))
+        return (out + self.shortcut(x)).relu()
+
+
+@tinylab.model
+class Residual(nn.Module):
+    def __init__(self, image_shape, num_classes, width: int = 4):
+        super().__init__()
+        stem = convolution(image_shape[0], width)
+        self.stem = nn.Sequential(stem, nn.BatchNorm2d(width), nn.ReLU())
+        self.blocks = nn.Sequential(Block(width, width), Block(width, 2 * width))
+        self.output = nn.Linear(2 * width, num_classes)
+
+    def forward(self, x):
+        return self.output(self.blocks(self.stem(x)).mean((2, 3)))
+"""
+
+
+def test_a_built_in_residual_network_written_by_hand_ends_with_the_same_bits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("residual.py").write_text(RESNET)
+    train = ["train", "train.epochs=1", "threads=1", "model.width=4"]
+    assert cli.run([*train, "model=resnet", "model.stages=2"]) == 0
+    assert cli.run([*train, "model=residual", "code=residual.py"]) == 0
+    own, built_in = run_of(tmp_path, "digits-residual-*"), run_of(tmp_path, "digits-resnet-*")
+    assert result(own).weights_sha256 == result(built_in).weights_sha256
+
+
+def test_outputs_that_are_probabilities_are_warned_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("twice.py").write_text(
+        "import tinylab\nfrom torch import nn\n\n@tinylab.model\n"
+        "def twice(image_shape, num_classes):\n"
+        "    return nn.Sequential(nn.Flatten(), nn.Linear(64, num_classes), nn.Softmax(1))\n"
+    )
+    assert cli.run(["train", "train.epochs=1", "model=twice", "code=twice.py"]) == 0
+    assert "warning: model=twice: its outputs are probabilities" in capsys.readouterr().out
+
+
 def test_the_built_in_network_written_by_hand_ends_with_the_same_bits(student: Path) -> None:
     assert cli.run([*TRAIN, "model=mlp"]) == 0
     own, built_in = result(run_of(student)), result(run_of(student, "digits-mlp-*"))

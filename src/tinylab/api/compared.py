@@ -23,4 +23,5 @@ class Comparisons(list[Comparison]):
         return "\n".join(on_screen(show.sections(self, self.skipped, is_narrow=True)))
 
     def _repr_html_(self) -> str:
-        return f"<pre>{html.escape(repr(self))}</pre>"
+        # JupyterLab's own rule for <pre> is not in pages that nbconvert makes.
+        return f'<pre style="font-family: monospace">{html.escape(repr(self))}</pre>'

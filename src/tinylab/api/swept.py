@@ -15,6 +15,7 @@ from typing import IO, TYPE_CHECKING
 from tinylab.api.frames import pandas
 from tinylab.api.trained import TrainedRun
 from tinylab.config.compose import compose_plain
+from tinylab.config.metrics import MONITORED, PARTS, TAKEN
 from tinylab.config.overrides import checked, parse
 from tinylab.errors import UserError
 from tinylab.store.collect import collect
@@ -57,8 +58,10 @@ class Sweep:
         return TrainedRun(the_run(self.path))
 
     def _repr_html_(self) -> str:
-        """For notebooks: the leaderboard."""
-        table = self.leaderboard.drop(columns=["test_low", "test_high"], errors="ignore")
+        """For notebooks: the leaderboard, without metrics that cannot choose a run."""
+        beside = [f"{part}_{name}" for part in PARTS for name in TAKEN if name not in MONITORED]
+        columns = ["test_low", "test_high", *beside]
+        table = self.leaderboard.drop(columns=columns, errors="ignore")
         return str(table.to_html(index=False))
 
 

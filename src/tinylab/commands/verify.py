@@ -30,7 +30,8 @@ from tinylab.store.run import Run
 from tinylab.ui.console import say
 
 TIMINGS = ("seconds", "images_per_second", "time")  # columns of the metrics that may differ
-PROGRAM = (sys.executable, "-m", "tinylab")
+# With -P a types.py in the working folder stays out of Python's way.
+PROGRAM = (sys.executable, "-P", "-m", "tinylab")
 CHECKPOINT_SECONDS = 0.02  # so often that most kills fall between two of them, inside an epoch
 
 

@@ -1,11 +1,12 @@
 """Where the source of a module is, found as an import would find it, with nothing executed."""
 
 import ast
+import contextlib
 import importlib
 import importlib.util
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from importlib.machinery import BuiltinImporter, FrozenImporter, ModuleSpec
 from pathlib import Path
@@ -13,6 +14,17 @@ from pathlib import Path
 from tinylab.config.signature import called
 
 IN_LIBRARIES = ("site-packages", "dist-packages")
+_joined: set[str] = set()  # folders of the user's code that are on Python's path
+
+
+def join_path(folders: Iterable[Path]) -> None:
+    """Append folders to Python's path, for what a user's code imports only when it is called.
+
+    ``source`` does not look there: where a module is must not depend on what ran before.
+    """
+    new = [folder for folder in map(str, folders) if folder not in sys.path]
+    _joined.update(new)
+    sys.path += new
 
 
 def source(name: str, folders: Sequence[Path] = (), last: bool = False) -> Path | None:
@@ -37,12 +49,23 @@ def _source(name: str, folders: Sequence[Path], last: bool) -> Path | None:
 def _spec(name: str, path: Sequence[str] | None) -> ModuleSpec | None:
     """What the finders of imports say of a module; its packages are looked into, not imported."""
     found = None
-    for part in name.split("."):
-        # By its last name: the finders need the parents of a whole one to be imported.
-        if (found := _found(part, path)) is None:
-            return None
-        path = [*(found.submodule_search_locations or ())]
+    with _path_as_it_was():
+        for part in name.split("."):
+            # By its last name: the finders need the parents of a whole one to be imported.
+            if (found := _found(part, path)) is None:
+                return None
+            path = [*(found.submodule_search_locations or ())]
     return found
+
+
+@contextlib.contextmanager
+def _path_as_it_was() -> Iterator[None]:
+    before = list(sys.path)
+    sys.path[:] = [folder for folder in before if folder not in _joined]
+    try:
+        yield
+    finally:
+        sys.path[:] = before
 
 
 def _found(name: str, path: Sequence[str] | None) -> ModuleSpec | None:

@@ -16,13 +16,14 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from tinylab.config import folders, modules
+from tinylab.config import beside, folders, modules
 from tinylab.errors import UserError
 from tinylab.system.project import project
 
 VARIABLE = "TINYLAB_CODE"
 MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
-_loaded: dict[Path, tuple[str, ModuleType]] = {}  # file -> its digest, and the module
+# File -> its digest, its module, and those from beside it by their names.
+_loaded: dict[Path, tuple[str, ModuleType, dict[str, ModuleType]]] = {}
 _imported: dict[str, str] = {}  # module that was imported by name -> the digest of its files
 _files: set[str] = set()  # those of all modules of theirs
 
@@ -123,20 +124,23 @@ def load(file: Path, own: Iterable[Path], digest: str) -> ModuleType:
     first: a ``types.py`` there would take the place of Python's own. Raises UserError with the
     traceback of their lines.
     """
+    own = list(own)
+    names = beside.names(own, modules.roots(file))
     if file in _loaded and _loaded[file][0] == digest:
+        beside.put_back(_loaded[file][2], _files)
         return _loaded[file][1]
-    _forget(own)
-    _files.update(map(str, (file, *own)))
-    _append(modules.roots(file))
+    beside.forget(names)
     name = f"_tinylab_user_{file.stem}_{hashlib.sha256(str(file).encode()).hexdigest()[:8]}"
     module = ModuleType(name)
     module.__file__ = str(file)
     module.__package__ = modules.packaged(file)[1] or None
     sys.modules[name] = module
-    with mistakes_told(f"{file.name} cannot be imported"):
-        # Compiled here: Python's cache would take a file of equal size and second for the same.
-        exec(compile(file.read_bytes(), file, "exec"), module.__dict__)
-    _loaded[file] = digest, module
+    with _importing(own, modules.roots(file), names):
+        with mistakes_told(f"{file.name} cannot be imported"):
+            # Compiled here: Python's cache takes a file of equal size and second for the same.
+            exec(compile(file.read_bytes(), file, "exec"), module.__dict__)
+        near = {each: sys.modules[each] for each in names if each in sys.modules}
+    _loaded[file] = digest, module, near
     return module
 
 
@@ -145,12 +149,13 @@ def load_module(name: str, places: Iterable[Path], own: Iterable[Path], digest: 
 
     ``places`` are appended to the path. Raises UserError where it cannot be imported.
     """
-    _append(places)
+    own, places = list(own), list(places)
+    names = beside.names(own, places)
     if _imported.get(name, digest) != digest:
-        _forget(own)
-    _files.update(map(str, own))
+        beside.forget(names)
     try:
-        module = importlib.import_module(name)
+        with _importing(own, places, names):
+            module = importlib.import_module(name)
     except Exception as error:
         told = told_of(error) or f"{type(error).__name__}: {_first_line(error)}"
         raise UserError(f"{name} cannot be imported: {told}") from error
@@ -158,20 +163,20 @@ def load_module(name: str, places: Iterable[Path], own: Iterable[Path], digest: 
     return module
 
 
+@contextlib.contextmanager
+def _importing(
+    own: Sequence[Path], places: Sequence[Path], names: dict[str, Path | None]
+) -> Iterator[None]:
+    """Import files of the user's; their folders stay on the path, at its end."""
+    with beside.found_first(names, _files):
+        _files.update(map(str, own))
+        modules.join_path(places)
+        yield
+
+
 def watch(file: Path) -> None:
     """Show this file's lines where a mistake is told, as those of the user's."""
     _files.add(str(file))
-
-
-def _append(places: Iterable[Path]) -> None:
-    sys.path += [folder for folder in map(str, places) if folder not in sys.path]
-
-
-def _forget(own: Iterable[Path]) -> None:
-    files = {str(file) for file in own}
-    for name, module in list(sys.modules.items()):
-        if getattr(module, "__file__", None) in files:
-            del sys.modules[name]
 
 
 # ---------------------------------------------------------------- mistakes
@@ -205,6 +210,8 @@ def told_of(error: BaseException, what: str = "") -> str | None:
         linecache.checkcache(name)
         lines.append(f"{name}:{number}, in {frame.f_code.co_name}{_shapes(frame)}")
         lines.append(f"  {linecache.getline(name, number).strip()}")
+    if isinstance(error, ImportError) and "no known parent package" in str(error):
+        lines.append("beside no __init__.py, write: from helpers import ..., without the dot")
     return "\n  ".join(lines)
 
 

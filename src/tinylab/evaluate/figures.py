@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tinylab.training import metrics
+from tinylab.training import metrics, own_metrics
 from tinylab.training.metrics import Reliability, reliability
 
 TINY = np.finfo(np.float64).tiny  # a probability of 0 would make the loss infinite
@@ -43,6 +43,11 @@ class Figures:
         loss = metrics.negative_log_likelihood(self.labels, self.log_probabilities)
         return metrics.score(self.labels, self.predicted, self.log_probabilities, loss)
 
+    @cached_property
+    def own(self) -> dict[str, float | None]:
+        """The metrics of the user's files, by name; None where one has no value."""
+        return own_metrics.load(len(self.classes)).of(self.labels, self.probabilities)
+
     @property
     def interval(self) -> tuple[float, float]:
         """The accuracy's 95 % interval (Wilson)."""
@@ -69,6 +74,7 @@ class Figures:
         bins = self.reliability
         return {
             **self.score.as_dict(),
+            **self.own,
             "accuracy_ci95": self.interval,
             "per_class": self.by_class(),
             "confusion": self.confusion.tolist(),

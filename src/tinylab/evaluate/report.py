@@ -56,6 +56,10 @@ def show(
         f"result  accuracy {accuracy(whole)}, loss {whole.score.loss:.4f}, "
         f"calibration error {bins.error:.2%} (ECE, {len(bins.counts)} bins)"
     )
+    if whole.own:
+        words = [f"{name} {'-' if value is None else f'{value:.4f}'}"
+                 for name, value in whole.own.items()]  # fmt: skip
+        say(f"        {', '.join(words)}")
     _show_classes(whole)
 
 

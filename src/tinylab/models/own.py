@@ -9,6 +9,7 @@ from tinylab.config import options
 from tinylab.config.schema import ModelConfig
 from tinylab.config.user_code import mistakes_told
 from tinylab.errors import UserError
+from tinylab.ui.console import say
 
 
 def build(config: ModelConfig, image_shape: tuple[int, int, int], num_classes: int) -> nn.Module:
@@ -35,7 +36,19 @@ def build(config: ModelConfig, image_shape: tuple[int, int, int], num_classes: i
             f"{f', as with +model.num_classes={num_classes}' * option.declaration.takes_further}; "
             f"see {option.defined_in or option.file}"
         )
+    if _are_probabilities(output):
+        say(
+            f"warning: model={config.name}: its outputs are probabilities (their sum is 1); expected "
+            "logits\n  leave its last softmax out, since the loss has its own: with two a network "
+            f"learns slowly; see {option.defined_in or option.file}"
+        )
     return network
+
+
+def _are_probabilities(output: Tensor) -> bool:
+    """Whether rows (N, num_classes) are non-negative with the sum 1, as after a softmax."""
+    sums = output.sum(1)
+    return bool((output >= 0).all()) and torch.allclose(sums, torch.ones_like(sums))
 
 
 @torch.inference_mode()
