@@ -7,7 +7,8 @@ else. ``sweep.json`` says which runs belong to it.
 another, from ``proposals`` by Optuna: its ``trials`` are repeated over seeds, and given up by
 ``pruning``. Both are plans, which ``launch`` runs in a ``pool`` of
 processes, each with a ``worker``'s loop, or one of Hydra's launchers ``elsewhere``. ``conclusion``
-says what was found. ``nested`` has a search in each fold.
+says what was found. ``nested`` has a search in each fold. With ``sweep.workers``, a ``crew`` of
+workers takes trials from one ``shared`` study, which is a ``journal`` on the disk.
 """
 
 import contextlib
@@ -46,6 +47,9 @@ def run(
     """
     composer = Composer(loader, master)
     space = read(arguments, composer)
+    if space.settings.workers is not None:
+        _run_shared(space, composer, arguments, launcher)
+        return []
     if space.settings.search == "grid" and not space.settings.nested:
         return _run_grid(space, composer, arguments, launcher)
     if launcher is not None and space.settings.search != "grid":
@@ -103,6 +107,29 @@ def _run_search(space: Space, composer: Composer, arguments: list[str]) -> None:
     if shares:
         say(f"\nimportance  {', '.join(shares)}")
     conclude(folder, plan.jobs, leaderboard.rows_of_search(plan.trials))
+
+
+def _run_shared(
+    space: Space, composer: Composer, arguments: list[str], launcher: Launcher | None
+) -> None:
+    from tinylab.sweeps import crew, search  # and with them optuna
+
+    description = None
+    if space.settings.search == "grid":
+        jobs = expand(space, composer)
+        folder = _folder(jobs)
+    else:
+        jobs = search.check(space, composer)
+        folder = search.folder_of(space, jobs[0].config)
+        description = search.describe(space, jobs[0].config)
+    work = crew.Work(space, composer, folder, jobs, description)
+    if space.settings.workers == 0:
+        crew.work_here(work)
+        return
+    if description is None:
+        _refuse_other_sweep(folder, jobs, arguments)
+    _make_data_ready(jobs)
+    crew.run(work, arguments, launcher)
 
 
 def _make_data_ready(jobs: list[Job]) -> None:
