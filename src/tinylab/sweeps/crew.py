@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shlex
 import subprocess
 import sys
 import threading
@@ -150,7 +151,7 @@ def _run_here(folder: SweepFolder, count: int, most: int) -> None:
     """Run workers as processes of this machine, to their end. Raises Stopped after a signal."""
     jobs = max(1, most // count)
     threads = max(1, machine.thread_limit() // (count * jobs))
-    say(f"{count} workers; what they say is in {folder.workers_folder}")
+    say(f"{count} worker{'s' if count > 1 else ''}; their logs are in {folder.workers_folder}")
     processes = [_start(folder, number, jobs, threads) for number in range(count)]
     with signals.watch() as stop_signal:
         while any(each.poll() is None for each in processes):
@@ -258,8 +259,10 @@ def work_here(work: Work) -> None:
                 f"{folder.path}: all {plan.num_jobs} runs have ended, and no worker is needed\n"
                 "  the command that began the study shows its table; more sweep.trials continue it"
             )
+        begun_by = shlex.join(["tinylab", "train", "-m", *(folder.arguments() or [])])
+        size = parallel_jobs(config, plan.num_jobs)
         while not plan.is_over:
-            launch(plan, parallel_jobs(config, plan.num_jobs), plan.num_jobs, plan.num_ended)
+            launch(plan, size, plan.num_jobs, plan.num_ended, begun_by)
             _wait(plan)
         if plan.has_ended_it:
             work.conclude(plan)
