@@ -388,10 +388,11 @@ class SweepConfig(Section):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.workers is not None and self.nested:
+        if self.nested and (self.workers is not None or self.report != "end"):
+            given = "workers" if self.workers is not None else "report"
             raise UserError(
-                f"sweep.workers={self.workers} with sweep.nested=true: not available; expected one "
-                "of them, or jobs=N for parallel runs on this machine"
+                f"sweep.{given}={getattr(self, given)} with sweep.nested=true: not available; "
+                "expected one of them"
             )
         if self.search != "grid" and self.trials is None:
             raise UserError(

@@ -25,7 +25,7 @@ from tinylab.config.schema import run_id
 from tinylab.errors import UserError
 from tinylab.store.folder import outdated
 from tinylab.store.sweep import SweepFolder, sweep_folder
-from tinylab.sweeps import elsewhere, leaderboard
+from tinylab.sweeps import elsewhere, leaderboard, live
 from tinylab.sweeps.conclusion import conclude
 from tinylab.sweeps.grid import Grid, expand
 from tinylab.sweeps.job import Composer, Job
@@ -77,12 +77,13 @@ def _run_grid(
     _write_state(folder, jobs, arguments)
     launched = [job for job in missing if job.config.sweep.retry_failed or not _has_failed(job)]
     returns: Sequence[Any] = []
-    if launched and launcher is not None:
-        returns = elsewhere.launch(launcher, launched, len(jobs))
-    elif launched:
-        _make_data_ready(launched)
-        size = parallel_jobs(jobs[0].config, len(jobs))
-        launch(Grid(jobs, launched), size, len(jobs), len(jobs) - len(launched))
+    with live.report(folder, jobs[0].config) if launched else contextlib.nullcontext():
+        if launched and launcher is not None:
+            returns = elsewhere.launch(launcher, launched, len(jobs))
+        elif launched:
+            _make_data_ready(launched)
+            size = parallel_jobs(jobs[0].config, len(jobs))
+            launch(Grid(jobs, launched), size, len(jobs), len(jobs) - len(launched))
     if jobs[0].config.sweep.keep is not None:
         standings_of(jobs)  # deletes what is not to stay, whoever ran the jobs
     _write_state(folder, jobs, arguments)
@@ -102,7 +103,8 @@ def _run_search(space: Space, composer: Composer, arguments: list[str]) -> None:
         runs = " runs" if plan.num_jobs > plan.total else ""
         say(f"{plan}; {done}{runs} ended already")
         _make_data_ready(checked)
-        launch(plan, parallel_jobs(config, plan.num_jobs), plan.num_jobs, done)
+        with live.report(folder, config):
+            launch(plan, parallel_jobs(config, plan.num_jobs), plan.num_jobs, done)
     shares = [f"{key} {share:.0%}" for key, share in plan.importances().items()]
     if shares:
         say(f"\nimportance  {', '.join(shares)}")

@@ -19,16 +19,20 @@ from tinylab.config.overrides import typed
 from tinylab.errors import Stopped, UserError
 from tinylab.store.lease import Heartbeat
 from tinylab.store.sweep import SweepFolder
-from tinylab.sweeps import elsewhere, leaderboard
+from tinylab.sweeps import elsewhere, leaderboard, live
 from tinylab.sweeps.conclusion import conclude
 from tinylab.sweeps.job import Composer, Job
 from tinylab.sweeps.launch import launch, parallel_jobs, say_end
 from tinylab.sweeps.shared import LOOK_SECONDS, Shared
 from tinylab.sweeps.space import Space
+from tinylab.sweeps.trials import Repeat
 from tinylab.sweeps.worker import End
 from tinylab.system import machine, signals
 from tinylab.ui.console import say
 from tinylab.ui.display import SweepDisplay
+
+OPEN = ("waiting", "running")
+OWN_KEYS = ("name=", "sweep.workers=")  # of each worker of a launcher
 
 
 @dataclass(frozen=True)
@@ -89,7 +93,7 @@ def run(work: Work, arguments: list[str], launcher: Launcher | None) -> None:
     )
     if not plan.is_over:
         count = config.sweep.workers or 1
-        with _Watch(plan).looking():
+        with live.report(work.folder, config), _Watch(plan).looking():
             if launcher is None:
                 _run_here(work.folder, count, parallel_jobs(config, plan.num_jobs))
             else:
@@ -100,9 +104,6 @@ def run(work: Work, arguments: list[str], launcher: Launcher | None) -> None:
                 elsewhere.hand_over(launcher, [own] * count)
         plan.look()
     work.conclude(plan)
-
-
-OWN_KEYS = ("name=", "sweep.workers=")
 
 
 def _refuse_unsuitable(work: Work) -> None:
@@ -203,26 +204,32 @@ def _end_all(processes: "Sequence[subprocess.Popen[bytes]]") -> None:
 
 
 class _Watch:
-    """Says which runs have ended since, by the journal, whichever machine wrote it."""
+    """Shows how the runs go, by the journal, whichever machine wrote it."""
 
     def __init__(self, plan: Shared) -> None:
         self._plan = plan
-        self._display = SweepDisplay(plan.num_jobs, plan.num_ended, live=False)
-        self._said = {each.run_id for trial in plan.trials for each in trial.repeats
-                      if each.state not in ("waiting", "running")}  # fmt: skip
+        self._display = SweepDisplay(plan.num_jobs, plan.num_ended)
+        self._ended = {run for run, repeat in self._runs() if repeat.state not in OPEN}
+        self._begun = set(self._ended)
 
-    def look(self) -> None:
-        self._plan.look()
+    def _runs(self) -> Iterator[tuple[int, Repeat]]:
         for trial in self._plan.trials:
-            for repeat in trial.repeats:
-                is_over = repeat.state not in ("waiting", "running")
-                if is_over and repeat.run_id not in self._said:
-                    self._said.add(repeat.run_id)
-                    number = len(self._said)
-                    if repeat.state == "pruned" and not repeat.job.files.history():
-                        continue  # not begun, since its trial was given up
-                    self._display.start(number, repeat.job.label)
-                    say_end(repeat.job, End(repeat.state), self._display, number)
+            size = len(trial.repeats)
+            yield from ((trial.number * size + i, each) for i, each in enumerate(trial.repeats))
+
+    def _look(self) -> None:
+        self._plan.look()
+        for run, repeat in self._runs():
+            if run not in self._begun and repeat.state != "waiting":
+                self._begun.add(run)
+                self._display.start(run, repeat.job.label)
+            if run not in self._ended and repeat.state not in OPEN:
+                self._ended.add(run)
+                is_begun = repeat.state != "pruned" or repeat.job.files.history()
+                if is_begun:  # else its trial was given up before
+                    say_end(repeat.job, End(repeat.state), self._display, run)
+        if self._display.is_live:
+            self._display.show_best(self._plan.best)
 
     @contextlib.contextmanager
     def looking(self) -> Iterator[None]:
@@ -232,16 +239,17 @@ class _Watch:
         def look_again() -> None:
             while not is_over.wait(LOOK_SECONDS):
                 with contextlib.suppress(Exception):  # what is only shown ends no sweep
-                    self.look()
+                    self._look()
 
         thread = threading.Thread(target=look_again, daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            is_over.set()
-            thread.join()
-            self.look()
+        with self._display:
+            thread.start()
+            try:
+                yield
+            finally:
+                is_over.set()
+                thread.join()
+                self._look()
 
 
 # ---------------------------------------------------------------- what each does
