@@ -15,8 +15,10 @@ import tempfile
 import time
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from search_kit import AXES, QuickComposer, write_result
+from tinylab.config import code
 from tinylab.config.schema import SweepConfig
 from tinylab.store.sweep import sweep_folder
 from tinylab.sweeps import leaderboard
@@ -108,7 +110,8 @@ def main() -> None:
             if not running:
                 break
             now, _, plan, job = heapq.heappop(running)
-            write_result(job)
+            with patch.object(code, "of_result", lambda config: "0"):  # 20 ms
+                write_result(job)
             started = time.perf_counter()
             plan.ended(job, "finished")
             times[2].append(time.perf_counter() - started)

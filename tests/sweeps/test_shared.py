@@ -1,5 +1,6 @@
 """A study that many workers share: kills, leases, fencing, and what is refused."""
 
+import dataclasses
 import json
 import os
 import random
@@ -17,17 +18,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from search_kit import AXES, SEEDS, QuickComposer, drive, finish, make_plan, trials
+from tinylab.commands import work as work_command
 from tinylab.config.schema import SweepConfig
 from tinylab.errors import UserError
 from tinylab.store import lease
 from tinylab.store.lease import BriefLock, Heartbeat
 from tinylab.store.sweep import SweepFolder, sweep_folder
-from tinylab.sweeps import leaderboard, shared
+from tinylab.sweeps import crew, leaderboard, shared
 from tinylab.sweeps.journal import Journal
 from tinylab.sweeps.shared import Shared
 from tinylab.sweeps.space import Space
 from tinylab.system import files
 
+RELOADS = 'http-equiv="refresh"'
 KILLS = int(os.environ.get("TINYLAB_TEST_KILLS", "10"))
 
 
@@ -234,6 +237,63 @@ def test_locks_that_work_are_found_to_work(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+# ---------------------------------------------------------------- what is refused
+
+
+def agreed(outputs: Path, search: dict[str, Any]) -> crew.Work:
+    """A study that another command has begun."""
+    folder = sweep_folder(str(outputs), "study")
+    asked = SweepConfig(search="tpe", trials=4, workers=1)
+    quick: Any = QuickComposer(asked, outputs, lambda varied: False)
+    job = quick.job([], {})
+    work = crew.Work(Space([], list(AXES), asked), quick, folder, [job], search)
+    folder.write_state(arguments=[], shared={}, search={"space": "one"}, jobs=[])
+    return work
+
+
+def test_another_space_is_refused_in_two_lines(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="a study of another space or other settings") as refused:
+        crew.work_here(agreed(tmp_path, {"space": "another"}))
+    assert len(str(refused.value).splitlines()) == 2
+
+
+@pytest.mark.costly
+def test_other_code_is_refused_in_two_lines(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work = agreed(tmp_path, {"space": "one"})
+    crew._agree(work, work.plan())
+    crew._agree(work, work.plan())
+    monkeypatch.setattr(crew.code, "of_result", lambda config: "another")
+    with pytest.raises(UserError, match="was begun with other code") as refused:
+        crew.work_here(work)
+    assert len(str(refused.value).splitlines()) == 2
+
+
+def test_fresh_and_a_search_without_workers_are_refused_in_two_lines(tmp_path: Path) -> None:
+    work = agreed(tmp_path, {"space": "one"})
+    work.folder.write_state(arguments=[], search={"space": "one"}, jobs=[])
+    with pytest.raises(UserError, match="was begun without workers") as refused:
+        crew.run(work, [], None)
+    assert len(str(refused.value).splitlines()) == 2
+    fresh = dataclasses.replace(work.jobs[0].config, fresh=True)
+    again = dataclasses.replace(work, jobs=[dataclasses.replace(work.jobs[0], config=fresh)])
+    with pytest.raises(UserError, match="fresh=true with sweep") as refused:
+        crew.run(again, [], None)
+    assert len(str(refused.value).splitlines()) == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [(["{}"], "expected the folder of a sweep that workers share"), (["{}", "optim.lr=1"], "jobs")],
+)
+def test_a_worker_without_a_study_and_what_is_not_its_to_choose_are_refused(
+    arguments: list[str], words: str, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match=words):
+        work_command.main([each.format(tmp_path) for each in arguments])
+
+
 # ---------------------------------------------------------------- processes
 
 
@@ -290,17 +350,18 @@ def test_a_grid_by_workers_has_the_leaderboard_of_one_without(tmp_path: Path) ->
 def test_workers_killed_at_random_moments_lose_nothing(tmp_path: Path) -> None:
     """SIGKILL; others join in their place, and resume from the checkpoints."""
     chance = random.Random(KILLS)
-    search = ["sweep.search=random", f"sweep.trials={KILLS // 2 + 5}", "train.epochs=40", "name=s",
+    search = ["sweep.search=random", f"sweep.trials={KILLS // 3 + 4}", "train.epochs=100", "name=s",
               "optim.lr=tag(log,interval(1e-3,1e-1))"]  # fmt: skip
-    begun = train(tmp_path, *search, "sweep.workers=2")
+    begun = train(tmp_path, *search, "sweep.workers=2", "sweep.report=live")
     folder = SweepFolder(tmp_path / "outputs/sweeps/s")
     while not folder.is_sweep():
         assert begun.poll() is None
         time.sleep(0.05)
     joined: list[subprocess.Popen[bytes]] = []
-    killed = 0
+    killed, seen_live = 0, False
     while killed < KILLS and folder.ended_jobs() is not None:
-        time.sleep(chance.uniform(0.2, 4.0))
+        time.sleep(chance.uniform(0.2, 2.5))
+        seen_live |= folder.report_file.exists() and RELOADS in folder.report_file.read_text()
         names = [path.name for path in folder.workers_folder.glob("*-*-*")]
         alive = [int(name.split("-")[-2]) for name in names]
         alive = [pid for pid in alive if is_worker(pid, folder)]
@@ -312,14 +373,17 @@ def test_workers_killed_at_random_moments_lose_nothing(tmp_path: Path) -> None:
     for each in joined:
         each.wait(300)
     begun.communicate(timeout=300)
+    assert seen_live
+    assert killed >= KILLS / 2
     said(train(tmp_path, *search, "sweep.workers=1"))
     state = folder.state()
     assert state is not None
     numbers = [row["number"] for row in state["jobs"]]
-    assert numbers == list(range(KILLS // 2 + 5)), "every trial is present once"
+    assert numbers == list(range(KILLS // 3 + 4)), "every trial is present once"
     assert {row["state"] for row in state["jobs"]} == {"finished"}
     results = [json.loads(path.read_text()) for path in tmp_path.glob("outputs/runs/*/result.json")]
     assert {result["run_id"] for result in results} == {row["run_id"] for row in state["jobs"]}
+    assert RELOADS not in folder.report_file.read_text()
     assert all(len(result["failures"]) == 0 for result in results)
 
 

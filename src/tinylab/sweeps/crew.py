@@ -25,6 +25,7 @@ from tinylab.sweeps.job import Composer, Job
 from tinylab.sweeps.launch import launch, parallel_jobs, say_end
 from tinylab.sweeps.shared import LOOK_SECONDS, Shared
 from tinylab.sweeps.space import Space
+from tinylab.sweeps.standings import standings_of
 from tinylab.sweeps.trials import Repeat
 from tinylab.sweeps.worker import End
 from tinylab.system import machine, signals
@@ -57,6 +58,8 @@ class Work:
         with self.folder.sole_writer():
             plan.write_state()
             jobs, table = self._table(plan)
+            if jobs[0].config.sweep.keep is not None and self.description is None:
+                standings_of(jobs)  # deletes what is not to stay
             conclude(self.folder, jobs, table)
 
     def _table(self, plan: Shared) -> tuple[Sequence[Job], list[leaderboard.Row]]:
@@ -79,14 +82,8 @@ def run(work: Work, arguments: list[str], launcher: Launcher | None) -> None:
     _agree(work, plan)
     if config.sweep.retry_failed:
         plan.run_again_what_failed()
-    plan.write_state(
-        arguments=arguments,
-        shared={
-            "started_in": os.getcwd(),
-            "config_folders": [str(folder.absolute()) for folder in work.composer.folders],
-        },
-        **({} if work.description is None else {"search": work.description}),
-    )
+    with plan.journal.locked():
+        plan.write_state(arguments=arguments, shared=_begun(work), **_searched(work))
     say(
         f"study of {plan.num_jobs} runs over {work.space}; {plan.num_ended} ended already\n"
         f"  more workers: tinylab work {work.folder.path}"
@@ -104,6 +101,16 @@ def run(work: Work, arguments: list[str], launcher: Launcher | None) -> None:
                 elsewhere.hand_over(launcher, [own] * count)
         plan.look()
     work.conclude(plan)
+
+
+def _begun(work: Work) -> dict[str, Any]:
+    """What a worker elsewhere must know to read the arguments as they are read here."""
+    folders = [str(folder.absolute()) for folder in work.composer.folders]
+    return {"started_in": os.getcwd(), "config_folders": folders}
+
+
+def _searched(work: Work) -> dict[str, Any]:
+    return {} if work.description is None else {"search": work.description}
 
 
 def _refuse_unsuitable(work: Work) -> None:
@@ -163,7 +170,9 @@ def _run_here(folder: SweepFolder, count: int, most: int) -> None:
                 raise Stopped(signum)
     for each in processes:
         if each.returncode < 0:
-            say(f"a worker was killed by signal {-each.returncode}; the others took its trials")
+            say(f"a worker was killed by signal {-each.returncode}")
+    if all(each.returncode for each in processes):
+        say(f"no worker is left; their logs are in {folder.workers_folder}")
 
 
 def _start(folder: SweepFolder, number: int, jobs: int, threads: int) -> "subprocess.Popen[bytes]":
@@ -192,7 +201,7 @@ def run_one_here(folder: Path) -> None:
             if (signum := stop_signal()) is not None:
                 _end_all([process])
                 raise Stopped(signum)
-    if process.returncode:
+    if process.returncode and SweepFolder(folder).ended_jobs() is not None:
         raise UserError(f"the worker ended with exit code {process.returncode}")
 
 
@@ -273,7 +282,10 @@ def work_here(work: Work) -> None:
             launch(plan, size, plan.num_jobs, plan.num_ended, begun_by)
             _wait(plan)
         if plan.has_ended_it:
-            work.conclude(plan)
+            try:
+                work.conclude(plan)
+            except UserError as error:  # some jobs failed, which is no fault of this worker
+                say(str(error))
 
 
 def _wait(plan: Shared) -> None:

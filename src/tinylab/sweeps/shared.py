@@ -176,8 +176,12 @@ class Shared:
         return {axis.key: cast("str", axis.value_in(dict(varied))) for axis in self._space.axes}
 
     def _rank(self, trial: Trial) -> None:
-        """Note a trial that has ended, if checkpoints depend on it: it takes all its results."""
-        if self._space.settings.keep is None and self._heartbeat is not None:
+        """Note a trial of a search, where that is shown or decides which checkpoints stay.
+
+        It reads all its results. A grid's trials are no settings: each has one seed.
+        """
+        is_wanted = self._space.settings.keep is not None or self._heartbeat is None
+        if self._study is None or not is_wanted:
             return
         jobs = [repeat.job for repeat in trial.repeats]
         if trial.state == "finished":
@@ -243,6 +247,7 @@ class Shared:
         """A run for this worker; None where there is none, or none now."""
         if time.monotonic() < self._ask_after:
             return None
+        self.look()  # most of the reading keeps nobody waiting
         with self.journal.locked():
             self.look()
             self._free_what_the_dead_hold()
@@ -363,6 +368,7 @@ class Shared:
         """A run is finished, failed, pruned or stopped; of one that is lost nothing is written."""
         held = self._held.pop(run_id(job.config), None)
         self._ask_after = 0.0
+        self.look()
         with self.journal.locked():
             self.look()
             if held is not None and self._is_held(held):
