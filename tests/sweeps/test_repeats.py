@@ -200,7 +200,7 @@ def test_the_best_so_far_is_the_first_of_the_leaderboard(metric: str, tmp_path: 
 def trial_of(number: int, **values: Any) -> Trial:
     job: Any = SimpleNamespace(config=SimpleNamespace(train=SimpleNamespace(epochs=1)))
     asked: Any = SimpleNamespace(report=lambda value, step: None)
-    return Trial(number, {}, (Repeat(job), Repeat(job), Repeat(job)), asked, **values)
+    return Trial(number, {}, tuple(Repeat(lambda: job) for _ in range(3)), asked, **values)
 
 
 @pytest.mark.parametrize(("value", "state"), [(0.1, "pruned"), (0.6, "running")])

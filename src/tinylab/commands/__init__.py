@@ -3,6 +3,7 @@
 # Command -> what it does, in the order of the help.
 COMMANDS = {
     "train": "train one config, or with -m a sweep",
+    "work": "join the workers that share a sweep",
     "compare": "settings with intervals over their seeds, and which beats which",
     "report": "one HTML page on finished runs: tables, verdicts, figures",
     "predict": "classify image files with a finished run",

@@ -252,6 +252,8 @@ def decoded() -> Findings:
 
 def folder(path: Path) -> Findings:
     """A folder that is written to, or will be made: whether it can be, and how much fits in."""
+    from tinylab.store.lease import has_working_locks
+
     place = path.absolute()
     while not place.exists():
         place = place.parent
@@ -263,6 +265,9 @@ def folder(path: Path) -> Findings:
     else:
         remedy = None if free >= FREE_BYTES else "free some space: tinylab remove --help"
         yield Finding(f"{path} can be written; {in_bytes(free)} free", remedy)
+        if not has_working_locks(place):
+            local = "sweep.workers needs locks: a local disk, or a shared one such as NFS 4"
+            yield Finding(f"{path} is on a disk without working locks", local)
 
 
 def code() -> Findings:

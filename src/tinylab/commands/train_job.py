@@ -26,6 +26,12 @@ def job(composed: DictConfig) -> float | None:
     if hydra_config is None or hydra_config.mode != RunMode.MULTIRUN:
         refuse_sweep(config)
         return train(config).metric("val_accuracy")
+    if config.sweep.workers is not None:  # a launcher's job is one worker of a study
+        from tinylab.store.sweep import sweep_folder
+        from tinylab.sweeps import crew
+
+        crew.run_one_here(sweep_folder(config.outputs, config.name or "").path)
+        return None
     from tinylab import data
     from tinylab.config import weights
     from tinylab.store.folder import run_folder

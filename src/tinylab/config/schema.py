@@ -372,10 +372,28 @@ class SweepConfig(Section):
         None, "checkpoints are kept of so many settings, the best; null: of all", identity=False,
         at_least=1,
     )  # fmt: skip
+    workers: int | None = key(
+        None, "processes, here or by hydra/launcher, that take trials from one study on the disk; "
+        "0: this process joins them", identity=False, at_least=0,
+    )  # fmt: skip
+    lease: float = key(
+        60.0, "seconds without a sign of life after which a worker's trials are taken over",
+        identity=False, at_least=1.0,
+    )  # fmt: skip
+    report: str = key(
+        "end", "when report.html is written: end, or live: as jobs end", identity=False,
+        one_of=("end", "live"),
+    )  # fmt: skip
     retry_failed: bool = key(True, "false: jobs that have failed are not run again", identity=False)
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.nested and (self.workers is not None or self.report != "end"):
+            given = "workers" if self.workers is not None else "report"
+            raise UserError(
+                f"sweep.{given}={getattr(self, given)} with sweep.nested=true: not available; "
+                "expected one of them"
+            )
         if self.search != "grid" and self.trials is None:
             raise UserError(
                 f"sweep.trials=null: expected the number of runs for sweep.search={self.search}, "

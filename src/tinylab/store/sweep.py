@@ -21,6 +21,8 @@ class SweepFolder:
         self.markdown_file = path / "leaderboard.md"
         self.report_file = path / "report.html"
         self.tensorboard_folder = path / "tensorboard"
+        self.journal_file = path / "journal.log"  # of a study that workers share
+        self.workers_folder = path / "workers"  # their signs of life, and what they said
 
     def is_sweep(self) -> bool:
         """Whether it is a sweep's."""
@@ -73,7 +75,9 @@ class SweepFolder:
             or incomplete.get(name) == "failed"
             or self._ended(name)
         }
+        to_come = (self.state() or {}).get("to_come")  # to the workers that share a study
         is_over = jobs and len(ended) == len(jobs) and not lock.is_being_written(self.path)
+        is_over = is_over and not to_come
         return None if is_over else ended
 
     def _ended(self, run_id: str) -> bool:

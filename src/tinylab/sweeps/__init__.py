@@ -7,7 +7,8 @@ else. ``sweep.json`` says which runs belong to it.
 another, from ``proposals`` by Optuna: its ``trials`` are repeated over seeds, and given up by
 ``pruning``. Both are plans, which ``launch`` runs in a ``pool`` of
 processes, each with a ``worker``'s loop, or one of Hydra's launchers ``elsewhere``. ``conclusion``
-says what was found. ``nested`` has a search in each fold.
+says what was found. ``nested`` has a search in each fold. With ``sweep.workers``, a ``crew`` of
+workers takes trials from one ``shared`` study, which is a ``journal`` on the disk.
 """
 
 import contextlib
@@ -24,7 +25,7 @@ from tinylab.config.schema import run_id
 from tinylab.errors import UserError
 from tinylab.store.folder import outdated
 from tinylab.store.sweep import SweepFolder, sweep_folder
-from tinylab.sweeps import elsewhere, leaderboard
+from tinylab.sweeps import elsewhere, leaderboard, live
 from tinylab.sweeps.conclusion import conclude
 from tinylab.sweeps.grid import Grid, expand
 from tinylab.sweeps.job import Composer, Job
@@ -46,6 +47,9 @@ def run(
     """
     composer = Composer(loader, master)
     space = read(arguments, composer)
+    if space.settings.workers is not None:
+        _run_shared(space, composer, arguments, launcher)
+        return []
     if space.settings.search == "grid" and not space.settings.nested:
         return _run_grid(space, composer, arguments, launcher)
     if launcher is not None and space.settings.search != "grid":
@@ -73,12 +77,13 @@ def _run_grid(
     _write_state(folder, jobs, arguments)
     launched = [job for job in missing if job.config.sweep.retry_failed or not _has_failed(job)]
     returns: Sequence[Any] = []
-    if launched and launcher is not None:
-        returns = elsewhere.launch(launcher, launched, len(jobs))
-    elif launched:
-        _make_data_ready(launched)
-        size = parallel_jobs(jobs[0].config, len(jobs))
-        launch(Grid(jobs, launched), size, len(jobs), len(jobs) - len(launched))
+    with live.report(folder, jobs[0].config) if launched else contextlib.nullcontext():
+        if launched and launcher is not None:
+            returns = elsewhere.launch(launcher, launched, len(jobs))
+        elif launched:
+            _make_data_ready(launched)
+            size = parallel_jobs(jobs[0].config, len(jobs))
+            launch(Grid(jobs, launched), size, len(jobs), len(jobs) - len(launched))
     if jobs[0].config.sweep.keep is not None:
         standings_of(jobs)  # deletes what is not to stay, whoever ran the jobs
     _write_state(folder, jobs, arguments)
@@ -98,11 +103,35 @@ def _run_search(space: Space, composer: Composer, arguments: list[str]) -> None:
         runs = " runs" if plan.num_jobs > plan.total else ""
         say(f"{plan}; {done}{runs} ended already")
         _make_data_ready(checked)
-        launch(plan, parallel_jobs(config, plan.num_jobs), plan.num_jobs, done)
+        with live.report(folder, config):
+            launch(plan, parallel_jobs(config, plan.num_jobs), plan.num_jobs, done)
     shares = [f"{key} {share:.0%}" for key, share in plan.importances().items()]
     if shares:
         say(f"\nimportance  {', '.join(shares)}")
     conclude(folder, plan.jobs, leaderboard.rows_of_search(plan.trials))
+
+
+def _run_shared(
+    space: Space, composer: Composer, arguments: list[str], launcher: Launcher | None
+) -> None:
+    from tinylab.sweeps import crew, search  # and with them optuna
+
+    description = None
+    if space.settings.search == "grid":
+        jobs = expand(space, composer)
+        folder = _folder(jobs)
+    else:
+        jobs = search.check(space, composer)
+        folder = search.folder_of(space, jobs[0].config)
+        description = search.describe(space, jobs[0].config)
+    work = crew.Work(space, composer, folder, jobs, description)
+    if space.settings.workers == 0:
+        crew.work_here(work)
+        return
+    if description is None:
+        _refuse_other_sweep(folder, jobs, arguments)
+    _make_data_ready(jobs)
+    crew.run(work, arguments, launcher)
 
 
 def _make_data_ready(jobs: list[Job]) -> None:

@@ -32,13 +32,17 @@ def launch(launcher: Launcher, jobs: Sequence[Job], total: int) -> Sequence[Any]
     name = type(launcher).__name__
     say(f"{name} runs the jobs ({len(jobs)}); meanwhile tinylab list{where} shows how they go")
     with _ends_said(jobs, total):
-        try:
-            overrides = [job.overrides for job in jobs]
-            returns: Sequence[Any] = launcher.launch(overrides, initial_job_idx=0)
-            return returns
-        except Exception as error:
-            what = next(iter(str(error).split("\n")), "")
-            say(f"{name}: {type(error).__name__}: {what}")
+        return hand_over(launcher, [job.overrides for job in jobs])
+
+
+def hand_over(launcher: Launcher, overrides: Sequence[list[str]]) -> Sequence[Any]:
+    """Have the launcher run a job for each of ``overrides``; where it gives up, that is said."""
+    try:
+        returns: Sequence[Any] = launcher.launch(overrides, initial_job_idx=0)
+        return returns
+    except Exception as error:
+        what = next(iter(str(error).split("\n")), "")
+        say(f"{type(launcher).__name__}: {type(error).__name__}: {what}")
     return []
 
 

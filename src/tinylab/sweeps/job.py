@@ -63,7 +63,7 @@ class Composer:
         self._master = master
         self._parser = OverridesParser.create(config_loader=loader)
         sources = master.hydra.runtime.config_sources
-        self._folders = [Path(each.path) for each in sources if each.provider == "command-line"]
+        self.folders = [Path(each.path) for each in sources if each.provider == "command-line"]
         self._bases: dict[tuple[str, ...], DictConfig] = {}
         self._datasets: dict[str, DatasetConfig] = {}
         self._models: dict[str, ModelConfig] = {}
@@ -75,7 +75,7 @@ class Composer:
     def job(self, fixed: Sequence[str], varied: dict[str, str]) -> Job:
         """Compose and check one job. Raises UserError for whatever is wrong with it."""
         overrides = [*fixed, *(f"{key}={value}" for key, value in varied.items())]
-        check(self.parse(overrides), self._folders)
+        check(self.parse(overrides), self.folders)
         try:
             config = to_config(self.compose(overrides))
         except (HydraException, OmegaConfBaseException) as error:

@@ -53,8 +53,8 @@ def parallel_jobs(config: Config, num_jobs: int) -> int:
     return max(1, min(most, num_jobs))
 
 
-def launch(plan: Plan, size: int, total: int, done: int) -> None:
-    """Run what the plan asks for, ``size`` jobs at a time.
+def launch(plan: Plan, size: int, total: int, done: int, command: str | None = None) -> None:
+    """Run what the plan asks for, ``size`` jobs at a time. ``command``: None is what was typed.
 
     Raises Stopped when a signal came, UserError when the disk is full: all other jobs would fail.
 
@@ -62,7 +62,7 @@ def launch(plan: Plan, size: int, total: int, done: int) -> None:
     depend on the number of its threads, and must not depend on who ends first.
     """
     share = max(1, machine.thread_limit() // size)
-    command = shlex.join(["tinylab", "train", *sys.argv[1:]])
+    command = command or shlex.join(["tinylab", "train", *sys.argv[1:]])
     jobs: dict[int, Job] = {}
     with (
         signals.watch() as stop_signal,

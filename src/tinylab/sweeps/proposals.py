@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +15,7 @@ from optuna.distributions import (
 )
 from optuna.pruners import NopPruner
 from optuna.samplers import RandomSampler, TPESampler
-from optuna.trial import Trial, TrialState
+from optuna.trial import Trial, TrialState, create_trial
 
 from tinylab.config.metrics import METRICS
 from tinylab.config.schema import SweepConfig
@@ -144,6 +144,18 @@ class Study:
         rates that diverge; pruned ones it counts among the worst.
         """
         self._study.tell(trial, state=TrialState.PRUNED)
+
+    def add(self, varied: Mapping[str, str], value: float | None, told: dict[int, float]) -> None:
+        """Tell of a trial that has ended elsewhere, as ``finish`` or ``give_up`` does."""
+        if value is not None and math.isnan(value):
+            return
+        state = TrialState.PRUNED if value is None else TrialState.COMPLETE
+        values = {each.key: each.value(varied[each.key]) for each in self._dimensions}
+        ended = create_trial(
+            state=state, value=value, params=values, distributions=self._distributions,
+            intermediate_values=told,
+        )  # fmt: skip
+        self._study.add_trial(ended)
 
     def importances(self) -> dict[str, float]:
         """The share of each key in what the metric varies by; empty where too little is known.

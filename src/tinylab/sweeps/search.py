@@ -10,6 +10,7 @@ import hashlib
 import itertools
 import json
 import math
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from tinylab.config.metrics import is_own
@@ -102,6 +103,54 @@ def folder_of(space: Space, config: Config) -> SweepFolder:
     return sweep_folder(config.outputs, name)
 
 
+class Proposer:
+    """Makes the jobs of combinations that were not tried before and can be run."""
+
+    def __init__(self, space: Space, composer: Composer, study: Study) -> None:
+        self._space, self._composer, self._study = space, composer, study
+        self._tried: set[str] = set()  # labels of combinations
+        self._run_ids: set[str] = set()
+
+    def know(self, tried: str, run_ids: Iterable[str]) -> None:
+        """A combination, by its label, is a trial with these runs."""
+        self._tried.add(tried)
+        self._run_ids.update(run_ids)
+
+    def propose(self, number: int) -> tuple[dict[str, str], list[Job]] | None:
+        """The next new combination, for trial ``number``; None, which is said, where none is left.
+
+        Raises UserError where not even the first can be run.
+        """
+        proposals = (self._study.propose(number, attempt) for attempt in range(ATTEMPTS))
+        for point in itertools.chain(proposals, self._study.others(number)):
+            if (jobs := self._new_jobs(point)) is not None:
+                return point, jobs
+        if number == 0:
+            raise UserError(f"none of {ATTEMPTS} proposals can be run; narrow the search space")
+        say(f"no other combination is left: {number} trials in all")
+        return None
+
+    def _new_jobs(self, point: dict[str, str]) -> list[Job] | None:
+        """The runs of a combination; None where it was tried before, or cannot be."""
+        varied = self._space.varied(point)
+        if label(varied) in self._tried:
+            return None
+        self._tried.add(label(varied))
+        if self._space.is_excluded(varied):
+            return None
+        try:
+            jobs = self.jobs(varied)
+        except UserError as error:
+            say(f"{label(varied)} is passed over: {error}")
+            return None
+        return None if any(run_id(job.config) in self._run_ids for job in jobs) else jobs
+
+    def jobs(self, varied: dict[str, str]) -> list[Job]:
+        """The job of each repeat of a combination. Raises UserError."""
+        fixed, repeats = self._space.fixed, self._space.repeats
+        return [self._composer.job(fixed, {**varied, **seeds}) for seeds in repeats]
+
+
 class Search:
     """The plan of a search. Trials that a killed process left running come first."""
 
@@ -114,7 +163,6 @@ class Search:
         arguments: list[str],
     ) -> None:
         self._space = space
-        self._composer = composer
         self._folder = folder
         self._arguments = arguments
         base = checked[0].config
@@ -122,9 +170,9 @@ class Search:
         stride = max(job.config.train.epochs for job in checked)
         self._rules = Rules(space.settings.metric, space.settings.prune, stride)
         self._study = Study(space.axes, space.settings)
+        self._proposer = Proposer(space, composer, self._study)
         self._trials: list[Trial] = []  # in the order of their numbers
         self._trial_of: dict[str, tuple[Trial, Repeat]] = {}  # by run id
-        self._tried: set[str] = set()  # labels of proposals
         assert space.settings.trials is not None
         self.total = int(min(space.settings.trials, self._study.size))
         self._standings = Standings(space.settings)
@@ -183,12 +231,11 @@ class Search:
                 return self._start(repeat)
         if len(self._trials) >= self.total:
             return None
-        proposed = self._propose()
+        proposed = self._proposer.propose(len(self._trials))
         if proposed is None:
             self.total = len(self._trials)
-            say(f"no other combination is left: {self.total} trials in all")
             return None
-        return self._start(proposed.repeats[0])
+        return self._start(self._begin(*proposed).repeats[0])
 
     def _start(self, repeat: Repeat) -> Job:
         repeat.state = "running"
@@ -226,43 +273,13 @@ class Search:
 
     # ------------------------------------------------------------ proposals
 
-    def _propose(self) -> Trial | None:
-        """A trial of the next new combination; None where there is none."""
-        number = len(self._trials)
-        proposals = (self._study.propose(number, attempt) for attempt in range(ATTEMPTS))
-        for point in itertools.chain(proposals, self._study.others(number)):
-            if (jobs := self._new_jobs(point)) is not None:
-                return self._begin(point, jobs)
-        if number == 0:
-            raise UserError(f"none of {ATTEMPTS} proposals can be run; narrow the search space")
-        return None
-
-    def _new_jobs(self, point: dict[str, str]) -> list[Job] | None:
-        """The runs of a combination; None where it was tried before, or cannot be."""
-        varied = self._space.varied(point)
-        if label(varied) in self._tried:
-            return None
-        self._tried.add(label(varied))
-        if self._space.is_excluded(varied):
-            return None
-        try:
-            jobs = self._jobs(varied)
-        except UserError as error:
-            say(f"{label(varied)} is passed over: {error}")
-            return None
-        return None if any(run_id(job.config) in self._trial_of for job in jobs) else jobs
-
-    def _jobs(self, varied: dict[str, str]) -> list[Job]:
-        fixed, repeats = self._space.fixed, self._space.repeats
-        return [self._composer.job(fixed, {**varied, **seeds}) for seeds in repeats]
-
     def _begin(self, point: dict[str, str], jobs: list[Job]) -> Trial:
         varied = self._space.varied(point)
-        repeats = tuple(Repeat(job) for job in jobs)
+        repeats = tuple(Repeat(_given(job)) for job in jobs)
         trial = Trial(len(self._trials), varied, repeats, self._study.begin(point))
         self._trials.append(trial)
         self._trial_of |= {repeat.run_id: (trial, repeat) for repeat in repeats}
-        self._tried.add(label(varied))
+        self._proposer.know(label(varied), [repeat.run_id for repeat in repeats])
         return trial
 
     # ------------------------------------------------------------ figures
@@ -272,7 +289,7 @@ class Search:
         return all(tell_epoch(trial, repeat, row, self._rules, self._trials) for row in rows)
 
     def _end(self, trial: Trial, repeat: Repeat, state: str, judge: bool = True) -> None:
-        value = self._value(repeat.job) if state == "finished" else None
+        value = value_of(repeat.job, self._rules.metric) if state == "finished" else None
         before = trial.state
         end_repeat(trial, repeat, state, value, self._rules, self._trials, judge)
         if trial.state == before:
@@ -281,19 +298,6 @@ class Search:
             self._study.give_up(trial.asked)
         else:
             self._study.finish(trial.asked, trial.value)
-
-    def _value(self, job: Job) -> float | None:
-        """What the search maximizes; None where a metric of the user's own failed, and said so."""
-        metric = self._rules.metric
-        result = job.files.result()
-        value = None if result is None else result.metric(metric)
-        if value is None and result is not None and is_own(metric.removeprefix("val_")):
-            return None
-        if value is None:  # an earlier version's result has accuracy and loss alone
-            raise UserError(
-                f"{job.label}: its result has no {metric} to search by; fresh=true runs it again"
-            )
-        return value
 
     # ------------------------------------------------------------ across processes
 
@@ -318,6 +322,11 @@ class Search:
         state = self._folder.state()
         if state is None:
             return
+        if "shared" in state:
+            raise UserError(
+                f"{self._folder.path}: this study is shared by workers; expected sweep.workers=N\n"
+                f"  or, to join them: tinylab work {self._folder.path}"
+            )
         if state.get("search") != self._description:
             raise UserError(
                 f"name={config.name}: {self._folder.path} holds another sweep; choose another "
@@ -325,7 +334,7 @@ class Search:
             )
         rows = self._listed(state)
         points = [self._point(each[0]["overrides"]) for each in rows]
-        of_trials = [self._jobs(self._space.varied(point)) for point in points]
+        of_trials = [self._proposer.jobs(self._space.varied(point)) for point in points]
         if any(
             job.varied != row["overrides"]
             for jobs, listed in zip(of_trials, rows, strict=True)
@@ -385,6 +394,23 @@ class Search:
             is_open = trial.state == "running" and repeat.state == "waiting"
             if is_open and not self._tell(trial, repeat, repeat.job.files.history()):
                 self._end(trial, repeat, "pruned")
+
+
+def _given(job: Job) -> Callable[[], Job]:
+    return lambda: job
+
+
+def value_of(job: Job, metric: str) -> float | None:
+    """What a search maximizes; None where a metric of the user's own failed, and said so."""
+    result = job.files.result()
+    value = None if result is None else result.metric(metric)
+    if value is None and result is not None and is_own(metric.removeprefix("val_")):
+        return None
+    if value is None:  # an earlier version's result has accuracy and loss alone
+        raise UserError(
+            f"{job.label}: its result has no {metric} to search by; fresh=true runs it again"
+        )
+    return value
 
 
 def _outdated(jobs: list[Job]) -> str | None:

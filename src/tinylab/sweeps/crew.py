@@ -1,0 +1,299 @@
+"""The workers of one shared study: who starts them, what each does, and what comes after them."""
+
+import contextlib
+import os
+import shlex
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hydra.plugins.launcher import Launcher
+
+from tinylab.config import code
+from tinylab.config.overrides import typed
+from tinylab.errors import Stopped, UserError
+from tinylab.store.lease import Heartbeat
+from tinylab.store.sweep import SweepFolder
+from tinylab.sweeps import elsewhere, leaderboard, live
+from tinylab.sweeps.conclusion import conclude
+from tinylab.sweeps.job import Composer, Job
+from tinylab.sweeps.launch import launch, parallel_jobs, say_end
+from tinylab.sweeps.shared import LOOK_SECONDS, Shared
+from tinylab.sweeps.space import Space
+from tinylab.sweeps.standings import standings_of
+from tinylab.sweeps.trials import Repeat
+from tinylab.sweeps.worker import End
+from tinylab.system import machine, signals
+from tinylab.ui.console import say
+from tinylab.ui.display import SweepDisplay
+
+OPEN = ("waiting", "running")
+OWN_KEYS = ("name=", "sweep.workers=")  # of each worker of a launcher
+
+
+@dataclass(frozen=True)
+class Work:
+    """What all workers of a study must agree on."""
+
+    space: Space
+    composer: Composer
+    folder: SweepFolder
+    jobs: Sequence[Job]  # of a grid all of them; of a search those that were checked
+    description: dict[str, Any] | None  # of a search
+
+    def plan(self, heartbeat: Heartbeat | None = None) -> Shared:
+        """The study as one worker sees it."""
+        return Shared(self.space, self.composer, self.folder, self.jobs, heartbeat)
+
+    def conclude(self, plan: Shared) -> None:
+        """Say and write what was found, one process after the other."""
+        shares = [f"{key} {share:.0%}" for key, share in plan.importances().items()]
+        if shares:
+            say(f"\nimportance  {', '.join(shares)}")
+        with self.folder.sole_writer():
+            plan.write_state()
+            jobs, table = self._table(plan)
+            if jobs[0].config.sweep.keep is not None and self.description is None:
+                standings_of(jobs)  # deletes what is not to stay
+            conclude(self.folder, jobs, table)
+
+    def _table(self, plan: Shared) -> tuple[Sequence[Job], list[leaderboard.Row]]:
+        if self.description is None:
+            return self.jobs, leaderboard.rows(self.jobs)
+        if not plan.trials:
+            raise UserError("no trial has begun: what the workers said is in their logs, in\n"
+                            f"  {self.folder.workers_folder}")  # fmt: skip
+        return plan.jobs, leaderboard.rows_of_search(plan.trials)
+
+
+# ---------------------------------------------------------------- who starts them
+
+
+def run(work: Work, arguments: list[str], launcher: Launcher | None) -> None:
+    """Start workers for what is missing, show how they go, and conclude."""
+    config = work.jobs[0].config
+    _refuse_unsuitable(work)
+    plan = work.plan()
+    _agree(work, plan)
+    if config.sweep.retry_failed:
+        plan.run_again_what_failed()
+    with plan.journal.locked():
+        plan.write_state(arguments=arguments, shared=_begun(work), **_searched(work))
+    say(
+        f"study of {plan.num_jobs} runs over {work.space}; {plan.num_ended} ended already\n"
+        f"  more workers: tinylab work {work.folder.path}"
+    )
+    if not plan.is_over:
+        count = config.sweep.workers or 1
+        with live.report(work.folder, config), _Watch(plan).looking():
+            if launcher is None:
+                _run_here(work.folder, count, parallel_jobs(config, plan.num_jobs))
+            else:
+                own = [
+                    *(each for each in work.jobs[0].overrides if not each.startswith(OWN_KEYS)),
+                    f"name={typed(work.folder.path.name)}", f"sweep.workers={count}",
+                ]  # fmt: skip
+                elsewhere.hand_over(launcher, [own] * count)
+        plan.look()
+    work.conclude(plan)
+
+
+def _begun(work: Work) -> dict[str, Any]:
+    """What a worker elsewhere must know to read the arguments as they are read here."""
+    folders = [str(folder.absolute()) for folder in work.composer.folders]
+    return {"started_in": os.getcwd(), "config_folders": folders}
+
+
+def _searched(work: Work) -> dict[str, Any]:
+    return {} if work.description is None else {"search": work.description}
+
+
+def _refuse_unsuitable(work: Work) -> None:
+    """Raise UserError where the folder's sweep cannot be shared."""
+    folder, config = work.folder, work.jobs[0].config
+    if config.fresh:
+        raise UserError(
+            "fresh=true with sweep.workers: a study that others may share is not begun again\n"
+            f"  expected another name=, or remove {folder.path}"
+        )
+    state = folder.state()
+    if state is not None and work.description is not None:
+        if "shared" not in state:
+            raise UserError(
+                f"{folder.path}: this search was begun without workers, and cannot be shared\n"
+                "  leave sweep.workers out, or choose another name="
+            )
+        refuse_other_space(work)
+
+
+def refuse_other_space(work: Work) -> None:
+    """Raise UserError where the folder holds another search."""
+    state = work.folder.state() or {}
+    if work.description is not None and state.get("search") != work.description:
+        raise UserError(
+            f"{work.folder.path} holds a study of another space or other settings\n"
+            "  choose another name="
+        )
+
+
+def _agree(work: Work, plan: Shared) -> None:
+    """The code that the study is made with. Raises UserError where it is not that of here."""
+    today = code.of_result(work.jobs[0].config)
+    with plan.journal.locked():
+        before = plan.journal.facts().get("code")
+        if before is None:
+            plan.journal.note_fact("code", today)
+    if before not in (None, today):
+        raise UserError(
+            f"{work.folder.path}: the study was begun with other code (tinylab's, or your own), "
+            "and its trials would not compare\n  use that code here, or choose another name="
+        )
+
+
+def _run_here(folder: SweepFolder, count: int, most: int) -> None:
+    """Run workers as processes of this machine, to their end. Raises Stopped after a signal."""
+    jobs = max(1, most // count)
+    threads = max(1, machine.thread_limit() // (count * jobs))
+    say(f"{count} worker{'s' if count > 1 else ''}; their logs are in {folder.workers_folder}")
+    processes = [_start(folder, number, jobs, threads) for number in range(count)]
+    with signals.watch() as stop_signal:
+        while any(each.poll() is None for each in processes):
+            time.sleep(0.2)
+            if (signum := stop_signal()) is not None:
+                say("stopping; what is running saves its state, and the same command goes on")
+                _end_all(processes)
+                raise Stopped(signum)
+    for each in processes:
+        if each.returncode < 0:
+            say(f"a worker was killed by signal {-each.returncode}")
+    if all(each.returncode for each in processes):
+        say(f"no worker is left; their logs are in {folder.workers_folder}")
+
+
+def _start(folder: SweepFolder, number: int, jobs: int, threads: int) -> "subprocess.Popen[bytes]":
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+    if machine.gpus() > 1:
+        environment.setdefault("CUDA_VISIBLE_DEVICES", str(number % machine.gpus()))
+    folder.workers_folder.mkdir(parents=True, exist_ok=True)
+    with (folder.workers_folder / f"{number}.log").open("ab") as log:
+        return subprocess.Popen(
+            [*command(folder.path), f"jobs={jobs}"], stdin=subprocess.DEVNULL, stdout=log,
+            stderr=subprocess.STDOUT, env=environment,
+        )  # fmt: skip
+
+
+def command(folder: Path) -> list[str]:
+    """How a worker is started."""
+    return [sys.executable, "-m", "tinylab", "work", str(folder.absolute())]
+
+
+def run_one_here(folder: Path) -> None:
+    """Run one worker as a process below this one, as a job of a launcher. Signals reach it too."""
+    process = subprocess.Popen(command(folder), stdin=subprocess.DEVNULL)
+    with signals.watch() as stop_signal:
+        while process.poll() is None:
+            time.sleep(0.2)
+            if (signum := stop_signal()) is not None:
+                _end_all([process])
+                raise Stopped(signum)
+    if process.returncode and SweepFolder(folder).ended_jobs() is not None:
+        raise UserError(f"the worker ended with exit code {process.returncode}")
+
+
+def _end_all(processes: "Sequence[subprocess.Popen[bytes]]") -> None:
+    for each in processes:
+        each.terminate()
+    for each in processes:
+        each.wait()
+
+
+class _Watch:
+    """Shows how the runs go, by the journal, whichever machine wrote it."""
+
+    def __init__(self, plan: Shared) -> None:
+        self._plan = plan
+        self._display = SweepDisplay(plan.num_jobs, plan.num_ended)
+        self._ended = {run for run, repeat in self._runs() if repeat.state not in OPEN}
+        self._begun = set(self._ended)
+
+    def _runs(self) -> Iterator[tuple[int, Repeat]]:
+        for trial in self._plan.trials:
+            size = len(trial.repeats)
+            yield from ((trial.number * size + i, each) for i, each in enumerate(trial.repeats))
+
+    def _look(self) -> None:
+        self._plan.look()
+        for run, repeat in self._runs():
+            if run not in self._begun and repeat.state != "waiting":
+                self._begun.add(run)
+                self._display.start(run, repeat.job.label)
+            if run not in self._ended and repeat.state not in OPEN:
+                self._ended.add(run)
+                is_begun = repeat.state != "pruned" or repeat.job.files.history()
+                if is_begun:  # else its trial was given up before
+                    say_end(repeat.job, End(repeat.state), self._display, run)
+        if self._display.is_live:
+            self._display.show_best(self._plan.best)
+
+    @contextlib.contextmanager
+    def looking(self) -> Iterator[None]:
+        """In the block, and once at its end."""
+        is_over = threading.Event()
+
+        def look_again() -> None:
+            while not is_over.wait(LOOK_SECONDS):
+                with contextlib.suppress(Exception):  # what is only shown ends no sweep
+                    self._look()
+
+        thread = threading.Thread(target=look_again, daemon=True)
+        with self._display:
+            thread.start()
+            try:
+                yield
+            finally:
+                is_over.set()
+                thread.join()
+                self._look()
+
+
+# ---------------------------------------------------------------- what each does
+
+
+def work_here(work: Work) -> None:
+    """Be one of the workers, until the study is over; the last one concludes."""
+    folder, config = work.folder, work.jobs[0].config
+    refuse_other_space(work)
+    with Heartbeat(folder.workers_folder, config.sweep.lease) as heartbeat:
+        plan = work.plan(heartbeat)
+        _agree(work, plan)
+        if plan.is_over:
+            raise UserError(
+                f"{folder.path}: all {plan.num_jobs} runs have ended, and no worker is needed\n"
+                "  the command that began the study shows its table; more sweep.trials continue it"
+            )
+        begun_by = shlex.join(["tinylab", "train", "-m", *(folder.arguments() or [])])
+        size = parallel_jobs(config, plan.num_jobs)
+        while not plan.is_over:
+            launch(plan, size, plan.num_jobs, plan.num_ended, begun_by)
+            _wait(plan)
+        if plan.has_ended_it:
+            try:
+                work.conclude(plan)
+            except UserError as error:  # some jobs failed, which is no fault of this worker
+                say(str(error))
+
+
+def _wait(plan: Shared) -> None:
+    """While others have what is left of the study, in case that they die."""
+    with signals.watch() as stop_signal:
+        until = time.monotonic() + LOOK_SECONDS
+        while time.monotonic() < until and not plan.is_over:
+            time.sleep(0.1)
+            if (signum := stop_signal()) is not None:
+                raise Stopped(signum)
+        plan.look()

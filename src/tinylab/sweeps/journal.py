@@ -1,0 +1,117 @@
+"""Optuna's study in a file that many machines share, which optuna-dashboard can open.
+
+It is Optuna's ``JournalStorage``, with a lock of ours. Whoever writes holds the lock for all of
+what it reads and writes. What a killed process has left of its last line is cut off first: Optuna
+would write on behind it, and could read nothing of what follows.
+"""
+
+import contextlib
+import math
+import os
+import warnings
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, cast
+
+import optuna
+from optuna.distributions import BaseDistribution
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+from tinylab.store.lease import BriefLock
+from tinylab.system.files import disk_errors
+
+STATES = {
+    "finished": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL,
+}  # fmt: skip
+
+
+class Journal:
+    """The journal of one study. All that writes is called with the lock held."""
+
+    def __init__(self, file: Path, name: str, better: str) -> None:
+        self._file = file.absolute()
+        self._lock = BriefLock(self._file)
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        with disk_errors(file), self._repaired():
+            backend = JournalFileBackend(str(self._file), cast("Any", self._lock))
+            with warnings.catch_warnings(action="ignore"):  # that it is experimental
+                self._storage = JournalStorage(backend)
+            if not self._storage.get_all_studies():
+                which = StudyDirection.MINIMIZE if better == "lower" else StudyDirection.MAXIMIZE
+                self._storage.create_new_study([which], name)
+        self._study = self._storage.get_all_studies()[0]._study_id
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """In the block nobody else writes. Raises UserError where the disk is full."""
+        with disk_errors(self._file), self._repaired():
+            yield
+
+    @contextlib.contextmanager
+    def _repaired(self) -> Iterator[None]:
+        with self._lock:
+            _cut_torn_line(self._file)
+            yield
+
+    def facts(self) -> dict[str, Any]:
+        """What is known of the study as a whole."""
+        facts: dict[str, Any] = self._storage.get_study_user_attrs(self._study)
+        return facts
+
+    def note_fact(self, key: str, value: Any) -> None:
+        """Write one of ``facts``."""
+        self._storage.set_study_user_attr(self._study, key, value)
+
+    def trials(self) -> list[FrozenTrial]:
+        """All trials as they are now; one that has changed is another object. Needs no lock."""
+        return self._storage.get_all_trials(self._study, deepcopy=False)
+
+    def begin(
+        self,
+        params: Mapping[str, Any],
+        distributions: Mapping[str, BaseDistribution],
+        facts: Mapping[str, Any],
+    ) -> None:
+        """Write a new trial."""
+        trial = create_trial(
+            state=TrialState.RUNNING, params=dict(params), distributions=dict(distributions),
+            user_attrs=dict(facts),
+        )  # fmt: skip
+        self._storage.create_new_trial(self._study, trial)
+
+    def note(self, trial: FrozenTrial, key: str, value: Any) -> None:
+        """Write what is known of a trial."""
+        self._storage.set_trial_user_attr(trial._trial_id, key, value)
+
+    def report(self, trial: FrozenTrial, step: int, value: float) -> None:
+        """Write the value of a trial at one step."""
+        self._storage.set_trial_intermediate_value(trial._trial_id, step, value)
+
+    def end(self, trial: FrozenTrial, state: str, value: float | None) -> None:
+        """Write how a trial has ended. As Optuna has it, one without a value has failed."""
+        is_known = value is not None and math.isfinite(value)
+        wanted = STATES[state] if is_known or state != "finished" else TrialState.FAIL
+        values = [cast("float", value)] if wanted == TrialState.COMPLETE else None
+        self._storage.set_trial_state_values(trial._trial_id, wanted, values)
+
+
+def _cut_torn_line(file: Path) -> None:
+    """Cut off what follows the last end of a line."""
+    if not file.exists():
+        return
+    with file.open("r+b") as opened:
+        size = opened.seek(0, os.SEEK_END)
+        kept, step = size, 4096
+        while kept:
+            start = max(0, kept - step)
+            opened.seek(start)
+            if (place := opened.read(kept - start).rfind(b"\n")) >= 0:
+                kept = start + place + 1
+                break
+            kept = start
+        if kept < size:
+            opened.truncate(kept)
+            os.fsync(opened.fileno())

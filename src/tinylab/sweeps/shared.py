@@ -1,0 +1,432 @@
+"""One study that many workers share: which run each takes next, written down in a journal.
+
+Every change is one line of the journal, written with its lock held: a kill leaves it made or not
+made. A run that a worker has taken is its own until the worker's lease is over; then another takes
+it, with a higher token, and resumes it from its checkpoint. A worker that wakes up after that finds
+another's token, and drops the run.
+"""
+
+import random
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Protocol, cast
+
+from optuna.distributions import BaseDistribution, CategoricalDistribution
+from optuna.trial import FrozenTrial
+
+from tinylab.config.metrics import METRICS
+from tinylab.config.schema import run_id
+from tinylab.store.lease import Heartbeat
+from tinylab.store.sweep import SweepFolder
+from tinylab.sweeps.job import Composer, Job, label
+from tinylab.sweeps.journal import Journal
+from tinylab.sweeps.proposals import Study, dimension
+from tinylab.sweeps.search import Proposer, value_of
+from tinylab.sweeps.space import Axis, Space
+from tinylab.sweeps.standings import Standings
+from tinylab.sweeps.trials import Repeat, Rules, Trial, end_repeat, next_repeat, tell_epoch
+
+LOOK_SECONDS = 2.0  # between two questions for a run, where there was none
+WRITE_SECONDS = 5.0  # between two writings of sweep.json while the study goes on, at least
+WRITE_SHARE = 50.0  # times that it took to write
+
+
+class Source(Protocol):
+    """Where new trials come from."""
+
+    def know(self, tried: str, run_ids: Sequence[str]) -> None:
+        """A combination, by its label, is a trial with these runs."""
+
+    def propose(self, number: int) -> tuple[dict[str, str], list[Job]] | None:
+        """The next combination, by axis, and the jobs of its repeats; None where none is left."""
+
+
+class Listed:
+    """The combinations of a grid, one after another."""
+
+    def __init__(self, space: Space, jobs: Sequence[Job]) -> None:
+        self._axes = space.axes
+        self._waiting = {label(job.varied): job for job in jobs}
+
+    def know(self, tried: str, run_ids: Sequence[str]) -> None:
+        """A combination is a trial."""
+        self._waiting.pop(tried, None)
+
+    def propose(self, number: int) -> tuple[dict[str, str], list[Job]] | None:
+        """The first one that is no trial yet."""
+        if not self._waiting:
+            return None
+        job = next(iter(self._waiting.values()))
+        return {axis.key: cast("str", axis.value_in(job.varied)) for axis in self._axes}, [job]
+
+
+@dataclass
+class Held:
+    """A run that this worker has taken."""
+
+    number: int  # of its trial
+    place: int  # among the repeats
+    token: int
+
+
+@dataclass
+class Reports:
+    """What pruning tells of a trial, for the journal: each step once."""
+
+    journal: Journal
+    trial: FrozenTrial
+
+    def report(self, value: float, step: int) -> None:
+        """Write a value, unless a worker that was killed has written it."""
+        if step not in self.trial.intermediate_values:
+            self.journal.report(self.trial, step, value)
+
+
+class Shared:
+    """The plan of one worker, or, without a heartbeat, what one sees who only looks on."""
+
+    def __init__(
+        self,
+        space: Space,
+        composer: Composer,
+        folder: SweepFolder,
+        jobs: Sequence[Job],
+        heartbeat: Heartbeat | None = None,
+    ) -> None:
+        """``jobs``: of a grid all of them; of a search those that were checked."""
+        settings = space.settings
+        self._space, self._composer, self._folder = space, composer, folder
+        self._heartbeat = heartbeat
+        self.journal = Journal(
+            folder.journal_file, folder.path.name, METRICS[settings.metric].better
+        )
+        stride = max(job.config.train.epochs for job in jobs)
+        self._rules = Rules(settings.metric, settings.prune, stride)
+        self._study: Study | None = None
+        if settings.search == "grid":
+            self._source: Source = Listed(space, jobs)
+            self._wanted = len(jobs)
+        else:
+            self._study = Study(space.axes, settings)
+            self._source = Proposer(space, composer, self._study)
+            self._wanted = int(min(cast("int", settings.trials), self._study.size))
+        self._standings = Standings(settings)
+        self._frozen: list[FrozenTrial] = []  # as the journal has them, by number
+        self._trials: list[Trial] = []
+        self._learned: set[int] = set()  # numbers of trials of which the end is known
+        self._replaced: set[int] = set()  # numbers of failed trials that are run again as new ones
+        self._held: dict[str, Held] = {}  # by run id
+        self._ask_after = self._write_after = self._checked = 0.0
+        self.has_ended_it = False  # this worker wrote the last line
+        self.look()
+
+    # ------------------------------------------------------------ what the journal says
+
+    def look(self) -> None:
+        """Learn what has changed in the journal."""
+        facts = self.journal.facts()
+        self._replaced = set(facts.get("replaced", ()))
+        self._wanted = min(self._wanted, facts.get("most", self._wanted))
+        for number, frozen in enumerate(self.journal.trials()):
+            if number == len(self._frozen):
+                self._frozen.append(frozen)
+                self._trials.append(self._trial(number, frozen))
+            elif self._frozen[number] is frozen:
+                continue
+            self._frozen[number] = frozen
+            self._learn(self._trials[number], frozen)
+
+    def _trial(self, number: int, frozen: FrozenTrial) -> Trial:
+        varied = frozen.user_attrs["varied"]
+        fixed = self._space.fixed
+        settings = ({**varied, **seeds} for seeds in self._space.repeats)
+        repeats = tuple(Repeat(partial(self._composer.job, fixed, each)) for each in settings)
+        run_ids = frozen.user_attrs["run_ids"]
+        for repeat, each in zip(repeats, run_ids, strict=True):
+            repeat.__dict__["run_id"] = each  # known without its job
+        self._source.know(label(varied), run_ids)
+        return Trial(number, varied, repeats, cast("Any", Reports(self.journal, frozen)))
+
+    def _learn(self, trial: Trial, frozen: FrozenTrial) -> None:
+        """Bring a trial to what the journal says of it."""
+        trial.asked = cast("Any", Reports(self.journal, frozen))
+        trial.told = dict(frozen.intermediate_values)
+        records = [self._record(frozen, place) for place in range(len(trial.repeats))]
+        for repeat, record in zip(trial.repeats, records, strict=True):
+            repeat.state, repeat.value = record["state"], record["value"]
+        ended = (record["trial"] for record in records if record["trial"] != "running")
+        trial.state = next(ended, "running")
+        if trial.state == "pruned":
+            for repeat in trial.repeats:
+                repeat.state = "pruned" if repeat.state == "waiting" else repeat.state
+        if trial.state != "running" and trial.number not in self._learned:
+            self._learned.add(trial.number)
+            self._rank(trial)
+            if self._study is not None:
+                self._study.add(self._point(trial.varied), trial.value, trial.told)
+
+    def _record(self, frozen: FrozenTrial, place: int) -> dict[str, Any]:
+        nothing = {"state": "waiting", "value": None, "epochs": 0, "trial": "running", "token": 0}
+        found: dict[str, Any] = frozen.user_attrs.get(f"repeat {place}", nothing)
+        return found
+
+    def _point(self, varied: Mapping[str, str]) -> dict[str, str]:
+        return {axis.key: cast("str", axis.value_in(dict(varied))) for axis in self._space.axes}
+
+    def _rank(self, trial: Trial) -> None:
+        """Note a trial of a search, where that is shown or decides which checkpoints stay.
+
+        It reads all its results. A grid's trials are no settings: each has one seed.
+        """
+        is_wanted = self._space.settings.keep is not None or self._heartbeat is None
+        if self._study is None or not is_wanted:
+            return
+        jobs = [repeat.job for repeat in trial.repeats]
+        if trial.state == "finished":
+            self._standings.finished(jobs)
+        elif trial.state == "pruned":
+            self._standings.pruned(jobs)
+
+    # ------------------------------------------------------------ who asks
+
+    @property
+    def trials(self) -> list[Trial]:
+        """The trials that count, in the order of their numbers."""
+        return [trial for trial in self._trials if trial.number not in self._replaced]
+
+    @property
+    def jobs(self) -> list[Job]:
+        """Their jobs."""
+        return [repeat.job for trial in self.trials for repeat in trial.repeats]
+
+    @property
+    def total(self) -> int:
+        """How many trials there will be."""
+        return max(self._wanted, len(self.trials))
+
+    @property
+    def num_jobs(self) -> int:
+        """How many runs there will be, if no trial is given up."""
+        return self.total * len(self._space.repeats)
+
+    @property
+    def num_ended(self) -> int:
+        """How many runs are finished, failed or pruned."""
+        states = [repeat.state for trial in self.trials for repeat in trial.repeats]
+        return sum(state not in ("waiting", "running") for state in states)
+
+    @property
+    def best(self) -> str:
+        """The best setting so far, for one who looks on."""
+        return self._standings.best
+
+    @property
+    def is_over(self) -> bool:
+        """Whether all trials there will be have ended."""
+        trials = self.trials
+        return len(trials) >= self._wanted and all(trial.state != "running" for trial in trials)
+
+    def importances(self) -> dict[str, float]:
+        """The share of each key in what the trials found, largest first."""
+        return {} if self._study is None else self._study.importances()
+
+    def run_again_what_failed(self) -> None:
+        """Have failed trials replaced by new ones with the same values."""
+        with self.journal.locked():
+            self.look()
+            failed = [trial.number for trial in self.trials if trial.state == "failed"]
+            if failed:
+                self.journal.note_fact("replaced", [*sorted(self._replaced), *failed])
+                self.look()
+
+    # ------------------------------------------------------------ the plan
+
+    def next_job(self) -> Job | None:
+        """A run for this worker; None where there is none, or none now."""
+        if time.monotonic() < self._ask_after:
+            return None
+        self.look()  # most of the reading keeps nobody waiting
+        with self.journal.locked():
+            self.look()
+            self._free_what_the_dead_hold()
+            job = self._take()
+            self._write_state()
+        if job is None:  # not all workers at once
+            self._ask_after = time.monotonic() + LOOK_SECONDS * random.uniform(0.5, 1.5)
+        return job
+
+    def _free_what_the_dead_hold(self) -> None:
+        holders = {
+            repeat: self._record(self._frozen[trial.number], place)["by"]
+            for trial in self.trials
+            if trial.state == "running"
+            for place, repeat in enumerate(trial.repeats)
+            if repeat.state == "running"
+        }
+        if holders and self._heartbeat is not None:
+            dead = self._heartbeat.dead(holders.values())
+            for repeat, name in holders.items():
+                repeat.state = "waiting" if name in dead else "running"
+
+    def _take(self) -> Job | None:
+        for trial in self.trials:
+            if (repeat := next_repeat(trial, self._rules)) is not None:
+                return self._start(trial, repeat)
+        begun = self._begin()
+        return None if begun is None else self._start(begun, begun.repeats[0])
+
+    def _begin(self) -> Trial | None:
+        """A new trial: one that is run again, else one that is proposed."""
+        if len(self.trials) >= self._wanted:
+            return None
+        if (old := self._to_run_again()) is not None:
+            return self._written_trial(old.varied, [each.run_id for each in old.repeats])
+        proposed = self._source.propose(len(self.trials))
+        if proposed is None:
+            self.journal.note_fact("most", len(self.trials))
+            self.look()
+            self.has_ended_it = self.is_over
+            return None
+        point, jobs = proposed
+        return self._written_trial(self._space.varied(point), [run_id(job.config) for job in jobs])
+
+    def _to_run_again(self) -> Trial | None:
+        if not self._replaced:
+            return None
+        begun = {label(trial.varied) for trial in self.trials}
+        failed = (self._trials[number] for number in sorted(self._replaced))
+        return next((trial for trial in failed if label(trial.varied) not in begun), None)
+
+    def _written_trial(self, varied: dict[str, str], run_ids: list[str]) -> Trial:
+        point = self._point(varied)
+        params = {axis.key: _shown(axis, point[axis.key]) for axis in self._space.axes}
+        distributions = {axis.key: _distribution(axis) for axis in self._space.axes}
+        self.journal.begin(params, distributions, {"varied": varied, "run_ids": run_ids})
+        self.look()
+        return self._trials[-1]
+
+    def _start(self, trial: Trial, repeat: Repeat) -> Job:
+        assert self._heartbeat is not None
+        job = repeat.job
+        place = trial.repeats.index(repeat)
+        token = self._record(self._frozen[trial.number], place)["token"] + 1
+        self._held[repeat.run_id] = held = Held(trial.number, place, token)
+        repeat.state, repeat.epochs = "running", 0
+        self._note(held)
+        return job
+
+    def _note(self, held: Held) -> None:
+        """Write what became of a run, and with it of its trial."""
+        trial, frozen = self._trials[held.number], self._frozen[held.number]
+        repeat = trial.repeats[held.place]
+        assert self._heartbeat is not None
+        record = {
+            "state": repeat.state, "value": repeat.value, "epochs": repeat.epochs,
+            "trial": trial.state, "by": self._heartbeat.name, "token": held.token,
+        }  # fmt: skip
+        self.journal.note(frozen, f"repeat {held.place}", record)
+        if trial.state != "running" and not frozen.state.is_finished():
+            self.journal.end(frozen, trial.state, trial.value)
+        self.look()
+
+    def _is_held(self, held: Held | None) -> bool:
+        """Whether the run is this worker's still, by the journal."""
+        if held is None or self._heartbeat is None:
+            return False
+        record = self._record(self._frozen[held.number], held.place)
+        holder = record["state"], record.get("by"), record["token"]
+        return holder == ("running", self._heartbeat.name, held.token)
+
+    def goes_on(self, job: Job, row: dict[str, float | None]) -> bool:
+        """Whether a run that has just ended an epoch is worth its time, and this worker's still."""
+        held = self._held.get(run_id(job.config))
+        if self._rules.prune == "none":
+            return self._is_held_by_now(held)
+        with self.journal.locked():
+            self.look()
+            if held is None or not self._is_held(held):
+                return False
+            trial = self._trials[held.number]
+            repeat = trial.repeats[held.place]
+            rows = [*job.files.history(), row]
+            if all(tell_epoch(trial, repeat, each, self._rules, self.trials) for each in rows):
+                return True
+            self._end(held, "pruned")
+        return False
+
+    def _is_held_by_now(self, held: Held | None) -> bool:
+        # By the time of day, which goes on while the machine sleeps.
+        assert self._heartbeat is not None
+        if abs(time.time() - self._checked) > self._heartbeat.seconds / 4:
+            self._checked = time.time()
+            self.look()
+        return self._is_held(held)
+
+    def ended(self, job: Job, state: str) -> None:
+        """A run is finished, failed, pruned or stopped; of one that is lost nothing is written."""
+        held = self._held.pop(run_id(job.config), None)
+        self._ask_after = 0.0
+        self.look()
+        with self.journal.locked():
+            self.look()
+            if held is not None and self._is_held(held):
+                self._end(held, state)
+            self._write_state()
+
+    def _end(self, held: Held, state: str) -> None:
+        trial = self._trials[held.number]
+        repeat = trial.repeats[held.place]
+        if state == "stopped":
+            repeat.state = "waiting"
+        else:
+            value = value_of(repeat.job, self._rules.metric) if state == "finished" else None
+            end_repeat(trial, repeat, state, value, self._rules, self.trials)
+        self._note(held)
+        self.has_ended_it = self.is_over
+
+    # ------------------------------------------------------------ for those who look on
+
+    def _write_state(self) -> None:
+        """Write sweep.json anew, seldom while the study goes on: it has a row for each run."""
+        now = time.monotonic()
+        if now >= self._write_after or (self.is_over and self.has_ended_it):
+            self.write_state()
+            took = time.monotonic() - now
+            self._write_after = now + max(WRITE_SECONDS, WRITE_SHARE * took)
+
+    def write_state(self, **changed: Any) -> None:
+        """Write sweep.json, which commands that list, compare and report read."""
+        state = {**(self._folder.state() or {}), **changed}
+        state["to_come"] = self.total - len(self.trials)
+        state["jobs"] = [row for trial in self.trials for row in self._rows(trial)]
+        self._folder.write_state(**state)
+
+    def _rows(self, trial: Trial) -> list[dict[str, Any]]:
+        is_search, rows = self._study is not None, []
+        for place, (repeat, seeds) in enumerate(
+            zip(trial.repeats, self._space.repeats, strict=True)
+        ):
+            row: dict[str, Any] = {
+                "run_id": repeat.run_id, "overrides": {**trial.varied, **seeds},
+                "state": repeat.state,
+            }  # fmt: skip
+            if is_search:
+                epochs = self._record(self._frozen[trial.number], place)["epochs"]
+                row |= {"number": trial.number, "value": repeat.value, "epochs": epochs}
+            if len(trial.repeats) > 1:
+                row["setting"] = trial.state
+            rows.append(row)
+        return rows
+
+
+def _shown(axis: Axis, text: str) -> Any:
+    """A value as optuna-dashboard is to show it: a number of an interval, else as it is typed."""
+    return text if axis.interval is None else dimension(axis).value(text)
+
+
+def _distribution(axis: Axis) -> BaseDistribution:
+    if axis.interval is None:
+        return CategoricalDistribution(axis.values)
+    return dimension(axis).distribution
