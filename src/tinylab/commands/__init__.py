@@ -7,6 +7,7 @@ COMMANDS = {
     "report": "one HTML page on finished runs: tables, verdicts, figures",
     "predict": "classify image files with a finished run",
     "evaluate": "score a finished run on other labelled data, or an ensemble of runs",
+    "inspect": "likely label errors, copies and odd images in the data of finished runs",
     "export": "write a network as ONNX, torch.export or weights, checked",
     "verify": "prove that a run, killed and resumed here, ends with the same bits",
     "list": "show what runs there are, by config and figures",

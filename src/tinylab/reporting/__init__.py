@@ -31,6 +31,11 @@ def write(
     write_text(out, text, NAMED)
 
 
+def write_inspection(out: Path, **values: Any) -> None:
+    """Write the page on what runs tell of their data; ``inspect.html.j2`` says of what values."""
+    write_text(out, _render("inspect.html.j2", version=__version__, **values), NAMED)
+
+
 def write_card(folder: Path, out: Path) -> None:
     """Write the model card of a run as Markdown. Raises UserError where it is not finished."""
     write_text(out, _render("card.md.j2", card.markdown, **card.facts(folder)), NAMED)
