@@ -6,6 +6,7 @@ COMMANDS = {
     "compare": "settings with intervals over their seeds, and which beats which",
     "report": "one HTML page on finished runs: tables, verdicts, figures",
     "predict": "classify image files with a finished run",
+    "explain": "show where a network looks, and the training images that resemble an image",
     "evaluate": "score a finished run on other labelled data, or an ensemble of runs",
     "inspect": "likely label errors, copies and odd images in the data of finished runs",
     "export": "write a network as ONNX, torch.export or weights, checked",

@@ -2,12 +2,12 @@
 
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tinylab import reporting
 from tinylab.evaluate.inspection import KINDS, Finding, Inspection, across
+from tinylab.reporting.gallery import Galleries, Gallery, Item
 from tinylab.reporting.mistakes import thumbnail
 from tinylab.reporting.tables import Cell, Table, number
 from tinylab.system.files import NAMED, write_text
@@ -16,24 +16,10 @@ from tinylab.ui.tables import as_csv
 MOST_LABELS = 60  # label errors on the page; the CSV has all
 MOST_SHOWN = 24  # of every other kind
 MOST_PAIRS = 15
-
-
-@dataclass(frozen=True)
-class Item:
-    """An image of a gallery, or two copies: data: addresses, what is said, file names."""
-
-    pictures: Sequence[str]
-    words: str
-    files: Sequence[str]
-
-
-@dataclass(frozen=True)
-class Gallery:
-    """The findings of one kind."""
-
-    title: str
-    caption: str
-    items: Sequence[Item]
+SUSPICIOUS = 0.15  # of all labels: so many errors are not of the labels
+# What a column of the CSV is where nothing was found.
+NOTHING = dict.fromkeys(("kind", "index", "file", "label"))
+TITLES = {"label": "Label errors", "near": "Nearly identical images"}
 
 
 def summary(found: Inspection) -> list[str]:
@@ -58,23 +44,17 @@ def summary(found: Inspection) -> list[str]:
     return [*lines, f"looks: {', '.join(looks)}"]
 
 
-SUSPICIOUS = 0.15  # of all labels
-
-
 def write(found: Inspection, page: Path, table: Path, paths: Sequence[Path]) -> None:
     """Write the page and the CSV. Raises UserError where there is no room for them."""
     write_text(table, as_csv([_row(found, each) for each in found.findings] or [NOTHING]), NAMED)
-    reporting.write_inspection(
-        page,
+    shown = Galleries(
         title=f"Inspection of {found.runs[0].result.dataset.name}",
         summary=[f"{line[0].upper()}{line[1:]}." for line in summary(found)],
         galleries=[gallery for kind in KINDS if (gallery := _gallery(found, kind)).items],
-        overlaps=_overlaps(found),
         repeat=shlex.join(["tinylab", "inspect", *map(str, paths)]),
+        tables=[_overlaps(found)],
     )
-
-
-NOTHING = dict.fromkeys(("kind", "index", "file", "label"))
+    reporting.write_galleries(page, shown)
 
 
 def _row(found: Inspection, each: Finding) -> dict[str, Any]:
@@ -100,9 +80,6 @@ def _gallery(found: Inspection, kind: str) -> Gallery:
     caption = f"{KINDS[kind][0].upper()}{KINDS[kind][1:]}{beyond}"
     title = TITLES.get(kind, f"{kind[0].upper()}{kind[1:]} images")
     return Gallery(title, caption, [_item(found, each) for each in listed[:most]])
-
-
-TITLES = {"label": "Label errors", "near": "Nearly identical images"}
 
 
 def _item(found: Inspection, each: Finding) -> Item:

@@ -51,6 +51,7 @@ class RunFolder:
         self.curves_file = path / "curves.png"
         self.confusion_file = path / "confusion.png"
         self.card_file = path / "MODEL_CARD.md"
+        self.explanation_file = path / "explain.html"
         self.calibration_file = path / "calibration.npz"
         self.code_folder = path / "code"  # copies of the user's files, to be read
 
