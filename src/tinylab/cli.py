@@ -16,8 +16,7 @@ from tinylab.ui.console import drop_unwritten, say
 
 EXAMPLES = """\
   tinylab train                          train on digits: offline, in seconds
-  tinylab train dataset=mnist optim.lr=0.003
-  tinylab train -m seed=0,1,2 model=baseline,mlp
+  tinylab train -m dataset=mnist seed=0,1,2 model=baseline,mlp
   tinylab train --help                   all config groups, more examples
   tinylab predict outputs/runs/RUN photos/ scan.png
   tensorboard --logdir outputs/runs      look at the curves"""

@@ -23,6 +23,8 @@ from tinylab.config.compose import restore
 from tinylab.config.schema import Config, ModelConfig
 from tinylab.data.batches import restore_normalization
 from tinylab.errors import UserError
+from tinylab.models.pretrained import head
+from tinylab.store.calibration import Calibration
 from tinylab.store.collect import Skipped, collect, read
 from tinylab.store.folder import RunFolder
 from tinylab.store.result import Result
@@ -37,17 +39,23 @@ from tinylab.training.state import Recipe
 from tinylab.ui.console import say
 
 MOST_NAMED = 20  # classes in a message
+NEIGHBOR = 10  # the training image, by its distance, that says how far an image is from them
+CHUNK = 256  # images whose distances to all others are in memory at once
 
 
 @dataclass(frozen=True)
 class Trained:
-    """A finished run's network, on the device and in evaluation mode, and what belongs to it."""
+    """A finished run's network, on the device and in evaluation mode, and what belongs to it.
+
+    calibration: what is applied to its probabilities; None: nothing.
+    """
 
     folder: Path
     result: Result
     config: Config
     model: nn.Module
     recipe: Recipe
+    calibration: Calibration | None = None
 
     @property
     def name(self) -> str:
@@ -76,8 +84,34 @@ class Trained:
                 return mean_logits(self.model, pixels, self.recipe, train.tta).cpu()
 
     def probabilities(self, images: NDArray[np.uint8]) -> NDArray[np.float64]:
-        """uint8 (N, C, H, W) -> (N, num_classes)."""
-        return self.logits(images).double().softmax(1).numpy()
+        """uint8 (N, C, H, W) -> (N, num_classes), of the calibrated logits."""
+        temperature = 1.0 if self.calibration is None else self.calibration.temperature
+        return (self.logits(images).double() / temperature).softmax(1).numpy()
+
+    @torch.inference_mode()
+    def features(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """uint8 (N, C, H, W) -> (N, D): the input of the last layer, each of length 1.
+
+        Of a map it is the mean over positions.
+        """
+        kept: list[Tensor] = []
+        hook = head(self.model)[1].register_forward_pre_hook(lambda _, given: kept.append(given[0]))
+        try:
+            plain = dataclasses.replace(self.config.train, tta="none")
+            dataclasses.replace(self, config=dataclasses.replace(self.config, train=plain)).logits(
+                images
+            )
+        finally:
+            hook.remove()
+        found = kept[-1].float()
+        found = found.mean((2, 3)) if found.dim() == 4 else found.flatten(1)
+        return torch.nn.functional.normalize(found).cpu().numpy()
+
+    def unlike(self, images: NDArray[np.uint8]) -> NDArray[np.bool_]:
+        """uint8 (N, C, H, W) -> (N,): which are unlike the training data, by the calibration."""
+        assert self.calibration is not None
+        near = neighbor_distance(self.features(images), self.calibration.features)
+        return near > self.calibration.threshold
 
 
 @dataclass(frozen=True)
@@ -105,17 +139,48 @@ class Ensemble:
             ]
         )
 
+    def unlike(self, images: NDArray[np.uint8]) -> NDArray[np.bool_] | None:
+        """uint8 (N, C, H, W) -> (N,): which most calibrated members find unlike their training
+        data; None where no member is calibrated.
+        """
+        found = [each.unlike(images) for each in self.members if each.calibration is not None]
+        return np.mean(found, axis=0) > 0.5 if found else None
 
-def load_ensemble(found: Sequence[Run], device: str) -> Ensemble:
+
+def neighbor_distance(
+    features: NDArray[np.floating[Any]], others: NDArray[np.floating[Any]]
+) -> NDArray[np.float64]:
+    """(N, D), (M, D), all of length 1 -> (N,), the distance to the NEIGHBOR-th nearest other."""
+    place = min(NEIGHBOR, len(others)) - 1
+    there = others.astype(np.float32)
+    found = np.empty(len(features))
+    for start in range(0, len(features), CHUNK):
+        nearness = features[start : start + CHUNK].astype(np.float32) @ there.T
+        cosine = -np.partition(-nearness, place, axis=1)[:, place]
+        found[start : start + CHUNK] = np.sqrt(np.maximum(2 - 2 * cosine.astype(np.float64), 0))
+    return found
+
+
+def load_ensemble(found: Sequence[Run], device: str, calibrated: bool = False) -> Ensemble:
     """The networks of finished runs on ``device``.
+
+    ``calibrated``: with the calibrations that are kept beside them.
 
     Raises UserError for what ``load`` refuses, and where the runs do not fit each other.
     """
     chosen = runtime.choose_device(device)
-    ensemble = Ensemble(tuple(load(run, chosen) for run in found))
+    members = [load(run, chosen) for run in found]
+    if calibrated:
+        members = [_calibrated(member) for member in members]
+    ensemble = Ensemble(tuple(members))
     for other in ensemble.members[1:]:
         _refuse_misfit(ensemble.first, other)
     return ensemble
+
+
+def _calibrated(member: Trained) -> Trained:
+    kept = RunFolder(member.folder).calibration(member.result.weights_sha256)
+    return dataclasses.replace(member, calibration=kept)
 
 
 def _refuse_misfit(first: Trained, other: Trained) -> None:

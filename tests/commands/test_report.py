@@ -129,7 +129,7 @@ def test_every_figure_and_picture_has_words(sweep: Path) -> None:
     report.write([sweep], sweep / "report.html")
     page = read(sweep / "report.html")
     kinds = [tag for tag, _ in page.tags]
-    assert kinds.count("svg") == 3, "two learning curves, the effect of one key"
+    assert kinds.count("svg") == 4, "two learning curves, the effect of one key, risk by coverage"
     assert kinds.count("title") >= 1 + kinds.count("svg")
     assert kinds.count("desc") == kinds.count("svg")
     assert all(attributes.get("alt") for tag, attributes in page.tags if tag == "img")

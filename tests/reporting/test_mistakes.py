@@ -123,7 +123,7 @@ def run(tmp_path: Path, label: Any, predicted: Any, belief: Any, **dataset: Any)
 
 def test_the_worst_mistakes_come_first_with_their_pictures(tmp_path: Path) -> None:
     tested = run(tmp_path, [0, 1, 2, 3], [0, 5, 6, 7], [0.9, 0.5, 0.75, 0.625])
-    found = mistakes.find(tested)
+    found = mistakes.find([tested])
     assert found.no_pictures == ""
     said = [(m.index, m.label, m.predicted, m.belief) for m in found.worst]
     assert said == [(2, "2", "6", 0.75), (3, "3", "7", 0.625), (1, "1", "5", 0.5)]
@@ -133,19 +133,19 @@ def test_the_worst_mistakes_come_first_with_their_pictures(tmp_path: Path) -> No
 
 
 def test_there_are_no_more_pictures_than_a_page_can_bear(tmp_path: Path) -> None:
-    found = mistakes.find(run(tmp_path, [0] * 100, [1] * 100, [0.5] * 100))
+    found = mistakes.find([run(tmp_path, [0] * 100, [1] * 100, [0.5] * 100)])
     assert len(found.worst) == mistakes.MOST
 
 
 def test_large_images_are_thinned_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mistakes, "LARGEST", 3)
-    [mistake] = mistakes.find(run(tmp_path, [0], [1], [0.5])).worst
+    [mistake] = mistakes.find([run(tmp_path, [0], [1], [0.5])]).worst
     assert mistake.picture is not None
     assert np.array_equal(decoded(mistake.picture), DIGITS.data.images[0][:, ::3, ::3])
 
 
 def test_changed_data_has_no_pictures_but_words(tmp_path: Path) -> None:
-    found = mistakes.find(run(tmp_path, [0, 1], [1, 1], [0.5, 0.5], fingerprint="other"))
+    found = mistakes.find([run(tmp_path, [0, 1], [1, 1], [0.5, 0.5], fingerprint="other")])
     assert found.no_pictures == "the dataset has changed since the run"
     assert [(m.label, m.predicted, m.picture) for m in found.worst] == [("0", "1", None)]
 
@@ -154,25 +154,25 @@ def test_numbers_beyond_the_data_have_no_pictures_but_words(tmp_path: Path) -> N
     tested = run(tmp_path, [0], [1], [0.5])
     with np.load(tmp_path / "predictions.npz") as arrays:
         np.savez(tmp_path / "predictions.npz", **{**arrays, "index": np.array([9999])})
-    assert "no images of these numbers" in mistakes.find(tested).no_pictures
+    assert "no images of these numbers" in mistakes.find([tested]).no_pictures
 
 
 def test_absent_data_is_not_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TINYLAB_DATA", str(tmp_path / "nothing"))
     tested = run(tmp_path, [0], [1], [0.5])
     tested.result.config["dataset"] = {"name": "mnist", "root": None, "image_size": 28}
-    found = mistakes.find(tested)
+    found = mistakes.find([tested])
     assert found.no_pictures
     assert found.worst[0].picture is None
     assert not (tmp_path / "nothing").exists()
 
 
 def test_not_one_mistake(tmp_path: Path) -> None:
-    found = mistakes.find(run(tmp_path, [0, 1], [0, 1], [0.5, 0.5]))
+    found = mistakes.find([run(tmp_path, [0, 1], [0, 1], [0.5, 0.5])])
     assert found.worst == found.confused.rows == []
 
 
 @pytest.mark.parametrize("label", [[10], [-1]])
 def test_a_class_that_is_none_is_a_damaged_file(tmp_path: Path, label: list[int]) -> None:
     with pytest.raises(UserError, match=r"predictions\.npz cannot be read"):
-        mistakes.find(run(tmp_path, label, [1], [0.5]))
+        mistakes.find([run(tmp_path, label, [1], [0.5])])

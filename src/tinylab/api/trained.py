@@ -115,7 +115,7 @@ class TrainedRun:
     def _ensemble(self) -> "Ensemble":
         from tinylab.inference import load_ensemble  # and with it torch
 
-        return load_ensemble([self.run], "auto")
+        return load_ensemble([self.run], "auto", calibrated=True)
 
     @property
     def model(self) -> "nn.Module":
@@ -134,7 +134,7 @@ class TrainedRun:
     def predict_proba(
         self, images: NDArray[np.uint8] | PathLike | Sequence[PathLike]
     ) -> NDArray[np.float64]:
-        """The probabilities of the classes, (N, num_classes).
+        """The probabilities of the classes, (N, num_classes), calibrated where the run is.
 
         images: uint8 (N, C, H, W), or (N, H, W) of gray ones, of the training images' size; or
         files, folders, globs, or a list of them, which are read as ``tinylab predict`` does.

@@ -18,6 +18,7 @@ from tinylab.config.user_code import is_key
 from tinylab.data.folder import Folder
 from tinylab.errors import UserError
 from tinylab.evaluate import report
+from tinylab.evaluate.calibrate import calibrate
 from tinylab.evaluate.figures import Figures
 from tinylab.evaluate.scope import PARTS, choose
 from tinylab.inference import Ensemble, Trained, load_ensemble, the_run
@@ -31,6 +32,7 @@ By default the test part of the run's own data, or all images of other data.
 
 examples:
   tinylab evaluate outputs/runs/RUN
+  tinylab evaluate outputs/runs/RUN --calibrate
   tinylab evaluate outputs/runs/RUN dataset=folder dataset.root=more_photos
   tinylab evaluate outputs/runs/RUN dataset.interpolation=area   its test part, read otherwise
   tinylab evaluate outputs/runs/A outputs/runs/B                 probabilities averaged over both"""
@@ -47,6 +49,8 @@ def main(arguments: list[str]) -> None:
     ensemble = load_ensemble([the_run(folder) for folder in folders], options.device)
     own = list(filter(is_key, arguments))
     config = _config(ensemble.first, overrides, own)
+    if options.calibrate:
+        ensemble = Ensemble(tuple(map(calibrate, ensemble.members)))
     seen: list[Picture] = []
     read = _reader(ensemble.first, config.dataset, options.invert, seen)
     scope = choose(ensemble, config.dataset, options.part, read)
@@ -101,6 +105,11 @@ def _parser() -> Parser:
         "run",
         nargs="+",
         help="folders of runs or sweeps; dataset=NAME, dataset.KEY=VALUE, outputs=FOLDER",
+    )
+    parser.add_argument(
+        "--calibrate",
+        action="store_true",
+        help="fit a temperature to the run's validation images, keep it beside the run, apply it",
     )
     parser.add_argument("--part", choices=PARTS, help="which images to score")
     parser.add_argument(

@@ -17,7 +17,7 @@ from tinylab.data.listing import kinds
 from tinylab.errors import UserError
 from tinylab.inference import Ensemble, is_run, load_ensemble, the_run
 from tinylab.predict import pictures
-from tinylab.predict.classify import BATCH_BYTES, BATCH_SIZE, Prediction, classify
+from tinylab.predict.classify import BATCH_BYTES, BATCH_SIZE, Prediction, classify, marks_of
 from tinylab.predict.formats import FORMATS, printable
 from tinylab.predict.gather import gather
 from tinylab.system.files import NAMED, write_bytes
@@ -28,6 +28,7 @@ EPILOG = """\
 examples:
   tinylab predict outputs/runs/RUN scan.png photos/ 'more/*.jpg'
   tinylab predict outputs/sweeps/SWEEP scan.png         the sweep's best run by validation
+  tinylab predict outputs/runs/RUN photos/ --reject 0.9  doubtful ones are left to a person
   tinylab predict outputs/runs/A outputs/runs/B x.png   probabilities averaged over both
   find . -name '*.png' | tinylab predict outputs/runs/RUN - --format csv > all.csv"""
 
@@ -56,6 +57,12 @@ def _parser() -> Parser:
     parser.add_argument("--top", type=int, default=3, help="classes shown for a file (default 3)")
     parser.add_argument("--format", choices=FORMATS, default="table")
     parser.add_argument(
+        "--reject",
+        type=float,
+        metavar="P",
+        help="mark images whose highest probability is below P as rejected, left to a person",
+    )
+    parser.add_argument(
         "--sheet", type=Path, metavar="OUT.png", help="also draw what the network saw, annotated"
     )
     parser.add_argument(
@@ -81,19 +88,21 @@ def predict(options: argparse.Namespace, out: TextIO) -> None:
             f"{' '.join(paths) or 'PATH'}: no image file to classify"
             f"{f' ({passed_over})' if others else ''}"
         )
-    ensemble = load_ensemble([the_run(path) for path in run_paths], options.device)
+    ensemble = load_ensemble([the_run(path) for path in run_paths], options.device, calibrated=True)
     first = ensemble.first
     read = pictures.reader(first.config.dataset, options.invert, first.image_shape)
-    _introduce(ensemble)
+    _introduce(ensemble, options.reject)
     if others:
         say(passed_over)
-    predictions: Iterable[Prediction] = classify(ensemble, files, read)
+    predictions: Iterable[Prediction] = classify(ensemble, files, read, options.reject)
     if len(files) > BATCH_SIZE and not out.isatty():  # there the lines show how far it is
         predictions = track(predictions, "classifying", len(files))
     room = BATCH_BYTES // math.prod(ensemble.first.image_shape)
-    tally = Tally(min(SHEET, room) if options.sheet is not None else 0, options.invert)
+    sheet = min(SHEET, room) if options.sheet is not None else 0
+    tally = Tally(sheet, options.invert, options.reject)
     top = min(options.top, len(ensemble.classes))
-    for text in FORMATS[options.format](tally.watch(predictions), ensemble.classes, top):
+    marks = marks_of(ensemble, options.reject)
+    for text in FORMATS[options.format](tally.watch(predictions), ensemble.classes, top, marks):
         out.write(text.encode(out.encoding, "backslashreplace").decode(out.encoding))
     out.flush()
     if tally.shown:
@@ -108,17 +117,24 @@ def predict(options: argparse.Namespace, out: TextIO) -> None:
 def _refuse_impossible(options: argparse.Namespace) -> None:
     if options.top < 1:
         raise UserError(f"--top {options.top}: expected 1 or more")
+    if options.reject is not None and not 0 < options.reject <= 1:
+        raise UserError(f"--reject {options.reject:g}: expected a probability, such as 0.9")
     if options.sheet is not None and options.sheet.suffix.lower() != ".png":
         raise UserError(f"--sheet {options.sheet}: expected a name that ends in .png")
 
 
-def _introduce(ensemble: Ensemble) -> None:
+def _introduce(ensemble: Ensemble, reject: float | None) -> None:
     for member in ensemble.members:
         low, high = member.result.test.accuracy_ci95
         say(
             f"network {member.name}: test accuracy {member.result.test.accuracy:.2%} "
             f"(95 % interval {low:.2%} to {high:.2%})"
         )
+        if member.calibration is not None:
+            temperature = member.calibration.temperature
+            say(f"        calibrated: temperature {temperature:.3f}, fitted to validation images")
+        elif reject is not None:
+            say("        its probabilities are not calibrated: tinylab evaluate RUN --calibrate")
     if len(ensemble.members) > 1:
         say(f"        probabilities are averaged over these {len(ensemble.members)}")
 
@@ -126,12 +142,15 @@ def _introduce(ensemble: Ensemble) -> None:
 class Tally:
     """What is remembered of the predictions that pass by."""
 
-    def __init__(self, sheet: int, invert: str) -> None:
+    def __init__(self, sheet: int, invert: str, reject: float | None) -> None:
         self.sheet = sheet  # pictures on it
         self.invert = invert
+        self.reject = reject
+        self.total = 0  # of files that can be read
         self.shown: list[Prediction] = []
         self.faults: list[Prediction] = []
         self.done = {"inverted": 0, "fitted": 0, "several": 0}
+        self.marked = {"rejected": 0, "unlike": 0}
 
     def watch(self, predictions: Iterable[Prediction]) -> Iterator[Prediction]:
         """Yield the predictions unchanged."""
@@ -142,6 +161,9 @@ class Tally:
                 self.shown.append(prediction)
             for what in self.done:
                 self.done[what] += getattr(prediction.picture, what, False)
+            for what in self.marked:
+                self.marked[what] += prediction.marks.get(what, False)
+            self.total += prediction.picture is not None
             yield prediction
 
     def say(self) -> None:
@@ -155,6 +177,16 @@ class Tally:
         for what, count in self.done.items():
             if count:
                 say(f"{what}: {count:,} ({meaning[what]})")
+        if self.reject is not None:
+            say(
+                f"rejected: {self.marked['rejected']:,} of {self.total:,} are left to a person "
+                f"(highest probability below {self.reject:g})"
+            )
+        if unlike := self.marked["unlike"]:
+            say(
+                f"unlike: {unlike:,} of {self.total:,} are unlike the training images, as 1 in 100 "
+                "validation images is; do not trust their classes"
+            )
         for fault in self.faults:
             say(f"cannot be read: {printable(fault.file)}: {fault.fault}")
 

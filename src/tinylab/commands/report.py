@@ -91,6 +91,11 @@ def _write_card(paths: Sequence[Path], out: Path | None) -> None:
 
 def place(paths: Sequence[Path]) -> Path:
     """Beside the one run or sweep, else in this folder."""
+    return SweepFolder(folder_of(paths)).report_file
+
+
+def folder_of(paths: Sequence[Path]) -> Path:
+    """The one run or sweep, else this folder."""
     [first, *others] = paths
     is_one = SweepFolder(first).is_sweep() or RunFolder(first).result_file.is_file()
-    return SweepFolder(first if is_one and not others else Path()).report_file
+    return first if is_one and not others else Path()

@@ -1,5 +1,7 @@
 """Images that look like others, as copies do that were re-encoded, or resized by a little."""
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -27,12 +29,47 @@ def alike(images: NDArray[np.uint8], others: NDArray[np.uint8]) -> NDArray[np.bo
     for start in range(0, len(images), CHUNK):
         chunk = images[start : start + CHUNK]
         nearest = (squares - 2 * _cells(chunk) @ coarse.T).argmin(axis=1)
-        pixels = chunk.reshape(len(chunk), -1).astype(np.float32)
-        difference = pixels - others[nearest].reshape(len(chunk), -1)
-        contrast = pixels.std(axis=1)
-        far = np.sqrt(np.square(difference).mean(axis=1))
-        near[start : start + CHUNK] = (far < ALIKE * contrast) & (contrast > PLAIN)
+        near[start : start + CHUNK] = _nearly_equal(chunk, others[nearest])
     return near
+
+
+@dataclass(frozen=True)
+class Neighbors:
+    """The nearest other image of each of N by averages over cells, copies of it left out.
+
+    nearest: int64 (N,). distance: float64 (N,), the root mean square difference of the averages in
+    gray levels. near: bool (N,), whether the two are nearly equal, as ``alike`` says.
+    """
+
+    nearest: NDArray[np.int64]
+    distance: NDArray[np.float64]
+    near: NDArray[np.bool_]
+
+
+def neighbors(images: NDArray[np.uint8], first_twins: NDArray[np.int64]) -> Neighbors:
+    """The neighbors of images, uint8 (N, C, H, W), of which ``first_twins`` (N,) are equal."""
+    N = len(images)
+    coarse = _cells(images)
+    squares = np.square(coarse).sum(axis=1)
+    nearest, distance, near = np.zeros(N, np.int64), np.zeros(N), np.zeros(N, bool)
+    for start in range(0, N, CHUNK):
+        here = slice(start, start + CHUNK)
+        far = squares[here, None] + squares - 2 * coarse[here] @ coarse.T
+        far[first_twins[here, None] == first_twins] = np.inf
+        nearest[here] = far.argmin(axis=1)
+        distance[here] = np.sqrt(np.maximum(far.min(axis=1), 0) / coarse.shape[1])
+        near[here] = _nearly_equal(images[here], images[nearest[here]])
+    return Neighbors(nearest, distance, near)
+
+
+def _nearly_equal(images: NDArray[np.uint8], others: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Whether each of the images nearly equals the other in its place, (N, C, H, W) -> (N,)."""
+    pixels = images.reshape(len(images), -1).astype(np.float32)
+    difference = pixels - others.reshape(len(others), -1)
+    contrast = pixels.std(axis=1)
+    far = np.sqrt(np.square(difference).mean(axis=1))
+    close: NDArray[np.bool_] = (far < ALIKE * contrast) & (contrast > PLAIN)
+    return close
 
 
 def _cells(images: NDArray[np.uint8]) -> NDArray[np.float32]:

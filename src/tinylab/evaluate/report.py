@@ -28,6 +28,8 @@ def folder_of(ensemble: Ensemble, config: Config, scope: Scope) -> EvaluationFol
     """``<outputs>/evaluations/<run>-on-<dataset>-<hash>``; the same question, the same folder."""
     names = [member.name for member in ensemble.members]
     asked = [sorted(names), identity(config.dataset), scope.part, scope.fingerprint]
+    if ensemble.first.calibration is not None:
+        asked.append("calibrated")
     digest = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
     who = names[0] if len(names) == 1 else f"ensemble-of-{len(names)}"
     place = f"{who}-on-{config.dataset.name}-{digest[:10]}"

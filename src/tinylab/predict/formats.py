@@ -3,17 +3,17 @@
 import csv
 import io
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from tinylab.predict.classify import Prediction
 
 DONE = ("inverted", "fitted", "several")  # what is told of a digit's picture
-Format = Callable[[Iterable[Prediction], tuple[str, ...], int], Iterator[str]]
+Format = Callable[[Iterable[Prediction], tuple[str, ...], int, Sequence[str]], Iterator[str]]
 
 
 def as_table(
-    predictions: Iterable[Prediction], classes: tuple[str, ...], top: int
+    predictions: Iterable[Prediction], classes: tuple[str, ...], top: int, marks: Sequence[str]
 ) -> Iterator[str]:
     """One line a file, its name last. Files that cannot be read are left out: they are listed."""
     width = max(map(len, classes))
@@ -25,37 +25,47 @@ def as_table(
             for label, share in prediction.best(top)
         ]
         done = [word for word in DONE if getattr(prediction.picture, word)]
+        done += [word for word in marks if prediction.marks[word]]
         note = f"  ({', '.join(done)})" if done else ""
         yield f"{'   '.join(best)}   {printable(prediction.file)}{note}\n"
 
 
-def as_csv(predictions: Iterable[Prediction], classes: tuple[str, ...], top: int) -> Iterator[str]:
+def as_csv(
+    predictions: Iterable[Prediction], classes: tuple[str, ...], top: int, marks: Sequence[str]
+) -> Iterator[str]:
     """One line a file, those that cannot be read with the reason in the last column."""
     ranks = [f"{name}_{rank + 1}" for rank in range(top) for name in ("class", "probability")]
-    yield _csv_line(["file", *ranks, *DONE, "error"])
+    yield _csv_line(["file", *ranks, *DONE, *marks, "error"])
     for prediction in predictions:
         if prediction.picture is None:
-            yield _csv_line([prediction.file, *[""] * (len(ranks) + len(DONE)), prediction.fault])
+            empty = [""] * (len(ranks) + len(DONE) + len(marks))
+            yield _csv_line([prediction.file, *empty, prediction.fault])
             continue
         best = [
             cell
             for label, share in prediction.best(top)
             for cell in (classes[label], f"{share:.6f}")
         ]
-        done = ["yes" if getattr(prediction.picture, word) else "no" for word in DONE]
+        told = [getattr(prediction.picture, word) for word in DONE]
+        told += [prediction.marks[word] for word in marks]
+        done = ["yes" if each else "no" for each in told]
         yield _csv_line([prediction.file, *best, *done, ""])
 
 
-def as_json(predictions: Iterable[Prediction], classes: tuple[str, ...], top: int) -> Iterator[str]:
+def as_json(
+    predictions: Iterable[Prediction], classes: tuple[str, ...], top: int, marks: Sequence[str]
+) -> Iterator[str]:
     """One array with an object a file; there is at least one file."""
     before = "[\n"
     for prediction in predictions:
-        yield before + json.dumps(_as_object(prediction, classes, top))
+        yield before + json.dumps(_as_object(prediction, classes, top, marks))
         before = ",\n"
     yield "\n]\n"
 
 
-def _as_object(prediction: Prediction, classes: tuple[str, ...], top: int) -> dict[str, Any]:
+def _as_object(
+    prediction: Prediction, classes: tuple[str, ...], top: int, marks: Sequence[str]
+) -> dict[str, Any]:
     if prediction.picture is None:
         return {"file": prediction.file, "error": prediction.fault}
     return {
@@ -65,6 +75,7 @@ def _as_object(prediction: Prediction, classes: tuple[str, ...], top: int) -> di
             for label, share in prediction.best(top)
         ],
         **{word: getattr(prediction.picture, word) for word in DONE},
+        **{word: prediction.marks[word] for word in marks},
     }
 
 

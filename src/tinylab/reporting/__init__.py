@@ -13,6 +13,7 @@ from typing import Any
 
 from tinylab import __version__
 from tinylab.reporting import card
+from tinylab.reporting.gallery import Galleries
 from tinylab.reporting.page import build
 from tinylab.system.files import NAMED, write_text
 
@@ -29,6 +30,11 @@ def write(
     page = build(paths, question)
     text = _render("page.html.j2", page=page, version=__version__, reload=reload)
     write_text(out, text, NAMED)
+
+
+def write_galleries(out: Path, page: Galleries) -> None:
+    """Write a page of images. Raises UserError where there is no room for it."""
+    write_text(out, _render("gallery.html.j2", page=page, version=__version__), NAMED)
 
 
 def write_card(folder: Path, out: Path) -> None:

@@ -25,6 +25,7 @@ from tinylab.reporting.svg import (
 Values = NDArray[np.float64]
 COLOURS = 7  # told apart by people with any colour vision; what comes after them is grey
 WIDTH = 360.0  # a phone's, so that letters keep their size there
+MOST_POINTS = 200  # of a curve over the images
 LETTER = 7.2  # width of a wide one, in units
 
 
@@ -269,6 +270,22 @@ def _tuning_lines(points: Sequence[Point], x: Scale, y: Scale) -> list[Markup]:
         element("path", d=path(mean), class_="line train"),
         element("path", d=path(middle), class_="line val"),
     ]
+
+
+def risk_coverage(coverage: Values, risk: Values) -> Markup:
+    """The error of the images that are kept, by the fraction of all that are kept."""
+    left, bottom = 52.0, 200.0
+    shown = np.unique(np.linspace(0, len(coverage) - 1, MOST_POINTS).round().astype(int))
+    x = Scale(0, 1, left + 6, WIDTH - 12)
+    y = Scale(0, max(float(risk.max()), 1e-3) * 1.05, bottom, 8)
+    curve = path([(x(float(coverage[at])), y(float(risk[at]))) for at in shown])
+    return figure(
+        WIDTH, 240, "error by images kept",
+        f"error {percent(round(float(risk[-1]), 4))} where all images are kept",
+        x_axis(x, bottom, 8, "images kept, the most probable first", percent),
+        y_axis(y, left, WIDTH - 8, percent),
+        element("g", element("path", d=curve, class_="line val"), class_=colour(0)),
+    )  # fmt: skip
 
 
 def parallel(keys: Sequence[str], runs: Values, scores: Sequence[float], name: str) -> Markup:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from markupsafe import Markup
 from numpy.typing import NDArray
 
 from tinylab import data
@@ -16,6 +17,8 @@ from tinylab.config import options
 from tinylab.config.schema import DatasetConfig, SplitConfig
 from tinylab.data.folder import png_bytes
 from tinylab.errors import UserError
+from tinylab.reporting import figures
+from tinylab.reporting.risk import RiskCoverage, risk_coverage
 from tinylab.reporting.tables import ABSENT, Cell, Table, number
 from tinylab.store.result import Result
 from tinylab.store.run import Run
@@ -26,6 +29,8 @@ LARGEST = 64  # pixels a side in the page; larger images are thinned out
 MOST_CLASSES = 20  # of a confusion matrix with names and counts
 MOST_PAIRS = 15
 MOST_CELLS = 1000  # of the picture of a confusion matrix, along each side
+KEPT = 0.9  # of the images, in the sentence on rejecting the others
+SPLIT = ("split.folds", "split.seed")  # equal in the folds of one cross-validation
 
 
 @dataclass(frozen=True)
@@ -37,6 +42,7 @@ class Predictions:
     predicted: NDArray[np.int64]  # (N,)
     belief: NDArray[np.float64]  # (N,), the probability of the predicted class
     classes: tuple[str, ...]
+    path: NDArray[np.str_] | None = None  # (N,), their files
 
     @property
     def matrix(self) -> NDArray[np.int64]:
@@ -53,6 +59,7 @@ class Mistake:
     predicted: str
     belief: float
     picture: str | None  # a data: address
+    file: str = ""
 
 
 def read(run: Run) -> Predictions:
@@ -64,8 +71,9 @@ def read(run: Run) -> Predictions:
             raise ValueError("damaged")
         belief = saved.probabilities[np.arange(len(saved.label)), saved.predicted]
         found = Predictions(
-            saved.index, saved.label, saved.predicted, belief.astype(np.float64), classes
-        )
+            saved.index, saved.label, saved.predicted, belief.astype(np.float64), classes,
+            saved.path,
+        )  # fmt: skip
         found.matrix  # noqa: B018 (raises where a class is none of the classes)
     except (ValueError, IndexError) as error:
         raise UserError(f"{run.files.predictions_file} cannot be read") from error
@@ -74,20 +82,72 @@ def read(run: Run) -> Predictions:
 
 @dataclass(frozen=True)
 class Mistakes:
-    """What a run gets wrong on the test set."""
+    """What runs get wrong on the test set. whose: which runs these are, in words."""
 
+    whose: str
     confusion: Table | str  # a picture as a data: address
     confused: Table
     recall: Table
     worst: Sequence[Mistake]
     no_pictures: str  # why, if the worst have none
+    rejecting: Markup | None  # the risk-coverage curve; None where nothing is wrong
+    rejected: str
 
 
-def find(run: Run) -> Mistakes:
-    """What a run gets wrong. Raises UserError where its predictions are absent or damaged."""
-    found = read(run)
-    chosen, no_pictures = worst(run, found)
-    return Mistakes(confusion(found), confused(found), recall(found), chosen, no_pictures)
+def find(runs: Sequence[Run]) -> Mistakes:
+    """What the first of ``runs`` gets wrong, or all folds of its cross-validation together.
+
+    Raises UserError where their predictions are absent or damaged.
+    """
+    folds = one_of_each_fold(runs)
+    found = _joined([read(run) for run in folds])
+    chosen, no_pictures = worst(folds[0], found)
+    whose = f"all {len(folds)} folds together" if len(folds) > 1 else f"the run {folds[0].name}"
+    curve = risk_coverage(found.belief, found.predicted == found.label)
+    has_mistakes = bool(curve.risk[-1] > 0)
+    return Mistakes(
+        whose, confusion(found), confused(found), recall(found), chosen, no_pictures,
+        figures.risk_coverage(curve.coverage, curve.risk) if has_mistakes else None,
+        _rejected(curve),
+    )  # fmt: skip
+
+
+def one_of_each_fold(runs: Sequence[Run]) -> list[Run]:
+    """The first run, and of a cross-validation those that tested other images of the same data.
+
+    Folds of data with an official test set, which are all tested on it, are no such runs.
+    """
+    first, *others = runs
+    chosen, tested = [first], read(first).index
+    for run in others if first.values.get("split.folds") is not None else []:
+        is_other_fold = all(run.values.get(key) == first.values.get(key) for key in SPLIT)
+        is_same_data = run.result.dataset.fingerprint == first.result.dataset.fingerprint
+        if is_other_fold and is_same_data and not np.isin(found := read(run).index, tested).any():
+            chosen.append(run)
+            tested = np.concatenate([tested, found])
+    return chosen
+
+
+def _joined(found: Sequence[Predictions]) -> Predictions:
+    paths = [each.path for each in found if each.path is not None]
+    return Predictions(
+        np.concatenate([each.index for each in found]),
+        np.concatenate([each.label for each in found]),
+        np.concatenate([each.predicted for each in found]),
+        np.concatenate([each.belief for each in found]),
+        found[0].classes,
+        np.concatenate(paths) if len(paths) == len(found) else None,
+    )
+
+
+def _rejected(curve: RiskCoverage) -> str:
+    """What leaving the doubtful tenth to a person would bring."""
+    place = int(np.searchsorted(curve.coverage, KEPT))
+    return (
+        f"Leaving the {1 - curve.coverage[place]:.1%} of the images with the lowest probability "
+        f"to a person brings the error of the others from {curve.risk[-1]:.2%} to "
+        f"{curve.risk[place]:.2%}. Area under the curve: {curve.area:.4f}"
+    )
 
 
 def confusion(found: Predictions) -> Table | str:
@@ -175,6 +235,7 @@ def worst(run: Run, found: Predictions) -> tuple[list[Mistake], str]:
             found.classes[found.predicted[item]],
             float(found.belief[item]),
             picture,
+            "" if found.path is None else str(found.path[item]),
         )
         for item, picture in zip(chosen, pictures, strict=True)
     ]
@@ -198,8 +259,13 @@ def _pictures(result: Result, indices: NDArray[np.int64]) -> tuple[Sequence[str 
         return [None] * len(indices), str(error).partition("\n")[0]
     except IndexError:
         return [None] * len(indices), "the dataset has no images of these numbers"
-    step = -(-images.shape[-1] // LARGEST)
-    return [data_address(image[:, ::step, ::step]) for image in images], ""
+    return [thumbnail(image) for image in images], ""
+
+
+def thumbnail(image: NDArray[np.uint8]) -> str:
+    """An image (C, H, W), thinned out to at most LARGEST pixels a side, as a data: address."""
+    step = -(-image.shape[-1] // LARGEST)
+    return data_address(image[:, ::step, ::step])
 
 
 def data_address(image: NDArray[np.uint8]) -> str:

@@ -110,8 +110,8 @@ def _section(comparison: Comparison, num_left_out: int) -> Section:
         effects=charts.effects(rows, figure),
         grid=tables.grid(rows, figure),
         parallel=charts.parallel(rows, figure),
-        best=f"{rows[0].name}, {rows[0].setting.label}: {rows[0].setting.runs[0].name}",
-        mistakes=_mistakes(rows[0].setting.runs[0]),
+        best=f"{rows[0].name}, {rows[0].setting.label}",
+        mistakes=_mistakes(rows[0].setting.runs),
         details=[
             details.differences(family),
             details.config(family[0]),
@@ -121,8 +121,8 @@ def _section(comparison: Comparison, num_left_out: int) -> Section:
     )
 
 
-def _mistakes(run: Run) -> Mistakes | str:
+def _mistakes(runs: Sequence[Run]) -> Mistakes | str:
     try:
-        return mistakes.find(run)
+        return mistakes.find(runs)
     except UserError as error:
         return str(error)

@@ -24,7 +24,8 @@ from tinylab.config.schema import Config, run_id
 from tinylab.data.arrays import DataAbsentError
 from tinylab.data.split import Split
 from tinylab.errors import UserError
-from tinylab.store import lock, predictions, result
+from tinylab.store import calibration, lock, predictions, result
+from tinylab.store.calibration import Calibration
 from tinylab.store.predictions import Predictions
 from tinylab.store.result import Fault, Result
 from tinylab.system.files import disk_errors, read_json, write_json, write_npz, write_text
@@ -50,6 +51,8 @@ class RunFolder:
         self.curves_file = path / "curves.png"
         self.confusion_file = path / "confusion.png"
         self.card_file = path / "MODEL_CARD.md"
+        self.explanation_file = path / "explain.html"
+        self.calibration_file = path / "calibration.npz"
         self.code_folder = path / "code"  # copies of the user's files, to be read
 
     @property
@@ -184,6 +187,10 @@ class RunFolder:
     def predictions(self, with_probabilities: bool = False) -> Predictions | None:
         """What became of each test image; None where that cannot be read."""
         return predictions.read(self.predictions_file, with_probabilities)
+
+    def calibration(self, weights_sha256: str) -> Calibration | None:
+        """What was fitted to the validation images of these weights; None where nothing was."""
+        return calibration.read(self.calibration_file, weights_sha256)
 
     def learnt_digests(self) -> tuple[NDArray[np.uint64], NDArray[np.uint64]] | None:
         """Digests of the training and validation images; None where an older run kept none."""

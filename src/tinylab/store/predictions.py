@@ -16,13 +16,14 @@ from tinylab.system.files import write_npz
 class Predictions:
     """index, label, predicted: int64 (N,). probabilities: float16 (N, K), None if not asked for.
 
-    ``index`` are the images' places in the dataset.
+    ``index`` are the images' places in the dataset. path: (N,), their files; None without files.
     """
 
     index: NDArray[np.int64]
     label: NDArray[np.int64]
     predicted: NDArray[np.int64]
     probabilities: NDArray[np.float16] | None = None
+    path: NDArray[np.str_] | None = None
 
 
 def write(
@@ -47,6 +48,10 @@ def read(path: Path, with_probabilities: bool = False) -> Predictions | None:
         # Opened here, because np.load leaves a damaged file open.
         with path.open("rb") as file, np.load(file) as saved:
             found = [saved[name] for name in names]
+            files = saved["path"] if with_probabilities and "path" in saved else None
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return None
-    return Predictions(*found) if len({len(array) for array in found}) == 1 else None
+    is_whole = len({len(array) for array in (*found, *[files] * (files is not None))}) == 1
+    index, label, predicted, *rest = found
+    probabilities = rest[0] if rest else None
+    return Predictions(index, label, predicted, probabilities, files) if is_whole else None

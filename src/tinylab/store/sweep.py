@@ -20,6 +20,7 @@ class SweepFolder:
         self.table_file = path / "leaderboard.csv"
         self.markdown_file = path / "leaderboard.md"
         self.report_file = path / "report.html"
+        self.inspection_file = path / "inspect.html"
         self.tensorboard_folder = path / "tensorboard"
         self.journal_file = path / "journal.log"  # of a study that workers share
         self.workers_folder = path / "workers"  # their signs of life, and what they said

@@ -1,0 +1,43 @@
+"""``tinylab inspect``: what finished runs tell of their data."""
+
+import argparse
+from pathlib import Path
+
+from tinylab.commands.parser import Parser
+from tinylab.commands.report import folder_of
+from tinylab.config.options import without_code
+from tinylab.evaluate import inspection_page
+from tinylab.evaluate.inspection import inspect
+from tinylab.store.sweep import SweepFolder
+from tinylab.ui.console import say
+
+EPILOG = """\
+An image counts where a run has tested it: of a cross-validation these are all.
+
+examples:
+  tinylab train -m split.folds=5 split.fold=0,1,2,3,4 name=cv
+  tinylab inspect outputs/sweeps/cv          inspect.html and inspect.csv in that folder"""
+
+
+def main(arguments: list[str]) -> None:
+    """Run the command. Raises UserError where the runs or their data cannot be read."""
+    parser = Parser(
+        prog="tinylab inspect",
+        description="Find likely label errors, copies, odd images and overlapping classes.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "path", type=Path, nargs="+", help="the folder of a cross-validation, or of its runs"
+    )
+    parser.add_argument(
+        "--out", type=Path, help="the page to write (default: inspect.html in the one folder given)"
+    )
+    options = parser.parse_args(without_code(arguments))
+    found = inspect(options.path)
+    page = options.out or SweepFolder(folder_of(options.path)).inspection_file
+    table = page.with_suffix(".csv")
+    inspection_page.write(found, page, table, options.path)
+    for line in inspection_page.summary(found):
+        say(line)
+    say(f"files   {page} and {table.name}")

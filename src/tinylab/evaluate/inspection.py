@@ -1,0 +1,205 @@
+"""What finished runs tell of their data: wrong labels, copies, odd images, overlapping classes."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tinylab import data
+from tinylab.config import code
+from tinylab.config.compose import restore
+from tinylab.data.cache import Decoded
+from tinylab.errors import UserError
+from tinylab.evaluate import labels, looks
+from tinylab.evaluate.alike import Neighbors, neighbors
+from tinylab.store.collect import collect
+from tinylab.store.run import Run
+
+LEAST_SPREAD = 8.0  # gray levels of mean brightness that a dark or light image is away from others
+
+
+@dataclass(frozen=True)
+class Finding:
+    """An image that somebody should look at.
+
+    kind: one of KINDS. score: what it is ranked by among its kind. suggested: the likely class of a
+    label error. other: of copies, the other image's place in the dataset.
+    """
+
+    kind: str
+    index: int
+    score: float
+    suggested: int | None = None
+    other: int | None = None
+
+
+# Kind -> what it is, in the order of the page.
+KINDS = {
+    "label": "likely label errors, the most certain first, with the probability by which the other "
+    "class is ahead",
+    "identical": "identical images",
+    "near": "nearly identical images, as copies that were re-encoded or resized by a little",
+    "odd": "images that resemble no other, by their pixels",
+    "blurred": "images with hardly an edge",
+    "dark": "images far darker than the others",
+    "light": "images far lighter than the others",
+}
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What was found in one dataset.
+
+    covered: int64 (N,), the images that were predicted by runs that had not seen them. overlaps:
+    pairs of classes and the fraction of these images that has the label of the one and is of the
+    other.
+    """
+
+    decoded: Decoded
+    runs: Sequence[Run]
+    covered: NDArray[np.int64]
+    findings: Sequence[Finding]
+    overlaps: Sequence[tuple[int, int, float]]
+
+    def of(self, kind: str) -> list[Finding]:
+        """The findings of one kind."""
+        return [each for each in self.findings if each.kind == kind]
+
+    def name(self, index: int) -> str:
+        """The file of an image, or its place where it has none."""
+        names = self.decoded.images.names
+        return str(names[index]) if names else f"image {index}"
+
+    def label(self, index: int) -> str:
+        """The class by which an image is labelled."""
+        images = self.decoded.images
+        return str(images.classes[images.labels[index]])
+
+    def is_torn(self, finding: Finding) -> bool:
+        """Whether two copies have different labels."""
+        assert finding.other is not None
+        return self.label(finding.index) != self.label(finding.other)
+
+
+def inspect(paths: Sequence[Path]) -> Inspection:
+    """What the runs in ``paths`` tell of the data that they share.
+
+    Raises UserError where they are of several datasets, have no predictions, or where their data
+    is not here as it was.
+    """
+    runs = _runs(paths)
+    decoded = _data(runs[0])
+    covered, given, probabilities = _out_of_sample(runs)
+    found = labels.label_errors(given, probabilities)
+    errors = [
+        Finding("label", int(covered[place]), float(margin), suggested=int(suggested))
+        for place, suggested, margin in zip(found.place, found.suggested, found.margin, strict=True)
+    ]
+    images = decoded.images.images
+    near = neighbors(images, decoded.first_twins)
+    return Inspection(
+        decoded,
+        runs,
+        covered,
+        [*errors, *_copies(decoded.first_twins, near), *_looks(images, near)],
+        labels.overlapping(given, probabilities),
+    )
+
+
+def across(found: Inspection, kind: str) -> int:
+    """How many copies of a kind are in different parts in some run: tested on one, not the other.
+
+    Of these the test set says too much.
+    """
+    pairs = np.array([(each.index, each.other) for each in found.of(kind)], np.int64)
+    split = np.zeros(len(pairs), bool)
+    for run in found.runs if len(pairs) else []:
+        assert run.predictions is not None
+        tested = np.isin(pairs, run.predictions.index)
+        split |= tested[:, 0] != tested[:, 1]
+    return int(split.sum())
+
+
+def _runs(paths: Sequence[Path]) -> list[Run]:
+    found, skipped = collect(paths)
+    if not found:
+        reasons = "".join(f"\n  {each.path}: {each.reason}" for each in skipped)
+        raise UserError(f"no finished run in {', '.join(map(str, paths))}{reasons}")
+    first = found[0]
+    for run in found:
+        if run.result.dataset.fingerprint != first.result.dataset.fingerprint:
+            raise UserError(
+                f"{first.name} and {run.name} are runs of different images\n"
+                "  expected the runs of one dataset, such as the folder of a cross-validation"
+            )
+        if run.predictions is None:
+            raise UserError(f"{run.files.predictions_file} cannot be read")
+    return found
+
+
+def _data(run: Run) -> Decoded:
+    """The images of a run. Raises UserError where they are not here as they were."""
+    code.require(run.result.config, run.result.environment.extra.get("own_code_sha256"), run.folder)
+    try:
+        dataset = restore(run.result.config).dataset
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{run.folder}: its config is of another version of tinylab") from error
+    decoded = data.load_present(dataset)
+    if decoded.fingerprint != run.result.dataset.fingerprint:
+        raise UserError(f"{run.name}: its data has changed since\n  bring the old data back")
+    return decoded
+
+
+def _out_of_sample(
+    runs: Sequence[Run],
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+    """The images that were tested, by place, their labels, and the mean of their probabilities.
+
+    (N,), (N,) and (N, K).
+    """
+    tested = [run.files.predictions(with_probabilities=True) for run in runs]
+    whole = [each for each in tested if each is not None and each.probabilities is not None]
+    if len(whole) < len(runs):
+        raise UserError("the probabilities of some runs cannot be read; train them again")
+    places = np.concatenate([each.index for each in whole])
+    covered, first, inverse = np.unique(places, return_index=True, return_inverse=True)
+    sums = np.zeros((len(covered), len(runs[0].result.dataset.classes)))
+    np.add.at(sums, inverse, np.concatenate([each.probabilities for each in whole]))
+    labelled = np.concatenate([each.label for each in whole])[first]
+    return covered, labelled, sums / sums.sum(axis=1, keepdims=True)
+
+
+def _copies(first_twins: NDArray[np.int64], near: Neighbors) -> list[Finding]:
+    """Every copy with the first of its kind, and every pair that is nearly equal, once."""
+    copies = np.flatnonzero(first_twins != np.arange(len(first_twins)))
+    identical = [
+        Finding("identical", int(first_twins[copy]), 0.0, other=int(copy)) for copy in copies
+    ]
+    pairs = {
+        (min(pair), max(pair)): float(near.distance[place])
+        for place in np.flatnonzero(near.near)
+        if first_twins[place] == place
+        for pair in [(int(place), int(first_twins[near.nearest[place]]))]
+    }
+    ranked = sorted(pairs.items(), key=lambda pair: pair[1])
+    return [*identical, *(Finding("near", a, far, other=b) for (a, b), far in ranked)]
+
+
+def _looks(images: NDArray[np.uint8], near: Neighbors) -> list[Finding]:
+    """Odd, blurred, dark and light images, far out of the others."""
+    bright, sharp = looks.brightness(images), looks.sharpness(images)
+    dark, light = looks.far_out(bright)
+    away = np.abs(bright - np.median(bright)) > LEAST_SPREAD
+    places = {
+        "odd": (looks.far_out(np.log1p(near.distance))[1], near.distance),
+        "blurred": (looks.far_out(sharp)[0], sharp),
+        "dark": (dark[away[dark]], bright),
+        "light": (light[away[light]], bright),
+    }
+    return [
+        Finding(kind, int(place), float(values[place]))
+        for kind, (found, values) in places.items()
+        for place in found
+    ]

@@ -1,0 +1,120 @@
+"""Why a network gives an image its class: where it looks, and what it learnt that is alike.
+
+Grad-CAM: Selvaraju et al.: Grad-CAM: Visual Explanations from Deep Networks via Gradient-based
+Localization (ICCV 2017).
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from tinylab import data
+from tinylab.data.cache import Decoded
+from tinylab.errors import UserError
+from tinylab.inference import Trained
+
+NEIGHBORS = 6  # nearest training images that are shown
+
+
+def grad_cam(
+    trained: Trained, images: NDArray[np.uint8], labels: NDArray[np.int64]
+) -> NDArray[np.float32] | None:
+    """Where the last convolution speaks for the classes ``labels``, (N,): float32 (N, H, W).
+
+    images: uint8 (N, C, H, W). The values are 0 to 1, the largest of each image 1 (or 0, where
+    nothing speaks for its class). None where the network has no convolution.
+    """
+    maps: list[Tensor] = []
+
+    def keep(layer: nn.Module, given: Any, output: Tensor) -> Tensor:
+        output.retain_grad()
+        maps.append(output)
+        return output.clone()  # which the next layer may change in place
+
+    layers = [each for each in trained.model.modules() if isinstance(each, nn.Conv2d)]
+    hooks = [layer.register_forward_hook(keep) for layer in layers]
+    recipe = trained.recipe
+    try:
+        with torch.enable_grad():
+            pixels = torch.from_numpy(images).to(recipe.device).float().requires_grad_()
+            logits = trained.model(recipe.normalization(pixels)).float()
+            logits[torch.arange(len(images)), torch.from_numpy(labels).to(recipe.device)].sum(
+            ).backward()  # fmt: skip
+    finally:
+        for hook in hooks:
+            hook.remove()
+        trained.model.zero_grad(set_to_none=True)
+    if not maps:
+        return None
+    last = maps[-1]
+    assert last.grad is not None
+    weights = last.grad.mean((2, 3), keepdim=True)  # equation 1
+    heat = F.relu((weights * last).sum(1, keepdim=True)).detach()  # equation 2
+    heat = F.interpolate(heat, images.shape[2:], mode="bilinear", align_corners=False)[:, 0]
+    largest = heat.amax((1, 2), keepdim=True)
+    return (heat / torch.where(largest > 0, largest, 1)).cpu().numpy()
+
+
+def first_filters(trained: Trained) -> NDArray[np.uint8] | None:
+    """The kernels of the first convolution as images, uint8 (filters, C, k, k).
+
+    Black is the lowest weight of all, white the highest. None where the first layer is none, or
+    where it takes other than 1 or 3 channels.
+    """
+    weight = next((each for each in trained.model.parameters() if each.dim() > 1), None)
+    if weight is None or weight.dim() != 4 or weight.shape[1] not in (1, 3):
+        return None
+    kernels = weight.detach().float().cpu()
+    low, high = kernels.min(), kernels.max()
+    shown = (kernels - low) / (high - low).clamp_min(1e-12)
+    return (shown * 255).round().to(torch.uint8).contiguous().numpy()
+
+
+@dataclass(frozen=True)
+class Learnt:
+    """What a network was trained on. index: int64 (M,), in the data. features: float32 (M, D)."""
+
+    decoded: Decoded
+    index: NDArray[np.int64]
+    features: NDArray[np.float32]
+
+    def nearest(
+        self, features: NDArray[np.float32]
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Features (N, D) -> the nearest training images, their places and distances, (N, k)."""
+        near = features.astype(np.float64) @ self.features.T.astype(np.float64)
+        order = np.argsort(-near, axis=1, kind="stable")[:, :NEIGHBORS]
+        cosine = np.take_along_axis(near, order, axis=1)
+        return self.index[order], np.sqrt(np.maximum(2 - 2 * cosine, 0))
+
+
+def learnt(trained: Trained) -> Learnt:
+    """The training images and their features.
+
+    Raises UserError where they are not here as they were.
+    """
+    own = trained.config.dataset
+    decoded = data.load_present(own)
+    if decoded.fingerprint != trained.result.dataset.fingerprint:
+        raise UserError(f"{trained.name}: its data has changed since")
+    index = data.divide(decoded, trained.config.split, own).train
+    size = trained.config.train.eval_batch_size
+    features = [
+        trained.features(decoded.images.images[index[start : start + size]])
+        for start in range(0, len(index), size)
+    ]
+    return Learnt(decoded, index, np.concatenate(features))
+
+
+def overlaid(image: NDArray[np.uint8], heat: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """An image, uint8 (C, H, W), in gray, with red where the heat, (H, W), is: (3, H, W)."""
+    gray = image.mean(axis=0)
+    red = np.array([255.0, 60.0, 0.0])[:, None, None]
+    mixed = gray * (1 - 0.6 * heat) + red * 0.6 * heat
+    colored: NDArray[np.uint8] = np.rint(mixed).astype(np.uint8)
+    return colored

@@ -1,0 +1,147 @@
+"""`tinylab inspect`: planted faults are found, with their files, on a page and in a CSV."""
+
+import csv
+import html.parser
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from option_records import DigitsConfig
+from tinylab import cli, data
+from tinylab.config.schema import SplitConfig
+from tinylab.evaluate import looks
+from tinylab.evaluate.alike import neighbors
+
+Capture = pytest.CaptureFixture[str]
+
+
+def random_images(seed: int, num: int, side: int = 9) -> NDArray[np.uint8]:
+    return np.random.default_rng(seed).integers(0, 256, (num, 1, side, side), dtype=np.uint8)
+
+
+def test_sharpness_is_opencvs_laplacian() -> None:
+    images = random_images(0, 5)
+    for image, found in zip(images, looks.sharpness(images), strict=True):
+        inner = cv2.Laplacian(image[0], cv2.CV_64F)[1:-1, 1:-1]
+        assert found == pytest.approx(np.log1p(inner.var()))
+
+
+@given(st.lists(st.floats(-100, 100), min_size=1, max_size=30))
+def test_what_is_far_out_is_beyond_the_fences_and_ranked(numbers: list[float]) -> None:
+    values = np.array(numbers)
+    low, high = np.percentile(values, 25), np.percentile(values, 75)
+    below, above = looks.far_out(values)
+    reach = looks.FENCE * (high - low)
+    assert sorted(values[below]) == sorted(v for v in values if v < low - reach) == [*values[below]]
+    assert sorted(values[above]) == sorted(v for v in values if v > high + reach)
+    assert [*values[above]] == sorted(values[above], reverse=True)
+
+
+def test_the_neighbor_is_the_nearest_by_brute_force_and_no_copy() -> None:
+    images = random_images(0, 30, side=8)
+    images[7] = images[3]
+    images[9] = np.clip(images[4].astype(int) + 3, 0, 255)
+    twins = np.arange(30)
+    twins[7] = 3
+    found = neighbors(images, twins)
+    flat = images.reshape(30, -1).astype(float)
+    far = np.sqrt(np.square(flat[:, None] - flat).mean(axis=2))
+    far[twins[:, None] == twins] = np.inf
+    assert np.array_equal(found.nearest, far.argmin(axis=1))
+    assert found.distance == pytest.approx(far.min(axis=1), abs=0.02)
+    assert np.flatnonzero(found.near).tolist() == [4, 9]
+
+
+@pytest.fixture(scope="module")
+def planted(costly: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cross-validation of digits with wrong labels, copies and a white image among them."""
+    folder = tmp_path_factory.mktemp("planted")
+    images = data.load(DigitsConfig(), SplitConfig()).data
+    for index in range(600):
+        label = int(images.labels[index])
+        if index % 50 == 0:
+            label = (label + 3) % 10
+        place = folder / "images" / str(label)
+        place.mkdir(parents=True, exist_ok=True)
+        name = f"{index}-wrong.png" if index % 50 == 0 else f"{index}.png"
+        cv2.imwrite(str(place / name), images.images[index, 0])
+    copied = images.images[1, 0]
+    cv2.imwrite(str(folder / "images" / "1" / "same.png"), copied)
+    cv2.imwrite(str(folder / "images" / "2" / "torn.png"), copied)
+    nearly = np.maximum(images.images[11, 0], 3)
+    cv2.imwrite(str(folder / "images" / "1" / "nearly.png"), nearly)
+    cv2.imwrite(str(folder / "images" / "1" / "white.png"), np.full((8, 8), 255, np.uint8))
+    words = ["dataset=folder", f"dataset.root={folder / 'images'}", "dataset.image_size=8",
+             "dataset.grayscale=true", "model=mlp", "train.epochs=12", "split.folds=3",
+             "split.fold=0,1,2", "name=cv", f"outputs={folder}"]  # fmt: skip
+    assert cli.run(["train", "-m", *words]) == 0
+    return folder / "sweeps" / "cv"
+
+
+class Text(html.parser.HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.words: list[str] = []
+        self.sources: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.sources += [value or "" for name, value in attrs if name in ("src", "href")]
+
+    def handle_data(self, data: str) -> None:
+        self.words += data.split()
+
+
+def test_planted_faults_are_found(planted: Path, capsys: Capture) -> None:
+    capsys.readouterr()
+    assert cli.run(["inspect", str(planted)]) == 0
+    said = capsys.readouterr().out
+    assert "604 of 604 images were predicted by 3 runs that had not seen them" in said
+    assert "2 identical pairs, 1 nearly identical; 1 with two labels" in said
+    with (planted / "inspect.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    errors = [row["file"] for row in rows if row["kind"] == "label"]
+    right = [name for name in errors if "wrong" in name]
+    assert len(right) >= 9, "of 12 images"
+    assert len(right) >= len(errors) * 0.6
+    copies = {frozenset((row["file"], row["other_file"])) for row in rows
+              if row["kind"] == "identical"}  # fmt: skip
+    first = "1/1.png"
+    assert copies == {frozenset((first, "1/same.png")), frozenset((first, "2/torn.png"))}
+    near = [{row["file"], row["other_file"]} for row in rows if row["kind"] == "near"]
+    assert near == [{"1/11.png", "1/nearly.png"}]
+    assert "1/white.png" in [row["file"] for row in rows if row["kind"] == "light"]
+    page = Text()
+    page.feed((planted / "inspect.html").read_text())
+    assert "1/white.png" in page.words
+    assert all(source.startswith("data:image/png") for source in page.sources)
+
+
+def test_the_report_of_a_cross_validation_pools_its_folds(planted: Path) -> None:
+    page = Text()
+    page.feed((planted / "report.html").read_text())
+    said = " ".join(page.words)
+    assert "all 3 folds together" in said
+    assert any(word.endswith(".png") and "/" in word for word in page.words), "file names"
+    assert "risk-coverage" in said
+
+
+def test_what_cannot_be_inspected_is_refused(
+    planted: Path, digits_run: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    assert cli.run(["inspect", str(planted), str(digits_run)]) == 1
+    assert "runs of different images" in capsys.readouterr().err
+    assert cli.run(["inspect", str(tmp_path)]) == 1
+    assert "no finished run" in capsys.readouterr().err
+
+
+def test_one_run_tells_of_the_images_it_was_tested_on(
+    digits_run: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    assert cli.run(["inspect", str(digits_run), "--out", str(tmp_path / "page.html")]) == 0
+    assert "179 of 1,797 images were predicted by 1 run that" in capsys.readouterr().out
+    assert (tmp_path / "page.csv").exists()
