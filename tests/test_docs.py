@@ -16,6 +16,7 @@ import yaml
 import test_readme
 from tinylab import __version__
 from tinylab.commands import COMMANDS
+from tinylab.commands.completion import TRAIN_FLAGS
 from tinylab.commands.parser import Parser
 from tinylab.commands.train_help import EXAMPLES
 from tinylab.config.metrics import METRICS
@@ -59,9 +60,22 @@ def commands() -> str:
     return "\n".join(line for name in COMMANDS for line in command(name)) + "\n"
 
 
+OF_TRAIN = {
+    "KEY=VALUE": "config groups and keys; with `-m` several values, separated by commas",
+    "-m, --multirun": "a sweep over all combinations of these values",
+    "--from FOLDER": "the config of a run, with as many threads; KEY=VALUE changes it",
+    "--cfg job": "print the config, train nothing",
+    "--info": "print what Hydra knows of config files and plugins",
+    "--resolve": "with `--cfg`: interpolations filled in",
+    "--hydra-help": "all flags of Hydra",
+}
+
+
 def command(name: str) -> Iterator[str]:
     yield from (f"## {name}", "", f"{COMMANDS[name][0].upper()}{COMMANDS[name][1:]}.", "")
     if name == "train":  # Hydra reads its words
+        rows = [f"| `{flag}` | {what} |" for flag, what in OF_TRAIN.items()]
+        yield from ("| argument | what |", "| --- | --- |", *rows, "")
         yield from ("```text", EXAMPLES.replace("\n  ", "\n").strip(), "```", "")
         return
     parser = parser_of(name)
@@ -114,6 +128,11 @@ def test_a_generated_table_is_what_the_code_says(mark: str) -> None:
 
 
 # ---------------------------------------------------------------- what is told
+
+
+def test_the_page_of_commands_has_every_flag_of_train() -> None:
+    flags = {flag for words in OF_TRAIN for flag in re.findall(r"--[\w-]+", words)}
+    assert flags == {*TRAIN_FLAGS} - {"--help"}
 
 
 def keys_of(kind: type, prefix: str = "") -> Iterator[str]:
