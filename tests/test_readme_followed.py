@@ -24,6 +24,7 @@ ELSEWHERE = (
 SLOW = (
     "dataset=mnist", "dataset=folder dataset.root=photos", "train experiment=",
     "split.seed=0,1,2,3,4", "--pair optim.lr", "sweep.trials", "--to onnx", "tinylab verify",
+    "split.train_fraction", "sweeps/size",
 )  # fmt: skip
 ASKS = "tinylab remove"  # and nobody is there to answer
 OWN_TESTS = ("own-code.md",)
@@ -76,6 +77,15 @@ def newcomers(tmp_path_factory: pytest.TempPathFactory) -> Path:
             for number in range(20 if root == "photos" else 3):
                 noise = generator.integers(0, 256, (40, 40, 3), dtype=np.uint8)
                 cv2.imwrite(str(folder / root / name / f"IMG_{number}.png"), noise)
+    letters = folder / "letters"
+    letters.mkdir()
+    rows = ["path,label,writer"]
+    for number in range(60):  # by ten writers, two letters
+        writer, label = number % 10, "ab"[number // 30]
+        name = f"writer{writer}_{number}.png"
+        cv2.imwrite(str(letters / name), generator.integers(0, 256, (32, 32), dtype=np.uint8))
+        rows.append(f"{name},{label},{writer}")
+    (letters / "labels.csv").write_text("\n".join(rows))
     page = np.full((120, 100, 3), 235, np.uint8)
     cv2.line(page, (50, 20), (50, 100), (40, 30, 30), 9)
     cv2.imwrite(str(folder / "scan.jpg"), page)
@@ -103,7 +113,7 @@ def filled(command: str, desk: Path) -> str:
     for pair in (("RUN",), ("A", "B"), ("ONE", "OTHER")):
         for word, name in zip(pair, names, strict=False):
             command = re.sub(rf"runs/{word}\b", f"runs/{name}", command)
-    return command.replace("sweeps/SWEEP", "sweeps/a").replace("sweeps/NAME", "sweeps/a")
+    return re.sub(r"sweeps/(SWEEP|NAME|A|B)\b", "sweeps/a", command)
 
 
 def follow(command: str, desk: Path) -> None:
