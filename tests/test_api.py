@@ -119,6 +119,10 @@ def test_lists_are_axes_of_a_sweep_but_for_its_own_keys() -> None:
         (lambda: tinylab.compose(modle="mlp"), "modle: unknown key .did you mean 'model'?"),
         (lambda: tinylab.compose("-m", "seed=0,1"), "-m: expected overrides.*tinylab.sweep"),
         (lambda: tinylab.compose(3), "3: expected an override"),
+        (lambda: tinylab.train(seed=[0, 1]), r"each: tinylab.sweep\('seed=0,1'\)"),
+        (lambda: tinylab.train("seed=0,1"), r"expected tinylab.sweep\('seed=0,1'\)"),
+        (lambda: tinylab.train(model=["mlp"]), r"each: tinylab.sweep\('model=mlp'\)"),
+        (lambda: tinylab.train(model=nn.Linear(1, 1)), 'then code="linear.py", model="linear"'),
         (lambda: tinylab.compose({1: 2}), "1: expected a key"),
         (lambda: tinylab.compose(model=nn.Linear), "model=Linear: expected a name.*%%writefile"),
         (lambda: tinylab.compose(seed=1j), "seed=1j: expected a number, .* not complex"),
@@ -126,7 +130,7 @@ def test_lists_are_axes_of_a_sweep_but_for_its_own_keys() -> None:
         (lambda: tinylab.sweep(seed=[]), "seed=.*: expected one value or more"),
         (lambda: tinylab.load("nowhere"), "nowhere: not there"),
         (lambda: tinylab.compare("nowhere"), "no finished run in nowhere"),
-        (lambda: tinylab.compare(metric="accuracy"), "metric=accuracy: expected one of"),
+        (lambda: tinylab.compare(test="z"), "test=z: expected one of"),
         (lambda: tinylab.report("nowhere"), "nowhere"),
     ],
 )
@@ -338,6 +342,9 @@ def test_comparisons_are_shown_as_the_command_shows_them(
     found = tinylab.compare(sweep)
     assert [len(each.rows) for each in found] == [1]
     assert tinylab.compare(*sweep.runs, metric="val_loss")[0].num_runs == 2
+    with pytest.raises(tinylab.UserError, match="metric=accuracy: expected one of val_accuracy"):
+        tinylab.compare(sweep, metric="accuracy")
+    assert tinylab.compare(sweep, rope=0.5)[0].rope == 0.005
     capsys.readouterr()
     assert cli.run(["compare", str(sweep.path)]) == 0
     assert capsys.readouterr().out.strip() == repr(found).strip()

@@ -267,7 +267,7 @@ WRONG = {
     "two ways to test": (["split.folds=5", "split.test=0.2"], ["split.test=0.2", "split.folds=5"]),
     "folder of a run that is none": (
         ["--from", "nowhere"],
-        ["nowhere: expected the folder of a run"],
+        ["nowhere: expected the folder of a run (it is not there)"],
     ),
 }
 
@@ -412,7 +412,8 @@ NEEDED = {"set": "CIFAR10"}  # else any text will do
 @pytest.mark.parametrize(("group", "choice"), EVERY_YAML)
 def test_every_yaml_composes_to_a_checked_config(group: str, choice: str) -> None:
     configs = []
-    required = options(group)[choice].required if group in FOLDERS else ()
+    option = options(group).get(choice) if group in FOLDERS else None
+    required = option.required if option is not None else ()
     needed = [f"{group}.{key}={NEEDED.get(key, 'x')}" for key in required]
     compose.run_hydra(
         lambda cfg: configs.append(compose.to_config(cfg)), [f"{group}={choice}", *needed]

@@ -5,10 +5,9 @@ import re
 from pathlib import Path
 
 from tinylab.config.keys import Entry, entries
-from tinylab.config.options import options
+from tinylab.config.options import FOLDERS, options
 from tinylab.config.values import shown
 
-SECTIONS = ("dataset", "model", "optim")  # whose entries by these names choose an option
 README = Path(__file__).parents[1] / "README.md"
 KEYS = Path(__file__).parents[1] / "docs" / "config-keys.md"
 
@@ -17,7 +16,7 @@ def key_table() -> str:
     """The table of config keys, made from the schema; options are named where they differ."""
     rows: dict[tuple[str, str, str], list[str]] = {}
     for entry in entries():
-        if entry.name not in SECTIONS:
+        if entry.name not in FOLDERS:  # whose entries by these names choose an option
             rows.setdefault(line(entry), []).append(entry.choice)
     table = ["| key | default | what |", "| --- | --- | --- |"]
     for (key, default, what), choices in rows.items():

@@ -89,6 +89,7 @@ class Lab:
     channels: int = 1
     device: torch.device = CPU
     streamed: bool = False
+    in_one_pass: bool = False  # convolution and pooling by Numba
 
     def recipe(self) -> Recipe:
         return Recipe(
@@ -104,6 +105,7 @@ class Lab:
                 NUM_CLASSES,
                 TrainConfig(**self.train).class_weights,
             ),
+            is_frozen=models.is_frozen(self.model),
         )
 
     def batches(self, N: int, seed: int = 0) -> Batches:
@@ -117,6 +119,8 @@ class Lab:
         """The network with the initial weights of ``seed``."""
         torch.manual_seed(seed)
         model = models.build(self.model, (self.channels, 8, 8), NUM_CLASSES).to(self.device)
+        if self.in_one_pass:
+            assert models.choose_kernels(model, (self.channels, 8, 8), 10**12)
         if TrainConfig(**self.train).channels_last:
             model = model.to(memory_format=torch.channels_last)
         return model

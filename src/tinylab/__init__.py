@@ -8,13 +8,19 @@ __version__ = "0.1.0"
 
 PUBLIC = {
     "UserError": "tinylab.errors:UserError",
+    "augmentation": "tinylab.config.options:augmentation",
     "compare": "tinylab.api.functions:compare",
     "compose": "tinylab.api.functions:compose",
+    "dataset": "tinylab.config.options:dataset",
     "load": "tinylab.api.functions:load",
+    "loss": "tinylab.config.options:loss",
+    "metric": "tinylab.config.options:metric",
     "model": "tinylab.config.options:model",
+    "optimizer": "tinylab.config.options:optimizer",
     "option": "tinylab.config.values:option",
     "report": "tinylab.api.functions:report",
     "runs": "tinylab.api.functions:runs",
+    "schedule": "tinylab.config.options:schedule",
     "sweep": "tinylab.api.functions:sweep",
     "train": "tinylab.api.functions:train",
 }  # name -> "module:attribute"

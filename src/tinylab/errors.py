@@ -1,4 +1,7 @@
-"""The two ways in which a command ends early on purpose."""
+"""The two ways in which a command ends early on purpose, and a remedy of many messages."""
+
+import difflib
+from collections.abc import Sequence
 
 
 class UserError(Exception):
@@ -27,3 +30,10 @@ class Pruned(Stopped):
 
     def __init__(self) -> None:
         super().__init__(0)
+
+
+def did_you_mean(typed: str, known: Sequence[str]) -> str:
+    """`` (did you mean 'x'?)`` where a known word is near to the typed one, else an empty text."""
+    by_lower = {word.lower(): word for word in known}
+    near = difflib.get_close_matches(typed.lower(), list(by_lower), n=1, cutoff=0.6)
+    return f" (did you mean '{by_lower[near[0]]}'?)" if near else ""

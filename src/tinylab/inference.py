@@ -17,10 +17,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from tinylab import models
+from tinylab.comparison.settings import group
 from tinylab.config import code, options, user_code
 from tinylab.config.compose import restore
 from tinylab.config.schema import Config, ModelConfig
-from tinylab.data.batches import Normalization
+from tinylab.data.batches import restore_normalization
 from tinylab.errors import UserError
 from tinylab.store.collect import Skipped, collect, read
 from tinylab.store.folder import RunFolder
@@ -28,6 +29,7 @@ from tinylab.store.result import Result
 from tinylab.store.run import Run
 from tinylab.store.sweep import SweepFolder
 from tinylab.system import runtime
+from tinylab.system.project import default_outputs
 from tinylab.training import checkpoint
 from tinylab.training.checkpoint import CheckpointError, weights_sha256
 from tinylab.training.evaluate import mean_logits
@@ -167,7 +169,10 @@ def the_run(path: Path) -> Run:
 
 
 def _best(sweep: Path) -> Run:
-    """The run of a sweep that validation prefers: by accuracy, then by loss."""
+    """The best run of the setting that validation prefers, by its mean over the seeds.
+
+    Of a sweep that keeps the checkpoints of some settings, one of these.
+    """
     found, _ = collect([sweep])
     ranked = [run for run in found if run.result.val is not None]
     if not ranked:
@@ -175,7 +180,8 @@ def _best(sweep: Path) -> Run:
             f"{sweep}: no finished run with a validation accuracy, so none is the best\n"
             "  give the folder of the run that you want"
         )
-    best = max(ranked, key=_goodness)
+    kept = [run for run in ranked if run.files.best_checkpoint.exists()]
+    best = max(group(kept or ranked)[0].runs, key=_goodness)
     say(f"{sweep.name}: the best of {len(ranked)} by validation is {best.name}")
     return best
 
@@ -189,7 +195,11 @@ def _goodness(run: Run) -> tuple[float, float]:
 def _again(folder: Path) -> str:
     """The command that trains what is missing of a run."""
     outputs = folder.absolute().parent.parent
-    where = "" if outputs == Path("outputs").absolute() else f" outputs={shlex.quote(str(outputs))}"
+    where = (
+        ""
+        if outputs == Path(default_outputs()).absolute()
+        else f" outputs={shlex.quote(str(outputs))}"
+    )
     return f"tinylab train --from {shlex.quote(str(folder))}{where}"
 
 
@@ -212,7 +222,8 @@ def load(run: Run, device: torch.device) -> Trained:
             config.train, config.optim, config.augment, config.seed, len(dataset.classes),
             restore_normalization(dataset.normalization, device), device,
         )  # fmt: skip
-        model = build_model(config.model, dataset.image_shape, recipe.num_classes)
+        shape = (recipe.normalization.channels, *dataset.image_shape[1:])
+        model = build_model(config.model, shape, recipe.num_classes)
         model.load_state_dict(weights)
         if weights_sha256(model) != run.result.weights_sha256:
             raise _unusable(run.files, "it holds other weights than those that were tested")
@@ -228,15 +239,6 @@ def build_model(
 ) -> nn.Module:
     """A network whose weights are to be loaded: pretrained ones are not fetched before that."""
     return models.build(options.of(config).for_trained(config), image_shape, num_classes)
-
-
-def restore_normalization(stored: dict[str, list[float]], device: torch.device) -> Normalization:
-    """From what ``Normalization.as_dict`` gave."""
-    scale, offset = (
-        torch.tensor(stored[key], dtype=torch.float32, device=device).view(1, -1, 1, 1)
-        for key in ("scale", "offset")
-    )
-    return Normalization(scale, offset)
 
 
 def _weights(run: Run) -> dict[str, Tensor]:

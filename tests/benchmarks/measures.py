@@ -29,6 +29,7 @@ COMMON = {
     "GOMP_SPINCOUNT": os.environ.get("GOMP_SPINCOUNT", "10000"),
 }
 SWEEP_EPOCHS = 10
+BUSY = "while True: pass"  # a neighbor that always wants a core
 Figures = dict[str, float]
 
 
@@ -39,6 +40,7 @@ class Bench:
     folder: Path  # environments, data and tinylab's decoded images
     epochs: int
     sweep_runs: int
+    spins: tuple[int, ...] = ()  # of GOMP_SPINCOUNT, for ``busy``
 
     def python(self, system: str) -> Path:
         """The interpreter for a peer's script."""
@@ -71,15 +73,51 @@ def epoch(bench: Bench, name: str, work: Work, system: str) -> dict[str, Figures
     }
 
 
-def _tinylab_epoch(bench: Bench, work: Work) -> Figures:
+def busy(bench: Bench, name: str, work: Work, system: str) -> dict[str, Figures]:
+    """The epoch alone and beside one busy process, with the default threads and with one.
+
+    Fractions are of the speed of threads=1 alone. Wanted: at least 0.6 beside the busy process, and
+    at least 0.97 alone. Each value of GOMP_SPINCOUNT in ``bench.spins`` has a line of its own, with
+    two threads, since one has no other to wait for.
+    """
+    if system != "tinylab":
+        return {}
+    settings: dict[str, tuple[list[str], dict[str, str]]] = {
+        "tinylab threads=1": (["threads=1"], {}),
+        "tinylab": ([], {}),
+    }
+    for spin in bench.spins:
+        line = f"tinylab threads=2 GOMP_SPINCOUNT={spin}"
+        settings[line] = ["threads=2"], {"GOMP_SPINCOUNT": str(spin)}
+    seconds: dict[str, tuple[float, float]] = {}
+    for line, (overrides, environment) in settings.items():
+        alone = _tinylab_epoch(bench, work, *overrides, **environment)["epoch_seconds"]
+        with process.running([sys.executable, "-c", BUSY]):
+            beside = _tinylab_epoch(bench, work, *overrides, **environment)["epoch_seconds"]
+        seconds[line] = alone, beside
+    reference = seconds["tinylab threads=1"][0]
+    return {line: _fractions(reference, *each) for line, each in seconds.items()}
+
+
+def _fractions(reference: float, alone: float, beside: float) -> Figures:
+    return {
+        "alone_epoch_seconds": alone,
+        "beside_epoch_seconds": beside,
+        "alone_speed_fraction": reference / alone,
+        "beside_speed_fraction": reference / beside,
+    }
+
+
+def _tinylab_epoch(bench: Bench, work: Work, *overrides: str, **environment: str) -> Figures:
     """By the clock in ``metrics.jsonl``, so with evaluation, checkpoint and logging.
 
     The whole run of the first round decodes the images as well.
     """
     with tempfile.TemporaryDirectory() as outputs:
-        ended = process.run(
-            works.tinylab(work, f"train.epochs={bench.epochs}", f"outputs={outputs}")
+        command = works.tinylab(
+            work, f"train.epochs={bench.epochs}", f"outputs={outputs}", *overrides
         )
+        ended = process.run(command, **environment)
         [metrics] = Path(outputs).glob("runs/*/metrics.jsonl")
         rows = [json.loads(line) for line in metrics.read_text().splitlines()]
     return {

@@ -3,12 +3,13 @@
 Linux counts a child's peak memory from its parent's: who imports this must import nothing large.
 """
 
+import contextlib
 import os
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,6 +47,17 @@ def run(command: Sequence[str], status: int = 0, **environment: str) -> Ended:
         if process.returncode != status:
             raise RuntimeError(f"{' '.join(command)}: {said[-2000:]}{errors.read()[-2000:]}")
     return Ended(seconds, usage.ru_maxrss * BYTES / 1e6, said)
+
+
+@contextlib.contextmanager
+def running(command: Sequence[str]) -> Iterator[subprocess.Popen[bytes]]:
+    """In the block another program runs, and is then killed."""
+    process = subprocess.Popen(command)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
 
 
 def seconds_until(

@@ -2,10 +2,12 @@
 
     TINYLAB_DATA=... python tests/benchmarks/run.py --rounds 5
     python tests/benchmarks/run.py --work digits --epochs 2 --rounds 1    # does it all work here?
+    python tests/benchmarks/run.py --work busy-digits --spins 100,1000,10000 --rounds 1   # a minute
 
 works: mnist32, mnist512: the baseline CNN on MNIST in batches of 32, 512. scene15: the small
 residual network on 15-Scene. startup: from Enter to the first step, and to answers. sweep: 16 short
-runs. scale: 1x, 4x, 16x MNIST, and a folder of 100,000 images. digits: the smallest, for a trial.
+runs. scale: 1x, 4x, 16x MNIST, and a folder of 100,000 images. busy: tinylab alone on MNIST, with
+and without one busy process beside it; busy-digits: on digits, for a trial, as digits is.
 
 Everything is a process of its own. Peers are installed on first use, in environments of their own.
 """
@@ -26,7 +28,8 @@ from measures import SCRIPTS, Bench, Figures
 from summary import OURS, summarize, table
 from works import HERE, WORKS, Work, folder_work
 
-ALL_WORK = ("mnist32", "mnist512", "scene15", "startup", "sweep", "scale")
+ALL_WORK = ("mnist32", "mnist512", "scene15", "startup", "sweep", "scale", "busy")
+TRIALS = ("digits", "busy-digits")
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,7 @@ def main() -> None:
     folder = options.folder.absolute()
     folder.mkdir(parents=True, exist_ok=True)
     os.environ["XDG_CACHE_HOME"] = str(folder / "cache")  # tinylab's decoded images, not the user's
-    bench = Bench(folder, options.epochs, options.sweep_runs)
+    bench = Bench(folder, options.epochs, options.sweep_runs, options.spins)
     tasks = [task for work in options.work for task in tasks_of(work, bench, options.folder_images)]
     records = []
     for number in range(1, options.rounds + 1):
@@ -64,7 +67,7 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    among = some_of((*ALL_WORK, "digits"))
+    among = some_of((*ALL_WORK, *TRIALS))
     parser.add_argument("--work", type=among, default=ALL_WORK, help="comma-separated")
     parser.add_argument(
         "--peers", type=some_of(SCRIPTS), default=tuple(SCRIPTS), help=f"of {','.join(SCRIPTS)}"
@@ -72,6 +75,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--rounds", type=at_least(1), default=5)
     parser.add_argument("--epochs", type=at_least(2), default=3, help="the first is not counted")
     parser.add_argument("--sweep-runs", type=at_least(1), default=16)
+    parser.add_argument(
+        "--spins", type=counts, default=(), help="values of GOMP_SPINCOUNT that busy tries as well"
+    )
     parser.add_argument("--folder-images", type=at_least(1000), default=100_000)
     parser.add_argument("--folder", type=Path, default=Path("outputs/benchmarks"))
     parser.add_argument("--out", type=Path, default=Path("outputs/benchmarks/results.json"))
@@ -102,12 +108,20 @@ def at_least(least: int) -> Callable[[str], int]:
     return number
 
 
+def counts(typed: str) -> tuple[int, ...]:
+    """Comma-separated whole numbers."""
+    return tuple(map(at_least(0), typed.split(",")))
+
+
 def tasks_of(name: str, bench: Bench, folder_images: int) -> list[Task]:
     """What a name on the command line stands for."""
     if name == "startup":
         return [Task("startup", WORKS["mnist32"], measures.startup)]
     if name == "sweep":
         return [Task("sweep", WORKS["digits"], measures.sweep)]
+    if name.startswith("busy"):
+        kind = name.removeprefix("busy-") if name in TRIALS else "mnist32"
+        return [Task(name, WORKS[kind], measures.busy)]
     if name != "scale":
         return [Task(name, WORKS[name], measures.epoch)]
     works = {key: work for key, work in WORKS.items() if key.startswith("mnist x")}

@@ -11,7 +11,12 @@ from typing import Any
 
 OURS = "tinylab"
 HEAD = ("work", "figure", "system", "median", "range", "of tinylab's", "range", "rounds")
-UNITS = {"seconds": "s", "mb": "MB", "accuracy": "accuracy"}  # by the end of a figure's name
+UNITS = {
+    "seconds": "s",
+    "mb": "MB",
+    "accuracy": "accuracy",
+    "fraction": "",
+}  # by the end of a figure's name
 
 
 def summarize(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -1,9 +1,11 @@
 """The benchmark's arithmetic, its peers' networks, and what it starts; nothing is timed here."""
 
+import contextlib
 import json
 import subprocess
 import sys
 from argparse import ArgumentTypeError
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import environments
+import measures
 import process
 import repeated
 import run
@@ -109,6 +112,49 @@ def test_numbers_have_three_digits(value: float, text: str) -> None:
 @pytest.mark.parametrize("path", sorted(BENCHMARKS.rglob("*.py")), ids=lambda path: path.name)
 def test_every_script_compiles(path: Path) -> None:
     compile(path.read_text(), path, "exec")
+
+
+def test_busy_measures_alone_and_beside_a_process_with_the_default_one_thread_and_each_spin(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[tuple[tuple[str, ...], dict[str, str], bool]] = []
+    neighbors: list[bool] = []
+
+    @contextlib.contextmanager
+    def running(command: list[str]) -> Iterator[None]:
+        neighbors.append(True)
+        yield
+        neighbors.pop()
+
+    def epoch(bench: object, work: object, *overrides: str, **environment: str) -> dict:
+        asked.append((overrides, environment, bool(neighbors)))
+        is_two = "threads=1" not in overrides
+        return {"epoch_seconds": (2.0 if neighbors else 1.0) * (3.0 if is_two else 1.0)}
+
+    monkeypatch.setattr(measures, "_tinylab_epoch", epoch)
+    monkeypatch.setattr(process, "running", running)
+    bench = measures.Bench(Path(), 2, 1, spins=(100,))
+    lines = measures.busy(bench, "busy", works.WORKS["digits"], "tinylab")
+    assert asked == [
+        (overrides, environment, beside)
+        for overrides, environment in (
+            (("threads=1",), {}), ((), {}), (("threads=2",), {"GOMP_SPINCOUNT": "100"}),
+        )
+        for beside in (False, True)
+    ]  # fmt: skip
+    assert lines["tinylab threads=1"]["beside_speed_fraction"] == 0.5
+    assert lines["tinylab"]["alone_speed_fraction"] == pytest.approx(1 / 3)
+    assert lines["tinylab"]["beside_speed_fraction"] == pytest.approx(1 / 6)
+    assert measures.busy(bench, "busy", works.WORKS["digits"], "keras") == {}
+
+
+@pytest.mark.costly
+def test_the_neighbor_runs_in_the_block_alone(tmp_path: Path) -> None:
+    touch = f"import time, pathlib; pathlib.Path({str(tmp_path / 'up')!r}).touch(); time.sleep(60)"
+    with process.running([sys.executable, "-c", touch]) as neighbor:
+        while not (tmp_path / "up").exists():
+            assert neighbor.poll() is None
+    assert neighbor.returncode is not None
 
 
 def test_every_peer_has_its_script() -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from scipy import stats
 
 from compare_kit import edit_result, write_many, write_run
 from tinylab import cli
@@ -24,7 +25,7 @@ def compare(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
 
 def as_json(capsys: pytest.CaptureFixture[str], *arguments: object) -> dict[str, Any]:
     value = json.loads(compare(capsys, *arguments, "--format", "json"))
-    assert set(value) == {"comparisons", "left_out"}
+    assert set(value) == {"comparisons", "tuning_curves", "nested", "left_out"}
     return value
 
 
@@ -341,8 +342,8 @@ def test_the_variance_of_a_factorial(capsys: pytest.CaptureFixture[str], tmp_pat
 @pytest.mark.parametrize(
     "idle",
     [
-        ["--format", "csv", "--pair", "A", "B"],
-        ["--format", "csv", "--test", "wilcoxon"],
+        ["--format", "csv", "--effect", "model.filters"],
+        ["--format", "latex", "--rope", "0.5"],
         ["--diff", "a", "b"],
         ["--diff", "a", "b", "--variance"],
     ],
@@ -389,3 +390,94 @@ def test_five_hundred_runs_without_torch(tmp_path: Path) -> None:
     command = [sys.executable, "-c", program, "compare", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "100 settings tried in 500 runs" in done.stdout
+
+
+def test_a_region_of_equivalence_is_answered_beside_the_verdicts(
+    capsys: pytest.CaptureFixture[str], outputs: Path
+) -> None:
+    out = compare(capsys, outputs, "--rope", 1)
+    assert "B beats A (p = " in out
+    assert "Differences up to 1 points are practically none" in out
+    lines = out[out.index("Better, equal, or unknown?") :].splitlines()
+    assert max(map(len, out.splitlines())) <= 100
+    [line] = [line for line in lines if line.startswith("A - C")]
+    assert line.endswith("A is better")
+    [found] = as_json(capsys, outputs, "--rope", 1)["comparisons"]
+    assert found["rope"] == pytest.approx(0.01)
+    for verdict in found["verdicts"]:
+        known = verdict["posterior"]
+        d, s = verdict["difference"], (verdict["high"] - verdict["low"]) / 2 / stats.t.ppf(0.975, 2)
+        assert known["better"] == pytest.approx(stats.t.sf(0.01, 2, d, s))
+        assert sum(known.values()) == pytest.approx(1)
+
+
+def test_a_region_that_is_none_is_refused(
+    capsys: pytest.CaptureFixture[str], outputs: Path
+) -> None:
+    assert "--rope -1: expected points" in refused(capsys, outputs, "--rope=-1")
+
+
+def test_an_effect_is_shown_and_in_the_json(
+    capsys: pytest.CaptureFixture[str], outputs: Path
+) -> None:
+    out = compare(capsys, outputs, "--effect", "model.filters")
+    assert "Effect of model.filters on test accuracy, against model.filters=4" in out
+    [found] = as_json(capsys, outputs, "--effect", "model.filters")["comparisons"]
+    [effect] = found["effects"]
+    assert (effect["key"], effect["reference"]) == ("model.filters", 4)
+    assert [level["value"] for level in effect["levels"]] == [8, 16]
+    assert effect["levels"][0]["difference"] == pytest.approx((273 - 259) / 300)
+    assert effect["levels"][0]["num_pairs"] == 3
+
+
+@pytest.mark.parametrize(
+    ("key", "message"),
+    [
+        ("model.filter", "no run has this key (did you mean 'model.filters'?)"),
+        ("seed", "a seed has none"),
+        ("augment.flip", "all runs have augment.flip=false\n  expected two or more values"),
+    ],
+)
+def test_an_effect_that_there_is_not_is_refused(
+    capsys: pytest.CaptureFixture[str], outputs: Path, key: str, message: str
+) -> None:
+    assert message in refused(capsys, outputs, "--effect", key)
+
+
+def test_latex_is_a_table_of_booktabs_with_the_best_bold_and_marks_for_what_beats(
+    capsys: pytest.CaptureFixture[str], outputs: Path
+) -> None:
+    lines = compare(capsys, outputs, "--format", "latex").splitlines()
+    rows = [line.strip() for line in lines if line.strip()[:3] in ("A &", "B &", "C &")]
+    assert rows == [
+        r"A & 4 & 3 & \textbf{91.00} (1.00) & 86.33 (1.53)$^{B}$ \\",
+        r"B & 8 & 3 & 81.00 (1.00) & \textbf{91.00} (1.00) \\",
+        r"C & 16 & 3 & 71.00 (1.00) & 60.00 (0.00)$^{A}$ \\",
+    ]
+    text = "\n".join(lines)
+    assert [text.count(rule) for rule in (r"\toprule", r"\midrule", r"\bottomrule")] == [1, 1, 1]
+    assert text.count("{") == text.count("}")
+    assert r"\begin{tabular}{llrrr}" in text
+
+
+def test_the_csv_has_the_p_values(capsys: pytest.CaptureFixture[str], outputs: Path) -> None:
+    first, second, _ = csv.DictReader(io.StringIO(compare(capsys, outputs, "--format", "csv")))
+    assert first["A_p"] == ""
+    [found] = as_json(capsys, outputs)["comparisons"]
+    verdict = found["verdicts"][0]
+    assert float(second["A_p"]) == pytest.approx(verdict["p"])
+    assert float(second["A_p_holm"]) == pytest.approx(verdict["p_holm"])
+    assert float(second["A_difference"]) == pytest.approx(-verdict["difference"])
+
+
+def test_the_spread_over_seeds_is_divided_where_there_are_enough(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    for seed in range(5):
+        write_run(tmp_path, range(seed, 80 + 2 * seed), seed=seed)
+    [line] = [line for line in compare(capsys, tmp_path).splitlines() if "A: of the sd" in line]
+    assert line.startswith("A: of the sd of 1.58 over 5 runs, ")
+    [found] = as_json(capsys, tmp_path)["comparisons"]
+    known = found["settings"][0]["seed_variance"]
+    assert known["networks"] + known["noise"] == pytest.approx(known["total"])
+    assert known["num"] == 5

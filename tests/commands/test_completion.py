@@ -72,7 +72,7 @@ def test_a_chosen_option_narrows_its_keys() -> None:
     every, sgd = answers("tinylab train optim."), answers("tinylab train optim=sgd optim.")
     assert "optim.momentum=" in sgd
     assert "optim.beta1=" not in sgd
-    others = {f"optim.{key}=" for key in ("beta1", "beta2", "eps", "rest_lr")}
+    others = {f"optim.{key}=" for key in ("algorithm", "args", "beta1", "beta2", "eps", "rest_lr")}
     assert set(sgd) | others == set(every)
 
 

@@ -173,6 +173,38 @@ def test_copies_of_training_images_are_recognized_by_their_pixels(
     assert "45 of which it was trained on (40)" in capsys.readouterr().out
 
 
+def test_copies_that_were_reencoded_or_resized_are_said_to_look_like_training_images(
+    tmp_path: Path, capsys: Capture
+) -> None:
+    digits = data.load(DigitsConfig(), SplitConfig()).data
+    for number in range(300):
+        place = tmp_path / "photos" / digits.classes[digits.labels[number]]
+        place.mkdir(parents=True, exist_ok=True)
+        large = cv2.resize(digits.images[number, 0], (48, 48), interpolation=cv2.INTER_CUBIC)
+        cv2.imwrite(str(place / f"{number:03d}.png"), large)
+    options = ["dataset=folder", f"dataset.root={tmp_path}/photos", "dataset.image_size=16"]
+    assert cli.run(["train", "model=mlp", *TINY, *options, f"outputs={tmp_path}"]) == 0
+    [run] = (tmp_path / "runs").glob("folder-*")
+    with np.load(run / "split.npz") as kept:
+        train, test = kept["train"], kept["test"]
+    names = sorted((tmp_path / "photos").rglob("*.png"))
+    for index in (*train[:30], *test):
+        image = cv2.imread(str(names[index]))
+        if index in train[20:]:
+            image = cv2.resize(image, (49, 49))
+        place = tmp_path / "copies" / names[index].parent.name / f"{index}.jpg"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(place), image, [cv2.IMWRITE_JPEG_QUALITY, 75])
+    root = f"dataset.root={tmp_path}/copies"
+    capsys.readouterr()
+    found, _ = evaluate(tmp_path, run, root)
+    assert (found["dataset"]["num_learnt"], found["dataset"]["num_alike"]) == (0, 30)
+    assert "        30 others look like training images" in capsys.readouterr().out
+    shutil.rmtree(tmp_path / "photos")
+    found, _ = evaluate(tmp_path / "gone", run, root)
+    assert found["dataset"]["num_alike"] == 0
+
+
 def test_images_of_a_single_class_are_scored(digits_run: Path, tmp_path: Path) -> None:
     labels = data.load(DigitsConfig(), SplitConfig()).data.labels
     chosen = [index for index in the_test_part() if labels[index] == 7]

@@ -22,6 +22,7 @@ from tinylab.comparison.statistics import (
     mcnemar,
     paired_t,
     pairs_needed,
+    posterior,
     summarize,
     welch,
     wilcoxon,
@@ -113,6 +114,75 @@ def test_the_corrected_t_is_scikit_learns_example() -> None:
     found = corrected_t((rbf - linear).tolist(), 10 / 90)
     assert found.p / 2 == pytest.approx(0.227, abs=5e-4)
     assert stats.t.isf(found.p / 2, 99) == pytest.approx(0.750, abs=5e-4)
+
+
+def integrated(differences: list[float], rho: float, rope: float) -> tuple[float, float, float]:
+    """The three probabilities from the model itself, by integrals over the mean and the sd.
+
+    The differences are jointly normal with mean mu, variance s^2 and correlation rho; the prior is
+    1/s, as in Benavoli et al. (2017). Nothing here knows of Student's t.
+    """
+    n = len(differences)
+    x = np.array(differences)
+    inverse = np.linalg.inv(np.full((n, n), rho) + (1 - rho) * np.eye(n))
+    spread = x.std(ddof=1)
+    mus = np.linspace(x.mean() - 60 * spread, x.mean() + 60 * spread, 40_001)
+    sds = np.geomspace(spread / 30, spread * 300, 1_500)
+    one = inverse.sum()
+    # (x - mu)' inverse (x - mu), for every mu
+    squares = x @ inverse @ x - 2 * mus * (inverse @ x).sum() + mus**2 * one
+    log_sds = np.log(sds)
+    density = np.zeros_like(mus)
+    for sd, log_sd in zip(sds, log_sds, strict=True):  # d sd / sd = d log sd
+        density += np.exp(-n * (log_sd - np.log(spread)) - squares / (2 * sd**2))
+    density /= density.sum()
+    worse, better = density[mus < -rope].sum(), density[mus > rope].sum()
+    return worse, 1 - worse - better, better
+
+
+@pytest.mark.parametrize("rho", [0.0, 0.1, 0.2])
+def test_the_posterior_is_that_of_the_model_by_integration(rho: float) -> None:
+    differences = [0.011, 0.004, 0.017, -0.002, 0.009, 0.006, 0.001, 0.012]
+    found = posterior(corrected_t(differences, rho / (1 - rho)), 0.005)
+    assert found is not None
+    expected = integrated(differences, rho, 0.005)
+    assert (found.worse, found.equal, found.better) == pytest.approx(expected, abs=2e-4)
+
+
+def test_the_posterior_is_the_published_formula_of_baycomp() -> None:
+    """Its CorrelatedTTest: scale^2 = var (1/n + 1/(folds - 1)), n - 1 degrees of freedom."""
+    rng = np.random.default_rng(0)
+    differences = rng.normal(0.004, 0.01, 100)  # 10 times 10 folds
+    mean, var, folds = differences.mean(), differences.var(ddof=1), 10
+    scale = math.sqrt(var * (1 / 100 + 1 / (folds - 1)))
+    left = stats.t.cdf(-0.01, 99, mean, scale)
+    right = 1 - stats.t.cdf(0.01, 99, mean, scale)
+    found = posterior(corrected_t(differences.tolist(), 0.1 / 0.9), 0.01)
+    assert found is not None
+    assert (found.worse, found.better) == pytest.approx((left, right))
+    assert found.equal == pytest.approx(1 - left - right)
+
+
+def test_without_a_region_the_posterior_is_the_one_sided_p() -> None:
+    outcome = paired_t(GAINED)
+    found = posterior(outcome, 0.0)
+    assert found is not None
+    assert (found.equal, found.better) == (0.0, pytest.approx(outcome.p / 2))
+
+
+def test_the_posterior_of_unpaired_groups_is_near_behrens_and_fishers() -> None:
+    """The difference of two independent posteriors, Student's t each, by simulation."""
+    rng = np.random.default_rng(1)
+    draws = [
+        np.mean(x) + stats.sem(x) * rng.standard_t(len(x) - 1, 400_000) for x in (DRUG_1, DRUG_2)
+    ]
+    found = posterior(welch(DRUG_1, DRUG_2), 1.0)
+    assert found is not None
+    assert found.worse == pytest.approx(np.mean(draws[0] - draws[1] < -1.0), abs=0.015)
+
+
+def test_mcnemar_has_no_posterior() -> None:
+    assert posterior(mcnemar(np.array([True, False]), np.array([True, True])), 0.01) is None
 
 
 SPREAD = st.lists(st.floats(-1, 1), min_size=2, max_size=9).filter(lambda x: np.ptp(x) > 1e-3)

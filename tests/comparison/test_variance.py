@@ -15,7 +15,14 @@ from statsmodels.stats.anova import anova_lm
 
 from compare_kit import write_run
 from tinylab.comparison.settings import group
-from tinylab.comparison.variance import Variance, decompose, largest_factorial, of_setting
+from tinylab.comparison.variance import (
+    Variance,
+    decompose,
+    divide,
+    largest_factorial,
+    of_seeds,
+    of_setting,
+)
 from tinylab.store.collect import collect
 
 # Six targets rated by four judges (Shrout and Fleiss, Psychological Bulletin 86, 1979, table 2).
@@ -137,3 +144,76 @@ def test_pooled_settings_have_no_components(tmp_path: Path) -> None:
                 )
     [setting] = group(collect([tmp_path])[0], ["model"])
     assert of_setting(setting) is None
+
+
+# ---------------------------------------------------------------- Jordan's division
+
+
+def drawn(rng: np.random.Generator, num_runs: int, num_images: int, spread: float) -> np.ndarray:
+    """Which images each network has right, by a Rasch model of abilities and difficulties."""
+    ability = rng.normal(1.5, spread, num_runs)[:, None]
+    difficulty = rng.normal(0, 1.5, num_images)
+    right: np.ndarray = rng.random((num_runs, num_images)) < 1 / (1 + np.exp(difficulty - ability))
+    return right
+
+
+def test_the_variance_between_networks_is_the_mean_covariance_of_two_images() -> None:
+    right = drawn(np.random.default_rng(0), 7, 40, 0.3)
+    covariance = np.cov(right, rowvar=False)
+    off_diagonal = covariance[~np.eye(40, dtype=bool)]
+    found = divide(right)
+    assert found.networks == pytest.approx(off_diagonal.mean())
+    assert found.total == pytest.approx(covariance.mean())
+    assert found.noise + found.networks == pytest.approx(found.total)
+
+
+@pytest.mark.costly
+def test_the_variance_between_networks_is_the_covariance_of_two_halves_of_the_test_set() -> None:
+    """Jordan's other estimator, over many random halves."""
+    rng = np.random.default_rng(1)
+    right = drawn(rng, 9, 30, 0.3)
+    halves = []
+    for _ in range(4_000):
+        order = rng.permutation(30)
+        one, other = (right[:, part].mean(axis=1) for part in (order[:15], order[15:]))
+        halves.append(np.cov(one, other)[0, 1])
+    error = np.std(halves) / 4_000**0.5
+    assert divide(right).networks == pytest.approx(np.mean(halves), abs=4 * error)
+
+
+@pytest.mark.costly
+@pytest.mark.parametrize("spread", [0.0, 0.15])
+def test_the_estimate_is_unbiased(spread: float) -> None:
+    """Against the variance of the true accuracies, for networks alike and for such that differ."""
+    rng = np.random.default_rng(2)
+    ability = rng.normal(1.5, spread, 2_000)[:, None]
+    difficulty = rng.normal(0, 1.5, 4_000)
+    truth = (1 / (1 + np.exp(difficulty - ability))).mean(axis=1).var()
+    found = [divide(drawn(rng, 6, 150, spread)) for _ in range(1_500)]
+    networks = [each.networks for each in found]
+    assert np.mean(networks) == pytest.approx(truth, abs=4 * np.std(networks) / 1_500**0.5)
+    assert np.mean([each.total for each in found]) > truth + 2e-4, "the noise is not small"
+
+
+@pytest.mark.costly
+def test_runs_of_several_test_sets_are_divided_within_each(tmp_path: Path) -> None:
+    for split in (0, 1):
+        for seed, first in enumerate((0, 3, 7)):
+            write_run(tmp_path, range(first, 80 + split + 2 * seed), seed=seed, split__seed=split)
+    [setting] = group(collect([tmp_path])[0])
+    found = of_seeds(setting)
+    assert found is not None
+    rights = [
+        np.array([[first <= i < 80 + split + 2 * seed for i in range(100)]
+                  for seed, first in enumerate((0, 3, 7))])
+        for split in (0, 1)
+    ]  # fmt: skip
+    assert found.networks == pytest.approx(np.mean([divide(each).networks for each in rights]))
+    assert found.num == 6
+
+
+def test_single_runs_of_their_test_sets_have_nothing_to_divide(tmp_path: Path) -> None:
+    for split in (0, 1):
+        write_run(tmp_path, 90, split__seed=split)
+    [setting] = group(collect([tmp_path])[0])
+    assert of_seeds(setting) is None

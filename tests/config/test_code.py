@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from option_records import AdamConfig, BaselineConfig, DigitsConfig, MlpConfig, SgdConfig
-from tinylab.config import code, options, signature
+from tinylab.config import code, options
 from tinylab.config.schema import Config
 
 pytestmark = pytest.mark.costly
@@ -180,7 +180,6 @@ def test_configs_of_other_options_have_other_code() -> None:
 
 def test_every_module_of_the_core_is_there() -> None:
     assert all((options.PACKAGE / part).exists() for part in code.CORE)
-    assert signature.KINDS.keys() == {"model", "dataset", "optimizer"}
 
 
 def test_an_older_digest_is_accepted_as_long_as_the_files_are_those_it_was_compared_with(

@@ -22,29 +22,38 @@ from option_records import (
     ResnetConfig,
     Scene15Config,
     SgdConfig,
+    TimmConfig,
+    TorchOptimConfig,
     TorchvisionConfig,
     TorchvisionSetConfig,
 )
 from tinylab.config import compose, schema
+from tinylab.config.keys import completed
 from tinylab.config.options import FOLDERS
 from tinylab.config.options import options as option_table
 from tinylab.config.schema import (
     AugmentConfig,
     Config,
     DatasetConfig,
+    LossConfig,
     ModelConfig,
+    ModelKeys,
     OptimConfig,
+    ScheduleConfig,
     SplitConfig,
     SweepConfig,
     TrainConfig,
+    flatten,
     identity,
     run_id,
 )
 from tinylab.config.values import did_you_mean, key, shown
 from tinylab.errors import UserError
 
-ABSTRACT = {schema.Section, schema.OptionConfig, DatasetConfig, ModelConfig, OptimConfig}
-SECTIONS = ["dataset", "split", "model", "optim", "augment", "train", "sweep"]
+ABSTRACT = {schema.Section, schema.OptionConfig, DatasetConfig, ModelConfig, ModelKeys, OptimConfig}
+SECTIONS = [
+    "dataset", "split", "model", "optim", "schedule", "augment", "loss", "train", "sweep",
+]  # fmt: skip
 
 # Every field of every record, with another value that is allowed. A new field belongs into one of
 # these two tables: COUNTS if it can change a result, else SPARED.
@@ -52,7 +61,11 @@ FOLDER = {
     "content": "0123", "image_size": 16, "normalize": "standard",
     "interpolation": "area", "skip_bad": True,
 }  # fmt: skip
-OPTIM = {"lr": 0.25, "weight_decay": 0.5, "schedule": "cosine", "warmup": 0.1, "final": 0.1}
+OPTIM = {
+    "lr": 0.25, "weight_decay": 0.5, "schedule": "cosine", "warmup": 0.1, "final": 0.1,
+    "backbone_lr": 0.1,
+}  # fmt: skip
+MODEL = {"weights": "net.pt", "weights_content": "0123", "freeze": "backbone"}
 ADAM = {**OPTIM, "beta1": 0.5, "beta2": 0.5, "eps": 0.1}
 COUNTS: dict[type, dict[str, Any]] = {
     DigitsConfig: {"image_size": 9, "normalize": "standard"},
@@ -65,20 +78,26 @@ COUNTS: dict[type, dict[str, Any]] = {
     },
     SplitConfig: {
         "seed": 1, "val": 0.2, "test": 0.2, "train_per_class": 5, "stratified": True, "folds": 3,
-        "fold": 1, "group_duplicates": True,
+        "fold": 1, "group_duplicates": True, "group": "writer",
+        "train_fraction": 0.5,
     },
     BaselineConfig: {
-        "filters": 5, "kernel_size": 5, "hidden": 5, "dropout": 0.5, "init": "glorot",
+        "filters": 5, "kernel_size": 5, "hidden": 5, "dropout": 0.5, "init": "glorot", **MODEL,
     },
-    MlpConfig: {"hidden": 5, "layers": 1, "dropout": 0.5},
+    MlpConfig: {"hidden": 5, "layers": 1, "dropout": 0.5, **MODEL},
     ResnetConfig: {
         "width": 5, "depth": 2, "stages": 2, "stem_stride": 2, "squeeze": 2, "dropout": 0.5,
+        **MODEL,
     },
-    TorchvisionConfig: {"arch": "vgg11", "weights": "DEFAULT"},
+    TimmConfig: {"arch": "vgg11", **MODEL},
+    TorchvisionConfig: {"arch": "vgg11", **MODEL},
     AdamConfig: ADAM,
     AdamwConfig: {**ADAM, "schedule": "onecycle"},
     MuonConfig: {**OPTIM, "momentum": 0.5, "rest_lr": 0.5},
     SgdConfig: {**OPTIM, "momentum": 0.5, "nesterov": False},
+    TorchOptimConfig: {**OPTIM, "algorithm": "Adamax", "args": {"eps": 0.1}},
+    ScheduleConfig: {},
+    LossConfig: {},
     AugmentConfig: {
         "flip": True, "shift": 0.1, "rotate": 10.0, "scale": 0.1, "shear": 10.0, "fill": "border",
         "brightness": 0.1, "contrast": 0.1, "cutout": 0.1, "mixup": 0.1, "cutmix": 0.1,
@@ -103,7 +122,8 @@ SPARED: dict[type, dict[str, Any]] = {
     TrainConfig: {"checkpoint_seconds": 5.0},
     SweepConfig: {
         "search": "tpe", "trials": 5, "seed": 1, "metric": "val_loss", "prune": "median",
-        "space": {"seed": "range(2)"}, "retry_failed": False,
+        "space": {"seed": "range(2)"}, "retry_failed": False, "nested": True, "keep": 3,
+        "zip": [["seed", "split.seed"]], "settings": [{"seed": 1}], "exclude": [{"seed": 1}],
     },
     Config: {
         "outputs": "/o", "name": "mine", "device": "cpu", "threads": 1, "fresh": True, "jobs": 2,
@@ -115,6 +135,7 @@ NEEDED: dict[tuple[type, str | None], dict[str, Any]] = {
     (FolderConfig, None): {"root": "/data/photos"},
     (ArraysConfig, None): {"file": "/data/x.npz"},
     (TorchvisionSetConfig, None): {"set": "USPS"},
+    (TorchOptimConfig, None): {"algorithm": "RMSprop"},
     (SweepConfig, "search"): {"search": "random", "trials": 5},
     (SweepConfig, "trials"): {"search": "tpe", "trials": 9},
     (SweepConfig, "prune"): {"search": "tpe", "trials": 5},
@@ -224,6 +245,16 @@ def test_a_new_key_at_its_neutral_value_changes_no_id() -> None:
     assert run_id(dataclasses.replace(make(Config), split=Newer(repeats=2))) != before
 
 
+def test_a_run_of_before_a_key_existed_has_it_at_its_neutral_value() -> None:
+    before = {"dataset": "digits", "model": "mlp", "augment.flip": True, "loss": "mine"}
+    found = completed(before)
+    assert found == {**found, **before, "schedule": "default", "augment": "none"}
+    assert completed(found) == found
+    now = flatten(dataclasses.asdict(make(Config)))
+    neutral = {key for key in found if key not in before}
+    assert all(now[key] == found[key] for key in neutral)
+
+
 def test_names_of_records_are_part_of_the_identity() -> None:
     adamw = AdamwConfig(weight_decay=0.0, schedule="constant", warmup=None)
     values = identity(make(Config, optim=adamw))
@@ -275,24 +306,28 @@ OUT_OF_RANGE: dict[type, dict[str, list[Any]]] = {
     },
     SplitConfig: {
         "seed": [-1, 2**63], "val": SHARE, "test": [-0.1, 0.0, 1.0], "train_per_class": [0, -1],
-        "folds": [1, 0], "fold": [-1, 3],
+        "folds": [1, 0], "fold": [-1, 3], "group": [r"(\d+", "(a)(b)"],
+        "train_fraction": [-0.1, 0.0, 1.1],
     },
     BaselineConfig: {
         "filters": [0], "kernel_size": [0], "hidden": [0], "dropout": SHARE, "init": ["keras"],
+        "freeze": ["(", "layer["],
     },
-    MlpConfig: {"hidden": [0], "layers": [-1], "dropout": SHARE},
+    MlpConfig: {"freeze": ["*"], "hidden": [0], "layers": [-1], "dropout": SHARE},
     ResnetConfig: {
         "width": [0], "depth": [0], "stages": [0, 9], "stem_stride": [0, 3], "squeeze": [0],
-        "dropout": SHARE,
+        "dropout": SHARE, "freeze": ["(?"],
     },
     AdamConfig: {
         "lr": [0.0, -1.0, math.inf], "weight_decay": [-0.1, math.inf], "schedule": ["linear"],
-        "warmup": SHARE, "final": [-0.1, 1.1], "beta1": SHARE, "beta2": SHARE,
+        "warmup": SHARE, "final": [-0.1, 1.1], "backbone_lr": [-0.1, math.inf],
+        "beta1": SHARE, "beta2": SHARE,
         "eps": [0.0, -1.0, math.inf],
     },
     AdamwConfig: {"weight_decay": [-0.1], "beta2": SHARE},
     MuonConfig: {"lr": [0.0], "momentum": SHARE, "rest_lr": [0.0, math.inf]},
     SgdConfig: {"lr": [0.0], "momentum": SHARE},
+    TorchOptimConfig: {"lr": [0.0], "weight_decay": [-0.1]},
     AugmentConfig: {
         "shift": [-0.1, 1.1], "brightness": [-0.1, 1.1], "cutout": [-0.1, 1.1], "scale": SHARE,
         "contrast": SHARE, "rotate": [-1.0, 181.0], "shear": [-1.0, 80.0], "fill": ["wrap"],
@@ -306,6 +341,7 @@ OUT_OF_RANGE: dict[type, dict[str, list[Any]]] = {
         "checkpoint_seconds": [0.0, -1.0], "tta": ["mirror"],
     },
     SweepConfig: {
+        "keep": [0, -1],
         "search": ["Grid", "bayes"], "trials": [0, -1], "seed": [-1, 2**63],
         "metric": ["test_accuracy", "accuracy"], "prune": ["mean", ""],
     },
@@ -319,7 +355,13 @@ ALLOWED_EDGES: dict[type, dict[str, list[Any]]] = {
     DigitsConfig: {"image_size": [8, 1024]},
     MnistConfig: {"image_size": [28]},
     FolderConfig: {"image_size": [1, 1024], "interpolation": ["nearest", "cubic", "lanczos"]},
-    SplitConfig: {"seed": [2**63 - 1], "val": [0, 0.99], "folds": [2], "fold": [0, 2]},
+    SplitConfig: {
+        "seed": [2**63 - 1],
+        "val": [0, 0.99],
+        "folds": [2],
+        "fold": [0, 2],
+        "train_fraction": [1],
+    },
     BaselineConfig: {"filters": [1], "kernel_size": [1], "hidden": [1], "dropout": [0, 0.99]},
     MlpConfig: {"layers": [0]},
     ResnetConfig: {"width": [1], "depth": [1], "stages": [1, 8]},
@@ -361,11 +403,15 @@ def test_every_limited_field_is_tried_out_of_range() -> None:
             "arch",
             "outputs",
             "weights",
+            "weights_content",
             "space",
+            "zip",
+            "settings",
+            "exclude",
         }
         | set(SECTIONS)
     )
-    for record in set(OUT_OF_RANGE) - {AdamwConfig, MuonConfig, SgdConfig}:
+    for record in set(OUT_OF_RANGE) - {AdamwConfig, MuonConfig, SgdConfig, TorchOptimConfig}:
         fields = {field.name for field in dataclasses.fields(record) if field.type is not bool}
         assert fields - set(OUT_OF_RANGE[record]) <= unlimited, record
 
@@ -393,6 +439,21 @@ def test_one_of_torchvisions_datasets_needs_to_be_named() -> None:
         TorchvisionSetConfig(set="ImageNet")
 
 
+def test_an_optimizer_of_torchs_needs_to_be_named() -> None:
+    with pytest.raises(UserError, match=r"optim\.algorithm=null: expected the name of a class"):
+        TorchOptimConfig()
+
+
+def test_label_smoothing_and_class_weights_are_those_of_cross_entropy() -> None:
+    own = dataclasses.make_dataclass("Own", [("name", str, "mine")], bases=(LossConfig,))
+    for values in ({"label_smoothing": 0.1}, {"class_weights": "balanced"}):
+        [(key, value)] = values.items()
+        with pytest.raises(UserError, match=rf"train\.{key}={value} with loss=mine: only"):
+            make(Config, train=TrainConfig(**values), loss=own())
+        make(Config, train=TrainConfig(**values))
+    make(Config, loss=own())
+
+
 def test_only_datasets_that_know_their_size_take_null_for_it() -> None:
     assert ArraysConfig(file="x").image_size is None
     with pytest.raises(UserError, match=r"dataset\.image_size=null: expected a whole number"):
@@ -407,7 +468,7 @@ def test_only_one_option_may_decide_the_test_set() -> None:
 
 
 def test_a_fold_without_folds_is_refused() -> None:
-    with pytest.raises(UserError, match=r"split\.fold=1: expected 0 to 0"):
+    with pytest.raises(UserError, match=r"split\.fold=1: expected split\.folds=5 or"):
         SplitConfig(fold=1)
 
 

@@ -91,13 +91,42 @@ def test_what_is_right_passes(arguments: list[str]) -> None:
         (["name=it's"], "quotes of its own"),
         (["--epochs=3"], "--epochs: no such flag"),
         (["--multi-run"], "did you mean '--multirun'?"),
+        (["--config-dir"], "--config-dir: expected a value after it: --config-dir FOLDER"),
+        (["--cfg", "optim.lr=0.1"], "--cfg: expected a value after it: --cfg job"),
+        (["seed=0..5"], "expected a whole number; to try each: -m 'seed=range(0,6)'"),
+        (["seed=0-4"], "-m 'seed=range(0,5)'"),
+        (["seed=0,", "1,", "2"], "seed=0,: ends in a comma; the values of a sweep have no spaces"),
+        (["seed=", "3"], "3: expected key=value, without spaces, such as"),
+        (["optim.lr==0.1"], "(did you mean optim.lr=0.1?)"),
+        (["optim.lr=0,001"], "or, with a decimal point: optim.lr=0.001"),
+        (["split.val=10%"], "split.val=10%: expected null or a number; 10% is 0.1"),
+        (["device=cuda:0,1"], "device=cuda:0,1: a run uses one device, such as device=cuda:0"),
+        (["dataset.sise=8"], "did you mean 'dataset.image_size'?"),
+        (["model.widht=8"], "did you mean model.width, which belongs to model=resnet?"),
+        (["model=resnet", "model.widht=8"], "did you mean 'model.width'?"),
+        (["optim.momentun=1"], "did you mean optim.momentum, which belongs to optim="),
+        (["-m", "model=mlp,resnet", "model.width=8,16"], "model.width: belongs to model=resnet"),
+        (["model=resnet50"], "model=torchvision model.arch=resnet50"),
+        (["dataset=./photos"], "for a folder of images: dataset=folder dataset.root=./photos"),
+        (["dataset=cifar10"], "did you mean dataset=torchvision dataset.set=CIFAR10?"),
+        (["dataset=fashion-mnist"], "did you mean dataset=torchvision dataset.set=FashionMNIST?"),
+        (["train.augment=flip"], "did you mean augment=...?"),
+        (["augment=flip"], "augment=flip: no such option (did you mean augment.flip=...?)"),
+        (["+experiment=mnist_best"], "chosen without the +: experiment=mnist_best"),
+        (["+dataset=mnist"], "chosen without the +: dataset=mnist"),
     ],
 )
 def test_what_is_wrong_is_refused_with_the_remedy(arguments: list[str], said: str) -> None:
     assert said in refusal(*arguments)
 
 
-@pytest.mark.parametrize("value", ["a(b", "a=b", "it's", "a, b", "{", "\\", "ä]"])
+@pytest.mark.parametrize(
+    "value",
+    [
+        "a(b", "a=b", "it's", "a, b", "{", "\\", "ä]", "it's \\ x", "a$b's", "d'\\'", "'`!",
+        r"w(\d)_",
+    ],
+)  # fmt: skip
 def test_the_quoting_that_is_proposed_is_right(value: str) -> None:
     try:
         overrides.parse(f"name={value}")
@@ -106,6 +135,23 @@ def test_the_quoting_that_is_proposed_is_right(value: str) -> None:
 
         [typed] = shlex.split(str(error).partition("\n")[2])
         assert overrides.parse(typed).value() == value
+
+
+def test_quotes_within_a_value_are_proposed_plainly() -> None:
+    assert refusal("name=it's").endswith("\n  \"name='it\\'s'\"")
+
+
+def test_a_folder_that_is_there_is_proposed_as_one_of_images(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert "dataset.root" not in refusal("dataset=pictures")
+    (tmp_path / "pictures").mkdir()
+    assert "dataset=folder dataset.root=pictures" in refusal("dataset=pictures")
+
+
+def test_information_of_hydra_needs_no_value_after_its_flag() -> None:
+    assert checked(["--info", "seed=1"]) == ["--info", "all", "seed=1"]
 
 
 def test_flags_may_stand_anywhere_and_keep_their_values(tmp_path: Path) -> None:
@@ -125,7 +171,9 @@ def test_a_config_folder_of_the_users_joins_ours(tmp_path: Path) -> None:
     assert checked([*flag, "model=wide", "model.depth=2"])
     assert checked([*flag, "experiment=mine", "model.depth=2"])
     assert "model=resnet has model.width" in refusal(*flag, "experiment=mine", "model.filters=2")
-    assert "valid here: baseline, mlp, resnet, torchvision, wide" in refusal(*flag, "model=wid_")
+    assert "valid here: baseline, mlp, resnet, timm, torchvision, wide" in refusal(
+        *flag, "model=wid_"
+    )
 
 
 def test_a_forgotten_package_line_is_named_with_its_file(tmp_path: Path) -> None:

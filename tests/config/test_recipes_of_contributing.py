@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from server_kit import LIBRARIES, Server
-from tinylab.config.groups import conf_folder
+from tinylab.config.folders import conf_folder
 from tinylab.config.options import PACKAGE
 
 CONTRIBUTING = Path(__file__).parents[2] / "docs" / "contributing.md"

@@ -1,5 +1,6 @@
 """Options of a user's own file: read and not executed, refused in words, and part of the code."""
 
+import dataclasses
 import os
 import pickle
 import subprocess
@@ -8,12 +9,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
 from option_records import AdamConfig, DigitsConfig, MlpConfig
 from tinylab import cli
 from tinylab.commands.completion import answers
 from tinylab.commands.train_help import help_text
 from tinylab.config import code, options, user_code
+from tinylab.config.compose import compose_plain
 from tinylab.config.keys import entries
 from tinylab.config.schema import Config, run_id
 from tinylab.errors import UserError
@@ -68,7 +71,7 @@ def test_reading_it_does_not_execute_it(tiny: Path, capsys: pytest.CaptureFixtur
     told = capsys.readouterr().out
     assert "model.width=16" in told
     assert "A net of mine." in told
-    assert answers("tinylab train code=tiny.py model=ti") == ["model=tiny"]
+    assert answers("tinylab train code=tiny.py model=tin") == ["model=tiny"]
     assert cli.run(["train", "code=tiny.py", "model=tiny", "--cfg", "job"]) == 0
 
 
@@ -113,7 +116,9 @@ def test_what_is_wrong_is_refused_before_it_is_executed(
         ("width: int = 16", "width=nn.ReLU", "expected a plain value"),
         ("width: int = 16", "name: str = 'a'", "name: expected another name"),
         ("@tinylab.model", "@tinylab.model(name='../x')", "expected letters"),
-        ("@tinylab.model", "@tinylab.dataset", "expected @tinylab.model"),
+        ("@tinylab.model", "@tinylab.optimizer", "num_classes: expected a default"),
+        ("@tinylab.model", "@tinylab.model(widht=8)", "widht: expected one of name"),
+        ("@tinylab.model", "@tinylab.dataset", "image_shape: expected a default"),
         ("@tinylab.model", "", "expected a class or function under @tinylab.model"),
         ("(image_shape[1]", "((image_shape[1]", "was never closed"),
     ],
@@ -123,11 +128,105 @@ def test_a_file_that_declares_no_fit_option_is_refused(
 ) -> None:
     tiny.write_text(SOURCE.replace(old, new))
     with pytest.raises(UserError) as refused:
-        options.use_files([tiny])
+        options.use([f"code={tiny}"])
     assert words in str(refused.value)
     assert str(tiny) in str(refused.value)
     assert len(str(refused.value).splitlines()) <= 2
     assert options.users_files() == []
+
+
+PARTS = """import tinylab, torch
+
+@tinylab.loss
+def focal(logits, targets, gamma: float = 2.0):
+    "A loss of mine."
+
+@tinylab.loss
+class Margin:
+    def __init__(self, margin: float = 1.0): ...
+
+@tinylab.augmentation(name="rough")
+def noise(images, generator, amount: float = 0.1): ...
+
+@tinylab.optimizer(schedule="cosine", weight_decay=0.1)
+class Lion(torch.optim.Optimizer):
+    def __init__(self, params, lr, beta: float = 0.9): ...
+
+@tinylab.schedule
+def poly(step, steps, power: float = 1.0): ...
+"""
+
+
+def test_each_kind_of_part_joins_its_group(
+    tiny: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiny.write_text(PARTS)
+    monkeypatch.setenv("TINYLAB_CODE", str(tiny))
+    words = ["loss=margin", "loss.margin=2", "augment=rough", "augment.amount=0.2",
+             "augment.flip=true", "optim=lion", "optim.beta=0.5", "schedule=poly",
+             "schedule.power=3"]  # fmt: skip
+    assert cli.run(["train", *words, "--cfg", "job"]) == 0
+    found = yaml.safe_load(capsys.readouterr().out)
+    assert found["loss"] == {"name": "margin", "margin": 2.0}
+    assert found["schedule"] == {"name": "poly", "power": 3.0}
+    assert (
+        found["optim"].items() >= {"beta": 0.5, "weight_decay": 0.1, "schedule": "cosine"}.items()
+    )
+    assert found["augment"].items() >= {"name": "rough", "amount": 0.2, "flip": True}.items()
+    assert answers("tinylab train loss=focal loss.") == ["loss.gamma="]
+    assert "augment.amount=" in answers("tinylab train augment=rough augment.")
+    assert "augment.flip=" in answers("tinylab train augment=scenes augment.f")
+    assert "A loss of mine." in help_text()
+
+
+def test_the_built_in_parts_are_no_part_of_an_id_and_own_ones_are(tiny: Path) -> None:
+    tiny.write_text(PARTS)
+    options.use_files([tiny])
+    plain = Config(dataset=DigitsConfig(), model=MlpConfig(), optim=AdamConfig())
+    assert run_id(plain) == "digits-mlp-8b7c6b79c0"
+    parts = {"loss": "focal", "schedule": "poly", "augment": "rough"}
+    own = [dataclasses.replace(plain, **{group: options.record(group, name)})
+           for group, name in parts.items()]  # fmt: skip
+    again = dataclasses.replace(plain, loss=options.record("loss", "focal", gamma=1))
+    assert len({run_id(each) for each in (plain, *own, again)}) == 5
+    digests = {code.of_result(each) for each in own}
+    assert code.of_result(plain) not in digests
+    kept = pickle.loads(pickle.dumps(own[0]))
+    assert (kept.loss, kept.schedule.name) == (own[0].loss, "default")
+
+
+def test_an_own_schedule_is_chosen_by_its_group(tiny: Path) -> None:
+    tiny.write_text(PARTS)
+    options.use_files([tiny])
+    with pytest.raises(UserError, match=r"optim\.schedule=poly: .* choose it by schedule=poly"):
+        AdamConfig(schedule="poly")
+    tiny.write_text(PARTS.replace("def poly", "def cosine"))
+    options.use_files([tiny])
+    assert AdamConfig(schedule="cosine").schedule == "cosine"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("def focal(logits, targets", "def focal(logits", "expected logits and targets as"),
+        ("def focal(logits, targets", "def focal(a, b, c", "c: expected a default"),
+        ("margin: float = 1.0", "margin", "margin: expected a default"),
+        ("amount: float", "flip: float", "flip: expected another name"),
+        ("power: float", "name: float", "name: expected another name"),
+        ("(self, params, lr, ", "(self, params, rate, ", "rate: expected a default"),
+        ("def poly(step, steps", "def poly(step, steps=1", "expected step and steps as the first"),
+        ("class Margin", "class Cross_Entropy", '@tinylab.loss(name="my_cross_entropy")'),
+        ("rough", "scenes", '@tinylab.augmentation(name="my_scenes")'),
+    ],
+)  # fmt: skip
+def test_a_part_that_does_not_fit_its_group_is_refused(
+    tiny: Path, old: str, new: str, words: str
+) -> None:
+    tiny.write_text(PARTS.replace(old, new))
+    with pytest.raises(UserError) as refused:
+        options.use_files([tiny])
+    assert words in str(refused.value)
+    assert len(str(refused.value).splitlines()) <= 2
 
 
 def test_a_name_of_two_files_is_refused_with_both(tiny: Path) -> None:
@@ -143,6 +242,60 @@ def test_a_list_of_files_is_read(tiny: Path) -> None:
     assert user_code.named(["code=[tiny.py, 'b.py']"]) == [tiny, tiny.with_name("b.py")]
     options.use_files(user_code.named(["code=[tiny.py,b.py]"]))
     assert {"tiny", "other", "mlp"} <= set(options.options("model"))
+
+
+def test_a_module_that_can_be_imported_is_named_without_its_file(tiny: Path) -> None:
+    package = tiny.parent / "mypkg"
+    (package / "deep").mkdir(parents=True)
+    tiny.rename(package / "deep" / "nets.py")  # no __init__.py: a namespace package
+    (package / "__init__.py").write_text("raise SystemExit('executed')\n")
+    assert user_code.named(["code=mypkg.deep.nets"]) == [package / "deep" / "nets.py"]
+    with pytest.raises(UserError, match=r"code=mypkg\.nets: no such file"):
+        user_code.named(["code=mypkg.nets"])
+
+
+def test_a_forgotten_suffix_is_hinted_at_where_no_module_is_meant(tiny: Path) -> None:
+    (tiny.parent / "parts").mkdir()
+    tiny.rename(tiny.parent / "parts" / "tiny.py")
+    with pytest.raises(UserError, match=r"did you mean parts/tiny\.py\?"):
+        user_code.named(["code=parts/tiny"])
+
+
+@pytest.mark.parametrize(
+    ("typed", "words"),
+    [
+        ([], "; tiny.py declares it: add code=tiny.py"),
+        (["code=b.py"], "; tiny.py declares it: add code=[b.py,tiny.py]"),
+    ],
+)
+def test_a_file_here_that_declares_the_option_is_hinted_at(
+    tiny: Path, capsys: pytest.CaptureFixture[str], typed: list[str], words: str
+) -> None:
+    tiny.with_name("b.py").write_text(SOURCE.replace("class Tiny", "class Other"))
+    tiny.with_name("broken.py").write_text("@tinylab.model\nclass Tiny(:\n")
+    assert cli.run(["train", "model=tiny", *typed]) == 1
+    assert capsys.readouterr().err == f"tinylab: model=tiny: no such option{words}\n"
+
+
+def test_a_permanent_file_that_code_replaces_is_hinted_at(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    elsewhere = tiny.parent / "far" / "tiny.py"
+    elsewhere.parent.mkdir()
+    tiny.rename(elsewhere)
+    tiny.write_text(SOURCE.replace("class Tiny", "class Other"))
+    monkeypatch.setenv("TINYLAB_CODE", "far/tiny.py")
+    assert cli.run(["train", "model=tiny", "code=tiny.py"]) == 1
+    assert "add code=[tiny.py,far/tiny.py]" in capsys.readouterr().err
+
+
+def test_a_class_of_a_notebook_cell_is_refused_with_the_remedy(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cell = type("Tiny", (), {"__module__": "__main__"})
+    monkeypatch.setattr(sys.modules["__main__"], "Tiny", cell, raising=False)
+    with pytest.raises(UserError, match=r'%%writefile tiny\.py in a cell\), then code="tiny\.py"'):
+        compose_plain(["model=tiny"])
 
 
 @pytest.mark.costly

@@ -182,7 +182,9 @@ def test_a_home_folder_may_be_written_with_a_tilde(
 
 
 def test_a_folder_needs_two_classes(tmp_path: Path) -> None:
-    assert "found no folder; expected at least two class folders" in refusal(tmp_path)
+    said = refusal(tmp_path)
+    assert "found no folder; expected at least two class folders" in said
+    assert "if this is the folder of one class, name the folder above it" in said
     fill(tmp_path, "only/1.png")
     config = FolderConfig(root=str(tmp_path), image_size=4)
     with pytest.raises(UserError, match="found only only/; expected at least two class folders"):
@@ -305,15 +307,27 @@ def test_what_is_transparent_is_white(
     assert (found[:, :, 4:] == 255).all()
 
 
-def test_files_of_16_bits_that_use_only_12_are_said(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("top", "bits", "factor"),
+    [(200, 8, 256), (1023, 10, 64), (4095, 12, 16), (4096, 14, 4), (16383, 14, 4), (16384, 0, 0)],
+)
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+def test_files_of_16_bits_that_use_only_some_are_said_with_the_factor(
+    top: int,
+    bits: int,
+    factor: int,
+    suffix: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    for name, top in (("dim", 4095), ("bright", 4096)):
-        deep = np.linspace(0, top, 64).astype(np.uint16).reshape(8, 8)
-        fill(tmp_path / name, "a/1.png", "b/1.png", content=encoded(image=deep))  # type: ignore[arg-type]
-        read(tmp_path / name)
-        said = capsys.readouterr().out
-        assert ("2 files of 16 bits hold no value above 4,095" in said) == (name == "dim")
+    deep = np.linspace(0, top, 64).astype(np.uint16).reshape(8, 8)
+    fill(tmp_path, f"a/1{suffix}", f"b/1{suffix}", content=encoded(suffix, deep))  # type: ignore[arg-type]
+    read(tmp_path)
+    said = capsys.readouterr().out
+    assert (f"2 files of 16 bits hold no value above {top:,} of" in said) == (bits > 0)
+    assert (f"cameras of {bits} bits save such; multiply the values by {factor}" in said) == (
+        bits > 0
+    )
 
 
 @pytest.mark.parametrize(
@@ -425,11 +439,12 @@ def test_16_bits_a_colour_become_8(suffix: str, tmp_path: Path) -> None:
     assert np.array_equal(found, flat)
 
 
-@pytest.mark.parametrize("mode", ["F", "I"])
-def test_32_bits_a_channel_are_said_to_be_unreadable(mode: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("mode", "kind"), [("F", "float32"), ("I", "int32")])
+def test_32_bits_a_channel_are_said_to_be_unreadable(mode: str, kind: str, tmp_path: Path) -> None:
     fill(tmp_path, "a/1.png", "b/1.png")
     fill(tmp_path, "b/x.tif", content=made_by_pillow(SMOOTH.convert(mode), format="TIFF"))
-    assert "b/x.tif: cannot be read as an image: damaged, or of a kind" in refusal(tmp_path)
+    said = f"its pixels are {kind} numbers; expected 8 or 16 bits"
+    assert f"b/x.tif: cannot be read as an image: {said}" in refusal(tmp_path)
 
 
 # ---------------------------------------------------------------- faults

@@ -158,3 +158,24 @@ def test_wrong_photographs_end_without_a_traceback(
     assert "  My cat/broken.jpg: the file is empty\n" in said.out
     assert "(and 1 more): cannot be read as an image" in said.err
     train(photos, "dataset.skip_bad=true")
+
+
+def test_groups_of_a_column_are_kept_and_are_part_of_what_the_data_is(photos: Path) -> None:
+    rows = [
+        f"{file.relative_to(photos)},{file.parent.name},{number % 6}"
+        for number, file in enumerate(sorted(photos.rglob("*.png")))
+    ]
+    table = photos / "labels.csv"
+    table.write_text("\n".join(["path,label,camera", *rows]) + "\n")
+    train(photos)
+    grouped = train(photos, "split.group=camera")
+    cameras = dict(row.rsplit(",", 1)[0:2] for row in rows)
+    with np.load(grouped / "predictions.npz") as arrays:
+        tested = {cameras[f"{path},{str(path).split('/')[0]}"] for path in arrays["path"]}
+    assert len(tested) == 1
+    table.write_text(table.read_text().replace(",5\n", ",4\n"))
+    train(photos)
+    assert len(list(grouped.parent.glob("folder-*"))) == 2, "the column decides nothing there"
+    regrouped = train(photos, "split.group=camera")
+    assert regrouped != grouped
+    assert cli.run(["evaluate", str(regrouped)]) == 0

@@ -15,7 +15,7 @@ from image_files import encoded
 from option_records import AdamConfig, ArraysConfig, MlpConfig
 from tinylab import cli, data
 from tinylab.config.schema import Config, SplitConfig, run_id
-from tinylab.data import npz
+from tinylab.data import npz, parts
 from tinylab.data.arrays import DataAbsentError, Images
 from tinylab.errors import UserError
 
@@ -122,8 +122,8 @@ def test_images_without_their_labels_are_refused(tmp_path: Path) -> None:
 def test_channels_are_found_first_and_last(N: int, C: int, S: int) -> None:
     images = pixels(N, C, S, S)
     for stored in (images, images.transpose(0, 2, 3, 1)):
-        part = npz._Part(stored, np.zeros(N), "x", "y")
-        assert (npz._channels_first(part) == images).all()
+        part = parts.Part(stored, np.zeros(N), "x", "y")
+        assert (parts._channels_first(part) == images).all()
 
 
 @pytest.mark.parametrize("shape", [(4, 3, 3, 3), (4, 3, 8, 1), (4, 1, 1, 3)])

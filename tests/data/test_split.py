@@ -313,3 +313,51 @@ def test_duplicates_that_leave_nobody_to_test_are_refused() -> None:
     labels, one_picture = np.arange(40) % 2, np.zeros(40, dtype=np.int64)
     with pytest.raises(UserError, match="none is left"):
         divide(labels, twins=one_picture, group_duplicates=True)
+
+
+# ---------------------------------------------------------------- a fraction of the training images
+
+fractions = st.tuples(st.floats(0.3, 1), st.floats(0.3, 1)).map(sorted)
+
+
+@given(labels=labelled(), seed=seeds, both=fractions, stratified=maybe, num_official=official)
+def test_smaller_training_sets_are_parts_of_larger_ones_beside_the_same_other_parts(
+    labels: Indices, seed: int, both: list[float], stratified: bool, num_official: int
+) -> None:
+    options: dict[str, Any] = {"seed": seed, "stratified": stratified}
+    whole = divide(labels, num_official, **options)
+    small, large = (divide(labels, num_official, **options, train_fraction=f) for f in both)
+    assert set(small.train) <= set(large.train) <= set(whole.train)
+    for result, fraction in zip((small, large), both, strict=True):
+        assert len(result.train) == int(len(whole.train) * fraction)
+        assert (np.diff(result.train) > 0).all()
+        assert result.val.tolist() == whole.val.tolist()
+        assert result.test.tolist() == whole.test.tolist()
+
+
+@given(labels=labelled(), seed=seeds, fraction=st.floats(0.2, 1))
+def test_a_stratified_fraction_has_every_class_near_its_proportion(
+    labels: Indices, seed: int, fraction: float
+) -> None:
+    whole = divide(labels, seed=seed, stratified=True)
+    result = divide(labels, seed=seed, stratified=True, train_fraction=fraction)
+    expected = counts(labels, whole.train) * len(result.train) / len(whole.train)
+    assert (counts(labels, result.train) >= 1).all()
+    assert (np.abs(counts(labels, result.train) - expected) <= 2).all()
+
+
+def test_the_whole_fraction_is_the_split_of_before() -> None:
+    assert divide(uneven(), train_fraction=1).sha256() == divide(uneven()).sha256()
+
+
+def test_a_fraction_of_grouped_duplicates_is_nested_too() -> None:
+    labels, twins = np.arange(60) % 2, np.arange(60)
+    twins[[20, 40, 59]] = 3
+    options: dict[str, Any] = {"twins": twins, "group_duplicates": True}
+    small, large = (divide(labels, **options, train_fraction=f) for f in (0.2, 0.7))
+    assert set(small.train) < set(large.train) < set(divide(labels, **options).train)
+
+
+def test_a_fraction_with_fewer_images_than_classes_is_refused() -> None:
+    with pytest.raises(UserError, match=r"split\.train_fraction=0\.01: 0 training images for 5"):
+        divide(uneven(), train_fraction=0.01)

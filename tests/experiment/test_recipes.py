@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tinylab import cli, data
-from tinylab.config import compose
+from tinylab.config import compose, folders
 from tinylab.data.batches import Batches
 from tinylab.experiment import run as experiment
 from tinylab.training import loop
@@ -110,7 +110,7 @@ def test_both_accuracies_are_named_with_test_time_augmentation_and_one_without(
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_recipe_says_its_command_and_composes(name: str) -> None:
-    text = (compose.conf_folder() / "experiment" / f"{name}.yaml").read_text()
+    text = (folders.conf_folder() / "experiment" / f"{name}.yaml").read_text()
     commands = re.findall(r"^# +tinylab (train -m .*)$", text, re.M)
     assert commands
     assert all(f"experiment={name} " in command for command in commands)

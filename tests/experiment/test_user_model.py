@@ -13,6 +13,7 @@ from tinylab import cli
 from tinylab.config import options
 from tinylab.store.folder import RunFolder
 from tinylab.store.result import Result
+from tinylab.store.run import ARCHIVED
 
 SOURCE = '''import tinylab
 from layers_of_mine import dense
@@ -80,7 +81,8 @@ def result(folder: Path) -> Result:
 
 
 def run_of(student: Path, pattern: str = "digits-mine-*") -> Path:
-    found = [each for each in student.glob(f"outputs/runs/{pattern}") if "." not in each.name]
+    paths = student.glob(f"outputs/runs/{pattern}")
+    found = [each for each in paths if ARCHIVED.search(each.name) is None]
     assert len(found) == 1
     return found[0]
 
@@ -173,6 +175,90 @@ def test_a_moved_file_is_asked_for_and_taken_by_either_way(
     assert sorted(seeds) == [0, 1]
 
 
+def test_a_config_again_says_where_the_file_differs_from_the_runs(
+    student: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = run_of(student)
+    assert cli.run(["train", "--from", str(run), "seed=1"]) == 0
+    assert "differs" not in capsys.readouterr().out
+    edit(student / "layers_of_mine.py")
+    assert cli.run(["train", "--from", str(run), "seed=2"]) == 0
+    told = capsys.readouterr().out
+    words = f"differs from that of {run.name}: this trains a new run with today's code; the run's"
+    assert f"layers_of_mine.py {words} copy is in {run / 'code'}\n" in told
+    assert cli.run(["train", "--from", str(run), "model=mlp", "model.hidden=8"]) == 0
+    assert "differs" not in capsys.readouterr().out
+    (run / "result.json").unlink()  # as if it had been stopped
+    assert cli.run(["train", "--from", str(run), "seed=3"]) == 0
+    assert words in capsys.readouterr().out
+
+
+def test_a_class_that_is_named_is_trained_like_one_that_is_declared(
+    student: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plain = (student / "mine.py").read_text().replace("@tinylab.model\n", "")
+    package = student / "nets_of_a_student"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "mine.py").write_text(plain.replace("layers_of_mine", ".layers_of_mine"))
+    shutil.copy(student / "layers_of_mine.py", package)
+    name = "nets_of_a_student.mine:Mine"
+    named = [*TRAIN, "code=nets_of_a_student.mine", f"model={name}"]
+    assert cli.run(named) == 0
+    run = run_of(student, "digits-mine.Mine-*")
+    declared = run_of(student)
+    assert result(run).weights_sha256 == result(declared).weights_sha256
+    capsys.readouterr()
+    assert cli.run(named) == 0
+    assert "already finished" in capsys.readouterr().out
+    assert (run / "code" / "layers_of_mine.py").is_file()
+    for command in (["predict", str(run), picture(student)], ["evaluate", str(run)], ["list"],
+                    ["report", "outputs"], ["compare", "outputs"],
+                    ["export", str(run), "--to", "state_dict"]):  # fmt: skip
+        assert cli.run(command) == 0
+    sweep = ["model.hidden=4,6", "train.epochs=1", "jobs=2", "outputs=swept", f"model=mlp,{name}"]
+    assert cli.run(["train", "-m", "code=nets_of_a_student.mine", *sweep]) == 0
+    assert f"model.hidden=4 model={name}  finished" in capsys.readouterr().out
+    edit(package / "layers_of_mine.py")
+    assert cli.run(["predict", str(run), picture(student)]) == 1
+    assert "has changed since it was trained" in capsys.readouterr().err
+
+
+def test_a_class_of_a_library_that_does_not_fit_shows_its_own_lines(
+    student: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    squeeze = "model=torchvision.models.squeezenet:SqueezeNet"
+    gray = ["dataset=digits", "dataset.image_size=32"]
+    assert cli.run(["train", squeeze, *gray]) == 1
+    told = capsys.readouterr().err
+    assert "to have 3 channels, but got 1" in told
+    assert "in forward (x: 2x1x32x32)" in told
+    assert "torch/nn" not in told
+
+
+def test_what_a_function_takes_further_is_passed_on(
+    student: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (student / "further.py").write_text(
+        "from torch import nn\n\ndef net(pretrained=False, **kwargs):\n"
+        "    return nn.Sequential(nn.Flatten(), nn.Linear(64, kwargs.pop('num_classes', 1000)))\n"
+    )
+    named = ["train", "train.epochs=1", "code=further.py", "model=further:net"]
+    assert cli.run(named) == 1
+    assert "here 2x10, as with +model.num_classes=10; see" in capsys.readouterr().err
+    assert cli.run([*named, "+model.num_classes=10"]) == 0
+    run = run_of(student, "digits-further.net-*")
+    assert result(run).config["model"]["num_classes"] == 10
+    assert cli.run(["train", "--from", str(run), "seed=1"]) == 0
+    for plus in ("+", ""):
+        assert cli.run(["train", "--from", str(run), f"{plus}model.num_classes=12"]) == 1
+        assert "gives 2x12" in capsys.readouterr().err
+    assert cli.run(["predict", str(run), picture(student)]) == 0
+    capsys.readouterr()
+    assert cli.run(["list", "model.num_classes=10"]) == 0
+    assert "2 finished" in capsys.readouterr().out
+
+
 def test_a_killed_and_resumed_training_ends_with_the_same_bits(
     student: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -229,3 +315,36 @@ def picture(folder: Path) -> str:
     pixels = np.random.default_rng(0).integers(0, 255, (8, 8), dtype=np.uint8)
     assert cv2.imwrite(str(path), pixels)
     return path.name
+
+
+ODD = """
+import torch
+import tinylab
+
+@tinylab.model
+class Odd(torch.nn.Linear):
+    def __init__(self, image_shape, num_classes):
+        super().__init__(image_shape[0] * image_shape[1] * image_shape[2], num_classes)
+    def forward(self, images):
+        outputs = super().forward(images.flatten(1))
+        if len(images) == 179:  # the test part of digits
+            outputs = torch.cat([outputs[:2] * torch.nan, outputs[2:]])
+        return outputs
+"""
+
+
+def test_a_result_with_outputs_that_are_no_numbers_is_kept_and_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("odd.py").write_text(ODD)
+    assert cli.run(["train", "code=odd.py", "model=odd", "train.epochs=1", "threads=1"]) == 0
+    said = "the outputs for 2 of 179 images are not finite numbers; they count as wrong guesses"
+    assert f"test: {said}" in capsys.readouterr().out
+    [run] = Path("outputs/runs").glob("digits-odd-*")
+    test = json.loads((run / "result.json").read_text())["test"]
+    assert test["num_guessed"] == 2
+    assert cli.run(["evaluate", str(run), "code=odd.py"]) == 0
+    shown = capsys.readouterr().out
+    assert said in shown
+    assert f"loss {test['loss']:.4f}" in shown

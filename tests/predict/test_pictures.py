@@ -235,6 +235,8 @@ def save_as(kind: str, file: Path) -> None:
         Image.fromarray(drawn_zero().astype(np.uint16) * 257).save(file, "PNG")
     elif kind == "12 of 16 bit":
         Image.fromarray(drawn_zero().astype(np.uint16) * 16).save(file, "PNG")
+    elif kind == "14 of 16 bit":
+        Image.fromarray(drawn_zero().astype(np.uint16) * 64).save(file, "PNG")
     elif kind == "cmyk":
         zero.convert("CMYK").save(file, "JPEG", quality=95)
     elif kind == "animated gif":
@@ -252,8 +254,8 @@ def save_as(kind: str, file: Path) -> None:
 
 
 KINDS = [
-    "16 bit", "12 of 16 bit", "cmyk", "animated gif", "animated webp", "one bit", "palette",
-    "turned by exif",
+    "16 bit", "14 of 16 bit", "12 of 16 bit", "cmyk", "animated gif", "animated webp", "one bit",
+    "palette", "turned by exif",
 ]  # fmt: skip
 
 

@@ -10,6 +10,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from markupsafe import Markup
 
+from tinylab.comparison.tuning import TuningCurve
 from tinylab.reporting import figures, svg
 from tinylab.reporting.figures import Curves, Dots
 
@@ -252,3 +253,25 @@ def test_parallel_coordinates_have_a_line_a_run_the_best_on_top(keys: int, runs:
     shares = [float(each.attrib["style"].partition(":")[2]) for each in lines]
     assert shares == sorted(shares)
     assert len(re.findall(",", lines[0].attrib["d"])) == keys + 1
+
+
+# ---------------------------------------------------------------- tuning curves
+
+
+@given(st.lists(st.lists(SHARES, min_size=1, max_size=30), min_size=1, max_size=3))
+def test_tuning_curves_stay_in_their_frame(searches: list[list[float]]) -> None:
+    curves = [
+        TuningCurve(f"search {place}", "val_accuracy", tuple(values))
+        for place, values in enumerate(searches)
+    ]
+    tree = check(figures.tuning(curves, "validation accuracy", svg.percent))
+    lines = [each for each in tree.iter() if each.get("class") in ("line val", "line train")]
+    assert len(lines) == 2 * len(curves), "median and mean of each"
+
+
+def test_a_band_is_there_as_far_as_trials_bound_it() -> None:
+    few, many = ([place / n for place in range(n)] for n in (5, 60))
+    for values, bands in ((few, 0), (many, 1)):
+        curve = TuningCurve("search", "val_accuracy", tuple(values))
+        figure = figures.tuning([curve], "validation accuracy", svg.percent)
+        assert str(figure).count('class="band"') == bands

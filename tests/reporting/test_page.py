@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from compare_kit import edit_result, write_run
-from tinylab.comparison import columns
+from tinylab import reporting
+from tinylab.comparison import columns, data_size
 from tinylab.comparison.comparison import Comparison, compare
 from tinylab.reporting import answer, charts, details, tables
 from tinylab.reporting.figures import COLOURS
@@ -336,3 +337,70 @@ def test_without_validation_every_two_settings_are_named(tmp_path: Path) -> None
         "On the test set C beats A (p = 0.001).",
         "On the test set no difference is shown between B and C.",
     ]
+
+
+# ---------------------------------------------------------------- more data
+
+
+def test_the_page_says_what_twice_the_images_would_bring_and_draws_it(tmp_path: Path) -> None:
+    for fraction, rights in {0.25: [80, 82, 81], 0.5: [86, 88, 87], 1.0: [91, 92, 90]}.items():
+        for seed, right in enumerate(rights):
+            folder = write_run(tmp_path, right, split__train_fraction=fraction, seed=seed)
+            edit_result(folder, dataset__num_train=int(400 * fraction))
+    out = tmp_path / "report.html"
+    reporting.write([tmp_path], out)
+    page = out.read_text()
+    assert "<h2>Would more data help?</h2>" in page
+    words = page[page.index("Doubling the training images from 400 to 800 would bring +") :]
+    assert "points of test accuracy (95% CI +" in words
+    assert "by a bootstrap over 3 runs of each size" in words
+    assert "test accuracy by number of training images" in page
+    assert "dashed the power law" in page
+
+
+@pytest.mark.parametrize(
+    ("fractions", "words"),
+    [
+        ((0.25, 0.5, 1.0), "without an interval, which takes 3 seeds of every size"),
+        ((0.5, 1.0), "A power law takes 3 sizes or more, such as split.train_fraction=0.1,0.3,1."),
+    ],
+)
+def test_too_few_seeds_or_sizes_are_said(
+    tmp_path: Path, fractions: tuple[float, ...], words: str
+) -> None:
+    for fraction in fractions:
+        folder = write_run(tmp_path, 80 + int(10 * fraction), split__train_fraction=fraction)
+        edit_result(folder, dataset__num_train=int(400 * fraction))
+    [sentence] = answer.more_data(data_size.of_rows(compared(tmp_path).rows))
+    assert words in sentence
+
+
+def test_one_size_draws_nothing(tmp_path: Path) -> None:
+    write_run(tmp_path, 90)
+    assert charts.data_size(data_size.of_rows(compared(tmp_path).rows)) is None
+
+
+def test_every_setting_has_its_colour_in_the_figure_of_sizes(tmp_path: Path) -> None:
+    for filters in (4, 28):
+        for fraction in (0.25, 0.5, 1.0):
+            right = 80 + int(10 * fraction) + filters // 10
+            folder = write_run(
+                tmp_path, right, split__train_fraction=fraction, model__filters=filters
+            )
+            edit_result(folder, dataset__num_train=int(400 * fraction))
+    found = data_size.of_rows(compared(tmp_path).rows)
+    legend = charts.size_legend(found)
+    assert {cell.text for cell in legend} == {"model.filters=4", "model.filters=28"}
+    assert [cell.key for cell in legend] == ["c0", "c1"]
+    chart = charts.data_size(found)
+    assert chart is not None
+    assert [chart.svg.count(f'class="{key}"') for key in ("c0", "c1")] == [1, 1]
+    assert len(answer.more_data(found)) == 2
+
+
+def test_the_page_says_how_much_of_the_spread_over_seeds_is_noise(tmp_path: Path) -> None:
+    for seed in range(5):
+        write_run(tmp_path, range(seed, 80 + 2 * seed), seed=seed)
+    out = tmp_path / "report.html"
+    reporting.write([tmp_path], out)
+    assert "A: of the sd of 1.58 over 5 runs, " in out.read_text()

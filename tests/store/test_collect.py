@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from compare_kit import edit_result, write_run
+from tinylab.comparison.settings import group
 from tinylab.store.collect import Skipped, collect
 
 
@@ -51,6 +52,17 @@ def test_a_sweep_is_found_from_inside_its_folder(
     monkeypatch.chdir(sweep(tmp_path, "mine", [run.name]))
     assert names(["."]) == {run.name}
     assert names(["../mine"]) == {run.name}
+
+
+def test_a_sweep_finds_a_run_whose_folder_was_renamed(tmp_path: Path) -> None:
+    first, second = (write_run(tmp_path, seed=seed) for seed in (0, 1))
+    folder = sweep(tmp_path, "mine", [first.name, second.name])
+    shutil.copytree(first, first.with_name(f"{first.name}.20261126-210531"))
+    first.rename(first.with_name("the best"))
+    found, skipped = collect([folder])
+    assert ({run.folder.name for run in found}, skipped) == ({"the best", second.name}, [])
+    shutil.rmtree(first.with_name("the best"))
+    assert reasons([folder]) == {first.name: "not there"}
 
 
 def test_a_link_to_a_sweep_is_the_sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -222,6 +234,16 @@ def test_values_are_what_can_change_a_result_by_the_keys_one_types(tmp_path: Pat
     assert run.values["model"] == "mlp"
     assert run.values["model.layers"] == 2
     assert not {"device", "name", "outputs", "train.checkpoint_seconds"} & set(run.values)
+
+
+def test_a_run_of_before_a_key_existed_has_its_neutral_value(tmp_path: Path) -> None:
+    older, newer = write_run(tmp_path, seed=0), write_run(tmp_path, seed=1)
+    result = json.loads((older / "result.json").read_text())
+    del result["config"]["split"]["train_fraction"]
+    (older / "result.json").write_text(json.dumps(result))
+    found, _ = collect([older, newer])
+    assert [run.values["split.train_fraction"] for run in found] == [1.0, 1.0]
+    assert len(group(found)) == 1
 
 
 def test_the_test_set_is_known_by_its_images(tmp_path: Path) -> None:

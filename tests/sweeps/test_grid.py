@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from tinylab import cli
 from tinylab.config import compose
-from tinylab.config.groups import conf_folder
+from tinylab.config.folders import conf_folder
 from tinylab.sweeps.job import Composer
 
 pytestmark = pytest.mark.costly

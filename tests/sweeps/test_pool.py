@@ -1,5 +1,7 @@
 """Worker processes of a sweep: what they are told, what they tell, how they die."""
 
+import contextlib
+import errno
 import json
 import multiprocessing
 import os
@@ -12,14 +14,19 @@ import pytest
 
 from option_records import AdamConfig, BaselineConfig, DigitsConfig
 from tinylab.config.schema import Config, TrainConfig
+from tinylab.errors import UserError
 from tinylab.experiment import run as experiment
 from tinylab.store.folder import RunFolder, run_folder
 from tinylab.store.run import open_run
 from tinylab.sweeps import worker
-from tinylab.sweeps.launch import parallel_jobs
+from tinylab.sweeps.grid import Grid
+from tinylab.sweeps.job import Job
+from tinylab.sweeps.launch import launch, parallel_jobs
 from tinylab.sweeps.pool import Pool
 from tinylab.sweeps.worker import End, Epoch, Step
 from tinylab.system import machine
+
+Capture = pytest.CaptureFixture[str]
 
 
 def config(outputs: Path, epochs: int = 2, seed: int = 0) -> Config:
@@ -189,3 +196,50 @@ def test_how_many_jobs_run_at_once(
     asked = config(Path("x"))
     asked.jobs, asked.device, asked.threads = jobs, device, threads
     assert parallel_jobs(asked, 10) == expected
+
+
+class FailingPool:
+    """A pool of one in which each job fails at once, as its words say."""
+
+    words = ""
+
+    def __init__(self, *_: int) -> None:
+        self.started: list[int] = []
+        self._job: int | None = None
+
+    def __enter__(self) -> "FailingPool":
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def has_room(self) -> bool:
+        return self._job is None
+
+    def start(self, number: int, config: Config, command: str) -> None:
+        self._job = number
+
+    def running(self) -> bool:
+        return self._job is not None
+
+    def news(self) -> list[tuple[int, End]]:
+        assert self._job is not None
+        number, self._job = self._job, None
+        return [(number, End("failed", self.words))]
+
+
+@pytest.mark.parametrize(
+    ("fault", "ended"),
+    [(errno.ENOSPC, 1), (errno.EDQUOT, 1), (errno.EACCES, 3)],
+    ids=["no space", "quota", "no right"],
+)
+def test_a_full_disk_ends_a_sweep_at_its_first_job(
+    fault: int, ended: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    configs = [config(tmp_path, seed=seed) for seed in range(3)]
+    jobs = [Job([], {"seed": str(each.seed)}, each) for each in configs]
+    monkeypatch.setattr(FailingPool, "words", f"x: cannot be written: {os.strerror(fault)}")
+    monkeypatch.setitem(launch.__globals__, "Pool", FailingPool)
+    refused = pytest.raises(UserError, match="the disk is full: free some space or choose another")
+    with refused if ended == 1 else contextlib.nullcontext():
+        launch(Grid(jobs, jobs), 1, 3, 0)
+    assert capsys.readouterr().out.count("failed  x: cannot be written") == ended

@@ -1,15 +1,12 @@
 """Searches: what is proposed, what is refused, and that a kill at any moment changes nothing."""
 
-import dataclasses
 import itertools
 import json
 import math
 import os
-import random
 import signal
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -22,31 +19,36 @@ from hydra.types import RunMode
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from option_records import AdamConfig, BaselineConfig, DigitsConfig
+from search_kit import (
+    AXES,
+    EPOCHS,
+    FINITE,
+    curve,
+    drive,
+    finish,
+    make_plan,
+    states,
+    trials,
+    write_result,
+)
 from server_kit import Server
-from tinylab import cli, data
+from tinylab import cli
 from tinylab import sweeps as sweep
-from tinylab.config import code, compose
-from tinylab.config.groups import choices, conf_folder
+from tinylab.config import compose
+from tinylab.config.folders import conf_folder
+from tinylab.config.groups import choices
 from tinylab.config.metrics import CHOOSABLE
-from tinylab.config.schema import Config, SweepConfig, TrainConfig, run_id
+from tinylab.config.schema import SweepConfig, run_id
 from tinylab.errors import UserError
 from tinylab.sweeps import leaderboard, search
 from tinylab.sweeps.grid import expand
 from tinylab.sweeps.job import Composer, Job
 from tinylab.sweeps.proposals import Study, dimension
 from tinylab.sweeps.search import Search
-from tinylab.sweeps.space import Axis, Interval, Space, read
+from tinylab.sweeps.space import Axis, Interval, read
 from tinylab.system import files
 
 pytestmark = pytest.mark.costly
-
-EPOCHS = 4
-AXES = [
-    Axis("optim.lr", ("0.0001", "0.1"), True, Interval(1e-4, 1e-1, log=True)),
-    Axis("model.hidden", ("8", "16", "32")),
-]
-FINITE = [Axis("model.hidden", ("8", "16", "32")), Axis("seed", ("0", "1"), True)]
 
 
 @pytest.fixture(scope="module")
@@ -63,136 +65,6 @@ def composer() -> Composer:
 def _without_flushing(monkeypatch: pytest.MonkeyPatch) -> None:
     """The disk takes 10 ms a flush; that files are whole is tested elsewhere."""
     monkeypatch.setattr(files, "_flush", lambda path: None)
-
-
-# ---------------------------------------------------------------- a stand-in for training
-
-
-@dataclass
-class QuickComposer:
-    """Makes jobs without Hydra, in microseconds; refuses what ``forbidden`` names."""
-
-    sweep: SweepConfig
-    outputs: Path
-    forbidden: Callable[[dict[str, str]], bool]
-
-    def job(self, fixed: list[str], varied: dict[str, str]) -> Job:
-        if self.forbidden(varied):
-            raise UserError("these do not go together")
-        config = Config(
-            dataset=DigitsConfig(),
-            model=BaselineConfig(hidden=int(varied.get("model.hidden", 8))),
-            optim=AdamConfig(lr=float(varied.get("optim.lr", 0.01))),
-            train=TrainConfig(epochs=EPOCHS),
-            seed=int(varied.get("seed", 0)),
-            sweep=self.sweep,
-            outputs=str(self.outputs),
-        )
-        return Job([f"{key}={value}" for key, value in varied.items()], varied, config)
-
-
-def make_plan(
-    outputs: Path,
-    *,
-    axes: list[Axis] = AXES,
-    forbidden: Callable[[dict[str, str]], bool] = lambda varied: False,
-    **values: Any,
-) -> Search:
-    """The search as it is when the command is typed, for the first time or again."""
-    asked = SweepConfig(**{"search": "tpe", "trials": 16, **values})
-    quick: Any = QuickComposer(asked, outputs, forbidden)
-    base = quick.job([], {axis.key: axis.values[0] for axis in axes})
-    space = Space([], axes, asked)
-    return Search(space, quick, search.folder_of(space, base.config), base, [])
-
-
-def curve(job: Job) -> list[float]:
-    """Validation accuracy after each epoch: best at a rate of 0.01, the wider the better."""
-    config: Any = job.config
-    ceiling = 1 - abs(math.log10(config.optim.lr) + 2) / 4 - 1 / config.model.hidden
-    return [ceiling * (1 - 0.5**epoch) for epoch in range(1, EPOCHS + 1)]
-
-
-def life(plan: Search, job: Job, trained: list[tuple[str, int]]) -> Iterator[None]:
-    """What becomes of a job, from where its folder says it is. A kill may come at any yield."""
-    job.folder.mkdir(parents=True, exist_ok=True)
-    for epoch in range(len(job.files.history()) + 1, EPOCHS + 1):
-        trained.append((job.label, epoch))
-        if job.config.optim.lr > 0.05 and epoch == 2:
-            (job.folder / "failure.json").write_text('{"error": "diverged"}')
-            plan.ended(job, "failed")
-            return
-        accuracy = curve(job)[epoch - 1]
-        row = {"epoch": epoch, "val_accuracy": accuracy, "val_loss": -math.log(accuracy)}
-        with (job.folder / "metrics.jsonl").open("a") as file:
-            file.write(json.dumps(row) + "\n")
-        yield
-        if not plan.goes_on(job, row):
-            yield
-            plan.ended(job, "pruned")
-            return
-        yield
-    write_result(job)
-    yield
-    plan.ended(job, "finished")
-
-
-def write_result(job: Job, **changed: Any) -> None:
-    accuracy = max(curve(job))
-    result = {
-        "status": "finished",
-        "config": dataclasses.asdict(job.config),
-        "val": {"accuracy": accuracy, "loss": -math.log(accuracy)},
-        "test": {"accuracy": 0.5, "loss": 1, "accuracy_ci95": [0, 1]},
-        "dataset": {
-            "name": "digits", "classes": ["0", "1"], "num_train": 9, "num_test": 9,
-            "image_shape": [1, 8, 8],
-            "fingerprint": data.fingerprint(DigitsConfig()),
-        },
-        "split_sha256": "s",
-        "environment": {"code_sha256": code.of_result(job.config)},
-        "best_epoch": 1, "epochs": 1, "num_parameters": 1, "seconds": {"train": 1.0},
-        **changed,
-    }  # fmt: skip
-    job.folder.mkdir(parents=True, exist_ok=True)
-    (job.folder / "result.json").write_text(json.dumps(result))
-
-
-def drive(
-    plan: Search, jobs: int = 1, order: int = 0, trained: list[tuple[str, int]] | None = None
-) -> Iterator[None]:
-    """Train what the plan asks for, ``jobs`` at a time in a random ``order``."""
-    chance, running = random.Random(order), []
-    trained = [] if trained is None else trained
-    while True:
-        while len(running) < jobs and (job := plan.next_job()) is not None:
-            running.append(life(plan, job, trained))
-            yield
-        if not running:
-            return
-        chosen = chance.choice(running)
-        try:
-            next(chosen)
-        except StopIteration:
-            running.remove(chosen)
-        yield
-
-
-def finish(plan: Search, **how: Any) -> Search:
-    """Drive a plan to its end."""
-    for _ in drive(plan, **how):
-        pass
-    return plan
-
-
-def trials(outputs: Path) -> list[dict[str, Any]]:
-    [path] = (outputs / "sweeps").glob("*/sweep.json")
-    listed: list[dict[str, Any]] = json.loads(path.read_text())["jobs"]
-    return listed
-
-
-def states(outputs: Path) -> list[str]:
-    return [trial["state"] for trial in trials(outputs)]
 
 
 # ---------------------------------------------------------------- resuming
@@ -313,14 +185,16 @@ def test_a_name_is_for_one_search(tmp_path: Path, composer: Composer) -> None:
     def plan(*arguments: str) -> Search:
         typed = ["sweep.search=random", "sweep.trials=3", "name=mine", *arguments]
         space = read([*typed, f"outputs={tmp_path}"], composer)
-        base = search.check(space, composer)[0]
-        return Search(space, composer, search.folder_of(space, base.config), base, typed)
+        checked = search.check(space, composer)
+        return Search(space, composer, search.folder_of(space, checked[0].config), checked, typed)
 
-    plan("seed=1,2,3")
-    plan("seed=2,3,1", "sweep.trials=2", "jobs=1")  # the same search
-    with pytest.raises(UserError, match=r"name=mine: .*mine holds another sweep"):
-        plan("seed=1,2,3,4")
-    assert plan("seed=1,2,3,4", "fresh=true").num_ended == 0
+    plan("model.filters=1,2,3")
+    plan("model.filters=2,3,1", "sweep.trials=2", "jobs=1")  # the same search
+    others = (["model.filters=1,2,3,4"], ["model.filters=1,2,3", "seed=0,1"])
+    for other in others:
+        with pytest.raises(UserError, match=r"name=mine: .*mine holds another sweep"):
+            plan(*other)
+    assert plan("model.filters=1,2,3,4", "fresh=true").num_ended == 0
 
 
 # ---------------------------------------------------------------- proposals
@@ -377,13 +251,15 @@ def test_what_does_not_go_together_is_passed_over(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def forbidden(varied: dict[str, str]) -> bool:
-        return varied == {"model.hidden": "32", "seed": "1"}
+        return varied == {"model.hidden": "32", "model.filters": "4"}
 
     plan = finish(make_plan(tmp_path, axes=FINITE, forbidden=forbidden, trials=6))
     assert len(set(labels(plan))) == 5
-    assert "model.hidden=32 seed=1" not in labels(plan)
+    assert "model.hidden=32 model.filters=4" not in labels(plan)
     out = capsys.readouterr().out
-    assert out.count("model.hidden=32 seed=1 is passed over: these do not go together") == 1
+    assert (
+        out.count("model.hidden=32 model.filters=4 is passed over: these do not go together") == 1
+    )
     assert "no other combination is left: 5 trials in all" in out
 
 
@@ -434,8 +310,8 @@ def test_median_pruning_is_its_plain_definition(tmp_path: Path) -> None:
     pruned = 0
     for plan, job, epoch, answer in judged(tmp_path, "median"):
         finished = [
-            curve(trial.job)[epoch - 1]
-            for trial in plan._trials.values()
+            curve(trial.repeats[0].job)[epoch - 1]
+            for trial in plan.trials
             if trial.state == "finished"
         ]
         judge = len(finished) >= 5 and 2 <= epoch < EPOCHS
@@ -496,7 +372,8 @@ def test_an_epoch_of_which_nobody_was_told_is_judged_in_its_turn(tmp_path: Path)
     plan.ended(job, "pruned")
     assert trials(tmp_path)[5]["epochs"] == 1, "it was hopeless after the first"
     again = make_plan(tmp_path, prune="halving")
-    assert again._trials[run_id(job.config)].asked.study.trials[-1].intermediate_values == {1: 0.1}
+    assert again.trials[5].told == {1: 0.1}
+    assert again.trials[5].asked.study.trials[-1].intermediate_values == {1: 0.1}
 
 
 def test_a_pruned_trial_has_its_last_figures_in_the_table(tmp_path: Path) -> None:
@@ -522,8 +399,8 @@ def test_a_pruned_trial_has_its_last_figures_in_the_table(tmp_path: Path) -> Non
 def test_the_loss_can_be_searched_for(tmp_path: Path) -> None:
     plan = finish(make_plan(tmp_path, metric="val_loss", trials=20))
     assert [t["value"] for t in trials(tmp_path)] == [
-        None if t.state != "finished" else -math.log(max(curve(t.job)))
-        for t in plan._trials.values()
+        None if t.state != "finished" else -math.log(max(curve(t.repeats[0].job)))
+        for t in plan.trials
     ]
     by_accuracy = finish(make_plan(tmp_path / "accuracy", trials=20))
     best = [min(abs(math.log10(job.config.optim.lr) + 2) for job in p.jobs)
@@ -574,7 +451,7 @@ def test_importance_is_of_the_key_that_matters(tmp_path: Path) -> None:
     axes = [AXES[0], FINITE[1]]
     plan = finish(make_plan(tmp_path, axes=axes, search="random", trials=30))
     shares = plan.importances()
-    assert list(shares) == ["optim.lr", "seed"]
+    assert list(shares) == ["optim.lr", "model.filters"]
     assert sum(shares.values()) == pytest.approx(1)
     assert shares["optim.lr"] > 0.8
     few = finish(make_plan(tmp_path / "few", axes=axes, search="random", trials=5))
@@ -634,7 +511,7 @@ def checked(arguments: list[str], composer: Composer) -> list[Job]:
         (["sweep=tpe", "optim.lr=tag(log,interval(0,1))"], "a logarithm needs numbers above 0"),
         (["sweep=tpe", "optim.lr=tag(lin,interval(0,1))"], "the only tag there is is log"),
         (["sweep=tpe", "optim.lr=tag(log,choice(1,2))"], "a tag is for an interval"),
-        (["sweep=tpe", "seed=range(5,1)"], "no value to try"),
+        (["sweep=tpe", "model.layers=range(5,1)"], "no value to try"),
         (["sweep=tpe", "model=glob(x*)"], "no value to try"),
         (["sweep=tpe", "optim.lr=choice()"], "empty choice"),
         (["sweep=tpe", "optim.lr=0.1,big"], "optim.lr=big: expected a number"),
@@ -659,7 +536,7 @@ def test_what_is_wrong_is_refused_before_the_first_job(
 
 @pytest.mark.costly
 def test_of_many_combinations_each_value_is_checked_once(composer: Composer) -> None:
-    listed = ["seed=range(50)", "split.seed=range(50)", "model.hidden=8,16,0"]
+    listed = ["model.filters=range(1,51)", "train.epochs=range(1,51)", "model.hidden=8,16,0"]
     space = read(["sweep.search=tpe", "sweep.trials=9", *listed[:2]], composer)
     assert len(search.check(space, composer)) == 99
     space = read(["sweep.search=tpe", "sweep.trials=9", *listed], composer)
@@ -672,17 +549,18 @@ def test_the_folder_of_a_search_follows_from_what_is_searched(composer: Composer
         space = read(["sweep.search=random", "sweep.trials=5", *arguments], composer)
         return search.folder_of(space, search.check(space, composer)[0].config).path.name
 
-    base = folder("seed=1,2", "model.hidden=8,16")
+    listed = ["model.filters=1,2", "model.hidden=8,16"]
+    base = folder(*listed)
     same = [
-        ["model.hidden=8,16", "seed=1,2"], ["seed=choice(2,1)", "model.hidden=8,16"],
-        ["seed=1,2", "model.hidden=8,16", "sweep.trials=9", "jobs=1", "optim.lr=0.0010"],
+        listed[::-1], ["model.filters=choice(2,1)", "model.hidden=8,16"],
+        [*listed, "sweep.trials=9", "jobs=1", "optim.lr=0.0010"],
     ]  # fmt: skip
     others = [
-        ["seed=1,2", "model.hidden=8,32"], ["seed=1,2", "model.hidden=8,16", "optim.lr=0.1"],
-        ["seed=1,2", "model.hidden=8,16", "sweep.seed=1"],
-        ["seed=1,2", "model.hidden=8,16", "sweep.metric=val_loss"],
-        ["seed=1,2", "model.hidden=8,16", "sweep.prune=median"],
-        ["seed=range(1,3)", "model.hidden=8,16"],
+        ["model.filters=1,2", "model.hidden=8,32"], [*listed, "optim.lr=0.1"],
+        [*listed, "sweep.seed=1"], [*listed, "sweep.metric=val_loss"],
+        [*listed, "sweep.prune=median"], ["model.filters=range(1,3)", "model.hidden=8,16"],
+        [*listed, "seed=0,1"], [*listed, "sweep.zip=[[model.filters,model.hidden]]"],
+        [*listed, "sweep.exclude=[{model.hidden: 8, model.filters: 1}]"],
     ]  # fmt: skip
     assert [folder(*arguments) for arguments in same] == [base] * len(same)
     assert len({base, *(folder(*arguments) for arguments in others)}) == 1 + len(others)

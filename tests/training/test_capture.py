@@ -61,10 +61,19 @@ LABS = {
     "streamed": changed(LAB, streamed=True, channels=3),
     "mixed": changed(LAB, augment={"mixup": 0.7, "cutmix": 1.0}),
     "best epoch": changed(LAB, train={}),
+    "a slow backbone": changed(LAB, optim=SgdConfig(lr=0.05, schedule="onecycle", backbone_lr=0.1)),
+    "frozen": changed(
+        LAB,
+        model=ResnetConfig(width=4, stages=2, freeze=r"blocks\.0"),
+        optim=AdamwConfig(lr=0.02, backbone_lr=0.5),
+    ),
 }
 # With tensors for numbers these take other kernels, which round otherwise.
 NEARLY = {
     "muon": changed(LAB, optim=MuonConfig(lr=0.01, schedule="cosine")),
+    "muon, a slow backbone": changed(
+        LAB, optim=MuonConfig(lr=0.01, schedule="cosine", backbone_lr=0.5)
+    ),
     "averaged": changed(
         LAB, model=ResnetConfig(width=4, stages=2), train={**LAB.train, "ema": 0.9}
     ),

@@ -172,6 +172,31 @@ def test_outputs_that_are_not_finite_are_refused() -> None:
         evaluate(model, LAB.batches(20), LAB.recipe())
 
 
+def test_when_training_is_over_such_outputs_count_as_wrong_guesses() -> None:
+    recipe, batches = LAB.recipe(), LAB.batches(20)
+    whole = evaluate(LAB.build(), batches, recipe, is_final=True)
+    model: Any = LAB.build()
+    model.register_forward_hook(broken_for(3))
+    part = evaluate(model, batches, recipe, is_final=True)
+    assert (whole.num_guessed, part.num_guessed) == (0, 3)
+    assert (part.predicted[3:] == whole.predicted[3:]).all()
+    assert (part.predicted[:3] != batches.labels[:3].numpy()).all()
+    assert np.isfinite(part.probabilities).all()
+    assert math.isfinite(part.score.loss)
+
+
+def broken_for(count: int) -> Callable[..., Tensor]:
+    """A hook that makes the first outputs NaN and infinite."""
+
+    def broken(module: nn.Module, given: Any, outputs: Tensor) -> Tensor:
+        outputs = outputs.clone()
+        outputs[: count - 1] = math.nan
+        outputs[count - 1, 0] = math.inf
+        return outputs
+
+    return broken
+
+
 # ---------------------------------------------------------------- the loop
 
 

@@ -1,6 +1,7 @@
 """Optimisers against torch.optim to the last bit, and the learning rate against its formulas."""
 
 import copy
+import dataclasses
 import itertools
 import math
 from collections.abc import Iterator
@@ -275,6 +276,85 @@ def test_frozen_parameters_are_in_no_group() -> None:
     model.trunk.requires_grad_(False)
     groups = optim.parameter_groups(model, 0.1)
     assert sum(len(group["params"]) for group in groups) == 4
+
+
+# ---------------------------------------------------------------- the backbone's rate
+
+
+def of_torch_by_parts(config: OptimConfig, model: Branches) -> torch.optim.Optimizer:
+    """torch.optim with the head, which is ``branch``, in groups of its own."""
+    theirs = of_torch(config, model)
+    of_head = {id(parameter) for parameter in model.branch.parameters()}
+    for group in list(theirs.param_groups):
+        head = [p for p in group["params"] if id(p) in of_head]
+        group["params"] = [p for p in group["params"] if id(p) not in of_head]
+        theirs.add_param_group({**group, "params": head, "is_head": True})
+    return theirs
+
+
+@like_torch
+@pytest.mark.parametrize("factor", [0.1, 3.0])
+def test_the_backbone_has_a_rate_of_its_own_as_groups_of_torch(
+    config: OptimConfig, factor: float
+) -> None:
+    model = network()
+    twin = copy.deepcopy(model)
+    ours = optim.build(dataclasses.replace(config, backbone_lr=factor), model)
+    theirs = of_torch_by_parts(config, twin)
+    for step in range(20):
+        lr = config.lr / (1 + step)
+        ours.lr = lr
+        for group in theirs.param_groups:
+            group["lr"] = lr if "is_head" in group else lr * factor
+        backward(model, step)
+        backward(twin, step)
+        ours.step()
+        theirs.step()
+    assert are_equal(model, twin)
+
+
+def test_muon_moves_hidden_weights_by_the_rate_of_the_backbone() -> None:
+    moved = []
+    for factor in (1.0, 0.25):
+        model = network()
+        config = MuonConfig(lr=0.02, weight_decay=0.0, backbone_lr=factor)
+        optimizer = optim.build(config, model)
+        backward(model, 0)
+        optimizer.step()
+        pairs = zip(model.parameters(), network().parameters(), strict=True)
+        moved.append([after - before for after, before in pairs])
+    names = [name for name, _ in network().named_parameters()]
+    for name, whole, quarter in zip(names, *moved, strict=True):
+        share = 1.0 if name.startswith("branch") else 0.25
+        torch.testing.assert_close(quarter, share * whole, rtol=1e-3, atol=1e-7)
+
+
+@every_config
+def test_a_backbone_of_rate_0_stays_bit_for_bit(config: OptimConfig) -> None:
+    model = network()
+    optimizer = optim.build(dataclasses.replace(config, backbone_lr=0.0), model)
+    run(model, optimizer, range(5))
+    for (name, found), before in zip(model.named_parameters(), network().parameters(), strict=True):
+        assert torch.equal(found, before) == (not name.startswith("branch")), name
+
+
+@every_config
+@pytest.mark.parametrize("factor", [0.0, 0.1])
+def test_a_rate_in_a_tensor_stays_one(config: OptimConfig, factor: float) -> None:
+    models = [network(), network()]
+    for model, lr in zip(models, (config.lr, torch.tensor(config.lr)), strict=True):
+        optimizer = optim.build(dataclasses.replace(config, backbone_lr=factor), model)
+        optimizer.lr = lr
+        group = {"lr_factor": factor}
+        assert type(optim.group_lr(lr, group)) is type(lr)
+        if config.name != "muon" and isinstance(lr, Tensor):
+            continue  # the fused kernels take tensors on CUDA alone
+        backward(model, 0)
+        optimizer.step()
+
+
+def test_without_a_rate_of_its_own_the_backbone_is_in_no_group_of_its_own() -> None:
+    assert [*optim.parameter_groups(network(), 0.1, 1.0)[0]] == ["params", "weight_decay"]
 
 
 # ---------------------------------------------------------------- learning rate

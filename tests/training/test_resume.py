@@ -73,10 +73,23 @@ LABS = {
     "best by loss": changed(LAB, train={"monitor": "loss"}),
     "last epoch": changed(LAB, train={"weights": "last"}),
     "no validation": changed(LAB, num_val=0),
+    "one pass": changed(LAB, in_one_pass=True),
     "contiguous": changed(LAB, train={"channels_last": False}, channels=3),
     "dropout": changed(LAB, model=MlpConfig(hidden=8, dropout=0.5)),
     "batch norm": changed(LAB, model=ResnetConfig(width=4, stages=2)),
     "batch norm, averaged": changed(LAB, model=ResnetConfig(width=4, stages=2), train={"ema": 0.9}),
+    **{
+        f"{name}, a slow backbone": changed(
+            LAB, optim=kind(lr=0.02, schedule="cosine", weight_decay=0.01, backbone_lr=0.1)
+        )
+        for name, kind in OPTIMIZERS.items()
+    },
+    "frozen": changed(LAB, model=ResnetConfig(width=4, stages=2, freeze="backbone")),
+    "frozen in part": changed(
+        EVERYTHING,
+        model=ResnetConfig(width=4, stages=2, freeze="stem|blocks.0"),
+        optim=MuonConfig(backbone_lr=0.1),
+    ),
     "everything": EVERYTHING,
     "streamed": changed(EVERYTHING, streamed=True, channels=3),
 }
@@ -153,8 +166,9 @@ def test_it_may_be_killed_after_any_step(steps: list[int], seconds: float, tmp_p
 
 def test_two_threads_are_as_exact_as_one(tmp_path: Path) -> None:
     torch.set_num_threads(2)
-    resumed = run_with(EVERYTHING, tmp_path / "resumed", [Watch(steps=6)])
-    assert differences(resumed.state_dict(), straight(EVERYTHING, tmp_path)) == []
+    for name in ("everything", "one pass"):
+        resumed = run_with(LABS[name], tmp_path / name / "resumed", [Watch(steps=6)])
+        assert differences(resumed.state_dict(), straight(LABS[name], tmp_path / name)) == []
     torch.set_num_threads(1)
 
 

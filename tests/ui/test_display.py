@@ -38,14 +38,15 @@ def test_the_sum_the_best_and_every_running_job(screen: Screen) -> None:
     shown = SweepDisplay(total=12, done=3)
     for number in range(3):
         shown.start(number, f"model=mlp seed={number}")
-    shown.end(0, "model=mlp seed=0", "finished", "val accuracy 98.76%", 0.9876)
-    shown.end(1, "model=mlp seed=1", "failed", "out of memory", None)
+    shown.end(0, "model=mlp seed=0", "finished", "val accuracy 98.76%")
+    shown.show_best("validation accuracy 98.76%  model=mlp")
+    shown.end(1, "model=mlp seed=1", "failed", "out of memory")
     shown.progress(2, 0.5)
     shown.epoch(2, {"epoch": 5, "val_accuracy": 0.875})
     total, best, job = screen(shown)
     assert total.startswith("sweep ━")
     assert " 46 %  4 of 12 done, 1 failed, 1 running, " in total
-    assert best == "best  val accuracy 98.76% (model=mlp seed=0)"
+    assert best == "best  validation accuracy 98.76%  model=mlp"
     assert job.startswith("model=mlp seed=2 ━")
     assert job.endswith(" 50 %  epoch 5, val 87.50%")
 
@@ -120,19 +121,25 @@ def test_irregular_steps_of_several_threads_are_said_once(
 @pytest.mark.parametrize(
     "variable",
     ["TERM=xterm", "TERM=dumb", "NO_COLOR=1", "NO_COLOR=", "JPY_PARENT_PID=17",
-     "COLAB_RELEASE_TAG=release", "KAGGLE_KERNEL_RUN_TYPE=Interactive"],
+     "COLAB_RELEASE_TAG=release", "KAGGLE_KERNEL_RUN_TYPE=Interactive",
+     "MPLBACKEND=module://matplotlib_inline.backend_inline", "MPLBACKEND=agg",
+     "TERM_PROGRAM=vscode"],
 )  # fmt: skip
 def test_bars_are_for_terminals_that_can_redraw_them(
     variable: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A notebook's ``!tinylab`` runs in a pseudo terminal, and shows each redrawn bar anew."""
-    for name in ("NO_COLOR", *console.NOTEBOOKS):
+    """A notebook's ``!tinylab`` runs in a pseudo terminal, and shows each redrawn bar anew.
+
+    In a kernel of VS Code only matplotlib's backend tells; its terminal is one.
+    """
+    terminals = ("TERM=xterm", "NO_COLOR=", "MPLBACKEND=agg", "TERM_PROGRAM=vscode")
+    for name in ("NO_COLOR", "MPLBACKEND", *console.NOTEBOOKS):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("TERM", "xterm-color")
     monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
     assert console.is_terminal()
     monkeypatch.setenv(*variable.split("="))
-    assert console.is_terminal() == (variable in ("TERM=xterm", "NO_COLOR="))
+    assert console.is_terminal() == (variable in terminals)
 
 
 @pytest.mark.costly
@@ -142,10 +149,10 @@ def test_a_sweep_in_a_notebook_is_plain_lines(tmp_path: Path) -> None:
     code = "from tinylab.ui.display import SweepDisplay\n"
     code += "with SweepDisplay(2, 0) as shown:\n"
     code += "    for n in (0, 1): shown.start(n, f'seed={n}'); shown.progress(n, 0.5)\n"
-    code += "    for n in (0, 1): shown.end(n, f'seed={n}', 'finished', '', None)\n"
+    code += "    for n in (0, 1): shown.end(n, f'seed={n}', 'finished', '')\n"
     said = {}
     for notebook in ({}, {"JPY_PARENT_PID": "17"}):
-        unset = ("NO_COLOR", *console.NOTEBOOKS)
+        unset = ("NO_COLOR", "MPLBACKEND", *console.NOTEBOOKS)
         kept = {name: value for name, value in os.environ.items() if name not in unset}
         env = {**kept, "TERM": "xterm-color", **notebook}
         subprocess.run([sys.executable, "-c", code], stdout=theirs, env=env, check=True)

@@ -44,7 +44,7 @@ def _checked(override: str) -> str:
 def _override(key: object, value: Any, with_axes: bool) -> str:
     if not isinstance(key, str):
         raise UserError(f"{key!r}: expected a key such as 'optim.lr'")
-    is_axis = with_axes and isinstance(value, AXES) and not key.startswith("sweep.")
+    is_axis = with_axes and isinstance(value, AXES) and not key.startswith(("sweep.", "+", "code"))
     if not is_axis:
         return f"{key}={_typed(key, value)}"
     if not len(value):
@@ -55,10 +55,13 @@ def _override(key: object, value: Any, with_axes: bool) -> str:
 def _typed(key: str, value: Any) -> str:
     if isinstance(value, str) and value == "???":
         raise UserError(f"{key}='???': expected a text; this one means a missing value to Hydra")
-    if isinstance(value, type):
+    if callable(value):
+        name = getattr(value, "__name__", type(value).__name__)
+        option = name.lower() if name.isidentifier() else "mine"
         raise UserError(
-            f"{key}={value.__name__}: expected a name, not a class, which other processes cannot "
-            "have\n  write it into a file (%%writefile tiny.py in a cell), and name it as text"
+            f"{key}={name}: expected a name, not a class or function, which other processes cannot "
+            f"have\n  write it into a file (%%writefile {option}.py in a cell), then "
+            f'code="{option}.py", {key}="{option}"'
         )
     try:
         return typed(_plain(value))

@@ -15,7 +15,7 @@ from tinylab.api.compared import Comparisons
 from tinylab.api.frames import pandas
 from tinylab.api.swept import Sweep, run_sweep
 from tinylab.api.trained import TrainedRun
-from tinylab.commands.compare import RANKING, collect_finished
+from tinylab.commands.compare import DEFAULT_METRIC, collect_finished, refuse_unknown_metric
 from tinylab.commands.report import place
 from tinylab.commands.train_job import refuse_sweep
 from tinylab.commands.train_job import train as train_config
@@ -28,6 +28,7 @@ from tinylab.errors import Stopped, UserError
 from tinylab.store.query import in_order, select
 from tinylab.store.run import open_run
 from tinylab.system.machine import tuned
+from tinylab.system.project import default_outputs
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -86,12 +87,13 @@ def load(path: str | Path) -> TrainedRun:
     return TrainedRun(the_run(Path(path).expanduser().absolute()))
 
 
-def runs(folder: str | Path = "outputs", *filters: str) -> "DataFrame":
+def runs(folder: str | Path | None = None, *filters: str) -> "DataFrame":
     """A row per run in an outputs folder, the newest last: state, config keys and metrics.
 
+    folder: None: ``outputs``, or the project's.
     ``filters`` as of ``tinylab list``: ``runs("outputs", "model=mlp", "val_accuracy>0.9")``.
     """
-    found = in_order(select(filters, Path(folder).expanduser()), "when")
+    found = in_order(select(filters, Path(folder or default_outputs()).expanduser()), "when")
     rows = [{**run.row, "folder": str(run.folder.absolute())} for run in found]
     return pandas().DataFrame(rows)
 
@@ -99,24 +101,30 @@ def runs(folder: str | Path = "outputs", *filters: str) -> "DataFrame":
 def compare(
     *found: Runs,
     by: Sequence[str] | str | None = None,
-    metric: str = RANKING[0],
+    metric: str = DEFAULT_METRIC,
     pairs: Sequence[tuple[str, str]] = (),
     test: str = TESTS[0],
     with_variance: bool = False,
+    rope: float | None = None,
+    effects: Sequence[str] = (),
 ) -> Comparisons:
     """Compare finished runs as ``tinylab compare``: a list with a comparison for each dataset.
 
     found: runs, sweeps, or paths of them; of none, ``outputs``. by: the keys that make a setting
     (None: all but the seeds). metric: what settings are ranked by. pairs: judge these, named by
-    letter or values. Raises UserError where there is no finished run, or no such key or metric.
+    letter or values. rope: points of accuracy up to which settings are practically equal, such as
+    0.5. effects: keys whose main effects are asked for. Raises UserError where there is no finished
+    run, or no such key or metric.
     """
-    for name, value, known in (("metric", metric, RANKING), ("test", test, TESTS)):
-        if value not in known:
-            hint = did_you_mean(value, known)
-            raise UserError(f"{name}={value}: expected one of {', '.join(known)}{hint}")
-    chosen, skipped = collect_finished([_path(each) for each in found] or [Path("outputs")])
+    if test not in TESTS:
+        hint = did_you_mean(test, TESTS)
+        raise UserError(f"test={test}: expected one of {', '.join(TESTS)}{hint}")
+    chosen, skipped = collect_finished([_path(each) for each in found] or [Path(default_outputs())])
+    refuse_unknown_metric("metric=", metric)
     keys = by.split(",") if isinstance(by, str) else by
-    comparisons = comparison.compare(chosen, keys, metric, pairs, test, with_variance)
+    comparisons = comparison.compare(
+        chosen, keys, metric, pairs, test, with_variance, rope, effects
+    )
     return Comparisons(comparisons, skipped)
 
 
@@ -129,7 +137,7 @@ def report(*found: Runs, out: str | Path | None = None) -> Path:
     """
     from tinylab import reporting
 
-    paths = [_path(each) for each in found] or [Path("outputs")]
+    paths = [_path(each) for each in found] or [Path(default_outputs())]
     file = Path(out).expanduser() if out is not None else place(paths)
     reporting.write(paths, file)
     return file.absolute()

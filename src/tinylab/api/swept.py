@@ -40,7 +40,10 @@ class Sweep:
 
     @property
     def leaderboard(self) -> "DataFrame":
-        """A row per job, best validation first: its values, state, metrics and run id."""
+        """A row per job, best validation first: its values, state, metrics and run id.
+
+        Of a search over seeds a row per setting, with means over the seeds.
+        """
         try:
             return pandas().read_csv(SweepFolder(self.path).table_file)
         except OSError as error:

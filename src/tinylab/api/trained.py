@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinylab.api.frames import pandas
+from tinylab.config import code
 from tinylab.config.compose import restore
 from tinylab.config.schema import Config
 from tinylab.errors import UserError
@@ -58,6 +59,7 @@ class TrainedRun:
     def config(self) -> Config:
         """Its whole config."""
         try:
+            code.know(self.result.config, self.path)
             return restore(self.result.config)
         except (KeyError, TypeError, ValueError) as error:
             raise UserError(
@@ -206,7 +208,7 @@ class TrainedRun:
         rows = {
             "run": str(self.path),
             "dataset": f"{result.dataset.name}, {result.dataset.num_train:,} training images",
-            "model": f"{result.config['model']['name']}, {result.num_parameters:,} parameters",
+            "model": f"{result.config['model']['name']}, {result.parameters}",
             "epochs": f"{result.epochs}, of which {result.best_epoch} was tested",
             "validation accuracy": val,
             "test accuracy": f"{self.test.accuracy:.2%} (95 % interval {low:.2%} to {high:.2%}), "

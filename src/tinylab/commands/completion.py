@@ -15,7 +15,7 @@ from tinylab.commands import COMMANDS
 from tinylab.commands.parser import Parser
 from tinylab.config.groups import choices, groups
 from tinylab.config.keys import defaults, words_of
-from tinylab.config.options import without_code
+from tinylab.config.options import FOLDERS, options, without_code
 from tinylab.config.values import shown
 from tinylab.errors import UserError
 from tinylab.ui.console import say
@@ -121,7 +121,8 @@ def _flags(command: str) -> list[str]:
 def _keys(words: Sequence[str], word: str) -> Iterator[str]:
     """Groups, sections and keys; those of a section once its name and a dot are typed."""
     section, dot, _ = word.partition(".")
-    chosen = [name for name in choices(section) if f"{section}={name}" in words] if dot else []
+    known = options(section) if dot and section in FOLDERS else ()  # a YAML file has keys of any
+    chosen = [name for name in known if f"{section}={name}" in words]
     if not dot:
         yield from (f"{group}=" for group in groups())
     for key, choice in defaults():

@@ -20,6 +20,7 @@ from pathlib import Path
 from tinylab.commands.parser import Parser
 from tinylab.config.options import Option, options
 from tinylab.errors import UserError
+from tinylab.system.project import default_outputs, project
 from tinylab.ui.console import in_bytes, say
 
 FREE_BYTES = 10**9  # less on a disk is worth a word
@@ -48,7 +49,7 @@ def main(arguments: list[str]) -> None:
         description="Look at Python, libraries, device, data and disks, and say what to mend.",
         epilog="example: tinylab doctor --outputs /scratch/outputs",
     )
-    parser.add_argument("--outputs", type=Path, default=Path("outputs"), metavar="FOLDER")
+    parser.add_argument("--outputs", type=Path, default=default_outputs(), metavar="FOLDER")
     options = parser.parse_args(arguments)
     checks: dict[str, Callable[[], Findings]] = {
         "python": python,
@@ -146,10 +147,10 @@ def library(requirement: str) -> Findings:
 
 def config() -> Findings:
     """The YAML files and the schema."""
-    from tinylab.config import compose, groups
+    from tinylab.config import compose, folders, groups
 
     compose.run_hydra(lambda composed: compose.to_config(composed), [])
-    yield Finding(f"{len(groups.groups())} groups in {groups.conf_folder()}")
+    yield Finding(f"{len(groups.groups())} groups in {', '.join(map(str, folders.conf_folders()))}")
 
 
 def device() -> Findings:
@@ -218,7 +219,11 @@ def datasets() -> Findings:
     """The data root, and the fingerprint of each dataset in it."""
     from tinylab.system.paths import data_root
 
-    set_by = "TINYLAB_DATA" if os.environ.get("TINYLAB_DATA") else "the default; else TINYLAB_DATA"
+    set_by = "the default; else TINYLAB_DATA"
+    if os.environ.get("TINYLAB_DATA"):
+        set_by = "TINYLAB_DATA"
+    elif project().data is not None:
+        set_by = str(project().file)
     yield Finding(f"root {data_root()} ({set_by})")
     for option in options("dataset").values():
         if not option.required:

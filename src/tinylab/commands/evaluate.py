@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Callable, Sequence
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,7 @@ from tinylab.inference import Ensemble, Trained, load_ensemble, the_run
 from tinylab.predict.formats import DONE
 from tinylab.predict.pictures import Picture, reader
 from tinylab.system.runtime import command_line
-from tinylab.ui.console import track
+from tinylab.ui.console import say, track
 
 EPILOG = """\
 By default the test part of the run's own data, or all images of other data.
@@ -50,6 +51,7 @@ def main(arguments: list[str]) -> None:
     read = _reader(ensemble.first, config.dataset, options.invert, seen)
     scope = choose(ensemble, config.dataset, options.part, read)
     shares = _probabilities(ensemble, scope.images)
+    _count_as_wrong(shares, scope.labels)
     members = [Figures(scope.labels, each, ensemble.classes) for each in shares]
     whole = Figures(scope.labels, shares.mean(axis=0), ensemble.classes)
     report.show(ensemble, members, whole, scope, config.dataset.name, _handling(seen))
@@ -144,7 +146,7 @@ def _as_trained(trained: Trained, dataset: str) -> list[str]:
     if hasattr(trained.config.dataset, "interpolation"):
         alike["interpolation"] = trained.config.dataset.interpolation
     option = options_of("dataset").get(dataset)
-    known = {key.name for key in option.declaration.keys} if option is not None else set()
+    known = {key.name for key in fields(option.record)} if option is not None else set()
     return [f"dataset.{key}={value}" for key, value in alike.items() if key in known]
 
 
@@ -160,3 +162,17 @@ def _probabilities(ensemble: Ensemble, images: NDArray[np.uint8]) -> NDArray[np.
         found = ensemble.probabilities(images[start : start + size])
         probabilities[:, start : start + size] = found
     return probabilities
+
+
+def _count_as_wrong(probabilities: NDArray[np.float64], labels: NDArray[np.int64]) -> None:
+    """What is no finite number becomes a wrong guess, in place, as at the end of a training."""
+    broken = ~np.isfinite(probabilities).all(axis=2)
+    for member, index in np.argwhere(broken):
+        logits = np.zeros(probabilities.shape[2])
+        logits[labels[index]] = -1.0
+        probabilities[member, index] = np.exp(logits) / np.exp(logits).sum()
+    if broken.any():
+        say(
+            f"the outputs for {broken.any(axis=0).sum():,} of {len(labels):,} images are not "
+            "finite numbers; they count as wrong guesses, in the loss too"
+        )

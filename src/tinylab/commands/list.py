@@ -5,13 +5,16 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from tinylab.commands.parser import Parser
 from tinylab.comparison.settings import distinguishes
 from tinylab.config.keys import defaults, without_effect
+from tinylab.config.metrics import METRICS
 from tinylab.config.values import shown
 from tinylab.store.query import conditions, in_order, select
 from tinylab.store.run import Run
+from tinylab.system.project import default_outputs
 from tinylab.ui.console import in_bytes, say
 from tinylab.ui.tables import aligned, as_csv, columns_of
 
@@ -41,7 +44,7 @@ def main(arguments: list[str]) -> None:
         say(as_csv([run.row for run in found]).rstrip("\n"))
     elif found:
         asked = [*(each.key for each in conditions(options.filters)), options.sort.lstrip("-")]
-        keys = dict.fromkeys([*asked, *_varied_keys(found)])
+        keys = dict.fromkeys([*asked, *_own_metrics(found), *_varied_keys(found)])
         columns = [key for key in keys if key not in IN_HEAD]
         rows = [_cells(run, columns) for run in found]
         say("\n".join(aligned(columns_of([*HEAD, *columns, ""], rows), width=None)))
@@ -62,12 +65,23 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--format", choices=("table", "csv", "json"), default="table")
     parser.add_argument("--all", action="store_true", help="old runs that were set aside too")
     parser.add_argument(
-        "--outputs", type=Path, default="outputs", metavar="FOLDER", help="default: outputs"
+        "--outputs",
+        type=Path,
+        default=default_outputs(),
+        metavar="FOLDER",
+        help="default: outputs, or the project's",
     )
     if "--sort" in arguments[:-1]:  # argparse would take -KEY for a flag
         place = arguments.index("--sort")
         arguments[place : place + 2] = [f"--sort={arguments[place + 1]}"]
     return parser.parse_args(arguments)
+
+
+def _own_metrics(found: Sequence[Run]) -> list[str]:
+    """The columns of metrics of the user's own on the test set, as far as a run has a value."""
+    own = [name for name, metric in METRICS.items()
+           if metric.is_own and metric.path[0] == "test"]  # fmt: skip
+    return [name for name in own if any(run.row.get(name) is not None for run in found)]
 
 
 def _varied_keys(found: Sequence[Run]) -> list[str]:
@@ -92,9 +106,16 @@ def _cells(run: Run, columns: Sequence[str]) -> list[str]:
         "-" if test is None else f"{test:.2%} ({row['test_low']:.2%} to {row['test_high']:.2%})",
         "-" if row["train_seconds"] is None else f"{row['train_seconds']:.1f}",
         in_bytes(row["size"]),
-        *(shown(row[key]) if key in row else "" for key in columns),
+        *(_shown(key, row[key]) if key in row else "" for key in columns),
         error.partition("\n")[0] if error else "",
     ]
+
+
+def _shown(key: str, value: Any) -> str:
+    metric = METRICS.get(key)
+    if metric is None or not metric.is_own:
+        return shown(value)
+    return "-" if value is None else metric.format.format(value)
 
 
 def _summary(found: Sequence[Run]) -> str:

@@ -17,6 +17,7 @@ from tinylab.data import cache
 from tinylab.errors import UserError
 from tinylab.store.query import select
 from tinylab.store.run import Run
+from tinylab.system.project import default_outputs
 from tinylab.ui.console import in_bytes, say
 from tinylab.ui.tables import aligned, columns_of
 
@@ -53,7 +54,11 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--cache", action="store_true", help="the decoded images of all datasets")
     parser.add_argument("--yes", action="store_true", help="do not ask")
     parser.add_argument(
-        "--outputs", type=Path, default="outputs", metavar="FOLDER", help="default: outputs"
+        "--outputs",
+        type=Path,
+        default=default_outputs(),
+        metavar="FOLDER",
+        help="default: outputs, or the project's",
     )
     return parser.parse_args(arguments)
 

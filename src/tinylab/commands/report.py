@@ -1,6 +1,8 @@
-"""``tinylab report``: write one HTML page on finished runs, or the model card of one."""
+"""``tinylab report``: an HTML page on finished runs, once or as they end; or one's model card."""
 
 import argparse
+import contextlib
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,9 +13,14 @@ from tinylab.store.folder import RunFolder
 from tinylab.store.sweep import SweepFolder
 from tinylab.ui.console import say
 
+LOOK_SECONDS = 2.0  # between two looks at a sweep
+RELOAD_SECONDS = 5.0  # after which a page that is watched loads itself anew
+WATCH_SHARE = 9.0  # times that a page took, until the next one
+
 EXAMPLES = """\
 examples:
   tinylab report outputs/sweeps/SWEEP        report.html in that folder
+  tinylab report outputs/sweeps/SWEEP --watch   the same while it runs, as its jobs end
   tinylab report outputs --out all.html      every finished run
   tinylab report outputs/runs/RUN --card     MODEL_CARD.md in that folder"""
 
@@ -36,13 +43,42 @@ def main(arguments: list[str]) -> None:
     parser.add_argument(
         "--card", action="store_true", help="write MODEL_CARD.md of the one run instead"
     )
+    parser.add_argument(
+        "--watch", action="store_true", help="write the page anew as the jobs of a sweep end"
+    )
     options = parser.parse_args(arguments)
+    if options.watch:
+        _watch(options.path, options.out, options.card)
+        return
     if options.card:
         _write_card(options.path, options.out)
         return
     out = options.out or place(options.path)
     report.write(options.path, out)
     say(f"report  {out}")
+
+
+def _watch(paths: Sequence[Path], out: Path | None, card: bool) -> None:
+    """Keep the page of a sweep up to date until the sweep has ended, or Ctrl-C."""
+    sweep = SweepFolder(paths[0])
+    if card or len(paths) > 1 or not sweep.is_sweep():
+        raise UserError("--watch: expected the folder of one sweep, such as outputs/sweeps/SWEEP")
+    out = out or sweep.report_file
+    say(f"report  {out} (until the sweep has ended, or Ctrl-C)")
+    shown: set[str] = set()
+    wait = LOOK_SECONDS
+    with contextlib.suppress(KeyboardInterrupt):
+        while (ended := sweep.ended_jobs()) is not None:
+            if ended != shown:
+                started = time.monotonic()
+                with contextlib.suppress(UserError):  # not one is finished yet
+                    report.write(paths, out, reload=RELOAD_SECONDS)
+                shown = ended
+                # A page of many runs takes seconds, of which the sweep needs most.
+                wait = max(LOOK_SECONDS, WATCH_SHARE * (time.monotonic() - started))
+            time.sleep(wait)
+    report.write(paths, out)
+    say("the sweep has ended" if sweep.ended_jobs() is None else "stopped; the sweep goes on")
 
 
 def _write_card(paths: Sequence[Path], out: Path | None) -> None:

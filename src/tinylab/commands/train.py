@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tinylab.commands.train_help import help_text
-from tinylab.config.options import without_code
+from tinylab.config.options import use
 from tinylab.errors import UserError
 from tinylab.system.machine import cores
 from tinylab.ui.console import say
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def main(arguments: list[str]) -> None:
     """Run the command. Raises UserError for what the user can mend."""
     if "--help" in arguments or "-h" in arguments:
-        without_code(arguments)
+        use(arguments)
         say(help_text())
         return
     # Hydra, half of the time of a short answer: not for --help.
@@ -33,6 +33,7 @@ def main(arguments: list[str]) -> None:
         files = RunFolder(Path(arguments[place + 1]))
         overrides = arguments[:place] + arguments[place + 2 :]
         arguments = replay(files.path, files.config(), overrides, _threads(files, overrides))
+        _say_edited(files, overrides)
     run_hydra(job, arguments)
 
 
@@ -48,3 +49,16 @@ def _threads(files: "RunFolder", overrides: Sequence[str]) -> int | None:
         )
         return cores()
     return threads
+
+
+def _say_edited(files: "RunFolder", overrides: Sequence[str]) -> None:
+    """Say it where the user's own code is not what the run was trained with."""
+    from tinylab.config import code
+
+    given = {override.partition("=")[0] for override in overrides}
+    saved = {name: value for name, value in files.config().items() if name not in given}
+    if edited := files.edited_since(code.own_of(saved)):
+        say(
+            f"{' or '.join(file.name for file in edited)} differs from that of {files.name}: this "
+            f"trains a new run with today's code; the run's copy is in {files.code_folder}"
+        )

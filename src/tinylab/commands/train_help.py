@@ -44,15 +44,20 @@ All of Hydra's flags work too: tinylab train --hydra-help."""
 
 
 def _own() -> str:
-    """The options of the user's own files, with their keys and defaults."""
+    """The options of the user's own files, with their keys and defaults, and the metrics."""
     lines = [
         f"  {group}={name}  {' '.join(_keys(group, option))}\n      {option.about}".rstrip()
         for group in FOLDERS
         for name, option in options(group).items()
         if not option.is_builtin
     ]
+    lines += [
+        f"  train.monitor={name}  sweep.metric=val_{name}\n      {option.about}".rstrip()
+        for name, option in options("metric").items()
+    ]
     return "\n".join(["\nYour own:", *lines, ""]) if lines else ""
 
 
 def _keys(group: str, option: Option) -> list[str]:
-    return [f"{group}.{key.name}={shown(key.default)}" for key in option.declaration.keys]
+    more = [f"+{group}.KEY=VALUE"] if option.declaration.takes_further else []
+    return [f"{group}.{key.name}={shown(key.default)}" for key in option.declaration.keys] + more

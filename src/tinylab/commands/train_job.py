@@ -6,6 +6,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
+from tinylab.config import own_metrics
 from tinylab.config.compose import to_config
 from tinylab.config.schema import Config
 from tinylab.errors import Stopped, UserError
@@ -26,9 +27,10 @@ def job(composed: DictConfig) -> float | None:
         refuse_sweep(config)
         return train(config).metric("val_accuracy")
     from tinylab import data
+    from tinylab.config import weights
     from tinylab.store.folder import run_folder
 
-    config = data.identified(config)
+    config = weights.identified(data.identified(config))
     say(f"\njob {hydra_config.job.num + 1}: {' '.join(hydra_config.overrides.task)}")
     with run_folder(config).failure_recorded():
         try:
@@ -41,8 +43,9 @@ def job(composed: DictConfig) -> float | None:
 def refuse_sweep(config: Config) -> None:
     """One run cannot do what is asked of a sweep. Raises UserError."""
     sweep = config.sweep
-    if sweep.space or sweep.search != "grid":
-        what = f"over {', '.join(sweep.space)}" if sweep.space else f"sweep.search={sweep.search}"
+    if sweep.space or sweep.settings or sweep.nested or sweep.search != "grid":
+        keys = dict.fromkeys([*sweep.space, *(key for each in sweep.settings for key in each)])
+        what = f"over {', '.join(keys)}" if keys else f"sweep.search={sweep.search}"
         raise UserError(f"{what}: expected -m, which makes many runs: tinylab train -m ...")
 
 
@@ -53,10 +56,12 @@ def train(config: Config, command: str | None = None) -> "Run":
     """
     # And with it numpy, which a refused override does not wait for.
     from tinylab import data
+    from tinylab.config import weights
     from tinylab.store.folder import run_folder
     from tinylab.store.run import open_run
 
-    config = data.identified(config)
+    own_metrics.refuse_undeclared(config)
+    config = weights.identified(data.identified(config))
     files = run_folder(config)
     result = files.valid_result(config)
     if result is not None and files.is_presented():

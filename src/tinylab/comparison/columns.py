@@ -4,7 +4,8 @@ import math
 from collections.abc import Callable, Sequence
 
 from tinylab.comparison.comparison import Comparison, Row
-from tinylab.comparison.statistics import Summary, design, is_crossed
+from tinylab.comparison.effects import Effect
+from tinylab.comparison.statistics import Outcome, Posterior, Summary, design, is_crossed
 from tinylab.comparison.variance import SOURCES, Variance
 from tinylab.comparison.verdicts import Verdict, points, points_span
 from tinylab.config.metrics import METRICS
@@ -111,9 +112,28 @@ def verdicts(comparison: Comparison) -> list[Column]:
     return [
         Column(("", "pair"), [" - ".join(names) for names in pairs], is_words=True),
         Column(("", "points"), [_points(verdict.trial.difference) for verdict in found]),
-        Column(("", "95 % interval"), [_signed_span(verdict) for verdict in found]),
+        Column(("", "95 % interval"), [_signed_span(verdict.trial.outcome) for verdict in found]),
         Column(("", "verdict"), words, is_words=True),
     ]
+
+
+def posteriors(comparison: Comparison) -> list[Column]:
+    """The probabilities that either setting is better, or both practically equal, in percent."""
+    found = comparison.verdicts
+    pairs = [pair(comparison, verdict) for verdict in found]
+    known = [verdict.posterior for verdict in found]
+    words = [verdict.decision(*names) for verdict, names in zip(found, pairs, strict=True)]
+    return [
+        Column(("", "pair"), [" - ".join(names) for names in pairs], is_words=True),
+        Column(("first", "better %"), [_chance(each, "better") for each in known]),
+        Column(("practically", "equal %"), [_chance(each, "equal") for each in known]),
+        Column(("second", "better %"), [_chance(each, "worse") for each in known]),
+        Column(("", "so"), words, is_words=True),
+    ]
+
+
+def _chance(known: Posterior | None, what: str) -> str:
+    return "-" if known is None else f"{100 * getattr(known, what):.1f}"
 
 
 def pair(comparison: Comparison, verdict: Verdict) -> tuple[str, str]:
@@ -125,9 +145,20 @@ def _points(difference: float | None) -> str:
     return "-" if difference is None else points(difference)
 
 
-def _signed_span(verdict: Verdict) -> str:
-    outcome = verdict.trial.outcome
+def _signed_span(outcome: Outcome | None) -> str:
     return "-" if outcome is None else points_span(outcome)
+
+
+def effect(found: Effect) -> list[Column]:
+    """Each value minus the reference in points of test accuracy, and what that shows."""
+    trials = [level.trial for level in found.levels]
+    return [
+        Column(("", found.key), [shown(level.value) for level in found.levels], is_words=True),
+        Column(("", "pairs"), [str(level.num_pairs) for level in found.levels]),
+        Column(("", "points"), [_points(trial.difference) for trial in trials]),
+        Column(("", "95 % interval"), [_signed_span(trial.outcome) for trial in trials]),
+        Column(("", "effect"), [level.words() for level in found.levels], is_words=True),
+    ]
 
 
 def variances(comparison: Comparison) -> list[Column]:

@@ -8,10 +8,12 @@ from functools import cached_property
 from statistics import fmean
 from typing import Any
 
+from tinylab.comparison import effects as main_effects
 from tinylab.comparison import statistics, variance
+from tinylab.comparison.effects import Effect
 from tinylab.comparison.settings import Setting, families, group
 from tinylab.comparison.statistics import Summary
-from tinylab.comparison.variance import Variance
+from tinylab.comparison.variance import SeedVariance, Variance
 from tinylab.comparison.verdicts import Verdict, judge
 from tinylab.config.metrics import METRICS
 from tinylab.config.options import FOLDERS
@@ -48,6 +50,11 @@ class Row:
         """Wilson's 95 % interval of the mean test accuracy: the luck of which images are tested."""
         return wilson_interval(self.test.mean * self.num_test, self.num_test)
 
+    @cached_property
+    def seed_variance(self) -> SeedVariance | None:
+        """The variance over training seeds, divided; None where no two runs share a test set."""
+        return variance.of_seeds(self.setting)
+
 
 @dataclass(frozen=True)
 class Comparison:
@@ -56,7 +63,7 @@ class Comparison:
     ``metric`` ranks them, one of validation; ``asked`` is what was asked for, which may be the same
     of the test set, to be shown beside. ``selected`` is the best by validation, None where no
     setting has a validation set. ``variances`` are those of the rows, or empty where they were not
-    asked for.
+    asked for. ``rope``, a fraction of accuracy, is None where it was not asked for.
     """
 
     dataset: str
@@ -67,6 +74,8 @@ class Comparison:
     verdicts: tuple[Verdict, ...]
     warnings: tuple[str, ...]
     variances: tuple[Variance | None, ...]
+    rope: float | None = None
+    effects: tuple[Effect, ...] = ()
 
     @property
     def num_runs(self) -> int:
@@ -85,15 +94,22 @@ def compare(
     pairs: Sequence[Sequence[str]] = (),
     test: str = "t",
     with_variance: bool = False,
+    rope: float | None = None,
+    effects: Sequence[str] = (),
 ) -> list[Comparison]:
     """One comparison for each dataset.
 
     Without named ``pairs`` the verdicts are on the best setting by validation and each other one,
     or, without validation sets, on all pairs of at most FEW settings. A ``metric`` of the test set
     is shown, and the same of validation ranks. A pair names its settings
-    by letter or by values (``model=mlp,model.layers=1``). Raises UserError for an unknown key, or
-    a pair that does not name two settings of one dataset.
+    by letter or by values (``model=mlp,model.layers=1``). ``rope``: differences
+    up to so many points of accuracy are practically none. ``effects``: keys whose main effects
+    are asked for. Raises UserError for an unknown key, a
+    pair that does not name two settings of one dataset, or a ``rope`` beyond 0 to 100.
     """
+    if rope is not None:
+        rope = _fraction(rope)
+    main_effects.check(effects, runs)
     asked, metric = metric, metric.replace("test_", "val_", 1)
     grouped = [group(family, by, metric) for family in families(runs)]
     letters = (_letters(number) for number in range(len(runs)))
@@ -103,7 +119,7 @@ def compare(
     for rows, dataset in zip(tables, _datasets(tables), strict=True):
         selected = rows[0] if rows[0].figures[metric] is not None else None
         chosen = [p for p in named if p[0] in rows] if pairs else _pairs(rows, selected)
-        verdicts = judge([(first.setting, second.setting) for first, second in chosen], test)
+        verdicts = judge([(first.setting, second.setting) for first, second in chosen], test, rope)
         warnings = [*_of_selection(rows, selected, metric), *_of_runs(rows)]
         variances = [variance.of_setting(row.setting) for row in rows if with_variance]
         found.append(
@@ -116,9 +132,23 @@ def compare(
                 tuple(verdicts),
                 tuple(warnings),
                 tuple(variances),
+                rope,
+                tuple(_effects(rows, effects)),
             )
         )
     return found
+
+
+def _fraction(rope: float) -> float:
+    if not 0 <= rope <= 100:
+        raise UserError(f"--rope {rope:g}: expected points of accuracy, such as 0.5")
+    return rope / 100
+
+
+def _effects(rows: Sequence[Row], keys: Sequence[str]) -> list[Effect]:
+    runs = [run for row in rows for run in row.setting.runs]
+    found = [main_effects.of_key(runs, key) for key in keys]
+    return [effect for effect in found if effect is not None]
 
 
 def _datasets(tables: Sequence[Sequence[Row]]) -> list[str]:

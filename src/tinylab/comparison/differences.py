@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from tinylab.comparison.settings import varied
-from tinylab.config.keys import helps, without_effect
+from tinylab.config.keys import completed, helps, without_effect
 from tinylab.config.schema import flatten
 from tinylab.config.values import shown
 from tinylab.store.folder import RunFolder
@@ -26,7 +26,7 @@ LONGEST = 20  # characters of a value that is not the config's, such as a hash
 def differences(first: Path, second: Path) -> list[str]:
     """A line for each thing in which two runs differ. Raises UserError where one is no run."""
     a, b = RunFolder(first), RunFolder(second)
-    configs = [flatten(files.config()) for files in (a, b)]
+    configs = [completed(flatten(files.config())) for files in (a, b)]
     changed = varied(configs)
     counting = [_in_words(key, *configs) for key in changed if key not in without_effect()]
     spared = [key for key in changed if key in without_effect()]

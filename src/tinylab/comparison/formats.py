@@ -10,28 +10,51 @@ from collections.abc import Sequence
 from typing import Any
 
 from tinylab.comparison.comparison import Comparison, Row
+from tinylab.comparison.effects import Effect
+from tinylab.comparison.nested import Estimate
 from tinylab.comparison.statistics import design
+from tinylab.comparison.tuning import TuningCurve
 from tinylab.comparison.variance import Variance
-from tinylab.comparison.verdicts import Verdict
-from tinylab.config.metrics import METRICS
+from tinylab.comparison.verdicts import Trial, Verdict
 from tinylab.config.values import shown
 from tinylab.store.collect import Skipped
 from tinylab.ui import tables
 
 
-def as_json(comparisons: Sequence[Comparison], skipped: Sequence[Skipped]) -> str:
+def as_json(
+    comparisons: Sequence[Comparison],
+    curves: Sequence[TuningCurve],
+    estimates: Sequence[Estimate],
+    skipped: Sequence[Skipped],
+) -> str:
     """Everything that was found, as indented JSON; None where a figure does not exist."""
     value = {
         "comparisons": [_comparison(comparison) for comparison in comparisons],
+        "tuning_curves": [_tuning(curve) for curve in curves],
+        "nested": [dataclasses.asdict(estimate) for estimate in estimates],
         "left_out": [{"path": str(each.path), "reason": each.reason} for each in skipped],
     }
     return json.dumps(value, indent=2, allow_nan=False)
 
 
+def _tuning(curve: TuningCurve) -> dict[str, Any]:
+    points = [dataclasses.asdict(point) for point in curve.points()]
+    return {"search": curve.name, "metric": curve.metric, "points": points}
+
+
 def as_csv(comparisons: Sequence[Comparison]) -> str:
-    """A line a setting: its values, and the mean, sd and interval of every figure."""
+    """A line a setting: its values, the mean, sd and interval of every figure, and its verdicts.
+
+    ``A_difference`` is this setting minus A in test accuracy, ``A_p`` and ``A_p_holm`` the p-value
+    without and with the adjustment for the number of pairs.
+    """
     lines = [
-        {"dataset": each.dataset, **_csv_row(row), **_csv_variance(variance)}
+        {
+            "dataset": each.dataset,
+            **_csv_row(row),
+            **_csv_verdicts(each, row),
+            **_csv_variance(variance),
+        }
         for each in comparisons
         for row, variance in itertools.zip_longest(each.rows, each.variances)
     ]
@@ -43,12 +66,14 @@ def _comparison(comparison: Comparison) -> dict[str, Any]:
     return {
         "dataset": comparison.dataset,
         "ranked_by": comparison.metric,
+        "rope": comparison.rope,
         "num_settings": len(comparison.rows),
         "num_runs": comparison.num_runs,
         "selected": None if selected is None else selected.name,
         "warnings": list(comparison.warnings),
         "settings": [_setting(row) for row in comparison.rows],
         "verdicts": [_verdict(comparison, verdict) for verdict in comparison.verdicts],
+        "effects": [_effect(effect) for effect in comparison.effects],
         "variances": [
             None if each is None else {**dataclasses.asdict(each), "shares": each.shares}
             for each in comparison.variances
@@ -58,6 +83,7 @@ def _comparison(comparison: Comparison) -> dict[str, Any]:
 
 def _setting(row: Row) -> dict[str, Any]:
     low, high = row.one_test_set
+    seeds = row.seed_variance
     return {
         "name": row.name,
         "label": row.setting.label,
@@ -70,31 +96,55 @@ def _setting(row: Row) -> dict[str, Any]:
             for key, each in row.figures.items()
         },
         "one_test_set": {"num": row.num_test, "low": low, "high": high},
+        "seed_variance": None if seeds is None else {**vars(seeds), "noise": seeds.noise},
     }
 
 
-def _verdict(comparison: Comparison, verdict: Verdict) -> dict[str, Any]:
-    trial, winner = verdict.trial, verdict.winner
+def _trial(trial: Trial) -> dict[str, Any]:
     outcome = trial.outcome
     return {
-        "first": comparison.name_of(verdict.first),
-        "second": comparison.name_of(verdict.second),
         "about": "test_accuracy",
         "method": trial.method or None,
         "difference": trial.difference,
         "low": None if outcome is None else outcome.low,
         "high": None if outcome is None else outcome.high,
         "p": None if outcome is None else outcome.p,
+    }
+
+
+def _effect(effect: Effect) -> dict[str, Any]:
+    return {
+        "key": effect.key,
+        "reference": effect.reference,
+        "levels": [
+            {
+                "value": level.value,
+                "num_pairs": level.num_pairs,
+                **_trial(level.trial),
+                "p_holm": level.p,
+                "words": level.words(),
+            }
+            for level in effect.levels
+        ],
+    }
+
+
+def _verdict(comparison: Comparison, verdict: Verdict) -> dict[str, Any]:
+    winner = verdict.winner
+    return {
+        "first": comparison.name_of(verdict.first),
+        "second": comparison.name_of(verdict.second),
+        **_trial(verdict.trial),
         "p_holm": verdict.p,
         "winner": None if winner is None else comparison.name_of(winner),
+        "posterior": None if verdict.posterior is None else dataclasses.asdict(verdict.posterior),
         "words": verdict.words(),
     }
 
 
 def _csv_row(row: Row) -> dict[str, Any]:
     figures: dict[str, Any] = {}
-    for key in METRICS:
-        summary = row.figures[key]
+    for key, summary in row.figures.items():
         for part in ("mean", "std", "low", "high"):
             figures[f"{key}_{part}"] = None if summary is None else getattr(summary, part)
     low, high = row.one_test_set
@@ -108,6 +158,23 @@ def _csv_row(row: Row) -> dict[str, Any]:
         "one_test_set_low": low,
         "one_test_set_high": high,
     }
+
+
+def _csv_verdicts(comparison: Comparison, row: Row) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for verdict in comparison.verdicts:
+        if verdict.second is row.setting:
+            name, trial = comparison.name_of(verdict.first), verdict.trial
+            found[f"{name}_difference"] = None if trial.difference is None else -trial.difference
+            found[f"{name}_p"] = None if trial.outcome is None else trial.outcome.p
+            found[f"{name}_p_holm"] = verdict.p
+            if (known := verdict.posterior) is not None:
+                found |= {
+                    f"{name}_better": known.worse,
+                    f"{name}_equal": known.equal,
+                    f"{name}_worse": known.better,
+                }
+    return found
 
 
 def _csv_variance(variance: Variance | None) -> dict[str, Any]:

@@ -1,11 +1,15 @@
 """Comparisons in words and tables."""
 
+import math
 from collections.abc import Sequence
 
 from tinylab.comparison import columns
-from tinylab.comparison.comparison import Comparison
+from tinylab.comparison.comparison import Comparison, Row
+from tinylab.comparison.effects import Effect
 from tinylab.comparison.statistics import is_crossed
+from tinylab.comparison.verdicts import SURE
 from tinylab.config.metrics import METRICS
+from tinylab.config.values import shown
 from tinylab.store.collect import Skipped
 from tinylab.ui.tables import WIDTH, Section, aligned
 
@@ -26,6 +30,13 @@ LEGEND_VARIANCE = (
     "sd in points. rest: what split and seed make together; one run for each two of them cannot "
     "tell that from noise. Few splits or seeds give rough shares."
 )
+LEGEND_POSTERIORS = (
+    "Student's t posterior (Benavoli et al., 2017): over seeds on one test set the runs are taken "
+    "as independent, over splits and folds as correlated by the test fraction. Not adjusted for "
+    "the number of pairs."
+)
+SHOWN = 5e-5  # a standard deviation that is not shown as 0.00 points
+LEAST_SEEDS = 5  # runs from which their variance is divided: of fewer it is known too roughly
 MOST_SKIPPED = 5  # names shown for each reason
 
 
@@ -39,6 +50,10 @@ def sections(
         if comparison.verdicts:
             table = columns.verdicts(comparison)
             found.append(Section([_verdict_heading(comparison)], table, _methods(comparison)))
+        if comparison.verdicts and comparison.rope is not None:
+            heading, table = _posterior_heading(comparison.rope), columns.posteriors(comparison)
+            found.append(Section([heading], table, [LEGEND_POSTERIORS]))
+        found += [_effect(effect) for effect in comparison.effects]
         if comparison.variances:
             words = "Where the spread of test accuracy comes from: two crossed random factors"
             notes = [LEGEND_VARIANCE, *_variance_notes(comparison)]
@@ -93,7 +108,22 @@ def _legend(comparison: Comparison) -> list[str]:
         found.append(LEGEND_CROSSED)
     if any(len(setting.by_test_set) > 1 for setting in settings):
         found.append(LEGEND_SPLITS)
-    return found
+    return [*found, *seed_spread(comparison.rows[0])]
+
+
+def seed_spread(row: Row) -> list[str]:
+    """How much of the spread of the first setting is between its networks; of few seeds nothing."""
+    found = row.seed_variance
+    if found is None or found.num < LEAST_SEEDS or found.total == 0:
+        return []
+    spread = f"{row.name}: of the sd of {100 * math.sqrt(found.total):.2f} over {found.num} runs"
+    if found.networks < SHOWN**2:
+        return [f"{spread}, all may be noise of the finite test set (Jordan, 2023)."]
+    true, noise = (100 * math.sqrt(max(v, 0.0)) for v in (found.networks, found.noise))
+    return [
+        f"{spread}, {true:.2f} is between the networks' true accuracies and {noise:.2f} noise of "
+        "the finite test set; the squares add up (Jordan, 2023)."
+    ]
 
 
 def _verdict_heading(comparison: Comparison) -> str:
@@ -103,6 +133,22 @@ def _verdict_heading(comparison: Comparison) -> str:
     is_best = comparison.selected is not None and first is comparison.selected.setting
     best = f", {comparison.name_of(first)} being the best by validation" if is_best else ""
     return f"Verdicts on test accuracy{best}{family if tested > 1 else ''}"
+
+
+def _posterior_heading(rope: float) -> str:
+    return (
+        f"Better, equal, or unknown? Differences up to {100 * rope:g} points are practically none; "
+        f"said from a probability of {100 * SURE:.0f}% on"
+    )
+
+
+def _effect(effect: Effect) -> Section:
+    against = f"against {effect.key}={shown(effect.reference)}"
+    tested = sum(level.p is not None for level in effect.levels)
+    family = f"; p is adjusted for {tested} levels (Holm)" if tested > 1 else ""
+    words = f"Effect of {effect.key} on test accuracy, {against}, all else being equal{family}"
+    methods = dict.fromkeys(level.trial.method for level in effect.levels if level.trial.method)
+    return Section([words], columns.effect(effect), [f"Tested by {method}." for method in methods])
 
 
 def _methods(comparison: Comparison) -> list[str]:

@@ -36,12 +36,27 @@ class Summary:
 
 @dataclass(frozen=True)
 class Outcome:
-    """A mean difference with its 95 % interval, and the two-sided p-value."""
+    """A mean difference with its 95 % interval, and the two-sided p-value.
+
+    ``error`` and ``freedom`` are the standard error and the degrees of freedom of a t test; None
+    where it was no t test.
+    """
 
     difference: float
     low: float
     high: float
     p: float
+    error: float | None = None
+    freedom: float | None = None
+
+
+@dataclass(frozen=True)
+class Posterior:
+    """The probabilities that a difference is below, within and above the region of equivalence."""
+
+    worse: float
+    equal: float
+    better: float
 
 
 def design(cells: Collection[Cell]) -> tuple[int, int]:
@@ -108,11 +123,8 @@ def have_spread(differences: Sequence[float]) -> bool:
 
 def paired_t(differences: Sequence[float]) -> Outcome:
     """Student's t test of two or more differences of pairs, which have spread."""
-    from scipy import stats
-
-    result = stats.ttest_1samp(differences, 0.0)
-    low, high = result.confidence_interval(LEVEL)
-    return Outcome(fmean(differences), float(low), float(high), float(result.pvalue))
+    n = len(differences)
+    return _t_test(fmean(differences), stdev(differences) / math.sqrt(n), n - 1)
 
 
 def corrected_t(differences: Sequence[float], test_train_ratio: float) -> Outcome:
@@ -137,7 +149,35 @@ def _t_test(mean: float, error: float, freedom: float) -> Outcome:
     from scipy import stats
 
     low, high = stats.t.interval(LEVEL, freedom, loc=mean, scale=error)
-    return Outcome(mean, float(low), float(high), float(2 * stats.t.sf(abs(mean) / error, freedom)))
+    p = float(2 * stats.t.sf(abs(mean) / error, freedom))
+    return Outcome(mean, float(low), float(high), p, error, freedom)
+
+
+def posterior(outcome: Outcome, rope: float) -> Posterior | None:
+    """The Bayesian correlated t test (Benavoli, Corani, Demsar and Zaffalon, JMLR 18, 2017).
+
+    ``rope``: half the width of the region of practical equivalence, a fraction, 0 or more. None
+    where the test was not a t test. With the prior p(mean, sd) ~ 1/sd the mean difference of n
+    runs has Student's t as its posterior: n - 1 degrees of freedom, and the squared scale
+    (1/n + rho/(1 - rho)) s^2, where rho is the correlation between the differences:
+
+    - training seeds on one test set: rho = 0. Given the images, the runs are independent draws,
+      and the posterior is of the mean over seeds on these images; it says nothing of other images.
+    - folds and split seeds: rho = num_test / (num_test + num_train), the test fraction, since the
+      training sets overlap. rho/(1 - rho) is then num_test / num_train, so the scale is the
+      standard error of ``corrected_t`` (Nadeau and Bengio, 2003). baycomp has rho = 1/folds, which
+      is the same unless images are set aside for validation.
+    - splits crossed with seeds, and unpaired seeds: no single rho. The error and the degrees of
+      freedom of ``crossed_error`` and of Welch approximate the posterior of a sum of two variances
+      (the Behrens-Fisher problem) as they do the distribution of its estimate.
+    """
+    if outcome.error is None or outcome.freedom is None:
+        return None
+    from scipy import stats
+
+    known = stats.t(outcome.freedom, loc=outcome.difference, scale=outcome.error)
+    worse, better = float(known.cdf(-rope)), float(known.sf(rope))
+    return Posterior(worse, max(1 - worse - better, 0.0), better)
 
 
 def welch(first: Sequence[float], second: Sequence[float]) -> Outcome:
@@ -146,7 +186,9 @@ def welch(first: Sequence[float], second: Sequence[float]) -> Outcome:
 
     result = stats.ttest_ind(first, second, equal_var=False)
     low, high = result.confidence_interval(LEVEL)
-    return Outcome(fmean(first) - fmean(second), float(low), float(high), float(result.pvalue))
+    error = math.sqrt(variance(first) / len(first) + variance(second) / len(second))
+    p, freedom = float(result.pvalue), float(result.df)
+    return Outcome(fmean(first) - fmean(second), float(low), float(high), p, error, freedom)
 
 
 def wilcoxon(differences: Sequence[float]) -> float:

@@ -1,9 +1,14 @@
-"""Where the spread comes from: split seeds, training seeds, or what the two make together."""
+"""Where the spread comes from: split seeds, training seeds, or what the two make together.
+
+And how much of the spread over training seeds is between the networks, and how much is noise of
+the finite test set.
+"""
 
 from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tinylab.comparison.settings import Setting
 from tinylab.comparison.statistics import Cell, Cells
@@ -32,6 +37,63 @@ class Variance:
         """The components as shares of their sum; None where there is no spread at all."""
         total = sum(self.components.values())
         return {key: value / total for key, value in self.components.items()} if total else None
+
+
+@dataclass(frozen=True)
+class SeedVariance:
+    """The variance of test accuracy over training seeds, divided (Jordan, 2023).
+
+    ``total`` is the sum of ``networks``, an unbiased estimate of the variance of the networks' true
+    accuracies, which may come out below 0, and ``noise``, that of the finite test set. Fractions,
+    squared. ``num`` runs were looked at, image by image.
+    """
+
+    num: int
+    total: float
+    networks: float
+
+    @property
+    def noise(self) -> float:
+        """What the finite test set adds."""
+        return self.total - self.networks
+
+
+def of_seeds(setting: Setting) -> SeedVariance | None:
+    """The variance over the runs of a setting that share a test set, a mean over its test sets.
+
+    None where no two runs share one, where predictions cannot be read, or where runs differ in more
+    than their seeds.
+    """
+    found = []
+    for runs in setting.by_test_set.values():
+        known = [run.predictions for run in runs]
+        right = [each.predicted == each.label for each in known if each is not None]
+        if len(right) == len(runs) > 1 and len(right[0]) > 1:
+            found.append(divide(np.array(right)))
+    if setting.pooled or not found:
+        return None
+    weights = [each.num - 1 for each in found]
+    total, networks = (
+        float(np.average([getattr(each, name) for each in found], weights=weights))
+        for name in ("total", "networks")
+    )
+    return SeedVariance(sum(each.num for each in found), total, networks)
+
+
+def divide(right: NDArray[np.bool_]) -> SeedVariance:
+    """Divide the variance over runs by which images each has right, bool (k runs, N images).
+
+    The accuracy of a run is a mean over images, so its variance over runs is the mean of all
+    entries of the images' covariance matrix. The entries off the diagonal are, in expectation over
+    test sets, the variance of the true accuracies; the diagonal, p (1 - p) of each image, is what a
+    finite test set adds: networks = N/(N - 1) (total - mean(p (1 - p)) / N), with all variances
+    unbiased (Jordan, "Calibrated chaos: variance between neural network trainings is harmless and
+    inevitable", arXiv:2304.01910, 2023).
+    """
+    k, N = right.shape
+    total = float(right.mean(axis=1).var(ddof=1))
+    of_images = float(right.var(axis=0, ddof=1).mean())
+    return SeedVariance(k, total, (N * total - of_images) / (N - 1))
 
 
 def of_setting(setting: Setting, figure: str = "test_accuracy") -> Variance | None:

@@ -12,11 +12,12 @@ from statistics import fmean, stdev, variance
 
 from tinylab.comparison import statistics
 from tinylab.comparison.settings import Setting, cells
-from tinylab.comparison.statistics import Cell, Cells, Outcome
+from tinylab.comparison.statistics import Cell, Cells, Outcome, Posterior
 from tinylab.store.run import Run
 
 DETECT = 0.01  # one point of accuracy: what a verdict without difference speaks of
 TESTS = ("t", "wilcoxon")
+SURE = 0.95  # the probability from which better, or practically equal, is said
 LEAST_RANKS = 6  # pairs, of which the smallest possible p is 2 / 2^6
 Pairs = Sequence[tuple[Setting, Setting]]
 
@@ -37,12 +38,17 @@ class Trial:
 
 @dataclass(frozen=True)
 class Verdict:
-    """A trial with its place in a family: ``p`` is adjusted for their number (Holm)."""
+    """A trial with its place in a family: ``p`` is adjusted for their number (Holm).
+
+    ``posterior`` is of first minus second; None without a region of practical equivalence, or
+    where no t test was made.
+    """
 
     first: Setting
     second: Setting
     trial: Trial
     p: float | None
+    posterior: Posterior | None = None
 
     @property
     def winner(self) -> Setting | None:
@@ -62,21 +68,44 @@ class Verdict:
             first, second = second, first
         return f"{first} beats {second} ({p_text(self.p)})"
 
+    def decision(self, first: str, second: str) -> str:
+        """``A is better``, ``practically equal`` or ``unknown``, as far as ``SURE`` goes."""
+        if self.posterior is None:
+            return "not known: it takes repeated runs whose accuracies differ"
+        known = {
+            f"{first} is better": self.posterior.better,
+            "practically equal": self.posterior.equal,
+            f"{second} is better": self.posterior.worse,
+        }
+        return next((words for words, share in known.items() if share >= SURE), "unknown")
+
 
 def p_text(p: float) -> str:
     """``p = 0.003``."""
     return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
 
 
-def judge(pairs: Pairs, test: str = "t") -> list[Verdict]:
-    """The verdicts on a family of pairs of settings; ``test`` is one of TESTS."""
+def judge(pairs: Pairs, test: str = "t", rope: float | None = None) -> list[Verdict]:
+    """The verdicts on a family of pairs of settings; ``test`` is one of TESTS.
+
+    ``rope``: differences of accuracy up to this fraction are practically none; None: not asked.
+    """
     trials = [try_out(first, second, test) for first, second in pairs]
     tested = [trial.outcome.p for trial in trials if trial.outcome is not None]
     adjusted = iter(statistics.holm(tested))
     return [
-        Verdict(first, second, trial, next(adjusted) if trial.outcome is not None else None)
+        Verdict(
+            first, second, trial, next(adjusted) if trial.outcome is not None else None,
+            _posterior(trial, rope),
+        )
         for (first, second), trial in zip(pairs, trials, strict=True)
-    ]
+    ]  # fmt: skip
+
+
+def _posterior(trial: Trial, rope: float | None) -> Posterior | None:
+    if rope is None or trial.outcome is None:
+        return None
+    return statistics.posterior(trial.outcome, rope)
 
 
 def try_out(first: Setting, second: Setting, test: str = "t") -> Trial:
@@ -95,9 +124,9 @@ def try_out(first: Setting, second: Setting, test: str = "t") -> Trial:
     elif len(common) > 1 and len({split for split, _ in both}) < 2:
         return _refused("fewer than two of their test splits have a training seed in common")
     elif len(common) > 1:
-        trial = _of_differences(differences, _test_train_ratio([*a, *b]), test)
+        trial = of_differences(differences, test_train_ratio([*a, *b]), test)
     elif len(both) == len(a) == len(b):
-        trial = _of_differences(differences, 0.0, test)
+        trial = of_differences(differences, 0.0, test)
     else:
         trial, used = _unpaired(by_cell, other_by_cell, test), len(a) + len(b)
     total = len(first.runs) + len(second.runs)
@@ -114,7 +143,8 @@ def _accuracy(run: Run) -> float:
     return run.result.test.accuracy
 
 
-def _test_train_ratio(runs: Sequence[Run]) -> float:
+def test_train_ratio(runs: Sequence[Run]) -> float:
+    """The test images of a run over its training images, of the means over all runs."""
     datasets = [run.result.dataset for run in runs]
     return fmean(each.num_test for each in datasets) / fmean(each.num_train for each in datasets)
 
@@ -131,7 +161,7 @@ def _single(a: Run, b: Run) -> Trial:
     return Trial(method, outcome.difference, outcome, "more seeds of both would tell more")
 
 
-def _of_differences(differences: Cells, test_train_ratio: float, test: str) -> Trial:
+def of_differences(differences: Cells, test_train_ratio: float, test: str) -> Trial:
     """The test of paired differences; a ratio above 0 says that their test sets differ."""
     values = list(differences.values())
     n, mean = len(values), fmean(values)

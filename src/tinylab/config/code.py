@@ -9,19 +9,19 @@ import ast
 import contextlib
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
-from tinylab.config import options, user_code
+from tinylab.config import modules, named, options, signature, user_code
 from tinylab.config.options import PACKAGE
 from tinylab.errors import UserError
 from tinylab.system.files import write_json
 from tinylab.system.paths import cache_root
 
-VERSION = 2  # of the facts: another one where they are made in another way
+VERSION = 3  # of the facts: another one where they are made in another way
 
 # Where the code of results is; of it counts what training and preparation import, and the options
 # that were chosen.
@@ -38,24 +38,32 @@ def of_result(config: Any) -> str:
     count by what is in them, not by where they are.
     """
     files = _files_of(config)
-    own = own_files(config)
-    return digest(files) if not own else _joined(digest(files), own_digest(own))
+    own, versions = own_files(config), libraries(config)
+    parts = [own_digest(own)] if own else []
+    return joined(digest(files), *parts, *versions) if own or versions else digest(files)
 
 
 def recorded(config: Any) -> dict[str, str]:
     """What a result records of its code: digests of all of it, of the core, and of the user's."""
-    own = own_files(config)
+    own, versions = own_files(config), libraries(config)
     digests = {"code_sha256": of_result(config), "core_sha256": core()}
-    return digests | ({"own_code_sha256": own_digest(own)} if own else {})
+    digests |= {"own_code_sha256": own_digest(own)} if own else {}
+    return digests | ({"libraries": ", ".join(versions)} if versions else {})
 
 
-def changed(code_sha256: str, own_sha256: str | None, config: Any) -> str | None:
-    """Which code is not that of a result any more, in words; None where it gives today's bits."""
+def changed(code_sha256: str, recorded: Mapping[str, Any], config: Any) -> str | None:
+    """Which code is not that of a result any more, in words; None where it gives today's bits.
+
+    recorded: what it says besides, as ``recorded`` made it.
+    """
     if is_same(code_sha256, config):
         return None
-    own = own_files(config)
+    own, own_sha256 = own_files(config), recorded.get("own_code_sha256")
     if own and own_sha256 is not None and own_digest(own) != own_sha256:
         return f"{' or '.join(file.name for file in own)} has changed since"
+    today = ", ".join(libraries(config))
+    if today != (before := recorded.get("libraries", "")):
+        return f"made with {before}, and this is {today}"
     return "tinylab's code has changed since"
 
 
@@ -72,7 +80,7 @@ def is_same(recorded: str, config: Any) -> bool:
     """
     if recorded == of_result(config):
         return True
-    if own_files(config):
+    if own_files(config) or libraries(config):
         return False
     same = _same_bits().get(recorded, {})
     names = {file.relative_to(PACKAGE).as_posix(): file for file in _files_of(config)}
@@ -88,8 +96,9 @@ def _same_bits() -> dict[str, dict[str, str]]:
 
 
 def _files_of(config: Any) -> set[Path]:
-    chosen = [options.of(getattr(config, group)).file for group in options.FOLDERS]
-    return {file for file in imported([*_roots(), *chosen, *own_files(config)], CORE)
+    chosen = options.chosen(config)
+    files = [each.file for each in chosen] + [each.maker for each in chosen if each.maker]
+    return {file for file in imported([*_roots(), *files, *own_files(config)], CORE)
             if file.is_relative_to(PACKAGE)}  # fmt: skip
 
 
@@ -98,32 +107,39 @@ def _files_of(config: Any) -> set[Path]:
 
 def own_files(config: Any) -> list[Path]:
     """The user's files of the options that a config chose, and their modules beside them."""
-    chosen = [options.of(getattr(config, group)) for group in options.FOLDERS]
-    return with_own_modules(option.file for option in chosen if not option.is_builtin)
+    return with_own_modules(each.file for each in options.chosen(config) if each.is_of_file)
+
+
+def libraries(config: Any) -> list[str]:
+    """The libraries, with their versions, of what a config names in them: ``timm 1.0.22``."""
+    chosen = options.chosen(config)
+    return sorted({modules.version(each.module) for each in chosen if each.is_of_library})
 
 
 def with_own_modules(files: Iterable[Path]) -> list[Path]:
     """Files of the user's, and all modules beside them that they import, directly or not."""
-    found: dict[Path, None] = {}
-    waiting = [(file, file.parent) for file in files]
+    found: dict[tuple[Path, Path], None] = {}
+    waiting = [(file, folder) for file in files for folder in modules.roots(file)]
     with _keeping():
         while waiting:
             file, folder = waiting.pop(0)
-            if file not in found:
-                found[file] = None
+            if (file, folder) not in found:
+                found[file, folder] = None
                 waiting += [(each, folder) for each in _beside(file, folder)]
-    return [*found]
+    return list(dict.fromkeys(file for file, _ in found))
 
 
 def know(saved: dict[str, Any], folder: Path) -> bool:
     """Make the user's own options that a run's config chose part of the table; False: they are.
 
-    They are looked for in the files that its ``code`` names. ``saved`` may lack sections, which are
-    then not looked for. Raises UserError, with the remedy, where they are not there.
+    They are looked for in the files that its ``code`` names, and where its modules are. ``saved``
+    may lack sections, which are then not looked for. Raises UserError, with the remedy, where they
+    are not there.
     """
     missing = [name for name in _own_names(saved) if name not in _known()]
     for group, name in missing:
-        options.add_files(user_code.of_run(saved["code"], folder))
+        options.add_files(user_code.of_run(saved.get("code"), folder))
+        options.add_saved(group, saved[group])
         if (group, name) not in _known():
             file = _first(saved["code"])
             raise UserError(
@@ -139,24 +155,39 @@ def require(saved: dict[str, Any], own_sha256: str | None, folder: Path) -> None
     Nothing of theirs is executed before. Raises UserError with what differs and the remedy.
     """
     know(saved, folder)
-    if own_sha256 is None:
-        return
-    chosen = [options.options(group)[name] for group, name in _own_names(saved)]
-    own = with_own_modules(option.file for option in chosen if not option.is_builtin)
-    if own_digest(own) != own_sha256:
+    trust(saved, folder)
+    own = own_of(saved)
+    if own_sha256 is not None and own_digest(own) != own_sha256:
         raise UserError(
-            f"{folder}: {' or '.join(map(str, own))} has changed since it was trained\n  bring the "
-            f"old text back, of which {folder / 'code'} has a copy to be read, or train again"
+            f"{folder}: {' or '.join(map(str, own))} has changed since it was trained\n  "
+            f"bring the old text back, of which {folder / 'code'} has a copy to be read, or train "
+            "again"
         )
 
 
+def trust(saved: dict[str, Any], folder: Path) -> None:
+    """Refuse what a run names in a module, where nobody has trained with it on this machine."""
+    parts = [name for _, name in _own_names(saved) if named.is_name(name)]
+    named.require_known(parts, options.named_files(), folder)
+
+
+def remember(config: Any) -> None:
+    """Keep that what a config names in modules was trained with here, for ``trust``."""
+    named.remember(filter(named.is_name, (getattr(config, g).name for g in options.FOLDERS)))
+
+
+def own_of(saved: dict[str, Any]) -> list[Path]:
+    """The user's own files of a run's config, which ``know`` has made part of the table."""
+    chosen = [options.options(group)[name] for group, name in _own_names(saved)]
+    return with_own_modules(option.file for option in chosen if option.is_of_file)
+
+
 def _own_names(saved: dict[str, Any]) -> list[tuple[str, str]]:
-    """(group, option) of a run's config, where it has code of the user's."""
-    if not saved.get("code"):
-        return []
+    """(group, option) of a run's config, where it has code of the user's, or names a module's."""
     sections = {group: saved[group] for group in options.FOLDERS if group in saved}
-    return [(group, str(each["name"])) for group, each in sections.items()
-            if isinstance(each, dict) and "name" in each]  # fmt: skip
+    names = [(group, str(each["name"])) for group, each in sections.items()
+             if isinstance(each, dict) and "name" in each]  # fmt: skip
+    return [each for each in names if saved.get("code") or named.is_name(each[1])]
 
 
 def _known() -> set[tuple[str, str]]:
@@ -167,12 +198,18 @@ def _first(value: Any) -> str:
     return value if isinstance(value, str) else str(next(iter(value)))
 
 
+def content(files: Iterable[Path]) -> str:
+    """One SHA-256 over all that is in files of the user's, metrics and comments too."""
+    return joined(*(hashlib.sha256(file.read_bytes()).hexdigest() for file in files))
+
+
 def own_digest(files: Iterable[Path]) -> str:
     """One SHA-256 over what counts in files of the user's; their names and places do not."""
-    return _joined(*sorted(facts(file).digest for file in files))
+    return joined(*sorted(facts(file).digest for file in files))
 
 
-def _joined(*digests: str) -> str:
+def joined(*digests: str) -> str:
+    """One digest of several."""
     return hashlib.sha256("\0".join(digests).encode()).hexdigest()
 
 
@@ -231,10 +268,14 @@ def _modules(file: Path) -> list[Path]:
 
 @dataclass(frozen=True)
 class Facts:
-    """What is known of a Python file: a digest of what counts in it, and what it may import."""
+    """What is known of a Python file: a digest of what counts in it, and what it may import.
+
+    metrics: the digest of each function under ``@tinylab.metric``, which does not count.
+    """
 
     digest: str
     imports: tuple[str, ...]
+    metrics: dict[str, str]
 
 
 def facts(file: Path) -> Facts:
@@ -247,14 +288,27 @@ def facts(file: Path) -> Facts:
 def _facts(file: Path, stamp: tuple[int, ...]) -> Facts:
     known = _kept().get(str(file))
     if known is not None and known[0] == [*stamp]:
-        return Facts(known[1], tuple(known[2]))
+        return Facts(known[1], tuple(known[2]), known[3])
     tree = ast.parse(file.read_text(encoding="utf-8"))
-    total = hashlib.sha256()
-    for token in _tokens(tree):
-        total.update(f"{token}\0".encode())
-    made = Facts(total.hexdigest(), _imports(tree))
-    _kept()[str(file)] = [[*stamp], made.digest, [*made.imports]]
+    imports = _imports(tree)
+    apart = {node.name: node for node in tree.body if _is_metric(node)}
+    tree.body = [node for node in tree.body if not _is_metric(node)]
+    metrics = {name: _sha256(node) for name, node in apart.items()}
+    made = Facts(_sha256(tree), imports, metrics)
+    _kept()[str(file)] = [[*stamp], made.digest, [*made.imports], made.metrics]
     return made
+
+
+def _is_metric(node: ast.stmt) -> TypeGuard[ast.FunctionDef]:
+    marked = signature.marks(node) if isinstance(node, ast.FunctionDef) else ()
+    return any(kind == "metric" for kind, _ in marked)
+
+
+def _sha256(node: ast.AST) -> str:
+    total = hashlib.sha256()
+    for token in _tokens(node):
+        total.update(f"{token}\0".encode())
+    return total.hexdigest()
 
 
 def _place() -> Path:

@@ -22,13 +22,15 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from tinylab.config import code, options, user_code
-from tinylab.config.groups import PLAIN, choices, conf_folder
+from tinylab.config.folders import conf_folder
+from tinylab.config.groups import PLAIN, choices
 from tinylab.config.keys import entries
 from tinylab.config.options import FOLDERS
-from tinylab.config.overrides import checked, typed
-from tinylab.config.schema import Config
+from tinylab.config.overrides import IN_PYTHON, checked, typed
+from tinylab.config.schema import AugmentConfig, Config
 from tinylab.config.values import did_you_mean
 from tinylab.errors import UserError
+from tinylab.system.project import default_outputs, project
 
 SECTIONS = {
     entry.name: entry.type
@@ -37,13 +39,19 @@ SECTIONS = {
 }
 
 
-FILLED_IN = ("name", "content")  # of a section: what a choice, or the data itself, says
+FILLED_IN = (
+    "name",
+    "content",
+    "weights_content",
+)  # of a section: what a choice, or the data itself, says
 
 
 def register_schema() -> None:
     """Tell Hydra the types and options of all config groups, and which sweeper runs ``-m``."""
     store = ConfigStore.instance()
-    store.store(group="schema", name="config", node=Config, package="_global_")
+    whole = OmegaConf.structured(Config)
+    whole.outputs = default_outputs()
+    store.store(group="schema", name="config", node=whole, package="_global_")
     for group in FOLDERS:
         for name, option in options.options(group).items():
             store.store(group=group, name=name, node=option.record)
@@ -74,7 +82,7 @@ def compose_plain(overrides: Sequence[str]) -> Config:
 
     Raises UserError for whatever is wrong with it.
     """
-    overrides = checked(overrides)
+    overrides = checked(overrides, IN_PYTHON)
     with _explained(), _hydra_apart():
         register_schema()
         composed = _compose(overrides)
@@ -84,7 +92,15 @@ def compose_plain(overrides: Sequence[str]) -> Config:
 def _compose(overrides: Sequence[str]) -> DictConfig:
     # A plain run needs no more than this; hydra.main would compose twice, 0.2 s each.
     with initialize_config_dir(str(conf_folder()), version_base="1.3"):
-        return compose("config", list(overrides))
+        return compose("config", [*overrides, *_search_path(overrides)])
+
+
+def _search_path(arguments: Sequence[str]) -> list[str]:
+    """The project's config folder as an override of Hydra's, where no other one is typed."""
+    folder = project().conf
+    if folder is None or any("hydra.searchpath=" in argument for argument in arguments):
+        return []
+    return [f"hydra.searchpath=[{typed(f'file://{folder}')}]"]
 
 
 @contextlib.contextmanager
@@ -137,7 +153,7 @@ def _hydra_main(task: Callable[[DictConfig], Any], arguments: Sequence[str]) -> 
         version_base="1.3", config_path=str(conf_folder()), config_name="config"
     )
     saved_argv = sys.argv
-    sys.argv = [saved_argv[0], *arguments]
+    sys.argv = [saved_argv[0], *arguments, *_search_path(arguments)]
     # Hydra prints its exceptions itself, unless it is asked for the whole of them.
     asked = "HYDRA_FULL_ERROR" in os.environ
     os.environ["HYDRA_FULL_ERROR"] = "1"
@@ -159,6 +175,9 @@ def to_config(composed: DictConfig) -> Config:
     """
     # A job that a launcher has brought to another process knows them by its config alone.
     options.add_files(user_code.paths(composed.code) or user_code.named(()))
+    for group in FOLDERS:
+        if not OmegaConf.is_missing(composed, group):
+            options.add_saved(group, composed[group])
     _refuse_extra_keys(composed, Config, "")
     try:
         config = OmegaConf.to_object(composed)
@@ -169,9 +188,9 @@ def to_config(composed: DictConfig) -> Config:
 
 
 def _own_files(config: Config) -> str | list[str] | None:
-    """The user's files that a config's options are in, as its ``code``: none that others are in."""
-    chosen = [options.of(getattr(config, group)) for group in FOLDERS]
-    files = list(dict.fromkeys(str(each.file) for each in chosen if not each.is_builtin))
+    """The user's files that a config's options and metrics are in, as its ``code``: no others."""
+    chosen = [*options.chosen(config), *options.options("metric").values()]
+    files = list(dict.fromkeys(str(each.file) for each in chosen if each.is_of_file))
     return files[0] if len(files) == 1 else files or None
 
 
@@ -185,8 +204,8 @@ def replay(
     from its own defaults. Raises UserError for values that are no config of tinylab's.
     """
     found = _code_of(saved, folder, overrides)
-    _refuse_foreign(saved, folder)
     chosen = {override.partition("=")[0] for override in overrides if "." not in override}
+    _refuse_foreign(saved, folder, chosen)
     if "experiment" in chosen:
         raise UserError("--from with experiment=: both say what to run; keep one of them")
     here = {entry.name for entry in dataclasses.fields(Config) if not _counts(entry)}
@@ -198,8 +217,12 @@ def replay(
         if isinstance(value, dict):
             if "name" in value:
                 repeated.append(f"{name}={value['name']}")
+            further = _further(name, value)
             inner = {key: each for key, each in value.items() if key not in FILLED_IN}
-            repeated += [f"{name}.{key}={typed(each)}" for key, each in inner.items()]
+            words = [f"{'+' * (key in further)}{name}.{key}={typed(each)}"
+                     for key, each in inner.items()]  # fmt: skip
+            again = {override.partition("=")[0] for override in overrides if override[0] == "+"}
+            repeated += [word for word in words if word.partition("=")[0] not in again]
         else:
             repeated.append(f"{name}={typed(value)}")
     if threads is not None:
@@ -207,28 +230,41 @@ def replay(
     return [*repeated, *found, *overrides]
 
 
+def _further(group: str, values: dict[str, Any]) -> tuple[str, ...]:
+    """The keys of a saved section that were typed with a plus, for a ``**kwargs``."""
+    known = options.options(group) if group in FOLDERS else {}
+    option = known.get(str(values.get("name")))
+    return () if option is None else option.declaration.further
+
+
 def _code_of(saved: dict[str, Any], folder: Path, overrides: Sequence[str]) -> list[str]:
     """The user's own files of a run as an override, where ``overrides`` and TINYLAB_CODE name none.
 
-    From now on the table of options knows them. Raises UserError where they are not there.
+    From now on the table of options knows them. Raises UserError where they are not there; those
+    of metrics alone may be gone.
     """
-    options.use_files(user_code.named(overrides))
+    named = user_code.named(overrides)
+    options.without_code(overrides)
+    if not named:
+        options.add_files(user_code.of_run(saved.get("code"), folder))
     given = {override.partition("=")[0] for override in overrides}
     kept = {name: value for name, value in saved.items() if name not in given}
-    if not code.know(kept, folder):
+    code.know(kept, folder)
+    code.trust(kept, folder)
+    if options.users_files() == named:
         return []
     listed = ",".join(typed(str(file)) for file in options.users_files())
     return [f"code=[{listed}]"]
 
 
-def _refuse_foreign(saved: dict[str, Any], folder: Path) -> None:
+def _refuse_foreign(saved: dict[str, Any], folder: Path, chosen: set[str]) -> None:
     """A saved config may come from anyone: nothing in it reaches Hydra but what the schema has."""
     known = {entry.name for entry in dataclasses.fields(Config)}
     for name, value in saved.items():
         if name not in known:
             raise UserError(f"--from {folder}: no key of tinylab's in its config: {name}")
-        option = value.get("name", "") if isinstance(value, dict) else ""
-        if name in FOLDERS and option not in options.options(name):
+        option = _option_of(name, value) if isinstance(value, dict) else ""
+        if name in FOLDERS and name not in chosen and option not in options.options(name):
             raise UserError(f"--from {folder}: {name}={option} in its config: no such option")
 
 
@@ -242,7 +278,9 @@ def restore(values: dict[str, Any]) -> Config:
     for group in (FOLDERS.keys() | SECTIONS.keys()) & values.keys():
         is_option = group in FOLDERS
         record = (
-            options.options(group)[values[group]["name"]].record if is_option else SECTIONS[group]
+            options.options(group)[_option_of(group, values[group])].record
+            if is_option
+            else SECTIONS[group]
         )
         structured = OmegaConf.structured(record)
         try:
@@ -250,6 +288,11 @@ def restore(values: dict[str, Any]) -> Config:
         except OmegaConfBaseException as error:
             raise ValueError(str(explain(error))) from error
     return Config(**chosen)
+
+
+def _option_of(group: str, values: dict[str, Any]) -> str:
+    """The option of a saved section; augment had no name before one could be the user's own."""
+    return str(values.get("name", AugmentConfig.name if group == "augment" else ""))
 
 
 def _counts(entry: dataclasses.Field[Any]) -> bool:
@@ -284,9 +327,9 @@ def _missing(wanted: str) -> UserError:
             f"hydra/launcher={option}: not installed; jobs=N runs N jobs at once on this "
             "machine\n  for a cluster: pip install 'tinylab[slurm]' or 'tinylab[ray]'"
         )
-    known = choices(group)
-    hint = did_you_mean(option, known)
-    return UserError(f"{group}={option}: no such option{hint}; valid here: {', '.join(known)}")
+    if not group:
+        return UserError(f"--config-name {option}: tinylab's is config; see experiment= instead")
+    return UserError(options.no_such(group, option, choices(group)))
 
 
 def _refuse_extra_keys(node: DictConfig, record: type, prefix: str) -> None:

@@ -1,7 +1,7 @@
 """What the schema says of each config key: its type, help, default, whether it changes results."""
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,7 +37,9 @@ def _entries() -> Iterator[Entry]:
             yield Entry(section.name, "", section)
             continue
         for choice, record in records.items():
-            for field in dataclasses.fields(record):
+            # Those whose default changes nothing, which few need, come last.
+            fields = dataclasses.fields(record)
+            for field in sorted(fields, key=lambda each: bool(each.metadata.get("neutral"))):
                 is_choice = section.name in FOLDERS and field.name == "name"
                 name = section.name if is_choice else f"{section.name}.{field.name}"
                 yield Entry(name, choice, field)
@@ -52,7 +54,28 @@ def without_effect() -> frozenset[str]:
 @kept
 def defaults() -> dict[tuple[str, str], Any]:
     """(key, choice) -> default: ``("optim.lr", "sgd")`` -> 0.1. The choice may be empty."""
-    return {(entry.name, entry.choice): entry.field.default for entry in entries()}
+    return {(entry.name, entry.choice): _default(entry.field) for entry in entries()}
+
+
+def _default(field: dataclasses.Field[Any]) -> Any:
+    stands_for = field.metadata.get("stands_for")
+    return field.default if stands_for is None else stands_for
+
+
+def completed(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of a run by key, with those that are newer than the run at their neutral value."""
+    newer = {
+        key: value
+        for (key, choice), value in _neutral().items()
+        if key not in flat and (key in FOLDERS or choice in ("", flat.get(key.partition(".")[0])))
+    }
+    return {**flat, **newer}
+
+
+@kept
+def _neutral() -> dict[tuple[str, str], Any]:
+    found = [entry for entry in entries() if entry.field.metadata.get("neutral")]
+    return {(entry.name, entry.choice): entry.field.default for entry in found}
 
 
 @kept
@@ -62,7 +85,7 @@ def helps() -> dict[str, str]:
 
 
 @kept
-def words_of() -> dict[str, tuple[str, ...]]:
+def words_of() -> dict[str, Sequence[str]]:
     """Key -> the words that it takes, where it takes no others."""
     checks = {entry.name: entry.field.metadata.get("check") for entry in entries()}
     return {name: check.one_of for name, check in checks.items() if check and check.one_of}

@@ -4,6 +4,7 @@ Tracking, list, compare, report, sweep and export read this table; ``training/me
 the values. No NumPy in here.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -13,7 +14,8 @@ class Metric:
     """A number that says how a run went.
 
     path: its keys in a result. label: its name in words. format: of one value. better: ``higher``
-    or ``lower``; empty where neither is better. tag: of its final value in TensorBoard.
+    or ``lower``; empty where neither is better. tag: of its final value in TensorBoard. is_own: of
+    the user's code.
     """
 
     path: tuple[str, ...]
@@ -21,11 +23,14 @@ class Metric:
     format: str
     better: str = ""
     tag: str = ""
+    is_own: bool = False
 
 
 # Of validation, in the row of every epoch: what an epoch, a run or a setting may be chosen by.
-MONITORED = ("accuracy", "loss", "balanced_accuracy", "macro_f1")
-CHOOSABLE = tuple(f"val_{name}" for name in MONITORED)
+# Lists, since metrics of the user's own join them.
+MONITORED = ["accuracy", "loss", "balanced_accuracy", "macro_f1"]
+CHOOSABLE = [f"val_{name}" for name in MONITORED]
+PARTS = {"val": "validation", "test": "test"}
 # Of each evaluated part of the data: label, format, better.
 _OF_A_PART = {
     "accuracy": ("accuracy", "{:.2%}", "higher"),
@@ -38,21 +43,44 @@ _OF_A_PART = {
 }
 METRICS = {
     f"{part}_{name}": Metric((part, name), f"{words} {label}", form, better, f"final/{part}_{name}")
-    for part, words in (("val", "validation"), ("test", "test"))
+    for part, words in PARTS.items()
     for name, (label, form, better) in _OF_A_PART.items()
 } | {
     "seconds": Metric(("seconds", "train"), "training time", "{:,.1f} s"),
     "parameters": Metric(("num_parameters",), "parameters", "{:,.0f}"),
 }
+# Names that a metric of the user's own cannot have: results and histories have them already.
+TAKEN = (*_OF_A_PART, "num", "accuracy_ci95", "per_class_recall", "confusion", "extra")
 
 
-def goodness(values: Mapping[str, float], name: str) -> tuple[float, float]:
+def join(name: str, better: str) -> None:
+    """Make a metric of the user's own part of the table, for as long as the process lives."""
+    for part, words in PARTS.items():
+        METRICS[f"{part}_{name}"] = Metric(
+            (part, name), f"{words} {name}", "{:.4f}", better, f"final/{part}_{name}", is_own=True
+        )
+    if name not in MONITORED:
+        MONITORED.append(name)
+        CHOOSABLE.append(f"val_{name}")
+
+
+def is_own(name: str) -> bool:
+    """Whether a metric is of the user's code."""
+    return name not in _OF_A_PART
+
+
+def goodness(values: Mapping[str, float | None], name: str) -> tuple[float, float]:
     """A key that sorts by a metric in CHOOSABLE, larger is better, from ``values`` by their names.
 
-    Between equals the loss decides, and the accuracy where the metric is the loss.
+    Between equals the loss decides, and the accuracy where the metric is the loss. What has no
+    value, as a metric of the user's own may, is the worst.
     """
     tie = "val_accuracy" if name == "val_loss" else "val_loss"
-    first, second = (
-        -values[key] if METRICS[key].better == "lower" else values[key] for key in (name, tie)
-    )
+    first, second = (_good(values.get(key), METRICS[key].better) for key in (name, tie))
     return first, second
+
+
+def _good(value: float | None, better: str) -> float:
+    if value is None:
+        return -math.inf
+    return -value if better == "lower" else value

@@ -7,19 +7,20 @@ the key's type, is said here, in words that name the remedy.
 import re
 import shlex
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from types import UnionType
 from typing import Any
 
-import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, RangeSweep, Sweep
 from hydra.errors import HydraException
 
-from tinylab.config import user_code
-from tinylab.config.groups import choices, file_of, groups
+from tinylab.config import slips, user_code
+from tinylab.config.folders import base, config_folders, file_of, overridden
+from tinylab.config.groups import choices, groups
 from tinylab.config.keys import Entry, entries
-from tinylab.config.options import FOLDERS, use_files
+from tinylab.config.options import FOLDERS, no_such, options, use
 from tinylab.config.values import did_you_mean, is_nullable, shown
 from tinylab.errors import UserError
 
@@ -32,6 +33,7 @@ VALUE_FLAGS = {
     "--config-dir", "-cd", "--info", "-i", "--experimental-rerun",
 }  # fmt: skip
 MULTIRUN = ("-m", "--multirun")
+IN_SHELL, IN_PYTHON = "-m {}", "tinylab.sweep({})"  # how each of a list is tried
 TRUTH = {"true", "false", "yes", "no", "on", "off", "y", "n", "1", "0"}  # OmegaConf's booleans
 RESERVED = {"null", "true", "false", "inf", "nan"}  # words of the grammar's that are no texts
 WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
@@ -50,9 +52,19 @@ def divided(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
         (flags if word.startswith("-") else others).append(word)
         if word.startswith("-"):
             _refuse_unknown_flag(word.partition("=")[0])
-        if word in VALUE_FLAGS and waiting:
-            flags.append(waiting.pop(0))
+        if word in VALUE_FLAGS:
+            flags.append(_value_of(word, waiting))
     return flags, others
+
+
+def _value_of(flag: str, waiting: list[str]) -> str:
+    """What follows a flag, taken from the words that wait. Raises UserError where nothing does."""
+    if flag in ("--info", "-i") and (not waiting or "=" in waiting[0]):
+        return "all"  # as Hydra has it
+    if not waiting or "=" in waiting[0]:
+        example = {"--cfg": "job", "-c": "job", "--config-dir": "FOLDER", "-cd": "FOLDER"}
+        raise UserError(f"{flag}: expected a value after it: {flag} {example.get(flag, 'VALUE')}")
+    return waiting.pop(0)
 
 
 def _refuse_unknown_flag(flag: str) -> None:
@@ -66,29 +78,31 @@ def _refuse_unknown_flag(flag: str) -> None:
         )
 
 
-def config_folders(arguments: Sequence[str]) -> list[Path]:
-    """The user's own config folders among the arguments: ``--config-dir FOLDER``."""
-    found = []
-    for place, flag in enumerate(arguments):
-        name, equals, given = flag.partition("=")
-        if name in ("--config-dir", "-cd"):
-            found.append(Path(given if equals else arguments[place + 1]))
-    return found
-
-
-def checked(arguments: Sequence[str]) -> list[str]:
+def checked(arguments: Sequence[str], sweep: str = IN_SHELL) -> list[str]:
     """The arguments in Hydra's order. Raises UserError for the first that cannot be right.
+
+    ``sweep`` is the remedy where several values are given to one run.
 
     From here on the table of options knows the user's own files that they name.
     """
-    flags, typed = divided(arguments)
-    use_files(user_code.named(typed))
-    overrides = [parse(word) for word in typed]
+    flags, others = divided(arguments)
+    use(arguments)
+    overrides = [parse(word) for word in others]
     if not any(flag in flags for flag in MULTIRUN):
         for override in overrides:
-            _refuse_sweep(override)
-    check(overrides, config_folders(flags))
-    return [*flags, *typed]
+            _refuse_sweep(override, sweep)
+    check(overrides, config_folders(flags), sweep)
+    return [*flags, *others, *_code_of_experiments(arguments)]
+
+
+def _code_of_experiments(arguments: Sequence[str]) -> list[str]:
+    """``code=`` with whole paths where a chosen experiment names files.
+
+    In its YAML they are relative to it, which the processes of a launcher do not know.
+    """
+    if any(map(user_code.is_key, arguments)) or not user_code.of_experiments(arguments):
+        return []
+    return [f"code={typed([str(file) for file in user_code.named(arguments)])}"]
 
 
 def parse(typed: str, parser: OverridesParser | None = None) -> Override:
@@ -97,20 +111,16 @@ def parse(typed: str, parser: OverridesParser | None = None) -> Override:
     key, equals, value = typed.partition("=")
     if not equals and not typed.startswith("~"):
         meant = [f"{group}={typed}" for group in groups() if typed in choices(group)]
-        example = f"; did you mean {meant[0]}?" if meant else ", such as optim.lr=0.01"
+        example = (
+            f"; did you mean {meant[0]}?" if meant else ", without spaces, such as optim.lr=0.01"
+        )
         raise UserError(f"{typed}: expected key=value{example}")
     try:
         [override] = parser.parse_overrides([typed])
     except HydraException as error:
         if re.match(r"(choice|range|interval|tag|glob|sort|shuffle|int|float)\(", value):
             raise UserError(f"{typed}: {error.__cause__ or error}".partition("\n")[0]) from error
-        quoted = value.replace("\\", "\\\\").replace("'", "\\'")
-        example = f"{key}='{quoted}'"
-        is_plain = not any(letter in example for letter in '"$`\\!')
-        example = f'"{example}"' if is_plain else shlex.quote(example)
-        raise UserError(
-            f"{typed}: this value needs quotes of its own, inside those of the shell:\n  {example}"
-        ) from error
+        raise slips.unparsed(key, value, _quoted(value)) from error
     return override
 
 
@@ -142,15 +152,30 @@ def _quoted(text: str) -> str:
     return "'" + text.replace("'", "\\'") + "'"
 
 
-def _refuse_sweep(override: Override) -> None:
-    if override.is_sweep_override() and not override.key_or_group.startswith("hydra"):
+def _refuse_sweep(override: Override, sweep: str) -> None:
+    name, line = override.key_or_group, override.input_line or ""
+    if not override.is_sweep_override() or name.startswith("hydra"):
+        return
+    if name == "device":
         raise UserError(
-            f"{override.input_line}: several values make a sweep, one run for each; add -m: "
-            f"tinylab train -m {shlex.quote(override.input_line or '')}"
+            f"{line}: a run uses one device, such as device=cuda:0; the jobs of a sweep (-m) are "
+            "given all GPUs"
         )
+    start = "add -m: tinylab train " if sweep == IN_SHELL else "expected "
+    raise UserError(
+        f"{line}: several values make a sweep, one run for each; {start}"
+        f"{sweep.format(_quoted_in(sweep, line))}"
+        f"{slips.decimal_comma(name, line.partition('=')[2])}"
+    )
 
 
-def check(overrides: Sequence[Override], folders: Sequence[Path] = ()) -> None:
+def _quoted_in(sweep: str, text: str) -> str:
+    return shlex.quote(text) if sweep == IN_SHELL else repr(text)
+
+
+def check(
+    overrides: Sequence[Override], folders: Sequence[Path] = (), sweep: str = IN_SHELL
+) -> None:
     """Raise UserError for the first override that names nothing, or has a value of a wrong type."""
     chosen = _Chosen(overrides, folders)
     for override in overrides:
@@ -158,28 +183,28 @@ def check(overrides: Sequence[Override], folders: Sequence[Path] = ()) -> None:
         if name.partition(".")[0].partition("/")[0] == "hydra":
             continue
         if name in groups(folders):
-            _check_choice(override, folders)
+            _check_choice(override, folders, sweep)
         elif not override.is_delete():
             entry = chosen.entry(override)
             for value in _values(override):
-                _check_type(override, value, entry)
+                _check_type(override, value, entry, sweep)
 
 
-def _check_choice(override: Override, folders: Sequence[Path]) -> None:
+def _check_choice(override: Override, folders: Sequence[Path], sweep: str) -> None:
     group = override.key_or_group
     known = choices(group, folders)
+    if override.is_add() and group in groups():
+        line = override.input_line or ""
+        raise UserError(f"{line}: a group is chosen without the +: {line.lstrip('+')}")
     for value in _values(override):
         if value is None or override.is_delete():
             continue
         if isinstance(value, list):
-            raise UserError(
-                f"{override.input_line}: expected one option; to try each: -m {_as_sweep(override)}"
-            )
+            each = _as_sweep(override, sweep)
+            raise UserError(f"{override.input_line}: expected one option; to try each: {each}")
         if str(value) not in known:
-            hint = did_you_mean(str(value), known)
-            raise UserError(
-                f"{group}={value}: no such option{hint}; valid here: {', '.join(known)}"
-            )
+            hint = slips.option(group, str(value), known)
+            raise UserError(no_such(group, str(value), known, hint))
         file = file_of(group, str(value), folders)
         if group == "experiment" and file is not None and not _is_global(file):
             raise UserError(
@@ -208,8 +233,8 @@ class _Chosen:
             elif override.key_or_group == "experiment":
                 experiments = values
         files = [file_of("experiment", name, folders) for name in experiments]
-        by_files = [_overridden(file, folders) for file in files if file is not None]
-        default = _overridden(file_of(".", "config", ()), folders)
+        by_files = [overridden(file, folders) for file in files if file is not None]
+        default = overridden(file_of(".", "config", ()), folders)
         for group in FOLDERS:
             of_files = {each.get(group, default.get(group, "")) for each in by_files or [default]}
             self._options.setdefault(group, of_files)
@@ -219,25 +244,17 @@ class _Chosen:
         key = override.key_or_group
         named = [entry for entry in entries() if entry.name == key]
         group = key.partition(".")[0]
-        wanted = {self._base(group, option) for option in self._options.get(group, ())}
+        wanted = {base(group, option, self._folders) for option in self._options.get(group, ())}
         known = {entry.choice for entry in entries() if entry.name.startswith(f"{group}.")}
         fitting = [entry for entry in named if entry.choice in ("", *wanted)]
+        without = wanted & known - {entry.choice for entry in named}
+        if named and group in FOLDERS and without:
+            raise UserError(self._of_another(key, named, without))
         if (fitting and "." in key) or (named and group not in FOLDERS):
             return (fitting or named)[0]
-        if named and wanted <= known:
-            raise UserError(self._of_another(key, named, wanted))
         if named:
             return named[0]
         raise UserError(self._unknown(override, key, wanted))
-
-    def _base(self, group: str, option: str) -> str:
-        """The option of the table on which a YAML file of the user's is built."""
-        seen: set[str] = set()
-        while (file := file_of(group, option, self._folders)) is not None and option not in seen:
-            seen.add(option)
-            names = [each for each in _defaults(file) if isinstance(each, str) and each != "_self_"]
-            option = names[0] if names else option
-        return option
 
     def _of_another(self, key: str, named: Sequence[Entry], wanted: Iterable[str]) -> str:
         group = key.partition(".")[0]
@@ -254,7 +271,9 @@ class _Chosen:
             return f"{key}: unknown key (did you mean {' or '.join(by_end)}?){plus}"
         siblings = _keys_of(group, wanted)
         if "." in key and siblings:
-            hint = did_you_mean(key, siblings)
+            hint = slips.key(key, siblings)
+            if not override.is_add() and any(map(partial(_takes_further, group), wanted)):
+                plus = f"\n  to pass it on to its **kwargs: +{override.input_line}"
             return f"{key}: unknown key{hint}; valid here: {', '.join(siblings)}{plus}"
         hint = did_you_mean(key, [*groups(self._folders), *all_names])
         return (
@@ -264,33 +283,15 @@ class _Chosen:
         )
 
 
+def _takes_further(group: str, option: str) -> bool:
+    found = options(group).get(option) if group in FOLDERS else None
+    return found is not None and found.declaration.takes_further
+
+
 def _keys_of(group: str, wanted: Iterable[str]) -> list[str]:
     names = [e.name for e in entries() if "." in e.name and e.name.startswith(f"{group}.")
              and e.choice in ("", *wanted)]  # fmt: skip
     return list(dict.fromkeys(names))
-
-
-def _defaults(file: Path) -> list[Any]:
-    """The defaults list of a YAML file; empty where it cannot be read, which Hydra will say."""
-    try:
-        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-        content = yaml.load(file.read_text(encoding="utf-8"), loader)
-    except (OSError, ValueError, yaml.YAMLError):
-        return []
-    found = content.get("defaults") if isinstance(content, dict) else None
-    return found if isinstance(found, list) else []
-
-
-def _overridden(file: Path | None, folders: Sequence[Path]) -> dict[str, str]:
-    """Group -> option, as the defaults list of a config or an experiment chooses them."""
-    found: dict[str, str] = {}
-    for each in _defaults(file) if file is not None else []:
-        if isinstance(each, str) and each != "_self_" and file is not None:
-            found |= _overridden(file_of(file.parent.name, each, folders), folders)
-        elif isinstance(each, dict):
-            for key, option in each.items():
-                found[str(key).removeprefix("override").strip().strip("/")] = str(option)
-    return found
 
 
 # ---------------------------------------------------------------- values
@@ -309,7 +310,7 @@ def _values(override: Override) -> Iterator[Any]:
         yield from (end for end in (sweep.start,) if end is not None)
 
 
-def _check_type(override: Override, value: Any, entry: Entry) -> None:
+def _check_type(override: Override, value: Any, entry: Entry, sweep: str) -> None:
     """Raise UserError where a value is not of its key's type; limits are the records' to check."""
     declared = entry.field.type
     alternatives = declared.__args__ if isinstance(declared, UnionType) else (declared,)
@@ -322,13 +323,16 @@ def _check_type(override: Override, value: Any, entry: Entry) -> None:
     if value is None or not _fits(value, kind):
         null = "null or " if is_nullable(declared) else ""
         typed = str(value) if isinstance(value, list | dict) else shown(value)
-        sweep = f"; to try each: -m {_as_sweep(override)}" if isinstance(value, list) else ""
-        raise UserError(f"{override.key_or_group}={typed}: expected {null}{WORDS[kind]}{sweep}")
+        hint = slips.value(override.key_or_group, value, kind)
+        if isinstance(value, list):
+            hint = f"; to try each: {_as_sweep(override, sweep)}"
+        raise UserError(f"{override.key_or_group}={typed}: expected {null}{WORDS[kind]}{hint}")
 
 
-def _as_sweep(override: Override) -> str:
+def _as_sweep(override: Override, sweep: str) -> str:
     values: Any = override.value()
-    return f"{override.key_or_group}={','.join(map(str, values))}"
+    text = f"{override.key_or_group}={','.join(map(str, values))}"
+    return sweep.format(_quoted_in(sweep, text))
 
 
 def _fits(value: Any, kind: type) -> bool:

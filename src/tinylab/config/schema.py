@@ -36,15 +36,18 @@ class Section:
 class OptionConfig(Section):
     """A section whose keys depend on the option that is chosen."""
 
-    name: str = key("???", "which option; chosen by dataset=NAME, model=NAME, optim=NAME")
+    name: str = key("???", "which option; chosen by dataset=NAME, model=NAME, optim=NAME, ...")
 
     def __reduce__(self) -> Any:
         # The class of an option's record is made when the program runs, so it is found by name.
         from tinylab.config.options import options, restored
 
         option = options(self.section).get(self.name)
-        file = None if option is None or option.is_builtin else option.file
+        file = option.file if option is not None and option.is_of_file else None
         return restored, (self.section, vars(self), file)
+
+
+UNIT = "unit"
 
 
 @dataclass
@@ -55,18 +58,42 @@ class DatasetConfig(OptionConfig):
     image_size: int | None = key(
         32, "height and width of the prepared images, in pixels", at_least=1, at_most=1024
     )
-    normalize: str = key(
-        "unit",
-        "unit: pixels / 255; standard: training set's per-channel mean 0, std 1",
-        one_of=("unit", "standard"),
-    )
+    normalize: str | None = key(
+        None,
+        "unit: pixels / 255; standard: training set's per-channel mean 0, std 1; imagenet: as "
+        "weights pretrained on ImageNet expect it; weights: as the file of model.weights says; "
+        "null: unit, or what fits model.weights",
+        one_of=("unit", "standard", "imagenet", "weights"), stands_for=UNIT,
+    )  # fmt: skip
 
 
 @dataclass
 class ModelConfig(OptionConfig):
-    """What every model has; each option adds its own keys."""
+    """Any model. Without keys, so that a user's model may have one of any name and type."""
 
     section: ClassVar[str] = "model"
+
+
+SCHEDULES = ("constant", "cosine", "onecycle")
+
+
+@dataclass
+class ModelKeys(ModelConfig):
+    """What every model has; each option adds its own keys."""
+
+    weights: str | None = key(
+        None, "file of initial weights, such as those of tinylab export --to state_dict",
+        neutral=True, initial=True, counted_by="weights_content", normalize="weights",
+    )  # fmt: skip
+    weights_content: str | None = key(
+        None, "a digest of the file, or the full name of pretrained weights; filled in",
+        neutral=True, initial=True,
+    )  # fmt: skip
+    freeze: str = key(
+        "none", "what is not trained: none; backbone, all but the last layer; or a regular "
+        "expression for the beginning of parameter names, such as layer[12]",
+        neutral=True, pattern="none, backbone, or a regular expression over parameter names",
+    )  # fmt: skip
 
 
 @dataclass
@@ -76,9 +103,7 @@ class OptimConfig(OptionConfig):
     section: ClassVar[str] = "optim"
     lr: float = key(0.001, "peak learning rate", above=0)
     weight_decay: float = key(0.0, "weight decay (biases and norms excluded)", at_least=0)
-    schedule: str = key(
-        "constant", "constant, cosine, or onecycle", one_of=("constant", "cosine", "onecycle")
-    )
+    schedule: str = key("constant", "constant, cosine, or onecycle", one_of=SCHEDULES)
     warmup: float | None = key(
         None,
         "fraction of all steps in which lr rises; null: 0, and 0.3 for onecycle",
@@ -89,6 +114,36 @@ class OptimConfig(OptionConfig):
         0.0, "lr after the last step as a fraction of the peak (not for constant)",
         at_least=0, at_most=1,
     )  # fmt: skip
+    backbone_lr: float = key(
+        1.0, "lr of all layers but the last, as a fraction of lr", neutral=True, at_least=0
+    )
+
+    def __post_init__(self) -> None:
+        from tinylab.config.options import options
+
+        is_own = self.schedule not in (*SCHEDULES, ScheduleConfig.name)
+        if is_own and self.schedule in options("schedule"):
+            raise UserError(
+                f"optim.schedule={self.schedule}: expected a built-in one; choose it by "
+                f"schedule={self.schedule}"
+            )
+        super().__post_init__()
+
+
+@dataclass
+class ScheduleConfig(OptionConfig):
+    """The learning rate's course: that of ``optim.schedule``, or a schedule of the user's own."""
+
+    section: ClassVar[str] = "schedule"
+    name: str = key("default", "default: optim.schedule; or a schedule of your own", neutral=True)
+
+
+@dataclass
+class LossConfig(OptionConfig):
+    """What training makes small."""
+
+    section: ClassVar[str] = "loss"
+    name: str = key("cross_entropy", "cross_entropy, or a loss of your own", neutral=True)
 
 
 # ---------------------------------------------------------------- split
@@ -127,28 +182,71 @@ class SplitConfig(Section):
     )  # fmt: skip
     fold: int = key(0, "which of the folds is held out, from 0")
     group_duplicates: bool = key(False, "keep identical images in the same part")
+    train_fraction: float = key(
+        1.0,
+        "fraction of the training images that is used; smaller fractions are parts of larger ones",
+        neutral=True, above=0, at_most=1,
+    )  # fmt: skip
+
+    group: str | None = key(
+        None,
+        "never divide a group: a column of labels.csv, or a pattern over file names with one "
+        "(group); null: no groups",
+        neutral=True,
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        _refuse_wrong_pattern(self.group)
+        if self.group is not None and self.train_per_class is not None:
+            raise UserError(
+                f"split.train_per_class={self.train_per_class} and split.group={self.group}: whole "
+                "groups do not make equal classes; keep one of them"
+            )
         if self.val is None:  # one value for one meaning, so that the run's id is the same too
             self.val = DEFAULT_VAL
         last = 0 if self.folds is None else self.folds - 1
         if not 0 <= self.fold <= last:
-            raise UserError(f"split.fold={self.fold}: expected 0 to {last} (split.folds - 1)")
+            folds = "split.folds=5 or another number with it" if self.folds is None else ""
+            expected = folds or f"0 to {last} (split.folds - 1)"
+            raise UserError(f"split.fold={self.fold}: expected {expected}")
         asked = {"test": self.test, "train_per_class": self.train_per_class, "folds": self.folds}
         given = [f"split.{key}={value}" for key, value in asked.items() if value is not None]
         if len(given) > 1:
             raise UserError(f"{' and '.join(given)}: each decides the test set; keep one of them")
 
 
+def is_pattern(group: str) -> bool:
+    """Whether ``split.group`` is a pattern over file names, and no name of a column."""
+    return "(" in group
+
+
+def _refuse_wrong_pattern(group: str | None) -> None:
+    if group is None or not is_pattern(group):
+        return
+    try:
+        count, fault = re.compile(group).groups, ""
+    except re.error as error:
+        count, fault = 0, f"a fault: {error}"
+    if count != 1:
+        raise UserError(
+            rf"split.group={group}: expected a pattern with one group, such as '(writer\d+)_', or "
+            f"a column of labels.csv\n  it has {fault or f'{count} groups'}"
+        )
+
+
 # ---------------------------------------------------------------- augment
 
 
 @dataclass
-class AugmentConfig(Section):
-    """Random changes of the training images, drawn anew for every image and epoch."""
+class AugmentConfig(OptionConfig):
+    """Random changes of the training images, drawn anew for every image and epoch.
+
+    One of the user's own comes after these.
+    """
 
     section: ClassVar[str] = "augment"
+    name: str = key("none", "none, or an augmentation of your own", neutral=True)
     flip: bool = key(False, "random horizontal flip with probability 0.5")
     shift: float = key(0.0, "maximum shift, as a fraction of the side", at_least=0, at_most=1)
     rotate: float = key(0.0, "maximum rotation, in degrees", at_least=0, at_most=180)
@@ -204,7 +302,7 @@ class TrainConfig(Section):
     patience: int | None = key(None, "early stopping: epochs without improvement", at_least=1)
     monitor: str = key(
         "accuracy", f"validation metric by which the best epoch is chosen: {', '.join(MONITORED)}",
-        one_of=tuple(MONITORED),
+        one_of=MONITORED,
     )  # fmt: skip
     weights: str = key(
         "best", "which epoch is tested: best by validation, or last", one_of=("best", "last")
@@ -237,14 +335,14 @@ class SweepConfig(Section):
         one_of=("grid", "random", "tpe"),
     )  # fmt: skip
     trials: int | None = key(
-        None, "runs of a search (random, tpe); a larger number continues it", identity=False,
-        at_least=1,
+        None, "settings that a search (random, tpe) tries, each repeated over all swept seeds; a "
+        "larger number continues it", identity=False, at_least=1,
     )  # fmt: skip
     seed: int = key(0, "seed of a search's proposals", identity=False, at_least=0, below=2**63)
     metric: str = key(
         "val_accuracy",
         f"validation metric that ranks runs and guides a search: {', '.join(CHOOSABLE)}",
-        identity=False, one_of=tuple(CHOOSABLE),
+        identity=False, one_of=CHOOSABLE,
     )  # fmt: skip
     prune: str = key(
         "none", "how a search stops hopeless trials: none, median, halving", identity=False,
@@ -253,6 +351,26 @@ class SweepConfig(Section):
     space: dict[str, str] = key(
         None, "what varies: key -> values as typed after -m; for YAML in conf/sweep",
         identity=False, factory=dict,
+    )  # fmt: skip
+    zip: list[list[str]] = key(
+        None, "swept keys whose values go together, not as a product: [[model.width,optim.lr]]",
+        identity=False, factory=list,
+    )  # fmt: skip
+    settings: list[dict[str, Any]] = key(
+        None, "settings one by one: [{model.width: 16, optim.lr: 0.1}, ...]",
+        identity=False, factory=list,
+    )  # fmt: skip
+    exclude: list[dict[str, Any]] = key(
+        None, "combinations that are left out: [{model.width: 64, optim.lr: 0.1}, ...]",
+        identity=False, factory=list,
+    )  # fmt: skip
+    nested: bool = key(
+        False, "a search in each fold of split=crossval: an estimate that tuning does not flatter",
+        identity=False,
+    )  # fmt: skip
+    keep: int | None = key(
+        None, "checkpoints are kept of so many settings, the best; null: of all", identity=False,
+        at_least=1,
     )  # fmt: skip
     retry_failed: bool = key(True, "false: jobs that have failed are not run again", identity=False)
 
@@ -282,7 +400,9 @@ class Config(Section):
     split: SplitConfig = field(default_factory=SplitConfig)
     model: ModelConfig = key("???", "baseline, mlp, resnet, ...")
     optim: OptimConfig = key("???", "adam, adamw, sgd")
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     sweep: SweepConfig = field(default_factory=SweepConfig)
     seed: int = key(
@@ -303,8 +423,8 @@ class Config(Section):
     name: str | None = key(None, "a label of yours for the run or sweep", identity=False)
     fresh: bool = key(False, "re-run even if a finished result exists", identity=False)
     code: Any = key(
-        None, "your own Python file, or [a.py,b.py], whose models can be chosen", identity=False,
-        neutral=True,
+        None, "your own Python file or module, or [a.py,b.py], whose models can be chosen",
+        identity=False, neutral=True,
     )  # fmt: skip
 
     def __post_init__(self) -> None:
@@ -316,7 +436,7 @@ class Config(Section):
         files = self.code if isinstance(self.code, list) else [self.code or ""]
         if not all(isinstance(file, str) for file in files):
             raise UserError(f"code={self.code}: expected a Python file, or a list of them")
-        for group in ("dataset", "model", "optim"):
+        for group in ("dataset", "model", "optim", "schedule", "augment", "loss"):
             record = getattr(self, group)
             own = type(record).name
             if record.name != own:
@@ -324,15 +444,47 @@ class Config(Section):
                     f"{group}.name={record.name}: expected {own}; another one is chosen by "
                     f"{group}=NAME"
                 )
+        self._refuse_beside_own_loss()
+        if self.dataset.normalize is None:  # one value for one meaning, as with split.val
+            kind = self._normalize_of_weights() or UNIT
+            self.dataset = dataclasses.replace(self.dataset, normalize=kind)
+        if self.dataset.normalize == "weights" and self._normalize_of_weights() is None:
+            raise UserError(
+                "dataset.normalize=weights: expected model.weights with it, a file that says how "
+                "its images were normalized"
+            )
         if self.split.val == 0 and self.split.folds is None and self.train.patience is not None:
             raise UserError(
                 "train.patience with split.val=0: early stopping needs a validation set"
+            )
+        if self.split.val == 0 and self.sweep.keep is not None:
+            raise UserError(
+                f"sweep.keep={self.sweep.keep} with split.val=0: the best are known by a "
+                "validation set; expected split.val=0.1 or another fraction"
             )
         if self.split.val == 0 and self.sweep.search != "grid":
             raise UserError(
                 f"sweep.search={self.sweep.search} with split.val=0: a search is guided by a "
                 "validation set, never by the test set; expected split.val=0.1 or another fraction"
             )
+
+    def _refuse_beside_own_loss(self) -> None:
+        """Label smoothing and class weights are cross-entropy's."""
+        for name, neutral in (("label_smoothing", 0), ("class_weights", "none")):
+            value = getattr(self.train, name)
+            if value != neutral and self.loss.name != LossConfig.name:
+                raise UserError(
+                    f"train.{name}={value} with loss={self.loss.name}: only loss=cross_entropy has "
+                    f"it\n  expected train.{name}={neutral}, or do it in your loss"
+                )
+
+    def _normalize_of_weights(self) -> str | None:
+        """The normalization that fits the initial weights; None where there are none."""
+        for entry in dataclasses.fields(self.model):
+            kind: str | None = entry.metadata.get("normalize")
+            if kind is not None and getattr(self.model, entry.name) is not None:
+                return kind
+        return None
 
 
 PLAIN_NAME = "up to 100 letters, digits, spaces and . + - _, beginning with a letter, a digit or _"
@@ -356,6 +508,9 @@ def identity(record: Any, by_place: bool = False) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for entry in dataclasses.fields(record):
         value = getattr(record, entry.name)
+        counted_by = entry.metadata.get("counted_by")
+        if counted_by is not None and getattr(record, counted_by) is not None:
+            value = None
         if entry.metadata.get("neutral") and value == entry.default:
             continue
         if entry.metadata.get("is_place"):
@@ -394,4 +549,13 @@ def run_id(config: Config, by_place: bool = False) -> str:
     """
     canonical = json.dumps(identity(config, by_place), sort_keys=True, separators=(",", ":"))
     digest = hashlib.sha256(canonical.encode()).hexdigest()
-    return f"{config.dataset.name}-{config.model.name}-{digest[:10]}"
+    return f"{config.dataset.name}-{_file_name(config.model.name)}-{digest[:10]}"
+
+
+def _file_name(option: str) -> str:
+    """An option as a part of a folder's name: ``torchvision.models:Net`` as ``models.Net``."""
+    module, is_named, attribute = option.partition(":")
+    if not is_named:
+        return option
+    short = f"{module.rpartition('.')[2]}.{attribute}"
+    return re.sub(r"[^\w.]", "_", short, flags=re.ASCII)[:80]

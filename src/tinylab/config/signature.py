@@ -1,11 +1,13 @@
 """Reads the options that a file declares from its syntax tree, without running it.
 
-An option is a class or function under ``@model``, ``@dataset`` or ``@optimizer``; its keys are the
-parameters that have defaults, or the fields of a dataclass. So help, completion and a refused
-override need no import of torch, and no user's code is run for them.
+An option is a class or function under one of the decorators in KINDS; its keys are the parameters
+that have defaults, or the fields of a dataclass. So help, completion and a refused override need no
+import of torch, and no user's code is run for them.
 """
 
 import ast
+import contextlib
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,9 +16,15 @@ from typing import Any
 from tinylab.config.values import Check
 from tinylab.errors import UserError
 
-KINDS = {"model": "model", "dataset": "dataset", "optimizer": "optim"}  # decorator -> config group
+# Decorator -> config group; a metric is chosen by its name alone.
+KINDS = {
+    "model": "model", "dataset": "dataset", "optimizer": "optim", "schedule": "schedule",
+    "augmentation": "augment", "loss": "loss", "metric": "metric",
+}  # fmt: skip
+MARK = re.compile(rf"^@([\w.]+\.)?({'|'.join(KINDS)})\b", re.MULTILINE)
 TYPES: dict[str, type] = {"int": int, "float": float, "bool": bool, "str": str}
-FLAGS = ("identity", "neutral", "initial", "is_place")
+DICT = "dict[str, Any]"  # whose keys Hydra would refuse as unknown, were it declared as one
+FLAGS = ("identity", "neutral", "initial", "is_place", "normalize")
 
 
 @dataclass(frozen=True)
@@ -31,6 +39,7 @@ class Key:
     neutral: bool = False
     initial: bool = False
     is_place: bool = False
+    normalize: str | None = None
     check: Check | None = None
 
 
@@ -39,7 +48,7 @@ class Declaration:
     """What a file says of one option.
 
     ``takes`` are all parameters, those without defaults too; ``common`` its own defaults of keys
-    that all options of the group have.
+    that all options of the group have; ``further`` what is passed beyond its signature.
     """
 
     group: str
@@ -50,19 +59,22 @@ class Declaration:
     takes: tuple[str, ...]
     common: dict[str, Any] = field(default_factory=dict)
     bases: tuple[str, ...] = ()
+    is_class: bool = False
+    takes_further: bool = False
+    further: tuple[str, ...] = ()
 
 
 def read(path: Path) -> list[Declaration]:
     """The options that a Python file declares. Raises UserError for one that cannot be read."""
     source = path.read_text(encoding="utf-8")
-    if not any(f"@{kind}" in source or f".{kind}" in source for kind in KINDS):
+    if MARK.search(source) is None:  # parsing takes longer
         return []
     tree = ast.parse(source, path)
     return [
         _declaration(node, kind, call, path)
         for node in tree.body
         if isinstance(node, ast.ClassDef | ast.FunctionDef)
-        for kind, call in _marks(node)
+        for kind, call in marks(node)
     ]
 
 
@@ -78,7 +90,8 @@ def inherited(own: Declaration, known: Sequence[Declaration]) -> Declaration:
     return own
 
 
-def _marks(node: ast.ClassDef | ast.FunctionDef) -> Iterator[tuple[str, ast.Call | None]]:
+def marks(node: ast.ClassDef | ast.FunctionDef) -> Iterator[tuple[str, ast.Call | None]]:
+    """The decorators of tinylab's on a class or function, with the call that makes each."""
     for decorator in node.decorator_list:
         call = decorator if isinstance(decorator, ast.Call) else None
         function = decorator.func if isinstance(decorator, ast.Call) else decorator
@@ -94,11 +107,15 @@ def _declaration(
     given = {k.arg: _literal(k.value, where) for k in call.keywords if k.arg} if call else {}
     name = str(given.pop("name", node.name.lower()))
     about = (ast.get_docstring(node) or "").partition("\n")[0]
-    keys, takes = _fields(node, where) if _is_dataclass(node) else _parameters(node, where)
+    if kind == "metric":  # without keys: what has a default is left at it
+        keys, takes = list[Key](), _without_defaults(node)
+    else:
+        keys, takes = _fields(node, where) if _is_dataclass(node) else _parameters(node, where)
     bases = [ast.unparse(base) for base in node.bases] if isinstance(node, ast.ClassDef) else []
     return Declaration(
-        KINDS[kind], name, node.name, about, tuple(keys), tuple(takes), given, tuple(bases)
-    )
+        KINDS[kind], name, node.name, about, tuple(keys), tuple(takes), given, tuple(bases),
+        isinstance(node, ast.ClassDef),
+    )  # fmt: skip
 
 
 def _is_dataclass(node: ast.ClassDef | ast.FunctionDef) -> bool:
@@ -118,12 +135,23 @@ def _fields(node: ast.ClassDef | ast.FunctionDef, where: str) -> tuple[list[Key]
 
 
 def _parameters(node: ast.ClassDef | ast.FunctionDef, where: str) -> tuple[list[Key], list[str]]:
-    function: ast.stmt | None = node
-    if isinstance(node, ast.ClassDef):
-        inits = [each for each in node.body if getattr(each, "name", "") == "__init__"]
-        function = inits[0] if inits else None
-    if not isinstance(function, ast.FunctionDef):
-        return [], []
+    pairs = _pairs(called(node))
+    keys = [_key(a.arg, a.annotation, default, where) for a, default in pairs if default]
+    return keys, [argument.arg for argument, _ in pairs]
+
+
+def called(node: ast.ClassDef | ast.FunctionDef) -> ast.FunctionDef | None:
+    """The function whose signature counts; None of a class without an ``__init__`` of its own."""
+    if isinstance(node, ast.FunctionDef):
+        return node
+    inits = [each for each in node.body if getattr(each, "name", "") == "__init__"]
+    return inits[0] if inits and isinstance(inits[0], ast.FunctionDef) else None
+
+
+def _pairs(function: ast.FunctionDef | None) -> list[tuple[ast.arg, ast.expr | None]]:
+    """The parameters but ``self``, with their defaults."""
+    if function is None:
+        return []
     arguments = function.args
     positional = [*arguments.posonlyargs, *arguments.args]
     padded = [None] * (len(positional) - len(arguments.defaults))
@@ -131,8 +159,63 @@ def _parameters(node: ast.ClassDef | ast.FunctionDef, where: str) -> tuple[list[
         *zip(positional, [*padded, *arguments.defaults], strict=True),
         *zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True),
     ]
-    keys = [_key(a.arg, a.annotation, default, where) for a, default in pairs if default]
-    return keys, [argument.arg for argument, _ in pairs if argument.arg != "self"]
+    return [(argument, default) for argument, default in pairs if argument.arg != "self"]
+
+
+def of_foreign(
+    node: ast.ClassDef | ast.FunctionDef, group: str, name: str, given: Sequence[str], where: str
+) -> tuple[Declaration, list[str]]:
+    """The option that a class or function would be, which was not written to be one.
+
+    ``given`` are parameters that are no keys. Of the others those with a plain default are keys,
+    of any type where theirs is no type of a key. Also returns the parameters that nothing gives.
+    """
+    function = called(node)
+    keys, takes, missing = list[Key](), list[str](), list[str]()
+    for argument, default in _pairs(function):
+        key = None if default is None else _foreign_key(argument, default, where)
+        if argument.arg in given:
+            takes.append(argument.arg)
+        elif key is not None and key.name not in ("name", "section"):  # those of every record
+            keys.append(key)
+            takes.append(key.name)
+        elif default is None:
+            missing.append(argument.arg)
+    takes_further = function is not None and function.args.kwarg is not None
+    made = Declaration(
+        group, name, node.name, "", tuple(keys), tuple(takes), takes_further=takes_further
+    )
+    return made, missing
+
+
+def _foreign_key(argument: ast.arg, default: ast.expr, where: str) -> Key | None:
+    with contextlib.suppress(UserError):
+        key = _key(argument.arg, argument.annotation, default, where)
+        if key.default is None and key.declared in TYPES.values():
+            return replace(key, declared=key.declared | None)  # as in ``weights: str = None``
+        kinds = (key.declared, int) if key.declared is float else key.declared
+        if isinstance(key.default, kinds):
+            return key
+    with contextlib.suppress(ValueError):
+        value = ast.literal_eval(default)
+        if value is None or isinstance(value, bool | int | float | str):
+            return Key(argument.arg, Any, value)
+    return None
+
+
+def with_further(own: Declaration, names: Sequence[str]) -> Declaration:
+    """The same with further keys, for its ``**kwargs``; null, the default, is not passed."""
+    known = {key.name for key in own.keys} | {*own.takes, "name"}
+    further = tuple(name for name in names if own.takes_further and name not in known)
+    keys = [Key(name, Any, None, "passed on as it is", neutral=True) for name in further]
+    return replace(own, keys=(*own.keys, *keys), further=further)
+
+
+def _without_defaults(node: ast.ClassDef | ast.FunctionDef) -> list[str]:
+    if isinstance(node, ast.ClassDef):
+        return []
+    positional = [*node.args.posonlyargs, *node.args.args]
+    return [each.arg for each in positional[: len(positional) - len(node.args.defaults)]]
 
 
 def _key(name: str, annotation: ast.expr | None, default: ast.expr, where: str) -> Key:
@@ -160,12 +243,16 @@ def _declared(annotation: ast.expr | None, default: Any, where: str) -> tuple[An
         if default is None or type(default).__name__ not in TYPES:
             raise UserError(f"{where}={default}: expected a type, as in {where}: int = 1")
         return type(default), ()
-    parts = [part.strip() for part in ast.unparse(annotation).split("|")]
+    text = annotation.value if isinstance(annotation, ast.Constant) else ast.unparse(annotation)
+    text = re.sub(r"^(?:typing\.)?Optional\[(.*)\]$", r"\1 | None", str(text))
+    parts = [part.strip() for part in text.split("|")]
     optional = "None" in parts
     [word, *others] = [part for part in parts if part != "None"] or [""]
     if word.split("[")[0].split(".")[-1] == "Literal":
         choices = ast.literal_eval("(" + word.partition("[")[2].rstrip("]") + ",)")
         return (str | None if optional else str), tuple(map(str, choices))
+    if word == DICT and not others:
+        return Any, ()
     if word not in TYPES or others:
         raise UserError(
             f"{where}: {ast.unparse(annotation)}: expected int, float, bool, str, Literal[...], "

@@ -5,8 +5,10 @@ To read what options a file declares is no import of it (``signature.py``).
 
 import contextlib
 import hashlib
+import importlib
 import linecache
 import os
+import re
 import sys
 import traceback
 from collections.abc import Iterable, Iterator, Sequence
@@ -14,10 +16,14 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from tinylab.config import folders, modules
 from tinylab.errors import UserError
+from tinylab.system.project import project
 
 VARIABLE = "TINYLAB_CODE"
+MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 _loaded: dict[Path, tuple[str, ModuleType]] = {}  # file -> its digest, and the module
+_imported: dict[str, str] = {}  # module that was imported by name -> the digest of its files
 _files: set[str] = set()  # those of all modules of theirs
 
 
@@ -26,16 +32,36 @@ def is_key(word: str) -> bool:
     return word.startswith("code=")
 
 
-def named(arguments: Iterable[str]) -> list[Path]:
-    """The files that ``code=`` names, the last one where it stands twice, else TINYLAB_CODE.
+def named(arguments: Sequence[str]) -> list[Path]:
+    """The files that ``code=`` names, the last one where it stands twice; modules by their files.
 
+    Without it those of the experiments that are chosen, and of TINYLAB_CODE, else the project's.
     Raises UserError for a file that is not there.
     """
     given = [word.partition("=")[2] for word in arguments if is_key(word)]
     if given:
-        return [_existing(typed, f"code={typed}") for typed in _listed(given[-1])]
+        return [_existing(typed, f"code={typed}", Path.cwd()) for typed in _listed(given[-1])]
+    return list(dict.fromkeys([*of_experiments(arguments), *_permanent()]))
+
+
+def of_experiments(arguments: Sequence[str]) -> list[Path]:
+    """The files that the ``code`` of chosen experiments names.
+
+    They are looked for in the folder of the YAML file, then in the working folder.
+    """
+    found = folders.code_of_experiments(arguments)
+    return [
+        _existing(typed, f"{file}: code={typed}", file.parent, Path.cwd()) for typed, file in found
+    ]
+
+
+def _permanent() -> list[Path]:
+    """The files that TINYLAB_CODE names, else those of the project's table."""
     words = os.environ.get(VARIABLE, "").split(os.pathsep)
-    return [_existing(word, f"{VARIABLE}={word}") for word in words if word]
+    if found := [_existing(word, f"{VARIABLE}={word}", Path.cwd()) for word in words if word]:
+        return found
+    table = project()
+    return [_existing(word, f"{table.file}: code={word}", table.file.parent) for word in table.code]
 
 
 def _listed(typed: str) -> list[str]:
@@ -49,21 +75,28 @@ def _listed(typed: str) -> list[str]:
     return [word for word in words if word not in ("", "null")]
 
 
-def _existing(typed: str, said: str) -> Path:
-    path = _absolute(typed)
-    if not path.is_file():
-        raise UserError(f"{said}: no such file; expected a Python file, such as code=tiny.py")
-    return path
-
-
-def _absolute(typed: str | Path) -> Path:
-    return Path(os.path.abspath(os.path.expanduser(typed)))
+def _existing(typed: str, said: str, *places: Path) -> Path:
+    """What was typed as a file in one of the folders, or as a module there or elsewhere."""
+    paths = [Path(os.path.normpath(each / os.path.expanduser(typed))) for each in places]
+    found = next((path for path in paths if path.is_file()), None)
+    if found is None and MODULE.fullmatch(typed) and not typed.endswith(".py"):
+        found = modules.source(typed, places)
+    if found is None:
+        beside = [path for path in paths if path.with_name(f"{path.name}.py").is_file()]
+        hint = f" (did you mean {typed}.py?)" if beside else ""
+        raise UserError(
+            f"{said}: no such file{hint}; expected a Python file, such as code=tiny.py,\n"
+            "  or a module that can be imported, such as code=mypackage.parts"
+        )
+    return found
 
 
 def paths(value: object) -> list[Path]:
-    """The files of a config's ``code``: null, a file, or a list of files."""
+    """The files of a config's ``code``: null, one, or a list. Raises UserError as ``named``."""
     listed = [value] if isinstance(value, str) else value
-    return [_absolute(str(each)) for each in listed] if isinstance(listed, Sequence) else []
+    if not isinstance(listed, Sequence):
+        return []
+    return [_existing(str(each), f"code={each}", Path.cwd()) for each in listed]
 
 
 def of_run(value: object, folder: Path) -> list[Path]:
@@ -82,23 +115,23 @@ def of_run(value: object, folder: Path) -> list[Path]:
 # ---------------------------------------------------------------- import
 
 
-def load(file: Path, modules: Iterable[Path], digest: str) -> ModuleType:
+def load(file: Path, own: Iterable[Path], digest: str) -> ModuleType:
     """The module of a file, imported where it is not, or where ``digest`` is another by now.
 
-    ``modules`` are those of the user's that it imports from beside it: they are imported anew with
-    it. Its folder is appended to the path, never put first: a ``types.py`` there would take the
-    place of Python's own. Raises UserError with the traceback of their lines.
+    ``own`` are those of the user's that it imports from beside it: they are imported anew with
+    it. Its folder, and that of the package that it is in, are appended to the path, never put
+    first: a ``types.py`` there would take the place of Python's own. Raises UserError with the
+    traceback of their lines.
     """
     if file in _loaded and _loaded[file][0] == digest:
         return _loaded[file][1]
-    _forget(modules)
-    _files.update(map(str, (file, *modules)))
-    folder = str(file.parent)
-    if folder not in sys.path:
-        sys.path.append(folder)
+    _forget(own)
+    _files.update(map(str, (file, *own)))
+    _append(modules.roots(file))
     name = f"_tinylab_user_{file.stem}_{hashlib.sha256(str(file).encode()).hexdigest()[:8]}"
     module = ModuleType(name)
     module.__file__ = str(file)
+    module.__package__ = modules.packaged(file)[1] or None
     sys.modules[name] = module
     with mistakes_told(f"{file.name} cannot be imported"):
         # Compiled here: Python's cache would take a file of equal size and second for the same.
@@ -107,8 +140,35 @@ def load(file: Path, modules: Iterable[Path], digest: str) -> ModuleType:
     return module
 
 
-def _forget(modules: Iterable[Path]) -> None:
-    files = {str(file) for file in modules}
+def load_module(name: str, places: Iterable[Path], own: Iterable[Path], digest: str) -> ModuleType:
+    """A module by its name, imported anew where ``digest``, of the user's files, is another.
+
+    ``places`` are appended to the path. Raises UserError where it cannot be imported.
+    """
+    _append(places)
+    if _imported.get(name, digest) != digest:
+        _forget(own)
+    _files.update(map(str, own))
+    try:
+        module = importlib.import_module(name)
+    except Exception as error:
+        told = told_of(error) or f"{type(error).__name__}: {_first_line(error)}"
+        raise UserError(f"{name} cannot be imported: {told}") from error
+    _imported[name] = digest
+    return module
+
+
+def watch(file: Path) -> None:
+    """Show this file's lines where a mistake is told, as those of the user's."""
+    _files.add(str(file))
+
+
+def _append(places: Iterable[Path]) -> None:
+    sys.path += [folder for folder in map(str, places) if folder not in sys.path]
+
+
+def _forget(own: Iterable[Path]) -> None:
+    files = {str(file) for file in own}
     for name, module in list(sys.modules.items()):
         if getattr(module, "__file__", None) in files:
             del sys.modules[name]

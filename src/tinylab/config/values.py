@@ -4,14 +4,15 @@ A key's check, the message where it fails, its help and its row in the docs come
 declaration: ``option(32, "channels of the first stage", at_least=1)``.
 """
 
-import difflib
 import json
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, TypeGuard, TypeVar
 
 from tinylab.errors import UserError
+from tinylab.errors import did_you_mean as did_you_mean  # of the system's layer too
 
 T = TypeVar("T")
 
@@ -22,21 +23,25 @@ class Check:
 
     needs: another key of the same section that must be neither 0 nor null where this one is true.
     required: what is expected where null is not enough, though it is the default.
+    pattern: what is expected of a text that must be a regular expression.
     """
 
     at_least: float | None = None
     above: float | None = None
     at_most: float | None = None
     below: float | None = None
-    one_of: tuple[str, ...] | None = None
+    one_of: Sequence[str] | None = None
     needs: str | None = None
     required: str | None = None
+    pattern: str | None = None
     finite: bool = True
 
     def accepts(self, value: Any) -> bool:
         """Whether a value other than null is within the limits."""
         if self.one_of is not None:
             return value in self.one_of
+        if self.pattern is not None:
+            return _compiles(value)
         if not is_number(value):
             return True
         return (
@@ -51,6 +56,8 @@ class Check:
         """The limits in words: ``1 or more``, ``0 to below 1``, ``one of torch, glorot``."""
         if self.one_of is not None:
             return f"one of {', '.join(self.one_of)}"
+        if self.pattern is not None:
+            return self.pattern
         low = self.at_least if self.above is None else self.above
         high = self.at_most if self.below is None else self.below
         if low is None and high is None:
@@ -66,22 +73,39 @@ class Check:
         return f"{start} to {'below ' if self.below is not None else ''}{high:g}"
 
 
+def _compiles(pattern: str) -> bool:
+    try:
+        re.compile(pattern)
+    except re.error:
+        return False
+    return True
+
+
 def key(
     default: Any,
     help: str = "",
     *,
     identity: bool = True,
     neutral: bool = False,
+    initial: bool = False,
+    counted_by: str | None = None,
+    stands_for: Any = None,
+    normalize: str | None = None,
     factory: Any = None,
     **limits: Any,
 ) -> Any:
     """A field of a section's record: default, help, whether it can change a result, its check.
 
     ``neutral``: the default means "as before this key existed", and is no part of the identity.
+    ``initial``: it decides the initial weights alone. ``counted_by``: another key of the section;
+    where that has a value, this one counts as null. ``stands_for``: what null is by default.
+    ``normalize``: what a null of ``dataset.normalize`` stands for where this key has a value.
     ``limits`` are those of ``Check``.
     """
     metadata = {
-        "help": help, "identity": identity, "neutral": neutral, "check": Check(**limits),
+        "help": help, "identity": identity, "neutral": neutral, "initial": initial,
+        "counted_by": counted_by, "stands_for": stands_for, "normalize": normalize,
+        "check": Check(**limits),
     }  # fmt: skip
     if factory is not None:
         return field(default_factory=factory, metadata=metadata)
@@ -96,6 +120,7 @@ def option(
     neutral: bool = False,
     initial: bool = False,
     is_place: bool = False,
+    normalize: str | None = None,
     at_least: float | None = None,
     above: float | None = None,
     at_most: float | None = None,
@@ -110,7 +135,8 @@ def option(
     ``identity=False``: the key cannot change a result. ``neutral=True``: its default means "as
     before this key existed". ``initial=True``: it decides the initial weights alone, and is not
     looked at where trained weights are loaded. ``is_place=True``: it says where data lies, which
-    is no part of what it is.
+    is no part of what it is. ``normalize``: what a null of ``dataset.normalize`` stands for where
+    this key has a value.
     """
     return default
 
@@ -143,13 +169,6 @@ def is_nullable(declared: Any) -> bool:
 def shown(value: object) -> str:
     """A value as it is typed on the command line."""
     return json.dumps(value) if value is None or isinstance(value, bool) else str(value)
-
-
-def did_you_mean(typed: str, known: Sequence[str]) -> str:
-    """`` (did you mean 'x'?)`` where a known word is near to the typed one, else an empty text."""
-    by_lower = {word.lower(): word for word in known}
-    near = difflib.get_close_matches(typed.lower(), list(by_lower), n=1, cutoff=0.6)
-    return f" (did you mean '{by_lower[near[0]]}'?)" if near else ""
 
 
 def is_number(value: object) -> TypeGuard[int | float]:

@@ -6,6 +6,7 @@ config keys, with ``find() -> Source`` and, where it can be downloaded, ``fetch(
 
 import contextlib
 import dataclasses
+import importlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -14,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinylab.config import code, options
-from tinylab.config.schema import Config, DatasetConfig, SplitConfig
-from tinylab.data import cache
+from tinylab.config.schema import Config, DatasetConfig, SplitConfig, is_pattern
+from tinylab.data import cache, groups
 from tinylab.data.arrays import DataAbsentError, Images, Source
 from tinylab.data.cache import Decoded
 from tinylab.data.split import Split, count_shared, keeps_official_val, split
@@ -38,6 +39,19 @@ class Splits:
     first_twins: NDArray[np.int64]
     digests: NDArray[np.uint64]
     config: SplitConfig
+    groups: NDArray[np.int64] | None = None  # the first image of the same group
+
+    def grouping(self) -> str:
+        """How many groups are in each part; empty where there are none."""
+        if self.groups is None:
+            return ""
+        parts = {name: getattr(self.split, name) for name in ("train", "val", "test")}
+        counts = [f"{name} {len(np.unique(self.groups[part]))}" for name, part in parts.items()]
+        held_out = self.groups[np.concatenate([self.split.val, self.split.test])]
+        lost = int(np.isin(self.groups, held_out).sum()) - len(held_out)
+        words = f"groups by split.group={self.config.group}: {', '.join(counts)}"
+        left_out = f"; {lost:,} images left out, whose group is in an official part"
+        return words + left_out if lost else words
 
     def duplicates(self) -> str:
         """One line on images with equal pixels; empty where there are none."""
@@ -113,17 +127,21 @@ def load(dataset: DatasetConfig, split_config: SplitConfig) -> Splits:
         source = _trainable(dataset)
         decoded = cache.load(source)
     data, twins = decoded.images, decoded.first_twins
-    parts = divide(decoded, split_config)
+    together = groups.of(data, dataset, split_config.group)
+    parts = _divided(decoded, split_config, together)
     _refuse_untrained_class(data, parts, split_config)
-    return Splits(data, parts, decoded.fingerprint, twins, decoded.digests, split_config)
+    return Splits(data, parts, decoded.fingerprint, twins, decoded.digests, split_config, together)
 
 
-def divide(decoded: Decoded, config: SplitConfig) -> Split:
-    """The split of a dataset. Raises UserError as ``split`` does."""
+def divide(decoded: Decoded, config: SplitConfig, dataset: DatasetConfig) -> Split:
+    """The split of a dataset. Raises UserError as ``split`` and ``groups.of`` do."""
+    return _divided(decoded, config, groups.of(decoded.images, dataset, config.group))
+
+
+def _divided(decoded: Decoded, config: SplitConfig, together: NDArray[np.int64] | None) -> Split:
     data = decoded.images
-    return split(
-        data.labels, data.num_official_test, config, decoded.first_twins, data.num_official_val
-    )
+    counts = data.num_official_test, data.num_official_val
+    return split(data.labels, counts[0], config, decoded.first_twins, counts[1], together)
 
 
 def load_undivided(dataset: DatasetConfig) -> Decoded:
@@ -138,6 +156,8 @@ def _refuse_untrained_class(data: Images, parts: Split, config: SplitConfig) -> 
     trained = np.bincount(data.labels[parts.train], minlength=len(data.classes))
     for label in np.flatnonzero(trained == 0):
         remedy = "add images of it, or lower split.test and split.val"
+        if config.train_fraction < 1:
+            remedy = f"raise split.train_fraction={config.train_fraction:g}"
         if not config.stratified:
             remedy = f"split.stratified=true gives every part its share; else {remedy}"
         raise UserError(
@@ -153,7 +173,7 @@ def make_ready(dataset: DatasetConfig, fresh: bool = False) -> None:
     """
     with _reading():
         source = _trainable(dataset)
-        if fresh or cache.fingerprint(source) is None:
+        if source.is_kept and (fresh or cache.fingerprint(source) is None):
             cache.load(source, fresh)
 
 
@@ -189,6 +209,8 @@ def identified(config: Config) -> Config:
         return config
     with _reading():
         found = part.digest()
+        if config.split.group is not None and not is_pattern(config.split.group):
+            found = groups.digest(found, config.dataset, config.split.group)
     if part.content not in (None, found):
         raise UserError(
             f"dataset.content={part.content}: the files in "
@@ -200,8 +222,15 @@ def identified(config: Config) -> Config:
 
 
 def part_of(dataset: DatasetConfig) -> Any:
-    """The option's own object: ``find()``, and perhaps ``fetch()`` and ``ink``."""
-    return options.of(dataset).make(dataset)
+    """The option's own object: ``find()``, and perhaps ``fetch()`` and ``ink``.
+
+    Of a dataset of the user's own code nothing is called before its images are read.
+    """
+    option = options.of(dataset)
+    if not option.is_builtin:
+        # By its name, so that it is no part of the code of those who have no data of their own.
+        return importlib.import_module(options.OWN[option.group]).Own(dataset)
+    return option.make(dataset)
 
 
 def load_present(dataset: DatasetConfig) -> Decoded:

@@ -70,6 +70,7 @@ class Source:
     preparation: dict[str, object]  # what decides the arrays besides the files
     read: Callable[[], Images] = field(repr=False)
     untrainable: str = ""  # why it can be evaluated on, but not be trained on
+    is_kept: bool = True  # the decoded images, on disk: not where their files are not all known
     code: str = ""  # a digest of the code that reads them: what other code has read is stale
 
 

@@ -13,35 +13,72 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from tinylab.config.schema import UNIT
 from tinylab.data.arrays import Images
 from tinylab.data.split import Indices
 from tinylab.data.stream import stream
+from tinylab.errors import UserError
 from tinylab.system.runtime import send
+
+Statistics = tuple[tuple[float, ...], tuple[float, ...]]  # mean and std a channel, of pixels / 255
+IMAGENET: Statistics = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
 @dataclass(frozen=True)
 class Normalization:
-    """Per-channel ``pixels * scale + offset``; float32 (1, C, 1, 1) each, on the device."""
+    """Per-channel ``pixels * scale + offset``; float32 (1, C, 1, 1) each, on the device.
+
+    With three channels, images of one become three: gray as equal red, green and blue.
+    """
 
     scale: Tensor
     offset: Tensor
 
     def __call__(self, images_NCHW: Tensor) -> Tensor:
         """uint8 or float pixels 0..255 -> float32 of the same shape and memory format."""
+        # A network pretrained on colors sees a gray image exactly as its color copy. One channel
+        # with summed kernels would not be exact: each channel has an offset of its own, and the
+        # zeros of the padding have none.
         return torch.addcmul(self.offset, images_NCHW.float(), self.scale)
+
+    @property
+    def channels(self) -> int:
+        """The number of channels that it gives."""
+        return self.scale.shape[1]
 
     def as_dict(self) -> dict[str, list[float]]:
         """For ``result.json``: one number a channel, to the last bit."""
         return {"scale": self.scale.flatten().tolist(), "offset": self.offset.flatten().tolist()}
 
 
-def fit_normalization(train: "Batches", kind: str) -> Normalization:
+def restore_normalization(stored: dict[str, list[float]], device: torch.device) -> Normalization:
+    """From what ``Normalization.as_dict`` gave."""
+    scale, offset = (
+        torch.tensor(stored[key], dtype=torch.float32, device=device).view(1, -1, 1, 1)
+        for key in ("scale", "offset")
+    )
+    return Normalization(scale, offset)
+
+
+def fit_normalization(
+    train: "Batches", kind: str | None, statistics: Statistics = IMAGENET
+) -> Normalization:
     """``unit``: to [0, 1]. ``standard``: to mean 0, deviation 1 of the training images a channel.
 
-    Of the training images only: nothing of the test set may leak in.
+    Of the training images only: nothing of the test set may leak in. ``imagenet``: by the
+    ``statistics`` that pretrained weights expect. None: ``unit``. Raises UserError where images of
+    this number of channels have no such statistics.
     """
     C, device = train.images.shape[1], train.labels.device
-    if kind == "unit":
+    if kind == "imagenet":
+        mean, deviation = (torch.tensor(each, dtype=torch.float64) for each in statistics)
+        if C not in (1, len(mean)):
+            raise UserError(
+                f"dataset.normalize=imagenet: expected gray or color images, these have {C} "
+                "channels\n  choose dataset.normalize=standard"
+            )
+        scale, offset = 1 / (255 * deviation), -mean / deviation
+    elif kind in (None, UNIT):
         scale, offset = torch.full((C,), 1 / 255), torch.zeros(C)
     else:
         # Sums of integers are exact in any order, so every machine gets the same numbers.
@@ -53,7 +90,7 @@ def fit_normalization(train: "Batches", kind: str) -> Normalization:
         # A channel that never changes is only centred.
         deviation = torch.where(variance > 1e-6, variance, 1.0).sqrt()
         scale, offset = 1 / deviation, -mean / deviation
-    shape = (1, C, 1, 1)
+    shape = (1, -1, 1, 1)
     return Normalization(
         scale.to(device, torch.float32).view(shape), offset.to(device, torch.float32).view(shape)
     )

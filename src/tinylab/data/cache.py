@@ -41,6 +41,8 @@ def load(source: Source, fresh: bool = False) -> Decoded:
     ``fresh`` decodes them again. Raises UserError where the images must be decoded and cannot be.
     A cache that cannot be written only costs time.
     """
+    if not source.is_kept:
+        return build(source.read())
     path = _path(source)
     return (None if fresh else _read(path)) or _build(source, path)
 
@@ -53,6 +55,8 @@ def build(images: Images) -> Decoded:
 
 def fingerprint(source: Source) -> str | None:
     """The fingerprint of the images of ``source`` if they are in the cache, in milliseconds."""
+    if not source.is_kept:
+        return None
     path = _path(source)
     with _damage_ignored(), zipfile.ZipFile(path) as archive:
         return str(_array(archive, "fingerprint"))

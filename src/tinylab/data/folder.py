@@ -26,7 +26,7 @@ from tinylab.ui.console import say, track
 
 MAX_PIXELS = 2**28  # of one file; more is taken for a decompression bomb
 MAX_BYTES = 2**31  # of one file: 2**28 pixels of 8 bytes
-TWELVE_BITS = 2**12  # files of 16 bits without a larger value are said to be dark
+FOURTEEN_BITS = 2**14  # files of 16 bits whose values are all below are said to be dark
 CHUNK = 64  # files a task of a thread: one each would take a sixth more time
 
 
@@ -124,11 +124,13 @@ def read(
             pass
     finally:
         pool.shutdown(cancel_futures=True)  # an interrupt waits for nothing that has not begun
-    if deep and max(deep) < TWELVE_BITS:
+    if deep and max(deep) < FOURTEEN_BITS:
+        bits = next(bits for bits in (8, 10, 12, 14) if max(deep) < 2**bits)
         say(
             f"{files.root}: {len(deep):,} files of 16 bits hold no value above {max(deep):,} of "
-            "65,535, so they are nearly black\n"
-            f"  if they use 12 bits, multiply their values by 16 and save them again"
+            "65,535, so they are dark or black\n"
+            f"  cameras of {bits} bits save such; multiply the values by {2 ** (16 - bits)} and "
+            "save them again"
         )
     if not faults:
         counts = files.num_test, files.names, files.num_val
@@ -215,6 +217,8 @@ def _on_white(data: NDArray[np.uint8], flag: int, deep: list[int] | None) -> NDA
         whole = decode_bytes(data, cv2.IMREAD_UNCHANGED)
     except OSError:
         return decode_bytes(data, flag)
+    if whole.dtype.itemsize > 2:
+        raise OSError(f"its pixels are {whole.dtype} numbers; expected 8 or 16 bits")
     if deep is not None and whole.dtype == np.uint16:
         deep.append(int(whole[..., :3].max() if whole.ndim == 3 else whole.max()))
     if whole.ndim != 3 or whole.shape[2] != 4 or whole.dtype not in (np.uint8, np.uint16):

@@ -19,6 +19,7 @@ from pathlib import Path, PureWindowsPath
 import numpy as np
 from numpy.typing import NDArray
 
+from tinylab.config.values import did_you_mean
 from tinylab.data.arrays import DataAbsentError
 from tinylab.errors import UserError
 from tinylab.ui.console import say
@@ -201,7 +202,7 @@ def _class_files(root: Path, part: str, passed: _Passed) -> dict[str, list[str]]
     if not names:
         raise UserError(
             f"{root / part}: found no folder; expected at least two class folders with images "
-            "inside"
+            "inside\n  if this is the folder of one class, name the folder above it"
         )
     classes: dict[str, list[str]] = defaultdict(list)
     for name in names:
@@ -303,6 +304,7 @@ class _Row:
     label: str
     part: str
     has_more: bool  # cells than the header
+    group: str = ""  # of the column that ``split.group`` names
 
 
 def table(root: Path, skip_bad: bool) -> Listing:
@@ -346,7 +348,22 @@ def table(root: Path, skip_bad: bool) -> Listing:
     return _listed(root, by_name)
 
 
-def _rows(file: Path) -> list[_Row]:
+def column(root: Path, name: str) -> dict[str, str]:
+    """File -> its value in another column of ``root/labels.csv``; letter case does not matter.
+
+    Raises UserError where there is no such column, or a file has no value in it.
+    """
+    files = _Files(root)
+    found = {files.find(row.path, skip_bad=True)[0]: row for row in _rows(root / TABLE, name)}
+    if empty := [row.line for row in found.values() if row.group == ""]:
+        raise UserError(
+            f"split.group={name}: {root / TABLE} has no value in {len(empty):,} rows, such as line "
+            f"{empty[0]}\n  expected one for every file"
+        )
+    return {path: row.group for path, row in found.items()}
+
+
+def _rows(file: Path, group: str | None = None) -> list[_Row]:
     """All rows, with empty texts for the cells that are missing."""
     try:
         with file.open(encoding="utf-8-sig", newline="") as stream:
@@ -360,6 +377,14 @@ def _rows(file: Path) -> list[_Row]:
                     "path,label, and perhaps split"
                 )
             part = columns.get("split")
+            if group is not None and group.strip().lower() not in columns:
+                listed = [name.strip() for name in reader.fieldnames or []]
+                raise UserError(
+                    f"split.group={group}: {file} has no such column{did_you_mean(group, listed)}\n"
+                    f"  its columns: {first(listed)}; a pattern over file names has one group in "
+                    "parentheses"
+                )
+            of_group = columns.get((group or "").strip().lower())
             return [
                 _Row(
                     line=reader.line_num,
@@ -367,6 +392,7 @@ def _rows(file: Path) -> list[_Row]:
                     label=row[label].strip(),
                     part="train" if part is None else row[part].strip(),
                     has_more=None in row,
+                    group="" if of_group is None else row[of_group].strip(),
                 )
                 for row in reader
             ]

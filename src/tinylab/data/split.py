@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinylab.config.schema import DEFAULT_VAL, SplitConfig
+from tinylab.data import groups as grouped
 from tinylab.errors import UserError
 
 Indices = NDArray[np.int64]
@@ -47,12 +48,14 @@ def split(
     config: SplitConfig,
     first_twins: Indices,
     num_official_val: int = 0,
+    groups: Indices | None = None,
 ) -> Split:
     """Divide the images by the options of ``config``.
 
     labels: int64 (N,), of which the last ``num_official_test`` are the official test set, and the
     ``num_official_val`` before them the official validation part, if ``keeps_official_val``.
     first_twins: int64 (N,), the first image with the same pixels, for ``group_duplicates``.
+    groups: int64 (N,), the first image of the same group, for ``group``.
 
     Without an official test set, one permutation of all images is made and its first
     int(N * test) are the test set, as in the Keras tutorial. Of the rest, in the same order, the
@@ -66,7 +69,9 @@ def split(
     order = permutation(N, config.seed)
     pool = order[order < num_pool]
     official = np.arange(N - num_official_test, N)
-    held_out, rest = _hold_out(pool, labels, num_official_test > 0, config)
+    if groups is not None and config.group_duplicates:
+        groups = grouped.joined(groups, first_twins)
+    held_out, rest = _hold_out(pool, labels, num_official_test > 0, config, groups)
     if num_official_test > 0 and config.folds is not None:
         val, train, test = held_out, rest, official
     else:
@@ -75,10 +80,14 @@ def split(
             val, train = np.arange(num_pool, num_pool + num_official_val), rest
         else:
             assert config.val is not None
-            val, train = _take(rest, labels, config.val, config.stratified)
-    if config.group_duplicates:
+            val, train = _take(rest, labels, config.val, config, groups)
+    if config.group_duplicates or groups is not None:
         kept = num_official_val > 0, num_official_test > 0
-        train, val, test = _group(train, val, test, first_twins, *kept)
+        together = first_twins if groups is None else groups
+        train, val, test = _group(train, val, test, together, *kept)
+    if config.train_fraction < 1:
+        ordered = order[np.isin(order, train)]
+        train = _first(ordered, labels, config.train_fraction, config.stratified)
     result = Split(np.sort(train), np.sort(val), np.sort(test))
     _refuse_empty(result, labels, config)
     return result
@@ -93,11 +102,15 @@ def keeps_official_val(config: SplitConfig, has_official_test: bool) -> bool:
 
 
 def _hold_out(
-    pool: Indices, labels: Indices, has_official_test: bool, config: SplitConfig
+    pool: Indices,
+    labels: Indices,
+    has_official_test: bool,
+    config: SplitConfig,
+    groups: Indices | None,
 ) -> tuple[Indices, Indices]:
     """Divide ``pool`` into the held-out part and the rest, by whichever option asks for it."""
     if config.folds is not None:
-        return _fold(pool, labels, config.folds, config.fold, config.stratified)
+        return _fold(pool, labels, config.folds, config, groups)
     if config.train_per_class is not None:
         return _per_class(pool, labels, config.train_per_class)
     if has_official_test:
@@ -108,15 +121,17 @@ def _hold_out(
             )
         return pool[:0], pool
     share = DEFAULT_TEST if config.test is None else config.test
-    return _take(pool, labels, share, config.stratified)
+    return _take(pool, labels, share, config, groups)
 
 
 def _take(
-    pool: Indices, labels: Indices, share: float, stratified: bool
+    pool: Indices, labels: Indices, share: float, config: SplitConfig, groups: Indices | None
 ) -> tuple[Indices, Indices]:
-    """The first int(len(pool) * share) of ``pool``, and the rest; by class if ``stratified``."""
+    """The first int(len(pool) * share) of ``pool``, and the rest; by class if stratified."""
+    if groups is not None:
+        return grouped.take(pool, labels, groups, share, config)
     total = int(len(pool) * share)
-    if not stratified:
+    if not config.stratified:
         return pool[:total], pool[total:]
     rank, counts = _rank_in_class(pool, labels)
     # Largest remainder: each class gets its share rounded down, and the total is exact.
@@ -128,18 +143,37 @@ def _take(
     return pool[taken], pool[~taken]
 
 
+def _first(train: Indices, labels: Indices, share: float, stratified: bool) -> Indices:
+    """The first int(len(train) * share) images; by class if ``stratified``.
+
+    Smaller shares are parts of larger ones, which the largest remainder of ``_take`` does not
+    promise: a class may lose an image where the total grows (the Alabama paradox). So the images of
+    all classes stand in one line, each by its place in its class (as in the method of Webster and
+    Sainte-Lague), with the first of every class in front.
+    """
+    total = int(len(train) * share)
+    if not stratified:
+        return train[:total]
+    rank, counts = _rank_in_class(train, labels)
+    place = np.where(rank == 0, 0.0, (rank + 0.5) / counts[labels[train]])
+    return train[np.argsort(place, kind="stable")[:total]]
+
+
 def _fold(
-    pool: Indices, labels: Indices, folds: int, fold: int, stratified: bool
+    pool: Indices, labels: Indices, folds: int, config: SplitConfig, groups: Indices | None
 ) -> tuple[Indices, Indices]:
-    """Fold number ``fold`` of ``folds`` nearly equal parts of ``pool``, and the rest."""
+    """Fold number ``config.fold`` of nearly equal parts of ``pool``, and the rest."""
+    if groups is not None:
+        inside = grouped.fold(pool, labels, groups, config)
+        return pool[inside], pool[~inside]
     if len(pool) < folds:
         raise UserError(f"split.folds={folds}: expected at most {len(pool)}, the number of images")
     position = np.arange(len(pool))
-    if stratified:
+    if config.stratified:
         # Dealing out the images class by class keeps every fold's size and classes even.
         position = np.empty_like(position)
         position[np.argsort(labels[pool], kind="stable")] = np.arange(len(pool))
-    inside = position % folds == fold
+    inside = position % folds == config.fold
     return pool[inside], pool[~inside]
 
 
@@ -204,6 +238,17 @@ def _refuse_empty(result: Split, labels: Indices, config: SplitConfig) -> None:
         raise UserError(
             f"split.val={config.val}: of {len(result.train)} images none is left to validate; "
             "expected a larger share, or 0"
+        )
+    if len(result.train) < num_classes and config.train_fraction < 1:
+        raise UserError(
+            f"split.train_fraction={config.train_fraction:g}: {len(result.train)} training images "
+            f"for {num_classes} classes; expected a larger fraction"
+        )
+    if len(result.train) < num_classes and config.group is not None:
+        raise UserError(
+            f"split.group={config.group}: {len(result.train)} training images for {num_classes} "
+            "classes are in no group of the other parts\n  expected more groups, or a smaller "
+            "split.test and split.val"
         )
     if len(result.train) < num_classes:
         raise UserError(

@@ -47,6 +47,8 @@ def show(
         alone = f"  accuracy {accuracy(figures)}" if len(members) > 1 else ""
         say(f"run     {member.name}{alone}")
     say(f"data    {dataset}, {scope.part}: {len(scope.labels):,} images, {_learnt(scope)}")
+    if scope.alike:
+        say(f"        {scope.alike:,} others look like training images (re-encoded or resized?)")
     if handling:
         say(f"        {handling}")
     bins = whole.reliability
@@ -134,6 +136,7 @@ def write(
                 "part": scope.part,
                 "num_learnt": scope.learnt,
                 "num_trained": scope.trained,
+                "num_alike": scope.alike,
             },
             **whole.as_dict(),
             "environment": _environment(ensemble),

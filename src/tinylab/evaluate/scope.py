@@ -16,6 +16,7 @@ from tinylab.data.cache import Decoded
 from tinylab.data.listing import composed
 from tinylab.data.split import Split
 from tinylab.errors import UserError
+from tinylab.evaluate.alike import alike
 from tinylab.inference import Ensemble, Trained, few
 from tinylab.store.folder import RunFolder
 from tinylab.system.paths import user_path
@@ -29,8 +30,9 @@ class Scope:
 
     index: int64 (N,), their places in the dataset. paths: their files, if they are files. part: one
     of PARTS. trained: how many of them some network was trained on, by their place in its data or
-    by their pixels. learnt: these, and those that it was chosen by. is_own: whether it is the data
-    of its training. is_known: whether the images of every network's training are known.
+    by their pixels. learnt: these, and those that it was chosen by. alike: how many others look
+    like training images, as far as these are here. is_own: whether it is the data of its training.
+    is_known: whether the images of every network's training are known.
     """
 
     images: NDArray[np.uint8]
@@ -40,6 +42,7 @@ class Scope:
     part: str
     trained: int
     learnt: int
+    alike: int
     is_own: bool
     is_known: bool
     fingerprint: str
@@ -62,8 +65,8 @@ def choose(
     _refuse_other_shape(ensemble.first, decoded, dataset)
     owners = [each for each in ensemble.members if _is_own(each, dataset, decoded.fingerprint)]
     part = part or ("test" if owners else "all")
-    index = _indices(owners[0] if owners else ensemble.first, decoded, part, bool(owners))
-    trained, chosen_by = _learnt(owners, decoded, part, index)
+    index = _indices(owners[0] if owners else ensemble.first, decoded, dataset, part, bool(owners))
+    trained, chosen_by = _learnt(owners, decoded, dataset, part, index)
     seen = [_seen(member) for member in ensemble.members]
     for member in seen:
         trained |= np.isin(decoded.digests[:, 0], member[0])
@@ -76,6 +79,7 @@ def choose(
         part=part,
         trained=int(trained[index].sum()),
         learnt=int((trained | chosen_by)[index].sum()),
+        alike=0 if owners else _alike(ensemble, decoded, index[~(trained | chosen_by)[index]]),
         is_own=bool(owners),
         is_known=bool(owners) or all(len(member[0]) > 0 for member in seen),
         fingerprint=decoded.fingerprint,
@@ -127,11 +131,13 @@ def _real(config: DatasetConfig) -> str | None:
     return None if place is None else os.path.realpath(user_path(place))
 
 
-def _indices(member: Trained, decoded: Decoded, part: str, is_own: bool) -> NDArray[np.int64]:
+def _indices(
+    member: Trained, decoded: Decoded, dataset: DatasetConfig, part: str, is_own: bool
+) -> NDArray[np.int64]:
     """The places of a part's images, by the split of ``member``."""
     if part == "all":
         return np.arange(len(decoded.images.labels))
-    parts = data.divide(decoded, member.config.split)
+    parts = data.divide(decoded, member.config.split, dataset)
     if is_own and parts.sha256() != member.result.split_sha256:
         raise UserError(
             f"{member.name}: its data has changed since, so which images have trained it cannot be "
@@ -144,12 +150,16 @@ def _indices(member: Trained, decoded: Decoded, part: str, is_own: bool) -> NDAr
 
 
 def _learnt(
-    owners: Sequence[Trained], decoded: Decoded, part: str, index: NDArray[np.int64]
+    owners: Sequence[Trained],
+    decoded: Decoded,
+    dataset: DatasetConfig,
+    part: str,
+    index: NDArray[np.int64],
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Which images, by their places, some network was trained on, and chosen by: (num_images,)."""
     trained, chosen_by = np.zeros((2, len(decoded.images.labels)), bool)
     for member in owners:
-        parts = data.divide(decoded, member.config.split)
+        parts = data.divide(decoded, member.config.split, dataset)
         if parts.sha256() != member.result.split_sha256:
             trained[:] = True  # all of them, as far as can be told
             continue
@@ -171,12 +181,31 @@ def _seen(member: Trained) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
     kept = RunFolder(member.folder).learnt_digests()
     if kept is not None:
         return kept
-    nothing = np.zeros(0, np.uint64)
+    own = _own_data(member)
+    if own is None:
+        return np.zeros(0, np.uint64), np.zeros(0, np.uint64)
+    decoded, parts = own
+    return decoded.digests[parts.train, 0], decoded.digests[parts.val, 0]
+
+
+def _own_data(member: Trained) -> tuple[Decoded, Split] | None:
+    """The data of a network's training, where it is here as it was."""
     try:
         own = data.load_present(member.config.dataset)
         if own.fingerprint != member.result.dataset.fingerprint:
-            return nothing, nothing
-        parts: Split = data.divide(own, member.config.split)
+            return None
+        return own, data.divide(own, member.config.split, member.config.dataset)
     except UserError:
-        return nothing, nothing
-    return own.digests[parts.train, 0], own.digests[parts.val, 0]
+        return None
+
+
+def _alike(ensemble: Ensemble, decoded: Decoded, unlearnt: NDArray[np.int64]) -> int:
+    """How many of the ``unlearnt`` images look like one that a network was trained on."""
+    images = decoded.images.images[unlearnt]
+    near = np.zeros(len(images), bool)
+    by_split = {member.result.split_sha256: member for member in ensemble.members}
+    for member in by_split.values():
+        if (own := _own_data(member)) is not None:
+            theirs, parts = own
+            near |= alike(images, theirs.images.images[parts.train])
+    return int(near.sum())

@@ -7,13 +7,26 @@ import torch
 from torch import nn
 
 from tinylab import data, models
-from tinylab.config import code, options
-from tinylab.config.schema import Config
-from tinylab.data.batches import Batches, fit_class_weights, fit_normalization, to_device
+from tinylab.config import code, options, own_metrics, user_code
+from tinylab.config.schema import UNIT, Config
+from tinylab.config.weights import is_file
+from tinylab.data.batches import (
+    Batches,
+    Normalization,
+    batch_bounds,
+    fit_class_weights,
+    fit_normalization,
+    restore_normalization,
+    to_device,
+)
 from tinylab.errors import UserError
+from tinylab.models import pretrained
 from tinylab.system import runtime
 from tinylab.system.machine import thread_limit
+from tinylab.training import optim, own
+from tinylab.training.own_metrics import load as load_metrics
 from tinylab.training.state import Recipe
+from tinylab.ui.console import say
 
 PARTS = ("train", "val", "test")
 
@@ -29,6 +42,7 @@ class Prepared:
     recipe: Recipe
     data_seconds: float
     code: dict[str, str]  # digests of what decides the result, as it was imported
+    own_metrics: dict[str, dict[str, str]]  # what is recorded of the user's
 
 
 # Multiply-adds of a step's forward pass that are worth a thread.
@@ -47,6 +61,7 @@ def threads_for(model: nn.Module, image_shape: tuple[int, int, int], batch_size:
 
 def prepare(config: Config) -> Prepared:
     """Load the data, build the network. Raises UserError. Within ``runtime.settings``."""
+    options.add_files(user_code.paths(config.code))  # it may come from another process
     device = runtime.choose_device(config.device)
     started = time.perf_counter()
     splits = data.load(config.dataset, config.split)
@@ -56,13 +71,18 @@ def prepare(config: Config) -> Prepared:
     whole = to_device(splits.data, device, channels_last, streamed)
     parts = {name: whole.part(getattr(splits.split, name)) for name in PARTS}
     data_seconds = time.perf_counter() - started
+    normalization = _normalization(config, parts["train"])
     recorded = code.recorded(config)  # before the import: an edit while it trains is none of it
+    metrics_recorded = own_metrics.recorded()
     torch.manual_seed(runtime.derive_seed(config.seed, "weights"))
     num_classes = len(splits.data.classes)
-    _, C, H, W = splits.data.images.shape
+    C, (H, W) = normalization.channels, splits.data.images.shape[2:]
     model = models.build(config.model, (C, H, W), num_classes)
     if config.threads is None and device.type == "cpu":
         torch.set_num_threads(threads_for(model, (C, H, W), config.train.batch_size))
+    if device.type == "cpu" and not config.train.compile and config.train.precision == "float32":
+        num_images = len(splits.split.train) * config.train.epochs
+        recorded |= models.choose_kernels(model, (C, H, W), num_images)
     model = model.to(device)
     if channels_last:
         model = model.to(memory_format=torch.channels_last)
@@ -74,14 +94,48 @@ def prepare(config: Config) -> Prepared:
         augment=config.augment,
         seed=config.seed,
         num_classes=num_classes,
-        normalization=fit_normalization(parts["train"], config.dataset.normalize),
+        normalization=normalization,
         device=device,
         class_weights=fit_class_weights(
             parts["train"].labels, num_classes, config.train.class_weights
         ),
-        is_own_model=not options.of(config.model).is_builtin,
+        metrics=load_metrics(num_classes),
+        loss=own.loss(config.loss, num_classes, device, _is_mixed(config)),
+        augmentation=own.augmentation(config.augment, parts["train"]),
+        schedule=own.schedule(config.schedule, _steps(config, len(parts["train"]))),
+        is_frozen=models.is_frozen(config.model),
+        is_own=any(not option.is_builtin for option in options.chosen(config)),
     )
-    return Prepared(config, splits, parts, model, recipe, data_seconds, recorded)
+    optim.rehearse(config.optim, model)
+    return Prepared(config, splits, parts, model, recipe, data_seconds, recorded, metrics_recorded)
+
+
+def _is_mixed(config: Config) -> bool:
+    return config.augment.mixup > 0 or config.augment.cutmix > 0
+
+
+def _steps(config: Config, num_train: int) -> int:
+    return config.train.epochs * len(batch_bounds(num_train, config.train.batch_size))
+
+
+def _normalization(config: Config, train: Batches) -> Normalization:
+    kind, weights = config.dataset.normalize, models.weights_of(config.model)
+    stored = pretrained.normalization(weights) if weights and is_file(weights) else None
+    if kind != "weights":
+        made = fit_normalization(train, kind, models.statistics(config.model))
+        if stored not in (None, made.as_dict()):
+            say(f"        {weights} was trained with another normalization; take it with")
+            say("        dataset.normalize=weights")
+        return made
+    if stored is None:
+        say(f"        {weights} does not say how its images were normalized: pixels / 255")
+        return fit_normalization(train, UNIT)
+    C = train.images.shape[1]
+    count = len(stored["scale"])
+    if count != C and 1 not in (count, C):
+        raise UserError(f"{weights}: trained on images of {count} channels, these have {C}")
+    each = {name: values * C if count == 1 else values for name, values in stored.items()}
+    return restore_normalization(each, train.labels.device)
 
 
 def _refuse_large_batch(config: Config, num_train: int) -> None:

@@ -45,12 +45,17 @@ def introduce(prepared: Prepared, folder: Path) -> None:
         remedy = "weighed" if is_balanced else "train.class_weights=balanced weighs them"
         say(f"        {imbalance}; {remedy} equally")
     splits = prepared.splits
-    for line in (splits.official_val(), splits.duplicates()):
+    for line in (splits.official_val(), splits.grouping(), splits.duplicates()):
         if line:
             say(f"        {line}")
     if blank := splits.blank():
         say(f"data    in all training images, {blank}: look at the files (16 bits are divided by")
         say("        256, so values of 12 bits must be multiplied by 16 first)")
+    kind = prepared.config.dataset.normalize
+    if kind in ("imagenet", "weights"):
+        is_expanded = prepared.recipe.normalization.channels > C
+        gray = "; gray images as three equal channels" if is_expanded else ""
+        say(f"        dataset.normalize={kind}: as the pretrained weights expect it{gray}")
     device = prepared.recipe.device
     if prepared.parts["train"].streamed:
         size = in_bytes(images.images.nbytes)
@@ -58,9 +63,12 @@ def introduce(prepared: Prepared, folder: Path) -> None:
         say("        memory and streamed, in pinned chunks")
     count = torch.get_num_threads()
     threads = f", {count} thread{'s' * (count > 1)}" if device.type == "cpu" else ""
+    parameters = models.count_parameters(prepared.model)
+    trained = models.count_trained(prepared.model)
+    of_them = f", {trained:,} of them trained" if trained < parameters else ""
     say(
-        f"model   {prepared.config.model.name}: {models.count_parameters(prepared.model):,} "
-        f"parameters, {C}x{H}x{W} -> {len(images.classes)} logits, on {device} "
+        f"model   {prepared.config.model.name}: {parameters:,} parameters{of_them}, "
+        f"{C}x{H}x{W} -> {len(images.classes)} logits, on {device} "
         f"({runtime.device_name(device)}{threads})"
     )
     if device.type == "cpu" and count > 1 and machine.load() > machine.cores() / 2:
@@ -91,6 +99,9 @@ def _show_start(prepared: Prepared, tracker: RunTracker) -> None:
     seed = runtime.derive_seed(config.seed, "sample")
     draws = augment.draw(config.augment, len(images), seed, recipe.device)
     pixels = augment.apply(images, draws, config.augment)
+    if recipe.augmentation is not None:
+        with torch.random.fork_rng(devices=[]):  # it may draw from where it should not
+            pixels = recipe.augmentation(pixels, seed)
     shown = pixels.round().clamp(0, 255).to(torch.uint8).cpu().numpy()
     names = [prepared.splits.data.classes[label] for label in labels.tolist()]
     figure = plots.gallery(shown, names, "training images as the network sees them")
@@ -162,6 +173,11 @@ def _say_end(config: Config, files: RunFolder, result: Result) -> None:
             f"        with train.tta={config.train.tta}; without it "
             f"{result.test_plain.accuracy:.2%}"
         )
+    if own := result.own_metrics:
+        values = {name: result.metric(f"test_{name}") for name in own}
+        words = [f"{name} {'-' if value is None else f'{value:.4f}'}"
+                 for name, value in values.items()]  # fmt: skip
+        say(f"        {', '.join(words)}")
     say(f"files   {files.path}")
     say(f"curves  tensorboard --logdir {shlex.quote(str(files.path.parent))}")
 

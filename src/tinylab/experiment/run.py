@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from tinylab import models
-from tinylab.config import code, user_code
+from tinylab.config import code, options, own_metrics, user_code
 from tinylab.config.schema import Config, run_id
 from tinylab.data.batches import Batches
 from tinylab.errors import Pruned, Stopped, UserError
@@ -123,7 +123,8 @@ def _told(error: BaseException, config: Config) -> str | None:
         return f"{str(error).partition(chr(10))[0]}\n  {remedy}"
     if isinstance(error, UserError):
         return None
-    return user_code.told_of(error, f"model={config.model.name}")
+    own = [each for each in options.chosen(config) if not each.is_builtin]
+    return user_code.told_of(error, " ".join(f"{each.group}={each.name}" for each in own))
 
 
 def _remedy(error: BaseException) -> str | None:
@@ -144,15 +145,16 @@ def _resume_state(prepared: Prepared, files: RunFolder, checkpoints: Checkpoints
     state = checkpoints.load_last()
     if state is None:
         return None
+    why = code.changed(state["code_sha256"], state, config)
+    why = why or own_metrics.changed(state.get("own_metrics", {}), config)
+    if why is not None:
+        files.archive(f"half finished, and {why}")
+        return None
     if state["fingerprint"] != prepared.splits.fingerprint:
         raise UserError(
             f"{files.path}: the {config.dataset.name} images are not those that this half-finished "
             "run began with\n  bring the old data back, or begin again with fresh=true"
         )
-    why = code.changed(state["code_sha256"], state.get("own_code_sha256"), config)
-    if why is not None:
-        files.archive(f"half finished, and {why}")
-        return None
     return state
 
 
@@ -171,6 +173,7 @@ def _run(
     training = start(prepared.model, recipe)
     checkpoints.stamp = {
         "fingerprint": prepared.splits.fingerprint,
+        "own_metrics": prepared.own_metrics,
         **prepared.code,
     }
     if state is not None:
@@ -247,7 +250,7 @@ def _evaluate(
     started = time.perf_counter()
     model = training.tested()
     parts = {name: part for name, part in prepared.parts.items() if len(part)}
-    plain = {name: evaluate(model, part, recipe) for name, part in parts.items()}
+    plain = {name: evaluate(model, part, recipe, is_final=True) for name, part in parts.items()}
     augmented = _with_views(parts, model, recipe)
     evaluations = {**plain, **augmented}
     test = evaluations["test"]
@@ -273,7 +276,7 @@ def _evaluate(
         },
         "split_sha256": splits.split.sha256(),
         **{
-            name: evaluations[name].score.as_dict() if name in evaluations else None
+            name: _metrics(name, evaluations[name]) if name in evaluations else None
             for name in PARTS
         },
         "confusion": matrix.tolist(),
@@ -291,10 +294,13 @@ def _evaluate(
             **runtime.environment(recipe.device),
             **prepared.code,
         },
+        "own_metrics": prepared.own_metrics or None,
         "failures": failures,
         "resumed_at": training.resumed_at,
     }
-    result |= {f"{name}_plain": plain[name].score.as_dict() for name in augmented}
+    if (trained := models.count_trained(model)) != result["num_parameters"]:
+        result["num_trained_parameters"] = trained
+    result |= {f"{name}_plain": plain[name].as_dict() for name in augmented}
     result["test"] |= {
         "accuracy_ci95": metrics.wilson_interval(int(matrix.trace()), int(matrix.sum())),
         "per_class_recall": metrics.per_class_recall(matrix),
@@ -304,13 +310,25 @@ def _evaluate(
     return made, test
 
 
+def _metrics(name: str, found: Evaluation) -> dict[str, Any]:
+    """The metrics of a part for ``result.json``; what is wrong with them is said and kept."""
+    values: dict[str, Any] = found.as_dict()
+    if found.num_guessed:
+        say(
+            f"{name}: the outputs for {found.num_guessed:,} of {found.score.num:,} images are not "
+            "finite numbers; they count as wrong guesses, in the loss too"
+        )
+        values["num_guessed"] = found.num_guessed
+    return values
+
+
 def _with_views(
     parts: dict[str, Batches], model: nn.Module, recipe: Recipe
 ) -> dict[str, Evaluation]:
     """Validation and test with the test-time augmentation that is asked for; else nothing."""
     tta = recipe.train.tta
     asked = [name for name in ("val", "test") if name in parts and tta != "none"]
-    return {name: evaluate(model, parts[name], recipe, tta) for name in asked}
+    return {name: evaluate(model, parts[name], recipe, tta, is_final=True) for name in asked}
 
 
 def _write_predictions(prepared: Prepared, test: Evaluation, files: RunFolder) -> None:

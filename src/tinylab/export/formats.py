@@ -14,9 +14,10 @@ import torch
 from numpy.typing import NDArray
 
 from tinylab.config import options
+from tinylab.data.batches import restore_normalization
 from tinylab.errors import UserError
 from tinylab.export.network import Deployed
-from tinylab.inference import build_model, restore_normalization
+from tinylab.inference import build_model
 
 Metadata = dict[str, Any]
 # uint8 (N, C, H, W) -> logits float32 (N, num_classes)
@@ -105,13 +106,13 @@ def _write_state_dict(network: Deployed, metadata: Metadata, path: Path) -> None
 def _open_state_dict(path: Path) -> Network:
     stored = torch.load(path, weights_only=True)
     metadata = stored["metadata"]
+    normalization = restore_normalization(metadata["normalization"], torch.device("cpu"))
     model = build_model(
         options.record("model", **metadata["model"]),
-        metadata["image_shape"],
+        (normalization.channels, *metadata["image_shape"][1:]),
         len(metadata["classes"]),
     )
     model.load_state_dict(stored["state_dict"])
-    normalization = restore_normalization(metadata["normalization"], torch.device("cpu"))
     network = Deployed(model, normalization, metadata["tta"]).eval()
     return lambda images: np.asarray(network(torch.from_numpy(images)).detach())
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from tinylab.config.options import model
 from tinylab.config.values import option
 from tinylab.errors import UserError
+from tinylab.models.conv_pool import PooledConv2d
 from tinylab.models.layers import DenseOverMap
 
 
@@ -41,7 +42,7 @@ class Baseline(nn.Module):
                 f"model.kernel_size={kernel_size}: too large for images of {H}x{W} pixels; "
                 f"expected at most {min(H, W) - 1}"
             )
-        self.conv = nn.Conv2d(C, filters, kernel_size)
+        self.conv = PooledConv2d(C, filters, kernel_size)
         self.hidden = DenseOverMap((filters, height, width), hidden)
         self.output = nn.Linear(hidden, num_classes)
         self.dropout = dropout
@@ -49,7 +50,7 @@ class Baseline(nn.Module):
             _start_as_keras(self)
 
     def forward(self, images_NCHW: Tensor) -> Tensor:
-        maps = F.max_pool2d(self.conv(images_NCHW), 2)  # (N, filters, height, width)
+        maps = self.conv.pooled(images_NCHW)  # (N, filters, height, width)
         features = F.relu(self.hidden(maps))  # (N, hidden)
         features = F.dropout(features, self.dropout, self.training)
         logits: Tensor = self.output(features)

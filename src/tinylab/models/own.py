@@ -22,7 +22,7 @@ def build(config: ModelConfig, image_shape: tuple[int, int, int], num_classes: i
     with mistakes_told(said):
         network = option.make(config, image_shape, num_classes)
     if not isinstance(network, nn.Module):
-        raise UserError(f"{said}: {_kind(network)}; expected an nn.Module, of {option.file}")
+        raise UserError(f"{said}: {kind(network)}; expected an nn.Module, of {option.file}")
     if not any(parameter.requires_grad for parameter in network.parameters()):
         raise UserError(f"{said}: no parameter to train; expected layers, of {option.file}")
     with mistakes_told(said):
@@ -30,8 +30,10 @@ def build(config: ModelConfig, image_shape: tuple[int, int, int], num_classes: i
     if not isinstance(output, Tensor) or output.shape != (2, num_classes):
         size = "x".join(map(str, (2, *image_shape)))
         raise UserError(
-            f"{said}: gives {_kind(output)} for images of {size}\n"
-            f"  expected logits (N, num_classes), here 2x{num_classes}; see {option.file}"
+            f"{said}: gives {kind(output)} for images of {size}\n"
+            f"  expected logits (N, num_classes), here 2x{num_classes}"
+            f"{f', as with +model.num_classes={num_classes}' * option.declaration.takes_further}; "
+            f"see {option.defined_in or option.file}"
         )
     return network
 
@@ -47,7 +49,8 @@ def _tried(network: nn.Module, image_shape: tuple[int, int, int]) -> Any:
         network.train(was_training)
 
 
-def _kind(value: Any) -> str:
+def kind(value: Any) -> str:
+    """What a value is, in words: its shape if it is a tensor."""
     if isinstance(value, Tensor):
         return "x".join(map(str, value.shape)) or "a single number"
     return f"a {type(value).__name__}"

@@ -1,12 +1,24 @@
 """Any classifier of torchvision, its input channels and classes fitted to the data."""
 
+import re
+from typing import Any
+
 import torch
 from torch import nn
 
 from tinylab.config.options import model
+from tinylab.config.schema import ModelKeys
 from tinylab.config.values import did_you_mean, option
+from tinylab.config.weights import is_file
+from tinylab.data.batches import IMAGENET, Statistics
 from tinylab.errors import UserError
+from tinylab.models import pretrained
+from tinylab.models.fitting import refuse_unfit
 from tinylab.system.torchvision import import_torchvision
+
+# Their own way to what they were trained with: transform_input, from ImageNet's mean and deviation.
+INCEPTIONS = ("googlenet", "inception_v3")
+HALF: Statistics = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 
 
 @model
@@ -15,61 +27,103 @@ def torchvision(
     num_classes: int,
     arch: str = option("resnet18", "a name from torchvision.models.list_models()"),
     weights: str | None = option(
-        None, "pretrained weights by torchvision's name, such as DEFAULT", initial=True
+        None,
+        "pretrained weights by torchvision's name, such as DEFAULT, or a file of weights",
+        initial=True,
+        normalize="imagenet",
     ),
 ) -> nn.Module:
     """Any classifier of torchvision, its input channels and classes fitted to the data.
 
-    Images float32 (N, C, H, W) -> logits (N, num_classes). With ``weights`` the first
-    convolution's kernels are averaged over the input channels where their number differs, and the
-    last dense layer starts anew. Raises UserError for an unknown name, absent weights, or images
-    that are too small for the network.
+    Images float32 (N, C, H, W) -> logits (N, num_classes). ``models.pretrained.load`` says what
+    of ``weights`` is taken. Raises UserError for an unknown name, absent weights, or images that
+    are too small for the network.
     """
     models = import_torchvision("torchvision.models")
+    _refuse_unknown(models, arch)
+    network: nn.Module = models.get_model(
+        arch, weights=None, num_classes=num_classes, **_without_tuples(arch)
+    )
+    _fit_input(network, image_shape[0])
+    if weights is not None:
+        state = _of_file(arch, weights) if is_file(weights) else _named(models, arch, weights)
+        pretrained.load(network, state, weights)
+    refuse_unfit(network, f"model.arch={arch}", image_shape, num_classes)
+    return network
+
+
+def full_name(record: ModelKeys) -> str:
+    """The weights that are meant, with the hash that is pinned in their address."""
+    entry = _entry(record)
+    return f"{entry} {entry.url.rpartition('/')[2]}"
+
+
+def statistics(record: ModelKeys) -> Statistics:
+    """Mean and deviation of each channel that pretrained weights expect, of values 0 to 1."""
+    if record.arch in INCEPTIONS:  # type: ignore[attr-defined]
+        return HALF
+    if record.weights is None:
+        return IMAGENET
+    name = "DEFAULT" if is_file(record.weights) else record.weights
+    preset = _entry(record, name).transforms()
+    return tuple(preset.mean), tuple(preset.std)
+
+
+def _refuse_unknown(models: Any, arch: str) -> None:
     names = models.list_models(module=models)
     if arch not in names:
         raise UserError(
             f"model.arch={arch}: expected a classifier of torchvision, such as resnet18, "
             f"mobilenet_v3_small, efficientnet_b0{did_you_mean(arch, names)}"
         )
-    network = _construct(models, arch, weights, num_classes)
-    _fit_input(network, image_shape[0])
-    _try(network, arch, image_shape, num_classes)
-    return network
 
 
-def _construct(models: object, arch: str, weights: str | None, num_classes: int) -> nn.Module:
-    get_model = getattr(models, "get_model")  # noqa: B009 (torchvision has no types)
-    # These two would give a tuple in training.
-    extra = {"aux_logits": False} if arch in ("googlenet", "inception_v3") else {}
-    if extra:
-        extra["init_weights"] = True
-    if weights is None:
-        network: nn.Module = get_model(arch, weights=None, num_classes=num_classes, **extra)
-        return network
+def _without_tuples(arch: str) -> dict[str, bool]:
+    """Keywords for the two that would give a tuple in training."""
+    return {"aux_logits": False, "init_weights": True} if arch in INCEPTIONS else {}
+
+
+def _entry(record: ModelKeys, name: str | None = None) -> Any:
+    """torchvision's entry of the weights of a record's network. Raises UserError."""
+    models = import_torchvision("torchvision.models")
+    arch: str = record.arch  # type: ignore[attr-defined]
+    _refuse_unknown(models, arch)
+    known = models.get_model_weights(arch)
+    wanted = name or str(record.weights)
+    if wanted not in known.__members__:
+        names = ", ".join(known.__members__) or "none"
+        raise UserError(
+            f"model.weights={wanted}: not available for {arch}; expected null, a file such as "
+            f"net.pth, or one of its names: {names}"
+        )
+    return known[wanted]
+
+
+def _named(models: Any, arch: str, weights: str) -> pretrained.State:
+    """The state_dict of weights that torchvision has by name, downloaded to torch.hub's folder."""
     try:
-        network = get_model(arch, weights=weights)
-    except (KeyError, ValueError, OSError, AttributeError) as error:
+        donor: nn.Module = models.get_model(arch, weights=weights)
+    except (KeyError, ValueError, AttributeError) as error:
         raise UserError(
             f"model.weights={weights}: not available for {arch}: {error}\n"
-            "  expected null, DEFAULT, or a name that torchvision lists for this network"
+            "  expected null, DEFAULT, a file, or a name that torchvision lists for this network"
         ) from error
-    if hasattr(network, "AuxLogits"):  # Inception's second output
-        network.aux_logits = False  # type: ignore[assignment]
-        network.AuxLogits = None  # type: ignore[assignment]
-    _fit_output(network, num_classes)
-    return network
+    except OSError as error:
+        url = models.get_model_weights(arch)[weights].url
+        raise UserError(
+            f"model.weights={weights}: cannot be downloaded: {error}\n"
+            f"  fetch {url} elsewhere, and put it into {torch.hub.get_dir()}/checkpoints"
+        ) from error
+    return donor.state_dict()
 
 
-def _fit_output(network: nn.Module, num_classes: int) -> None:
-    """Replace the last layer, which is dense, or a 1x1 convolution in SqueezeNet."""
-    dense = [(n, m) for n, m in network.named_modules() if isinstance(m, nn.Linear)]
-    if dense:
-        name, last = dense[-1]
-        _replace(network, name, nn.Linear(last.in_features, num_classes))
-        return
-    name, conv = [(n, m) for n, m in network.named_modules() if isinstance(m, nn.Conv2d)][-1]
-    _replace(network, name, nn.Conv2d(conv.in_channels, num_classes, 1))
+def _of_file(arch: str, weights: str) -> pretrained.State:
+    state = pretrained.read(weights)
+    if not arch.startswith("densenet"):
+        return state
+    # The published files are older than torchvision's names of these layers.
+    return {re.sub(r"(denselayer\d+\.(?:norm|conv))\.([12]\.)", r"\1\2", name): value
+            for name, value in state.items()}  # fmt: skip
 
 
 def _fit_input(network: nn.Module, channels: int) -> None:
@@ -82,40 +136,8 @@ def _fit_input(network: nn.Module, channels: int) -> None:
         old.dilation, old.groups, old.bias is not None,  # type: ignore[arg-type]
     )  # fmt: skip
     with torch.no_grad():
-        # Averaged kernels times C / C' give a grey image the response its colour copy would have.
-        mean = old.weight.mean(dim=1, keepdim=True) * (old.in_channels / channels)
-        new.weight.copy_(mean.expand_as(new.weight))
+        new.weight.copy_(pretrained.with_channels(old.weight, channels))
         if old.bias is not None and new.bias is not None:
             new.bias.copy_(old.bias)
-    _replace(network, name, new)
-    if hasattr(network, "transform_input"):  # it shifts red, green and blue of ImageNet
-        network.transform_input = False  # type: ignore[assignment]
-
-
-def _replace(network: nn.Module, name: str, layer: nn.Module) -> None:
     parent, _, child = name.rpartition(".")
-    setattr(network.get_submodule(parent), child, layer)
-
-
-def _try(
-    network: nn.Module,
-    arch: str,
-    image_shape: tuple[int, int, int],
-    num_classes: int,
-) -> None:
-    """Refuse a network that does not take images of this size."""
-    network.eval()
-    try:
-        with torch.inference_mode():
-            shape = network(torch.zeros(2, *image_shape)).shape
-        if shape != (2, num_classes):
-            raise RuntimeError(f"its output is {tuple(shape)}")
-    except (RuntimeError, AssertionError, ValueError) as error:
-        C, H, W = image_shape
-        first_line = str(error).partition("\n")[0]
-        raise UserError(
-            f"model.arch={arch}: does not take images of {C}x{H}x{W}: {first_line}\n"
-            "  choose a larger dataset.image_size or another model.arch"
-        ) from error
-    finally:
-        network.train()
+    setattr(network.get_submodule(parent), child, new)

@@ -77,7 +77,7 @@ def _plain(image_shape: tuple[int, int, int]) -> folder.Folder:
 def _read_gray(file: Path) -> Pixels:
     """Gray values (H, W), upright; transparency shows the ground, which is black for light ink.
 
-    Files of 16 bits that use at most 12 are scaled to the whole range.
+    Files of 16 bits that use at most 14 are scaled to the whole range.
     """
     cv2 = folder.open_cv()
     data = folder.read_bytes(file)
@@ -87,7 +87,7 @@ def _read_gray(file: Path) -> Pixels:
             white = np.iinfo(image.dtype).max
             gray = cv2.cvtColor(image, cv2.COLOR_BGRA2GRAY) * (255 / white)
             return _on_ground(gray, image[..., 3] / white)
-        if image.dtype == np.uint16 and 0 < image.max() < folder.TWELVE_BITS:
+        if image.dtype == np.uint16 and 0 < image.max() < folder.FOURTEEN_BITS:
             gray = image if image.ndim == 2 else cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
             return np.asarray(np.rint(gray * (255 / gray.max())), np.uint8)
     return np.asarray(folder.decode_bytes(data, cv2.IMREAD_GRAYSCALE), np.uint8)

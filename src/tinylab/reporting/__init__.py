@@ -17,14 +17,18 @@ from tinylab.reporting.page import build
 from tinylab.system.files import NAMED, write_text
 
 
-def write(paths: Sequence[Path], out: Path, question: str | None = None) -> None:
-    """Write the page on the finished runs in ``paths`` to ``out``.
+def write(
+    paths: Sequence[Path], out: Path, question: str | None = None, reload: float | None = None
+) -> None:
+    """Write the page on the finished runs in ``paths`` to ``out``, all at once.
 
-    ``question`` is the command that is answered, where the paths do not tell it. Raises UserError
-    where no path holds a finished run.
+    ``question`` is the command that is answered, where the paths do not tell it. ``reload``: the
+    seconds after which a browser loads the page anew; None: never. Raises UserError where no path
+    holds a finished run.
     """
     page = build(paths, question)
-    write_text(out, _render("page.html.j2", page=page, version=__version__), NAMED)
+    text = _render("page.html.j2", page=page, version=__version__, reload=reload)
+    write_text(out, text, NAMED)
 
 
 def write_card(folder: Path, out: Path) -> None:

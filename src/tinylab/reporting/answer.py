@@ -4,8 +4,10 @@ from collections.abc import Sequence
 
 from tinylab.comparison.columns import pair
 from tinylab.comparison.comparison import Comparison, Row
-from tinylab.comparison.verdicts import Verdict, p_text
+from tinylab.comparison.data_size import KEY, LEAST_RUNS, LEAST_SIZES, DataSize
+from tinylab.comparison.verdicts import Verdict, p_text, points
 
+MOST_DOUBLED = 5  # settings of which it is said what more data would bring
 MOST_NAMED = 2  # settings that a sentence names
 
 
@@ -74,6 +76,29 @@ def _named(comparison: Comparison, verdict: Verdict) -> str:
     """``B (model.filters=8; p = 0.237)``."""
     p = "" if verdict.p is None else f"; {p_text(verdict.p)}"
     return f"{comparison.name_of(verdict.second)} ({verdict.second.label}{p})"
+
+
+def more_data(found: Sequence[DataSize]) -> list[str]:
+    """What twice the training images would bring the first settings, by their power laws."""
+    shown = found[:MOST_DOUBLED]
+    return [f"{f'{one.label}: ' if one.label else ''}{_doubled(one)}" for one in shown]
+
+
+def _doubled(one: DataSize) -> str:
+    largest = one.sizes[-1]
+    if one.law is None or one.gain is None:
+        return f"A power law takes {LEAST_SIZES} sizes or more, such as {KEY}=0.1,0.3,1."
+    span = f"without an interval, which takes {LEAST_RUNS} seeds of every size"
+    if one.low is not None and one.high is not None:
+        low, high = points(one.low), points(one.high)
+        span = f"95% CI {low} to {high}, by a bootstrap over {one.num_runs} runs of each size"
+    law = f"{one.law.scale:.3g} n^-{one.law.exponent:.2f}"
+    law += f" + {one.law.floor:.2g}" if one.law.floor else ""
+    return (
+        f"Doubling the training images from {largest:,} to {2 * largest:,} would bring "
+        f"{points(one.gain)} points of test accuracy ({span}), if the error goes on as {law} for n "
+        "images."
+    )
 
 
 def discipline(comparison: Comparison, num_left_out: int) -> str:

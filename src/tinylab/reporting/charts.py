@@ -9,17 +9,26 @@ import numpy as np
 from markupsafe import Markup
 
 from tinylab.comparison.comparison import Row
+from tinylab.comparison.data_size import DataSize
 from tinylab.comparison.settings import varied
+from tinylab.comparison.tuning import TuningCurve
 from tinylab.config.metrics import METRICS
 from tinylab.config.values import is_number, order, shown
 from tinylab.reporting import figures
-from tinylab.reporting.figures import Curves, Dots, Values
-from tinylab.reporting.tables import short
+from tinylab.reporting.figures import Curves, Dots, Sizes, Values
+from tinylab.reporting.svg import percent, plain
+from tinylab.reporting.tables import Cell, short
 
 MOST_LINES = 12  # numbers that get a line of dots each; more of them make a scatter plot
 FEW_LINES = 5  # that get one though each comes but once, as in a search
 MOST_RANKED = 30  # settings that get a line of dots each
+LAW_POINTS = 40  # of a fitted curve
 LEAST_AXES = 3  # numeric keys that parallel coordinates need
+TUNED = (
+    "Best result after so many of the search's trials in random order: median with its 95% CI (by "
+    "order statistics, Lourie et al. 2023), mean dashed (Dodge et al. 2019). Compare searches at "
+    "an equal number of trials"
+)
 COLUMNS = ("train_loss", "train_accuracy", "val_loss", "val_accuracy")
 
 
@@ -144,6 +153,42 @@ def _scatter(rows: Sequence[Row], key: str, figure: str) -> Markup:
     return figures.scatter(key, values, scores, METRICS[figure].label)
 
 
+def data_size(found: Sequence[DataSize]) -> Chart | None:
+    """Test accuracy over the number of training images; None where it was not varied."""
+    if not found:
+        return None
+    lines = [
+        Sizes(
+            one.label, figures.colour(place), one.sizes,
+            [list(each.values()) for each in one.accuracies], _law(one),
+        )
+        for place, one in enumerate(found)
+    ]  # fmt: skip
+    has_law = any(one.law is not None for one in found)
+    fitted = "; dashed the power law, up to twice the images" if has_law else ""
+    caption = f"Mean test accuracy, with a band from the lowest run to the highest{fitted}"
+    return Chart(figures.data_size(lines, METRICS["test_accuracy"].label), caption)
+
+
+def size_legend(found: Sequence[DataSize]) -> list[Cell]:
+    """What each colour of the figure stands for; nothing where there is one."""
+    if len(found) == 1:
+        return []
+    named = [
+        Cell(one.label, key=figures.colour(place))
+        for place, one in enumerate(found[: figures.COLOURS])
+    ]
+    rest = len(found) - len(named)
+    return [*named, Cell(f"{rest} more", key=figures.colour(figures.COLOURS))] if rest else named
+
+
+def _law(one: DataSize) -> list[tuple[float, float]]:
+    if one.law is None:
+        return []
+    numbers = np.geomspace(one.sizes[0], 2 * one.sizes[-1], LAW_POINTS)
+    return [(float(n), max(1 - one.law.error(n), 0.0)) for n in numbers]
+
+
 def parallel(rows: Sequence[Row], figure: str) -> Chart | None:
     """A line a setting through its values of numeric keys to its mean; None for few keys."""
     scored = [(row.setting.values, each.mean) for row in rows if (each := row.figures[figure])]
@@ -157,3 +202,14 @@ def parallel(rows: Sequence[Row], figure: str) -> Chart | None:
     points = np.array([[values[key] for key in keys] for values, _ in scored], float)
     svg = figures.parallel(keys, points, [score for _, score in scored], METRICS[figure].label)
     return Chart(svg, "Every setting a line; the stronger its colour, the better it is")
+
+
+def tuning(curves: Sequence[TuningCurve]) -> list[Chart]:
+    """The tuning curves of searches, those by one metric together."""
+    found = []
+    for metric in dict.fromkeys(curve.metric for curve in curves):
+        inner = [curve for curve in curves if curve.metric == metric]
+        label = percent if METRICS[metric].format.endswith("%}") else plain
+        named = f"; {', '.join(curve.name for curve in inner)}" if len(inner) > 1 else ""
+        found.append(Chart(figures.tuning(inner, METRICS[metric].label, label), f"{TUNED}{named}"))
+    return found

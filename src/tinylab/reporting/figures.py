@@ -7,6 +7,7 @@ import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 
+from tinylab.comparison.tuning import Point, TuningCurve
 from tinylab.reporting.svg import (
     Scale,
     element,
@@ -48,6 +49,20 @@ class Dots:
     values: Sequence[float]
     mean: float
     interval: tuple[float, float] | None
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Accuracies over the number of training images, of one setting.
+
+    values: the runs of each of ``numbers``. law: points of the fitted curve, and beyond it.
+    """
+
+    label: str
+    colour: str
+    numbers: Sequence[int]
+    values: Sequence[Sequence[float]]
+    law: Sequence[tuple[float, float]]
 
 
 def learning_curves(settings: Sequence[Curves], name: str) -> Markup:
@@ -172,6 +187,88 @@ def scatter(key: str, values: Sequence[float], scores: Sequence[float], name: st
         x_axis(x, bottom, 8, key, plain), y_axis(y, left, WIDTH - 8, percent),
         element("g", *drawn, class_="c0"),
     )  # fmt: skip
+
+
+def data_size(settings: Sequence[Sizes], name: str) -> Markup:
+    """Accuracy by training images: mean solid, band from lowest to highest run, the law dashed."""
+    left, bottom = 52.0, 200.0
+    law = [point for one in settings for point in one.law]
+    numbers = [float(number) for one in settings for number in one.numbers]
+    values = [value for one in settings for each in one.values for value in each]
+    x = fit([*numbers, *(n for n, _ in law)], left, WIDTH - 10)
+    y = fit([*values, *(value for _, value in law)], bottom, 8, may_be_log=False)
+    drawn = [_size_curve(one, x, y) for one in settings]
+    words = "; ".join(
+        f"{one.label} {percent(round(float(np.mean(each)), 4))} of {number:,} images".strip()
+        for one in settings[:COLOURS]
+        for number, each in list(zip(one.numbers, one.values, strict=True))[-1:]
+    )
+    return figure(
+        WIDTH, 240, f"{name} by number of training images", words,
+        x_axis(x, bottom, 8, "training images", plain), y_axis(y, left, WIDTH - 8, percent),
+        *reversed(drawn),
+    )  # fmt: skip
+
+
+def _size_curve(one: Sizes, x: Scale, y: Scale) -> Markup:
+    def along(values: Sequence[float]) -> list[tuple[float, float]]:
+        return [(x(n), y(float(v))) for n, v in zip(one.numbers, values, strict=True)]
+
+    low, high = (along([edge(each) for each in one.values]) for edge in (min, max))
+    mean = along([float(np.mean(each)) for each in one.values])
+    parts = [element("path", d=path([*high, *reversed(low)]) + "Z", class_="band")]
+    parts += [element("circle", cx=at[0], cy=at[1], r=3.2, class_="dot") for at in mean]
+    parts.append(element("path", d=path(mean), class_="line val"))
+    if one.law:
+        law = path([(x(n), y(value)) for n, value in one.law])
+        parts.append(element("path", d=law, class_="line train"))
+    return element("g", element("title", one.label), *parts, class_=one.colour)
+
+
+def tuning(curves: Sequence[TuningCurve], name: str, label: Callable[[float], str]) -> Markup:
+    """The best of k trials by k: the median solid with its interval as a band, the mean dashed.
+
+    A band ends where few trials set it no bound.
+    """
+    left, bottom = 52.0, 200.0
+    points = [curve.points() for curve in curves]
+    everywhere = [point for each in points for point in each]
+    ends = [v for p in everywhere for v in (p.expected, p.median, p.low, p.high) if v is not None]
+    x = fit([point.k for point in everywhere], left, WIDTH - 12)
+    y = fit(ends, bottom, 8, may_be_log=False)
+    drawn = [
+        element("g", element("title", curve.name), *_tuning_lines(each, x, y), class_=colour(place))
+        for place, (curve, each) in enumerate(zip(curves, points, strict=True))
+    ]
+    if len(curves) > 1:
+        drawn += [
+            text((x(each[-1].k), y(each[-1].median) - 5), _clipped(curve.name), "end", "halo")
+            for curve, each in zip(curves, points, strict=True)
+        ]
+    words = "; ".join(
+        f"{curve.name}: {label(round(each[-1].median, 4))} after {each[-1].k} trials"
+        for curve, each in zip(curves, points, strict=True)
+    )
+    return figure(
+        WIDTH, 240, f"best {name} by trials", words,
+        x_axis(x, bottom, 8, "trials", plain), y_axis(y, left, WIDTH - 8, label), *drawn,
+    )  # fmt: skip
+
+
+def _tuning_lines(points: Sequence[Point], x: Scale, y: Scale) -> list[Markup]:
+    bounded = [(x(p.k), p.low, p.high) for p in points if p.low is not None and p.high is not None]
+    edge = [(at, y(high)) for at, _, high in bounded]
+    edge += [(at, y(low)) for at, low, _ in reversed(bounded)]
+    band = [element("path", d=path(edge) + "Z", class_="band")] if edge else []
+    mean, middle = (
+        [(x(point.k), y(value)) for point, value in zip(points, values, strict=True)]
+        for values in ([p.expected for p in points], [p.median for p in points])
+    )
+    return [
+        *band,
+        element("path", d=path(mean), class_="line train"),
+        element("path", d=path(middle), class_="line val"),
+    ]
 
 
 def parallel(keys: Sequence[str], runs: Values, scores: Sequence[float], name: str) -> Markup:

@@ -186,6 +186,9 @@ def _pictures(result: Result, indices: NDArray[np.int64]) -> tuple[Sequence[str 
 
     Nothing is downloaded for this.
     """
+    option = options.options("dataset").get(result.config["dataset"]["name"])
+    if not option.is_builtin if option is not None else result.config.get("code"):
+        return [None] * len(indices), "they are of your own code, which a report does not execute"
     try:
         dataset, split = _configs(result.config)
         if data.fingerprint(dataset) != result.dataset.fingerprint:

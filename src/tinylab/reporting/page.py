@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tinylab.comparison import data_size, nested, tuning
 from tinylab.comparison.comparison import Comparison, compare
-from tinylab.comparison.show import left_out
+from tinylab.comparison.show import left_out, seed_spread
 from tinylab.errors import UserError
 from tinylab.reporting import answer, charts, details, mistakes, tables
 from tinylab.reporting.charts import Chart
@@ -28,12 +29,16 @@ class Section:
     answer: Sequence[str]
     warnings: Sequence[str]
     discipline: str
+    seed_spread: Sequence[str]
     leaderboard: Table
     verdicts: Table | None
     lines: str  # which lines the curves are
     curves: Sequence[Chart]
     each_curve: Sequence[Chart]
     legend: Sequence[Cell]
+    more_data: Sequence[str]
+    sizes: Chart | None
+    size_legend: Sequence[Cell]
     effects: Sequence[Chart]
     grid: Table | None
     parallel: Chart | None
@@ -49,6 +54,8 @@ class Page:
     title: str
     questions: Sequence[str]
     sections: Sequence[Section]
+    tuning: Sequence[Chart]
+    nested: Sequence[tuple[str, Table]]
     left_out: Table | None
     repeat: str
 
@@ -63,6 +70,8 @@ def build(paths: Sequence[Path], question: str | None = None) -> Page:
         title=" and ".join(path.resolve().name for path in paths[:MOST_NAMED]),
         questions=[question] if question else [_question(path) for path in paths],
         sections=[_section(comparison, len(skipped)) for comparison in compare(found)],
+        tuning=charts.tuning(tuning.of_sweeps(paths)),
+        nested=[(each.sentence, tables.nested(each)) for each in nested.of_sweeps(paths)],
         left_out=details.left_out(skipped) if skipped else None,
         repeat=shlex.join(["tinylab", "report", *map(str, paths)]),
     )
@@ -82,17 +91,22 @@ def _section(comparison: Comparison, num_left_out: int) -> Section:
     family = [run for row in rows for run in row.setting.runs]
     figure = "test_accuracy" if comparison.selected is None else "val_accuracy"
     curves, each_curve = charts.learning_curves(rows)
+    sized = data_size.of_rows(rows)
     return Section(
         title=comparison.dataset,
         answer=answer.answer(comparison),
         warnings=answer.warnings(comparison),
         discipline=answer.discipline(comparison, num_left_out),
+        seed_spread=seed_spread(rows[0]),
         leaderboard=tables.leaderboard(comparison),
         verdicts=tables.verdicts(comparison),
         lines="Training" if comparison.selected is None else "Validation solid, training dashed",
         curves=curves,
         each_curve=each_curve,
         legend=tables.legend(rows),
+        more_data=answer.more_data(sized),
+        sizes=charts.data_size(sized),
+        size_legend=charts.size_legend(sized),
         effects=charts.effects(rows, figure),
         grid=tables.grid(rows, figure),
         parallel=charts.parallel(rows, figure),

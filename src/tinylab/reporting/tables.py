@@ -7,6 +7,7 @@ from typing import Any
 
 from tinylab.comparison.columns import pair
 from tinylab.comparison.comparison import Comparison, Row
+from tinylab.comparison.nested import HEAD, MEANING, METHOD, Estimate
 from tinylab.comparison.settings import Setting, varied
 from tinylab.comparison.statistics import Outcome
 from tinylab.comparison.verdicts import points, points_span
@@ -74,8 +75,8 @@ def _leader(place: int, row: Row, keys: Sequence[str]) -> list[Cell]:
 def _metrics(row: Row) -> list[tuple[str, Cell]]:
     """The head and the cell of each column of metrics; accuracies with their spread."""
     cells = []
-    for name, metric in METRICS.items():
-        summary = row.figures[name]
+    for name, summary in row.figures.items():
+        metric = METRICS[name]
         mean = ABSENT if summary is None else number(summary.mean, metric.format)
         cells.append((metric.label, mean))
         if name in ("val_accuracy", "test_accuracy"):
@@ -190,3 +191,13 @@ def in_order(values: Iterable[Any]) -> list[str]:
     """Each value once, as it is typed: numbers by size, then words."""
     distinct = {shown(each): each for each in values}
     return sorted(distinct, key=lambda text: order(distinct[text]))
+
+
+def nested(estimate: Estimate) -> Table:
+    """What every fold of a nested search has chosen."""
+    rows = [
+        [Cell(str(fold.number), fold.number), Cell(fold.setting), number(fold.trials, "{}"),
+         number(fold.val), number(fold.test)]
+        for fold in estimate.folds
+    ]  # fmt: skip
+    return Table(f"{MEANING} {METHOD}", HEAD, rows)

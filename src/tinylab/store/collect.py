@@ -117,7 +117,30 @@ def _of_sweep(sweep: SweepFolder) -> Iterator[Path | Skipped]:
     if jobs is None:
         yield Skipped(sweep.path, f"its {sweep.state_file.name} cannot be read")
         return
+    places = {run_id: sweep.run_path(run_id) for run_id in jobs}
+    if not all(map(os.path.isdir, places.values())):
+        places |= _renamed(places)
+    incomplete = sweep.incomplete()
     for run_id, state in jobs.items():
-        run = RunFolder(sweep.run_path(run_id))
-        is_pruned = state == "pruned" and not run.result_file.exists()
-        yield Skipped(run.path, "pruned by the search") if is_pruned else run.path
+        run = RunFolder(places[run_id])
+        is_finished = run.result_file.exists()
+        if state == "pruned" and not is_finished:
+            yield Skipped(run.path, "pruned by the search")
+        elif run_id in incomplete and is_finished:
+            why = "pruned" if incomplete[run_id] == "pruned" else "not finished"
+            yield Skipped(run.path, f"a repeat of a setting that is {why}")
+        else:
+            yield run.path
+
+
+def _renamed(places: dict[str, Path]) -> dict[str, Path]:
+    """Where the runs are that are not in the places of their ids: beside these, by another name."""
+    missing = {run_id for run_id, place in places.items() if not os.path.isdir(place)}
+    found: dict[str, Path] = {}
+    for beside in {place.parent for place in places.values() if os.path.isdir(place.parent)}:
+        for path in sorted(beside.iterdir()):
+            if path.name not in places and not ARCHIVED.search(path.name):
+                result = RunFolder(path).result()
+                if result is not None and result.run_id in missing:
+                    found.setdefault(result.run_id, path)
+    return found

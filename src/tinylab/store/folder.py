@@ -10,7 +10,7 @@ import os
 import time
 import traceback
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ import yaml
 from numpy.typing import NDArray
 
 from tinylab import data
-from tinylab.config import code
+from tinylab.config import code, options, own_metrics
 from tinylab.config.schema import Config, run_id
 from tinylab.data.arrays import DataAbsentError
 from tinylab.data.split import Split
@@ -82,7 +82,10 @@ class RunFolder:
             self.split_file, train=split.train, val=split.val, test=split.test,
             train_digests=digests[split.train], val_digests=digests[split.val],
         )  # fmt: skip
-        self._write_code(code.own_files(config))
+        measured = [option.file for option in options.options("metric").values()]
+        files = [*code.own_files(config), *code.with_own_modules(measured)]
+        self._write_code(list(dict.fromkeys(files)))
+        code.remember(config)
 
     def _write_code(self, files: list[Path]) -> None:
         """Copy the user's own files, for reading: nothing in a run's folder is ever executed."""
@@ -111,6 +114,20 @@ class RunFolder:
         """TensorBoard's event files."""
         return list(self.path.glob("events.out.tfevents.*"))
 
+    def delete_checkpoints(self) -> None:
+        """Delete the resume points and the tested weights, unless the run is being trained.
+
+        Of a run that has a result this waits until all that is made of it is there.
+        """
+        if lock.is_being_written(self.path) or (
+            self.result_file.exists() and not self.is_presented()
+        ):
+            return
+        points = self.last_checkpoint, self.next_checkpoint, self.previous_checkpoint
+        for file in (*points, self.best_checkpoint):
+            with contextlib.suppress(OSError):  # another user's: what is kept costs only room
+                file.unlink(missing_ok=True)
+
     # ------------------------------------------------------------ what is read of it
 
     def result_or_fault(self) -> Result | Fault | None:
@@ -132,7 +149,8 @@ class RunFolder:
             loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # in C 0.6 ms, else 4.4 ms
             values = yaml.load(self.config_file.read_text(encoding="utf-8"), loader)
         except (OSError, ValueError, yaml.YAMLError) as error:
-            why = " ".join(str(error).split())
+            is_there = os.path.isdir(self.path)
+            why = " ".join(str(error).split()) if is_there else "it is not there"
             raise UserError(f"{self.path}: expected the folder of a run ({why})") from error
         if not isinstance(values, dict):
             raise UserError(f"{self.path}: expected the folder of a run (no config in it)")
@@ -143,6 +161,17 @@ class RunFolder:
         found = self.result()
         threads = self.config().get("threads") if found is None else found.environment.cpu_threads
         return threads if isinstance(threads, int) else None
+
+    def edited_since(self, files: Iterable[Path]) -> list[Path]:
+        """Those of the user's files of which the run's copies say something else."""
+        copies = [copy.relative_to(self.code_folder) for copy in self.code_folder.rglob("*.py")]
+        return [
+            file
+            for file in files
+            for copy in copies
+            if file.parts[-len(copy.parts) :] == copy.parts
+            and code.own_digest([file]) != code.own_digest([self.code_folder / copy])
+        ]
 
     def history(self) -> list[dict[str, Any]]:
         """The metrics of each epoch, as far as whole lines of them are there."""
@@ -194,6 +223,8 @@ class RunFolder:
             f"already finished: test accuracy {found.test.accuracy:.2%} (95 % interval "
             f"{low:.2%} to {high:.2%}), in {self.path}; fresh=true runs it again"
         )
+        for note in own_metrics.notes(found.own_metrics or {}):
+            say(note)
 
     def make_room(self, config: Config) -> None:
         """Archive what lies in the folder and is not to be gone on from.
@@ -323,8 +354,9 @@ def outdated(
             )
         return found.reason
     environment = found.environment
-    own_sha256 = environment.extra.get("own_code_sha256")
-    if (why := code.changed(environment.code_sha256, own_sha256, config)) is not None:
+    if (why := code.changed(environment.code_sha256, environment.extra, config)) is not None:
+        return why
+    if (why := own_metrics.changed(found.own_metrics or {}, config)) is not None:
         return why
     known = {} if fingerprints is None else fingerprints
     key = repr(config.dataset)

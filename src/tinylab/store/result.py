@@ -14,7 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, TypeGuard, TypeVar
 
-from tinylab.config.metrics import METRICS
+from tinylab.config.metrics import METRICS, TAKEN, join
 from tinylab.config.schema import is_plain_name
 from tinylab.config.values import is_number
 from tinylab.system.files import read_json, write_json
@@ -113,7 +113,9 @@ class Environment:
 class Result:
     """A finished run. ``val`` is None where no image validates.
 
-    ``val_plain`` and ``test_plain`` are without test-time augmentation, where there is one.
+    ``num_trained_parameters`` is known where a part is frozen. ``val_plain`` and ``test_plain`` are
+    without test-time augmentation, where there is one. ``own_metrics`` says of each metric of the
+    user's own, by its name, which values are ``better``, and the ``sha256`` of its code.
     """
 
     run_id: str = ""
@@ -131,11 +133,20 @@ class Result:
     seconds: Seconds
     images_per_second: float = 0.0
     num_parameters: int
+    num_trained_parameters: int | None = field(default=None, metadata=IF_KNOWN)
     environment: Environment
+    own_metrics: dict[str, Any] | None = field(default=None, metadata=IF_KNOWN)
     failures: list[dict[str, Any]] = field(default_factory=list)
     resumed_at: list[dict[str, Any]] = field(default_factory=list)
     val_plain: Part | None = field(default=None, metadata=IF_KNOWN)
     test_plain: Part | None = field(default=None, metadata=IF_KNOWN)
+
+    @property
+    def parameters(self) -> str:
+        """Their number in words, and how many of them were trained where a part was frozen."""
+        trained = self.num_trained_parameters
+        of_them = "" if trained is None else f", {trained:,} of them trained"
+        return f"{self.num_parameters:,} parameters{of_them}"
 
     def metric(self, name: str) -> float | None:
         """One of METRICS; None where the run has it not, or no finite number."""
@@ -177,11 +188,22 @@ def parse(values: dict[str, Any]) -> Result | Fault:
     try:
         result = _record(Result, values, "")
         _refuse_wrong_config(result.config)
+        _join_own_metrics(result)
         if result.run_id and not is_plain_name(result.run_id):
             raise _WrongError("run_id")  # files are called by it
     except _WrongError as error:
         return Fault(f"its result.json is not tinylab's: {error} is missing or wrong")
     return result
+
+
+def _join_own_metrics(result: Result) -> None:
+    """Make the user's own metrics part of the table of metrics; what declares them comes first."""
+    for name, each in (result.own_metrics or {}).items():
+        better = each.get("better") if isinstance(each, dict) else None
+        if better not in ("higher", "lower") or not name.isidentifier() or name in TAKEN:
+            raise _WrongError(f"own_metrics.{name}")
+        if f"val_{name}" not in METRICS:
+            join(name, better)
 
 
 def _refuse_wrong_config(config: dict[str, Any]) -> None:

@@ -14,7 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from tinylab.config.keys import without_effect
+from tinylab.config.keys import completed, without_effect
 from tinylab.config.metrics import METRICS
 from tinylab.config.schema import flatten
 from tinylab.errors import UserError
@@ -28,8 +28,7 @@ Row = dict[str, Any]
 ARCHIVED = re.compile(r"\.\d{8}-\d{6}(-\d+)?$")  # the end of the name that RunFolder.archive gives
 SET_ASIDE = "set aside"
 STATES = ("finished", "running", "stopped", "failed", "damaged", SET_ASIDE)
-# What the row of a finished run has beside its config.
-LISTED = [name for name in METRICS if name != "seconds"]
+# What the row of a finished run has beside its config and its metrics.
 OTHERS = ("test_low", "test_high", "best_epoch", "epochs", "train_seconds")
 
 
@@ -63,8 +62,11 @@ class Run:
 
     @cached_property
     def values(self) -> dict[str, Any]:
-        """The config values that can change a result, by the keys that a user types."""
-        flat = flatten(self.result.config)
+        """The config values that can change a result, by the keys that a user types.
+
+        A run of before a key existed has its neutral value.
+        """
+        flat = completed(flatten(self.result.config))
         return {key: value for key, value in flat.items() if key not in without_effect()}
 
     @cached_property
@@ -108,21 +110,21 @@ class Run:
         ``optim.lr``, and ``optim`` for the group's choice.
         """
         if isinstance(self.found, Result):
-            details = {**result_row(self.found), **flatten(self.found.config)}
+            details = {**result_row(self.found), **completed(flatten(self.found.config))}
         elif isinstance(self.found, Fault):
             details = {"error": self.found.reason}
         else:
             details = {"epochs": len(self.files.history())}
             details |= {"error": self.files.error()} if self.state == "failed" else {}
             with contextlib.suppress(UserError):
-                details |= flatten(self.files.config())
+                details |= completed(flatten(self.files.config()))
         return {
             "run": self.name,
             "state": SET_ASIDE if self.is_archived else self.state,
             "when": time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(self._moment())),
             "size": self._size(),
             "error": None,
-            **dict.fromkeys([*LISTED, *OTHERS]),
+            **dict.fromkeys([*_listed(), *OTHERS]),
             **details,
         }
 
@@ -160,9 +162,14 @@ def open_run(folder: Path) -> Run:
     return Run(files, files.result_or_fault())
 
 
+def _listed() -> list[str]:
+    """The metrics in a row; the training time has a name of its own there."""
+    return [name for name in METRICS if name != "seconds"]
+
+
 def result_row(result: Result) -> Row:
     """The values of a finished run that listings show; training time to a tenth of a second."""
     low, high = result.test.accuracy_ci95
     others = low, high, result.best_epoch, result.epochs, round(result.seconds.train, 1)
-    metrics = {name: result.metric(name) for name in LISTED}
+    metrics = {name: result.metric(name) for name in _listed()}
     return {**metrics, **dict(zip(OTHERS, others, strict=True))}

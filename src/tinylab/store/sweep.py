@@ -7,6 +7,7 @@ from typing import Any
 
 from tinylab.config.schema import is_plain_name
 from tinylab.store import lock
+from tinylab.store.folder import RunFolder
 from tinylab.system.files import read_json, write_json
 
 
@@ -49,6 +50,35 @@ class SweepFolder:
         except (KeyError, TypeError, AttributeError):
             return None
         return states if all(map(is_plain_name, states)) else None
+
+    def incomplete(self) -> dict[str, str]:
+        """The runs of settings that are repeated over seeds and not finished, by their ids.
+
+        With the setting's state: its mean over fewer seeds than the others' ranks nowhere.
+        """
+        rows = (self.state() or {}).get("jobs") or []
+        states = {str(row["run_id"]): str(row.get("setting", "finished")) for row in rows}
+        return {run_id: state for run_id, state in states.items() if state != "finished"}
+
+    def ended_jobs(self) -> set[str] | None:
+        """The ids of the runs that have ended, however; None when all have, and none is to come.
+
+        Who runs a grid holds no lock, so that one that was killed does not look ended.
+        """
+        jobs, incomplete = self.jobs() or {}, self.incomplete()
+        ended = {
+            name
+            for name, state in jobs.items()
+            if "pruned" in (state, incomplete.get(name))
+            or incomplete.get(name) == "failed"
+            or self._ended(name)
+        }
+        is_over = jobs and len(ended) == len(jobs) and not lock.is_being_written(self.path)
+        return None if is_over else ended
+
+    def _ended(self, run_id: str) -> bool:
+        files = RunFolder(self.run_path(run_id))
+        return files.result_file.exists() or files.error() is not None
 
     def run_path(self, run_id: str) -> Path:
         """The folder of one of its runs.

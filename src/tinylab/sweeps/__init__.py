@@ -4,9 +4,10 @@ The state of a sweep is the state of its runs: the same command runs what is mis
 else. ``sweep.json`` says which runs belong to it.
 
 ``space`` reads what varies. ``grid`` makes all jobs of it at once; ``search`` makes one after
-another, from ``proposals`` by Optuna. Both are plans, which ``launch`` runs in a ``pool`` of
+another, from ``proposals`` by Optuna: its ``trials`` are repeated over seeds, and given up by
+``pruning``. Both are plans, which ``launch`` runs in a ``pool`` of
 processes, each with a ``worker``'s loop, or one of Hydra's launchers ``elsewhere``. ``conclusion``
-says what was found.
+says what was found. ``nested`` has a search in each fold.
 """
 
 import contextlib
@@ -29,6 +30,7 @@ from tinylab.sweeps.grid import Grid, expand
 from tinylab.sweeps.job import Composer, Job
 from tinylab.sweeps.launch import launch, parallel_jobs
 from tinylab.sweeps.space import Space, read
+from tinylab.sweeps.standings import standings_of
 from tinylab.ui.console import say
 
 
@@ -44,13 +46,18 @@ def run(
     """
     composer = Composer(loader, master)
     space = read(arguments, composer)
-    if space.settings.search == "grid":
+    if space.settings.search == "grid" and not space.settings.nested:
         return _run_grid(space, composer, arguments, launcher)
-    if launcher is not None:
+    if launcher is not None and space.settings.search != "grid":
         raise UserError(
             f"sweep.search={space.settings.search} with hydra/launcher: Hydra's launchers cannot "
             "be asked for one job after another; leave hydra/launcher out, or sweep.search=grid"
         )
+    if space.settings.nested:
+        from tinylab.sweeps import nested
+
+        nested.run(space, composer, arguments)
+        return []
     _run_search(space, composer, arguments)
     return []
 
@@ -71,7 +78,9 @@ def _run_grid(
     elif launched:
         _make_data_ready(launched)
         size = parallel_jobs(jobs[0].config, len(jobs))
-        launch(Grid(launched), size, len(jobs), len(jobs) - len(launched))
+        launch(Grid(jobs, launched), size, len(jobs), len(jobs) - len(launched))
+    if jobs[0].config.sweep.keep is not None:
+        standings_of(jobs)  # deletes what is not to stay, whoever ran the jobs
     _write_state(folder, jobs, arguments)
     conclude(folder, jobs, leaderboard.rows(jobs))
     return [returns]
@@ -84,15 +93,16 @@ def _run_search(space: Space, composer: Composer, arguments: list[str]) -> None:
     config = checked[0].config
     folder = search.folder_of(space, config)
     with folder.sole_writer():
-        plan = search.Search(space, composer, folder, checked[0], arguments)
+        plan = search.Search(space, composer, folder, checked, arguments)
         done = plan.num_ended
-        say(f"{plan}; {done} ended already")
+        runs = " runs" if plan.num_jobs > plan.total else ""
+        say(f"{plan}; {done}{runs} ended already")
         _make_data_ready(checked)
-        launch(plan, parallel_jobs(config, plan.total), plan.total, done)
+        launch(plan, parallel_jobs(config, plan.num_jobs), plan.num_jobs, done)
     shares = [f"{key} {share:.0%}" for key, share in plan.importances().items()]
     if shares:
         say(f"\nimportance  {', '.join(shares)}")
-    conclude(folder, plan.jobs, leaderboard.rows(plan.jobs, plan.pruned))
+    conclude(folder, plan.jobs, leaderboard.rows_of_search(plan.trials))
 
 
 def _make_data_ready(jobs: list[Job]) -> None:

@@ -15,7 +15,6 @@ from tinylab.store.run import Run
 from tinylab.ui.tensorboard import Point, Row, write_band, write_columns
 
 LONGEST = 120  # bytes of a name; most disks take 255, and TensorBoard's page fewer
-BANDS = ("train_loss", "train_accuracy", *CHOOSABLE)
 
 
 def write(folder: Path, labels: dict[str, str], settings: Sequence[Setting]) -> None:
@@ -70,7 +69,7 @@ def _bands(runs: Sequence[Run]) -> dict[str, list[Point]]:
     """For each column the mean over the runs, epoch by epoch, plus and minus their deviation."""
     histories = [run.files.history() for run in runs]
     found = {}
-    for column in BANDS:
+    for column in ("train_loss", "train_accuracy", *CHOOSABLE):
         # Runs may have stopped early; the mean ends with the shortest, or its members would change.
         points = [_point(column, rows) for rows in zip(*histories, strict=False)]
         if whole := [point for point in points if point is not None]:

@@ -24,15 +24,34 @@ def conclude(folder: SweepFolder, jobs: Sequence[Job], table: list[Row]) -> None
     all jobs are finished.
     """
     found, _ = collect([folder.path])
-    _show(found, jobs[0], table)
+    if "runs" in table[0]:
+        leaderboard.show_means(table, jobs[0])
+    else:
+        _show(found, jobs[0], table)
+    write(folder, {run_id(job.config): job.label for job in jobs}, table)
+    say_files(folder)
+    refuse_unfinished(table)
+
+
+def write(folder: SweepFolder, labels: dict[str, str], table: list[Row]) -> None:
+    """Write the table, and what is drawn of it unless that is there. ``labels``: by run id."""
+    found, _ = collect([folder.path])
     is_shown = leaderboard.is_written(folder, table) and folder.report_file.exists()
     leaderboard.write(folder, table)
     if found and not is_shown:
-        _draw(folder, {run_id(job.config): job.label for job in jobs}, found)
+        _draw(folder, labels, found)
+
+
+def say_files(folder: SweepFolder) -> None:
+    """Say where what was written is."""
     say(f"\nfiles   {folder.path}")
     if folder.report_file.exists():
         say(f"report  {folder.report_file}")
         say(f"curves  tensorboard --logdir {shlex.quote(str(folder.tensorboard_folder))}")
+
+
+def refuse_unfinished(table: list[Row]) -> None:
+    """Raise UserError where not all jobs are finished or pruned."""
     states = [row["state"] for row in table]
     if failed := states.count("failed"):
         raise UserError(

@@ -12,6 +12,7 @@ from tinylab.store.folder import RunFolder, stamp
 from tinylab.sweeps.job import Job
 from tinylab.sweeps.launch import say_end
 from tinylab.sweeps.worker import End
+from tinylab.system.project import default_outputs
 from tinylab.ui.console import say
 from tinylab.ui.display import SweepDisplay
 
@@ -27,7 +28,7 @@ def launch(launcher: Launcher, jobs: Sequence[Job], total: int) -> Sequence[Any]
     and the sweep ends with what there is.
     """
     outputs = jobs[0].config.outputs
-    where = "" if outputs == "outputs" else f" --outputs {shlex.quote(outputs)}"
+    where = "" if outputs == default_outputs() else f" --outputs {shlex.quote(outputs)}"
     name = type(launcher).__name__
     say(f"{name} runs the jobs ({len(jobs)}); meanwhile tinylab list{where} shows how they go")
     with _ends_said(jobs, total):

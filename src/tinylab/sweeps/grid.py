@@ -5,6 +5,7 @@ import itertools
 from tinylab.errors import UserError
 from tinylab.sweeps.job import Composer, Job, refuse_twins
 from tinylab.sweeps.space import Space
+from tinylab.sweeps.standings import by_setting, standings_of
 
 
 def expand(space: Space, composer: Composer) -> list[Job]:
@@ -15,8 +16,9 @@ def expand(space: Space, composer: Composer) -> list[Job]:
                 f"{axis}: a grid needs a list of values, or ask for a search: "
                 "sweep.search=tpe sweep.trials=20"
             )
-    choices = [[(axis.key, value) for value in axis.values] for axis in space.axes]
-    combinations = [dict(combination) for combination in itertools.product(*choices)]
+    combinations = combinations_of(space)
+    if not combinations:
+        raise UserError("sweep.exclude: every combination is excluded; expected one to run")
     jobs: list[Job] = []
     for number, varied in enumerate(combinations, start=1):
         try:
@@ -27,11 +29,24 @@ def expand(space: Space, composer: Composer) -> list[Job]:
     return jobs
 
 
-class Grid:
-    """The plan of a sweep without a search: every job, in its order, to its end."""
+def combinations_of(space: Space) -> list[dict[str, str]]:
+    """Every combination of the axes' values but those excluded, as what each sets."""
+    choices = [[axis.assigns(value) for value in axis.values] for axis in space.axes]
+    products = (
+        {key: text for each in parts for key, text in each.items()}
+        for parts in itertools.product(*choices)
+    )
+    return [varied for varied in products if not space.is_excluded(varied)]
 
-    def __init__(self, jobs: list[Job]) -> None:
-        self._waiting = list(reversed(jobs))
+
+class Grid:
+    """The plan of a sweep without a search: those of its jobs that are missing, to their end."""
+
+    def __init__(self, jobs: list[Job], missing: list[Job]) -> None:
+        self._waiting = list(reversed(missing))
+        self._unfinished = {id(job) for job in missing}
+        self._setting_of = {id(job): each for each in by_setting(jobs) for job in each}
+        self._standings = standings_of(jobs, missing)
 
     def next_job(self) -> Job | None:
         """The next one."""
@@ -42,4 +57,14 @@ class Grid:
         return True
 
     def ended(self, job: Job, state: str) -> None:
-        """What the others do does not depend on it."""
+        """What the others do does not depend on it; only which checkpoints stay."""
+        if state == "finished":
+            self._unfinished.discard(id(job))
+            jobs = self._setting_of[id(job)]
+            if not any(id(each) in self._unfinished for each in jobs):
+                self._standings.finished(jobs)
+
+    @property
+    def best(self) -> str:
+        """The best setting so far."""
+        return self._standings.best

@@ -14,10 +14,11 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from tinylab import data
+from tinylab.config import own_metrics, weights
 from tinylab.config.compose import explain, to_config
 from tinylab.config.groups import groups
 from tinylab.config.overrides import check, parse
-from tinylab.config.schema import Config, DatasetConfig, SweepConfig, run_id
+from tinylab.config.schema import Config, DatasetConfig, ModelConfig, SweepConfig, run_id
 from tinylab.errors import UserError
 from tinylab.store.folder import RunFolder, run_folder
 
@@ -65,6 +66,7 @@ class Composer:
         self._folders = [Path(each.path) for each in sources if each.provider == "command-line"]
         self._bases: dict[tuple[str, ...], DictConfig] = {}
         self._datasets: dict[str, DatasetConfig] = {}
+        self._models: dict[str, ModelConfig] = {}
 
     def parse(self, overrides: Sequence[str]) -> list[Override]:
         """Hydra's reading of overrides as they are typed. Raises UserError."""
@@ -75,16 +77,22 @@ class Composer:
         overrides = [*fixed, *(f"{key}={value}" for key, value in varied.items())]
         check(self.parse(overrides), self._folders)
         try:
-            return Job(overrides, varied, self._identified(to_config(self.compose(overrides))))
+            config = to_config(self.compose(overrides))
         except (HydraException, OmegaConfBaseException) as error:
             raise explain(error) from error
+        own_metrics.refuse_undeclared(config)
+        return Job(overrides, varied, self._identified(config))
 
     def _identified(self, config: Config) -> Config:
-        """With what its data is, which is looked up once for all jobs of the same data."""
-        key = repr(config.dataset)
+        """With what its data and weights are, looked up once for all jobs of the same ones."""
+        key = repr((config.dataset, config.split.group))
         if key not in self._datasets:
             self._datasets[key] = data.identified(config).dataset
-        return dataclasses.replace(config, dataset=self._datasets[key])
+        config = dataclasses.replace(config, dataset=self._datasets[key])
+        key = repr(config.model)
+        if key not in self._models:
+            self._models[key] = weights.identified(config).model
+        return dataclasses.replace(config, model=self._models[key])
 
     def settings(self, overrides: list[str]) -> SweepConfig:
         """The section ``sweep`` of one job's config. Raises UserError."""

@@ -1,5 +1,7 @@
 """Runs the jobs of a plan in parallel processes, and shows how it goes."""
 
+import errno
+import os
 import shlex
 import sys
 from typing import Protocol
@@ -11,6 +13,7 @@ from tinylab.sweeps.job import Job
 from tinylab.sweeps.pool import Pool
 from tinylab.sweeps.worker import End, Epoch, Step
 from tinylab.system import machine, signals
+from tinylab.system.files import IN_OUTPUTS
 from tinylab.ui.console import say
 from tinylab.ui.display import SweepDisplay
 
@@ -26,6 +29,10 @@ class Plan(Protocol):
 
     def ended(self, job: Job, state: str) -> None:
         """A job is finished, failed, pruned or stopped."""
+
+    @property
+    def best(self) -> str:
+        """The best setting so far in words; empty where none is known."""
 
 
 def parallel_jobs(config: Config, num_jobs: int) -> int:
@@ -47,7 +54,9 @@ def parallel_jobs(config: Config, num_jobs: int) -> int:
 
 
 def launch(plan: Plan, size: int, total: int, done: int) -> None:
-    """Run what the plan asks for, ``size`` jobs at a time. Raises Stopped when a signal came.
+    """Run what the plan asks for, ``size`` jobs at a time.
+
+    Raises Stopped when a signal came, UserError when the disk is full: all other jobs would fail.
 
     Each job has at most its share of the cores, whether or not others run beside it: its bits
     depend on the number of its threads, and must not depend on who ends first.
@@ -76,33 +85,35 @@ def launch(plan: Plan, size: int, total: int, done: int) -> None:
                     pool.answer(number, plan.goes_on(job, told.row))
                     display.epoch(number, told.row)
                 else:
-                    say_end(job, told, display, number)
+                    words = say_end(job, told, display, number)
                     plan.ended(job, told.state)
+                    _stop_on_full_disk(words)
+                    if display.is_live:  # the interval needs SciPy, a second of imports
+                        display.show_best(plan.best)
             if (signum := stop_signal()) is not None:
                 say("stopping; what is running saves its state, and the same command goes on")
                 raise Stopped(signum)
 
 
-def say_end(job: Job, end: End, display: SweepDisplay, number: int) -> None:
-    """Show how a job has ended, and record what its process could not."""
+def _stop_on_full_disk(words: str) -> None:
+    if any(os.strerror(code) in words for code in (errno.ENOSPC, errno.EDQUOT)):
+        raise UserError(f"the sweep stops here, as the disk is full: {IN_OUTPUTS}")
+
+
+def say_end(job: Job, end: End, display: SweepDisplay, number: int) -> str:
+    """Show how a job has ended, in words that are returned; record what its process could not."""
     files = job.files
     if end.error:
         files.record_failure(UserError(end.error))
-    result, words, value = files.result(), "", None
+    result, words = files.result(), ""
     if end.state == "failed":
         words = (files.error() or "").partition("\n")[0]
     elif end.state == "finished" and result is not None:
         name = job.config.sweep.metric
-        value, words = _reached(name, result.metric(name))
+        value = result.metric(name)
+        shown = "" if value is None else METRICS[name].format.format(value)
+        words = f"{name.replace('_', ' ')} {shown}" if shown else ""
     elif end.state == "pruned":
         words = f"after epoch {files.history()[-1]['epoch']}"
-    display.end(number, job.label, end.state, words, value)
-
-
-def _reached(name: str, value: float | None) -> tuple[float | None, str]:
-    """A job's value, the larger the better, and the same in words."""
-    if value is None:
-        return None, ""
-    metric = METRICS[name]
-    words = f"{name.replace('_', ' ')} {metric.format.format(value)}"
-    return -value if metric.better == "lower" else value, words
+    display.end(number, job.label, end.state, words)
+    return words

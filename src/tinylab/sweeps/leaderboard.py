@@ -1,18 +1,25 @@
 """What a sweep found: one row a job, best validation first, on the screen and as files."""
 
 from collections.abc import Collection, Sequence
+from itertools import takewhile
+from statistics import fmean
 from typing import Any
 
+from tinylab.comparison.statistics import summarize
 from tinylab.config.metrics import CHOOSABLE, METRICS, goodness
 from tinylab.config.schema import run_id
+from tinylab.config.values import is_number
 from tinylab.store.run import result_row
 from tinylab.store.sweep import SweepFolder
 from tinylab.sweeps.job import Job
+from tinylab.sweeps.standings import cell_of, clipped
+from tinylab.sweeps.trials import Trial
 from tinylab.system.files import write_text
 from tinylab.ui.console import say
 from tinylab.ui.tables import Section, aligned, as_csv, as_markdown, columns_of, names_of
 
 Row = dict[str, Any]
+NO_MEAN = ("test_low", "test_high")  # of one test set
 
 
 def rows(jobs: Sequence[Job], pruned: Collection[str] = ()) -> list[Row]:
@@ -23,6 +30,45 @@ def rows(jobs: Sequence[Job], pruned: Collection[str] = ()) -> list[Row]:
     metric = jobs[0].config.sweep.metric
     found = [_row(job, run_id(job.config) in pruned) for job in jobs]
     return sorted(found, key=lambda row: _rank(row, metric))
+
+
+def rows_of_search(trials: Sequence[Trial]) -> list[Row]:
+    """A row a trial: of its run, or of the mean over its repeats. Those that are pruned or not
+    finished have no mean: over fewer seeds it would not compare.
+    """
+    if len(trials[0].repeats) == 1:
+        repeats = [trial.repeats[0] for trial in trials]
+        return rows([e.job for e in repeats], {e.run_id for e in repeats if e.state == "pruned"})
+    metric = trials[0].repeats[0].job.config.sweep.metric
+    return sorted((_mean_row(trial, metric) for trial in trials), key=lambda r: _rank(r, metric))
+
+
+def best(trials: Sequence[Trial]) -> Trial | None:
+    """The finished trial that ranks first; None where none is finished."""
+    finished = [trial for trial in trials if trial.state == "finished"]
+    if not finished:
+        return None
+    metric = finished[0].repeats[0].job.config.sweep.metric
+    return min(finished, key=lambda trial: _rank(_mean_row(trial, metric), metric))
+
+
+def _mean_row(trial: Trial, metric: str) -> Row:
+    """The means over a trial's repeats, and of the metric its interval (Student's t)."""
+    found = [_row(each.job, each.state == "pruned") for each in trial.repeats]
+    finished = [row for row in found if row["state"] == "finished"]
+    row: Row = {**trial.varied, "state": trial.state, "runs": len(finished)}
+    if trial.state != "finished":
+        errors = [error for each in found if (error := each.get("error"))]
+        state = "stopped" if trial.state == "running" else trial.state
+        return {**row, "state": state, "error": next(iter(errors), "")}
+    means = {
+        key: fmean(each[key] for each in finished)
+        for key in finished[0]
+        if key not in NO_MEAN and all(is_number(each.get(key)) for each in finished)
+    }
+    spread = summarize({cell_of(e.job): e.value for e in trial.repeats if e.value is not None})
+    interval = {f"{metric}_low": spread.low, f"{metric}_high": spread.high}
+    return {**row, metric: spread.mean, **interval, **means}
 
 
 def _row(job: Job, pruned: bool) -> Row:
@@ -69,14 +115,47 @@ def _text(value: Any) -> str:
 
 def show(table: list[Row], first: Job) -> None:
     """Show the rows on the screen, with the metric of the sweep, whose ``first`` job is given."""
-    varied, metric = list(first.varied), first.config.sweep.metric
+    metric = first.config.sweep.metric
+    varied = _varied(table)
     ranked = [] if metric == "val_accuracy" else [metric]  # which has a column in any case
     head = [
         *varied, "state", *(name.replace("_", " ") for name in ranked), "val acc", "test acc",
         "95 % interval", "seconds", "run",
     ]  # fmt: skip
-    rows = [[row[key] for key in varied] + _cells(row, ranked) for row in table]
+    rows = [[row.get(key, "") for key in varied] + _cells(row, ranked) for row in table]
     say("\n" + "\n".join(aligned(columns_of(head, rows), width=None)))
+    _warn_without_validation(table)
+
+
+def show_means(table: list[Row], first: Job) -> None:
+    """Show the settings of a search that repeats each over seeds, with the interval of the mean."""
+    varied = _varied(table)
+    metric = METRICS[first.config.sweep.metric]
+    head = [*varied, "state", "runs", metric.label, "95% CI", "test acc"]
+    rows = [
+        [row.get(key, "") for key in varied] + _mean_cells(row, first.config.sweep.metric)
+        for row in table
+    ]
+    say("\n" + "\n".join(aligned(columns_of(head, rows), width=None)))
+    say("means over the repeats; the interval tells the luck of the seeds (Student's t)")
+
+
+def _mean_cells(row: Row, metric: str) -> list[str]:
+    if row["state"] != "finished":
+        return [row["state"], str(row["runs"]), "", "", row["error"]]
+    form = METRICS[metric].format.format
+    low, high = clipped(row[f"{metric}_low"], row[f"{metric}_high"], metric)
+    interval = f"{form(low)} to {form(high)}"
+    return ["finished", str(row["runs"]), form(row[metric]), interval, _value(row, "test_accuracy")]
+
+
+def _varied(table: list[Row]) -> list[str]:
+    """The keys that vary, which come first in a row."""
+    keys = (takewhile(lambda key: key not in ("run", "state"), row) for row in table)
+    return list(dict.fromkeys(key for each in keys for key in each))
+
+
+def _warn_without_validation(table: list[Row]) -> None:
     finished = [row for row in table if row["state"] == "finished"]
     if finished and all(row["val_accuracy"] is None for row in finished):
         say("no validation set (split.val=0): do not choose a setting by its test accuracy")

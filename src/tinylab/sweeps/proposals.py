@@ -1,4 +1,4 @@
-"""What Optuna does for a search: it proposes values, and judges which trials are hopeless."""
+"""What Optuna does for a search: it proposes values from those that were tried."""
 
 import itertools
 import math
@@ -13,7 +13,7 @@ from optuna.distributions import (
     FloatDistribution,
     IntDistribution,
 )
-from optuna.pruners import BasePruner, MedianPruner, NopPruner, SuccessiveHalvingPruner
+from optuna.pruners import NopPruner
 from optuna.samplers import RandomSampler, TPESampler
 from optuna.trial import Trial, TrialState
 
@@ -92,7 +92,7 @@ class Study:
         self._settings = settings
         self._study = optuna.create_study(
             direction="minimize" if METRICS[settings.metric].better == "lower" else "maximize",
-            pruner=_pruner(settings.prune),
+            pruner=NopPruner(),  # pruning.py judges
         )
 
     @property
@@ -134,7 +134,7 @@ class Study:
         return self._study.ask(self._distributions)
 
     def finish(self, trial: Trial, value: float) -> None:
-        """Tell that a trial has reached ``value``."""
+        """Tell the value of a trial, the mean over its repeats."""
         self._study.tell(trial, value)
 
     def give_up(self, trial: Trial) -> None:
@@ -161,20 +161,6 @@ class Study:
 
         evaluator = MeanDecreaseImpurityImportanceEvaluator(seed=0)
         return get_param_importances(self._study, evaluator=evaluator)
-
-
-def _pruner(name: str) -> BasePruner:
-    """Both judge by the figures of other trials after the same epoch.
-
-    median: worse in all its epochs than the median of five or more finished trials, from the
-    second epoch on. halving: not among the best third of those that got to epoch 1, 3, 9, ...
-    (asynchronous successive halving, Li et al., MLSys 2020).
-    """
-    if name == "median":
-        return MedianPruner(n_startup_trials=5, n_warmup_steps=2)
-    if name == "halving":
-        return SuccessiveHalvingPruner(min_resource=1, reduction_factor=3)
-    return NopPruner()
 
 
 def _seed(*numbers: int) -> int:

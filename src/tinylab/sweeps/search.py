@@ -1,4 +1,4 @@
-"""A search: trials that are proposed one by one, each of them a run.
+"""A search: trials that are proposed one by one, each of them one run, or one for each seed.
 
 What must survive a kill is which values were proposed and which trials were given up:
 ``sweep.json``, written whole before a trial starts and when it has ended. All else is in the
@@ -10,18 +10,19 @@ import hashlib
 import itertools
 import json
 import math
-from dataclasses import dataclass
 from typing import Any
 
-from optuna.trial import Trial as Asked
-
+from tinylab.config.metrics import is_own
 from tinylab.config.schema import Config, run_id
 from tinylab.errors import UserError
 from tinylab.store.folder import outdated
 from tinylab.store.sweep import SweepFolder, sweep_folder
+from tinylab.sweeps.grid import combinations_of
 from tinylab.sweeps.job import Composer, Job, label, refuse_twins
 from tinylab.sweeps.proposals import Study
-from tinylab.sweeps.space import Space
+from tinylab.sweeps.space import Axis, Space
+from tinylab.sweeps.standings import Standings
+from tinylab.sweeps.trials import Repeat, Rules, Trial, end_repeat, next_repeat, tell_epoch
 from tinylab.ui.console import say
 
 MOST_CHECKED = 100  # combinations, 5 ms each, that are composed before the first job starts
@@ -35,20 +36,30 @@ def check(space: Space, composer: Composer) -> list[Job]:
     Raises UserError.
     """
     if not space.axes:
+        seeds = "; seeds alone repeat one setting" if len(space.repeats) > 1 else ""
         raise UserError(
-            f"sweep.search={space.settings.search}: nothing to search over; give a key several "
-            "values, such as\n  model.hidden=32,64,128 'optim.lr=tag(log,interval(1e-4,1e-1))'"
+            f"sweep.search={space.settings.search}: nothing to search over{seeds}; give a key "
+            "several values, such as\n"
+            "  model.hidden=32,64,128 'optim.lr=tag(log,interval(1e-4,1e-1))'"
         )
-    first = {axis.key: axis.values[0] for axis in space.axes}
-    if math.prod(len(axis.values) for axis in space.axes) <= MOST_CHECKED:
-        combinations = itertools.product(*(axis.values for axis in space.axes))
-        checked = [dict(zip(first, values, strict=True)) for values in combinations]
-    else:
-        others = ((axis.key, value) for axis in space.axes for value in axis.values[1:])
-        checked = [first, *({**first, key: value} for key, value in others)]
-    jobs = [_checked(space, composer, varied) for varied in checked]
-    refuse_twins(jobs)
+    settings = _ends(space)
+    if not settings:
+        raise UserError("sweep.exclude: every combination is excluded; expected one to run")
+    jobs = [_checked(space, composer, {**varied, **space.repeats[0]}) for varied in settings]
+    first = settings[0]
+    repeats = [_checked(space, composer, {**first, **seeds}) for seeds in space.repeats[1:]]
+    refuse_twins([*jobs, *repeats])
     return jobs
+
+
+def _ends(space: Space) -> list[dict[str, str]]:
+    """Settings at the listed values and the ends of intervals."""
+    if math.prod(len(axis.values) for axis in space.axes) <= MOST_CHECKED:
+        return combinations_of(space)
+    first = {axis.key: axis.values[0] for axis in space.axes}
+    others = ((axis.key, value) for axis in space.axes for value in axis.values[1:])
+    settings = [space.varied({**first, **dict([other])}) for other in others]
+    return [each for each in [space.varied(first), *settings] if not space.is_excluded(each)]
 
 
 def _checked(space: Space, composer: Composer, varied: dict[str, str]) -> Job:
@@ -68,9 +79,19 @@ def describe(space: Space, config: Config) -> dict[str, Any]:
     """All that a search's proposals follow from, but how many they are."""
     settings = dataclasses.asdict(space.settings)
     kept = {key: settings[key] for key in ("search", "seed", "metric", "prune")}
-    axes = [dataclasses.asdict(axis) for axis in sorted(space.axes, key=lambda axis: axis.key)]
+    axes = [_described(axis) for axis in sorted(space.axes, key=lambda axis: axis.key)]
+    if space.settings.exclude:
+        kept["exclude"] = space.settings.exclude
+    if len(space.repeats) > 1:
+        kept["repeats"] = space.repeats
     # As JSON reads it back: lists for tuples.
-    return {**kept, "base": run_id(config), "space": json.loads(json.dumps(axes))}
+    return {"base": run_id(config), **json.loads(json.dumps({**kept, "space": axes}))}
+
+
+def _described(axis: Axis) -> dict[str, Any]:
+    """An axis; as it was described before keys could vary together, where they do not."""
+    values = dataclasses.asdict(axis)
+    return values if axis.together else {k: v for k, v in values.items() if k != "together"}
 
 
 def folder_of(space: Space, config: Config) -> SweepFolder:
@@ -81,38 +102,37 @@ def folder_of(space: Space, config: Config) -> SweepFolder:
     return sweep_folder(config.outputs, name)
 
 
-@dataclass
-class Trial:
-    """One proposal and its run."""
-
-    job: Job
-    asked: Asked  # for Optuna
-    state: str = "running"  # finished, failed, pruned
-    value: float | None = None
-    epochs: int = 0  # of which Optuna was told
-
-
 class Search:
     """The plan of a search. Trials that a killed process left running come first."""
 
     def __init__(
-        self, space: Space, composer: Composer, folder: SweepFolder, base: Job, arguments: list[str]
+        self,
+        space: Space,
+        composer: Composer,
+        folder: SweepFolder,
+        checked: list[Job],
+        arguments: list[str],
     ) -> None:
         self._space = space
         self._composer = composer
         self._folder = folder
         self._arguments = arguments
-        self._description = describe(space, base.config)
-        self._metric = space.settings.metric
+        base = checked[0].config
+        self._description = describe(space, base)
+        stride = max(job.config.train.epochs for job in checked)
+        self._rules = Rules(space.settings.metric, space.settings.prune, stride)
         self._study = Study(space.axes, space.settings)
-        self._trials: dict[str, Trial] = {}  # by run id, in the order of their numbers
+        self._trials: list[Trial] = []  # in the order of their numbers
+        self._trial_of: dict[str, tuple[Trial, Repeat]] = {}  # by run id
         self._tried: set[str] = set()  # labels of proposals
         assert space.settings.trials is not None
         self.total = int(min(space.settings.trials, self._study.size))
-        if not base.config.fresh:
-            self._recall(base.config)
-        self._waiting = [trial for trial in self._trials.values() if trial.state == "running"]
+        self._standings = Standings(space.settings)
+        if not base.fresh:
+            self._recall(base)
         self._write()
+        for trial in self._trials:
+            self._rank(trial)
 
     def __str__(self) -> str:
         settings = self._space.settings
@@ -120,128 +140,176 @@ class Search:
         return f"search of {self.total} trials by {settings.search}{pruned} over {self._space}"
 
     @property
+    def trials(self) -> list[Trial]:
+        """All trials, in the order in which they were proposed."""
+        return self._trials
+
+    @property
     def jobs(self) -> list[Job]:
         """The jobs of all trials, in the order in which they were proposed."""
-        return [trial.job for trial in self._trials.values()]
+        return [repeat.job for repeat, _ in self._rows()]
+
+    @property
+    def num_jobs(self) -> int:
+        """How many runs there will be, if no trial is given up."""
+        return self.total * len(self._space.repeats)
 
     @property
     def num_ended(self) -> int:
-        """How many trials are finished, failed or pruned."""
-        return sum(trial.state != "running" for trial in self._trials.values())
+        """How many runs are finished, failed or pruned."""
+        return sum(repeat.state not in ("waiting", "running") for repeat, _ in self._rows())
 
     @property
     def pruned(self) -> set[str]:
-        """The run ids of the trials that were given up."""
-        return {name for name, trial in self._trials.items() if trial.state == "pruned"}
+        """The run ids of the runs that were given up, or not begun since their trial was."""
+        return {repeat.run_id for repeat, _ in self._rows() if repeat.state == "pruned"}
 
     def importances(self) -> dict[str, float]:
         """The share of each key in what the trials found, largest first."""
         return self._study.importances()
 
+    def _rows(self) -> list[tuple[Repeat, Trial]]:
+        return [(repeat, trial) for trial in self._trials for repeat in trial.repeats]
+
     # ------------------------------------------------------------ the plan
 
     def next_job(self) -> Job | None:
-        """The next trial's; None when all have been proposed."""
-        if self._waiting:
-            return self._waiting.pop(0).job
+        """The next run of a trial that has begun, else of a new one; None when there is none.
+
+        Trials that a killed process left come first.
+        """
+        for trial in self._trials:
+            if (repeat := next_repeat(trial, self._rules)) is not None:
+                return self._start(repeat)
         if len(self._trials) >= self.total:
             return None
-        job = self._propose()
-        if job is None:
+        proposed = self._propose()
+        if proposed is None:
             self.total = len(self._trials)
             say(f"no other combination is left: {self.total} trials in all")
             return None
-        self._begin(job)
+        return self._start(proposed.repeats[0])
+
+    def _start(self, repeat: Repeat) -> Job:
+        repeat.state = "running"
         self._write()
-        return job
+        return repeat.job
 
     def goes_on(self, job: Job, row: dict[str, float | None]) -> bool:
-        """Whether a trial that has just ended an epoch, with these figures, is worth its time."""
+        """Whether a run that has just ended an epoch, with these figures, is worth its time."""
+        trial, repeat = self._trial_of[run_id(job.config)]
         # A resumed run may have ended epochs before, of which nobody was told.
-        rows = [*job.files.history(), row]
-        return self._judge(self._trials[run_id(job.config)], rows)
+        return self._tell(trial, repeat, [*job.files.history(), row])
 
     def ended(self, job: Job, state: str) -> None:
-        """A trial is finished, failed or pruned; one that was stopped counts as running still."""
+        """A run is finished, failed or pruned; one that was stopped is to be run still."""
         if state == "stopped":
             return
-        self._end(self._trials[run_id(job.config)], state)
+        trial, repeat = self._trial_of[run_id(job.config)]
+        was_running = trial.state == "running"
+        self._end(trial, repeat, state)
         self._write()
+        if was_running:
+            self._rank(trial)
+
+    def _rank(self, trial: Trial) -> None:
+        jobs = [repeat.job for repeat in trial.repeats]
+        if trial.state == "finished":
+            self._standings.finished(jobs)
+        elif trial.state == "pruned":
+            self._standings.pruned(jobs)
+
+    @property
+    def best(self) -> str:
+        """The best setting so far."""
+        return self._standings.best
 
     # ------------------------------------------------------------ proposals
 
-    def _propose(self) -> Job | None:
-        """The next new combination; None where there is none."""
+    def _propose(self) -> Trial | None:
+        """A trial of the next new combination; None where there is none."""
         number = len(self._trials)
         proposals = (self._study.propose(number, attempt) for attempt in range(ATTEMPTS))
-        for varied in itertools.chain(proposals, self._study.others(number)):
-            if (job := self._new_job(varied)) is not None:
-                return job
+        for point in itertools.chain(proposals, self._study.others(number)):
+            if (jobs := self._new_jobs(point)) is not None:
+                return self._begin(point, jobs)
         if number == 0:
             raise UserError(f"none of {ATTEMPTS} proposals can be run; narrow the search space")
         return None
 
-    def _new_job(self, varied: dict[str, str]) -> Job | None:
-        """The job of a combination; None where it was tried before, or cannot be."""
+    def _new_jobs(self, point: dict[str, str]) -> list[Job] | None:
+        """The runs of a combination; None where it was tried before, or cannot be."""
+        varied = self._space.varied(point)
         if label(varied) in self._tried:
             return None
         self._tried.add(label(varied))
+        if self._space.is_excluded(varied):
+            return None
         try:
-            job = self._composer.job(self._space.fixed, varied)
+            jobs = self._jobs(varied)
         except UserError as error:
             say(f"{label(varied)} is passed over: {error}")
             return None
-        return None if run_id(job.config) in self._trials else job
+        return None if any(run_id(job.config) in self._trial_of for job in jobs) else jobs
 
-    def _begin(self, job: Job) -> Trial:
-        trial = Trial(job, self._study.begin(job.varied))
-        self._trials[run_id(job.config)] = trial
-        self._tried.add(label(job.varied))
+    def _jobs(self, varied: dict[str, str]) -> list[Job]:
+        fixed, repeats = self._space.fixed, self._space.repeats
+        return [self._composer.job(fixed, {**varied, **seeds}) for seeds in repeats]
+
+    def _begin(self, point: dict[str, str], jobs: list[Job]) -> Trial:
+        varied = self._space.varied(point)
+        repeats = tuple(Repeat(job) for job in jobs)
+        trial = Trial(len(self._trials), varied, repeats, self._study.begin(point))
+        self._trials.append(trial)
+        self._trial_of |= {repeat.run_id: (trial, repeat) for repeat in repeats}
+        self._tried.add(label(varied))
         return trial
 
     # ------------------------------------------------------------ figures
 
-    def _judge(self, trial: Trial, rows: list[dict[str, Any]]) -> bool:
+    def _tell(self, trial: Trial, repeat: Repeat, rows: list[dict[str, Any]]) -> bool:
         """Tell of epochs that are new; False at the first after which the trial is hopeless."""
-        for row in rows:
-            epoch, value = row["epoch"], row.get(self._metric)
-            if epoch <= trial.epochs or value is None:
-                continue
-            trial.epochs = epoch
-            trial.asked.report(value, epoch)
-            last = epoch >= trial.job.config.train.epochs  # nothing is saved by stopping there
-            if trial.asked.should_prune() and not last:
-                return False
-        return True
+        return all(tell_epoch(trial, repeat, row, self._rules, self._trials) for row in rows)
 
-    def _end(self, trial: Trial, state: str) -> None:
-        trial.state = state
-        if state != "finished":
-            self._study.give_up(trial.asked)
+    def _end(self, trial: Trial, repeat: Repeat, state: str, judge: bool = True) -> None:
+        value = self._value(repeat.job) if state == "finished" else None
+        before = trial.state
+        end_repeat(trial, repeat, state, value, self._rules, self._trials, judge)
+        if trial.state == before:
             return
-        result = trial.job.files.result()
-        value = None if result is None else result.metric(self._metric)
+        if trial.value is None:
+            self._study.give_up(trial.asked)
+        else:
+            self._study.finish(trial.asked, trial.value)
+
+    def _value(self, job: Job) -> float | None:
+        """What the search maximizes; None where a metric of the user's own failed, and said so."""
+        metric = self._rules.metric
+        result = job.files.result()
+        value = None if result is None else result.metric(metric)
+        if value is None and result is not None and is_own(metric.removeprefix("val_")):
+            return None
         if value is None:  # an earlier version's result has accuracy and loss alone
             raise UserError(
-                f"{trial.job.label}: its result has no {self._metric} to search by; fresh=true "
-                "runs it again"
+                f"{job.label}: its result has no {metric} to search by; fresh=true runs it again"
             )
-        trial.value = value
-        self._study.finish(trial.asked, value)
+        return value
 
     # ------------------------------------------------------------ across processes
 
     def _write(self) -> None:
+        is_repeated = len(self._space.repeats) > 1
         listed = [
             {
-                "number": number,
-                "run_id": name,
-                "overrides": trial.job.varied,
-                "state": trial.state,
-                "value": trial.value,
-                "epochs": trial.epochs,
+                "number": trial.number,
+                "run_id": repeat.run_id,
+                "overrides": repeat.job.varied,
+                "state": repeat.state,
+                "value": repeat.value,
+                "epochs": repeat.epochs,
+                **({"setting": trial.state} if is_repeated else {}),
             }
-            for number, (name, trial) in enumerate(self._trials.items())
+            for repeat, trial in self._rows()
         ]
         self._folder.write_state(arguments=self._arguments, search=self._description, jobs=listed)
 
@@ -255,39 +323,68 @@ class Search:
                 f"name={config.name}: {self._folder.path} holds another sweep; choose another "
                 "name, or begin again with fresh=true"
             )
-        if self._folder.jobs() is None or any(
-            set(row["overrides"]) != {axis.key for axis in self._space.axes}
-            for row in state["jobs"]
+        rows = self._listed(state)
+        points = [self._point(each[0]["overrides"]) for each in rows]
+        of_trials = [self._jobs(self._space.varied(point)) for point in points]
+        if any(
+            job.varied != row["overrides"]
+            for jobs, listed in zip(of_trials, rows, strict=True)
+            for job, row in zip(jobs, listed, strict=True)
         ):
-            raise UserError(
-                f"{self._folder.state_file}: not what tinylab writes; choose another name, or "
-                "begin again with fresh=true"
-            )
-        jobs = [self._composer.job(self._space.fixed, row["overrides"]) for row in state["jobs"]]
-        if (why := _outdated(jobs)) is not None:
+            raise self._unreadable()
+        if (why := _outdated([job for jobs in of_trials for job in jobs])) is not None:
             say(f"{why}: the search begins again")
             return
-        trials = [self._begin(job) for job in jobs]
-        for trial, row in zip(trials, state["jobs"], strict=True):
-            self._settle(trial, row["state"], row["epochs"])
+        pairs = zip(points, of_trials, strict=True)
+        trials = [self._begin(point, jobs) for point, jobs in pairs]
+        for trial, listed in zip(trials, rows, strict=True):
+            self._replay(trial, listed)
         for trial in trials:
-            running = trial.state == "running"
-            if running and not self._judge(trial, trial.job.files.history()):
-                self._end(trial, "pruned")
+            self._judge_again(trial)
 
-    def _settle(self, trial: Trial, state: str, epochs: int) -> None:
-        """Bring a trial to the state that an earlier process left, unless it is to be run on."""
-        files = trial.job.files
-        rows = files.history()
-        if state != "pruned" and files.result() is not None:
-            state = "finished"
-        elif state == "pruned" or (state == "failed" and not self._space.settings.retry_failed):
-            rows = [row for row in rows if row["epoch"] <= epochs]
-        else:
-            return
-        while not self._judge(trial, rows):
-            pass  # how it ended is known
-        self._end(trial, state)
+    def _listed(self, state: dict[str, Any]) -> list[list[dict[str, Any]]]:
+        """The rows of the sweep's file, trial by trial. Raises UserError for other ones."""
+        size = len(self._space.repeats)
+        if self._folder.jobs() is None or len(state["jobs"]) % size:
+            raise self._unreadable()
+        rows = state["jobs"]
+        return [rows[start : start + size] for start in range(0, len(rows), size)]
+
+    def _point(self, overrides: dict[str, str]) -> dict[str, str]:
+        values = {axis.key: axis.value_in(overrides) for axis in self._space.axes}
+        point = {key: value for key, value in values.items() if value is not None}
+        if len(point) < len(values):
+            raise self._unreadable()
+        return point
+
+    def _unreadable(self) -> UserError:
+        return UserError(
+            f"{self._folder.state_file}: not what tinylab writes; choose another name, or "
+            "begin again with fresh=true"
+        )
+
+    def _replay(self, trial: Trial, listed: list[dict[str, Any]]) -> None:
+        """Bring a trial to the state that an earlier process left, but for runs to go on with."""
+        for place, (repeat, row) in enumerate(zip(trial.repeats, listed, strict=True)):
+            files, state = repeat.job.files, row["state"]
+            rows = files.history()
+            if state != "pruned" and files.result() is not None:
+                state = "finished"
+            elif state == "pruned" or (state == "failed" and not self._space.settings.retry_failed):
+                rows = [each for each in rows if each["epoch"] <= row["epochs"]]
+            else:
+                continue
+            while not self._tell(trial, repeat, rows):
+                pass  # how it ended is known
+            went_on = any(each["state"] != "waiting" for each in listed[place + 1 :])
+            self._end(trial, repeat, state, judge=not went_on)
+
+    def _judge_again(self, trial: Trial) -> None:
+        """Judge the epochs that a run had ended before a kill, and of which nobody was told."""
+        for repeat in trial.repeats:
+            is_open = trial.state == "running" and repeat.state == "waiting"
+            if is_open and not self._tell(trial, repeat, repeat.job.files.history()):
+                self._end(trial, repeat, "pruned")
 
 
 def _outdated(jobs: list[Job]) -> str | None:

@@ -1,4 +1,4 @@
-"""What a sweep varies: the sweeps on the command line, and those of ``sweep.space``."""
+"""What a sweep varies: the sweeps on the command line, and those of the section ``sweep``."""
 
 import dataclasses
 import math
@@ -7,9 +7,14 @@ from dataclasses import dataclass
 
 from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
 
+from tinylab.config.keys import SEEDS
+from tinylab.config.named import is_name
+from tinylab.config.overrides import typed as as_typed
 from tinylab.config.schema import SweepConfig
+from tinylab.config.values import did_you_mean
 from tinylab.errors import UserError
-from tinylab.sweeps.job import Composer
+from tinylab.sweeps.combinations import is_value, repeats_in_order
+from tinylab.sweeps.job import Composer, label
 
 
 @dataclass(frozen=True)
@@ -25,33 +30,79 @@ class Interval:
         return f"tag(log,{shown})" if self.log else shown
 
 
+Assignments = tuple[tuple[str, str], ...]  # keys with values, as they are typed
+
+
 @dataclass(frozen=True)
 class Axis:
-    """One key that varies: over listed values, or over an interval.
+    """One key that varies, over listed values or over an interval; or keys that vary together.
 
+    ``key``: of keys that vary together, all of them with commas between.
     ``values``: the values as they are typed; of an interval its two ends.
     ``in_order``: whether the values are numbers of which neighbours are alike.
+    ``together``: for each of the values what it sets, where keys vary together.
     """
 
     key: str
     values: tuple[str, ...]
     in_order: bool = False
     interval: Interval | None = None
+    together: tuple[Assignments, ...] = ()
 
     def __str__(self) -> str:
         return f"{self.key}={self.interval or ','.join(self.values)}"
 
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The keys that it sets."""
+        listed = dict.fromkeys(key for each in self.together for key, _ in each)
+        return tuple(listed) or (self.key,)
+
+    def assigns(self, value: str) -> dict[str, str]:
+        """What one of its values sets."""
+        if not self.together:
+            return {self.key: value}
+        return dict(self.together[self.values.index(value)])
+
+    def value_in(self, varied: dict[str, str]) -> str | None:
+        """The value of the axis in a combination; None where it is not of this axis."""
+        if not self.together:
+            return varied.get(self.key)
+        wanted = {key: varied[key] for key in self.keys if key in varied}
+        pairs = zip(self.values, self.together, strict=True)
+        return next((value for value, each in pairs if dict(each) == wanted), None)
+
 
 @dataclass(frozen=True)
 class Space:
-    """What all jobs of a sweep share, what varies, and what the config says of the sweep."""
+    """What all jobs of a sweep share, what varies, and what the config says of the sweep.
+
+    ``axes``: what makes a setting. ``repeats``: the seeds over which a search repeats each
+    setting, in the order that tells most; a grid has its seeds among the axes.
+    """
 
     fixed: list[str]
     axes: list[Axis]
     settings: SweepConfig
+    repeats: tuple[dict[str, str], ...] = ({},)
 
     def __str__(self) -> str:
-        return ", ".join(axis.key for axis in self.axes) or "nothing"
+        keys = ", ".join(axis.key for axis in self.axes) or "nothing"
+        return (
+            keys if len(self.repeats) == 1 else f"{keys}, each repeated {len(self.repeats)} times"
+        )
+
+    def varied(self, point: dict[str, str]) -> dict[str, str]:
+        """What a combination of the axes' values sets, key by key."""
+        set_by_axis = [axis.assigns(point[axis.key]) for axis in self.axes]
+        return {key: value for each in set_by_axis for key, value in each.items()}
+
+    def is_excluded(self, varied: dict[str, str]) -> bool:
+        """Whether ``sweep.exclude`` rules a combination out."""
+        return any(
+            all(key in varied and is_value(varied[key], value) for key, value in each.items())
+            for each in self.settings.exclude
+        )
 
 
 def read(arguments: Sequence[str], composer: Composer) -> Space:
@@ -71,14 +122,130 @@ def read(arguments: Sequence[str], composer: Composer) -> Space:
     settings = composer.settings([*fixed, *listed_first])
     keys = {override.key_or_group for override in typed}
     listed = [f"{key}={text}" for key, text in settings.space.items() if key not in keys]
-    axes = [*map(_axis, composer.parse(listed)), *axes]
-    if settings.search != "grid":  # the order of listed values means nothing to a search
-        axes = [each if each.in_order else _sorted(each) for each in axes]
-    return Space(fixed, axes, settings)
+    axes = _joined([*map(_axis, composer.parse(listed)), *axes], settings.zip)
+    if settings.settings:
+        axes = [
+            _of_settings(settings, {*keys, *(key for axis in axes for key in axis.keys)}),
+            *axes,
+        ]
+    _refuse_wrong_exclusion(settings, axes)
+    if settings.search == "grid":
+        return Space(fixed, axes, settings)
+    seeds = [axis for axis in axes if set(axis.keys) <= set(SEEDS)]
+    others = [axis for axis in axes if axis not in seeds]
+    _refuse_mixed_seeds(seeds, others, settings)
+    # The order of listed values means nothing to a search.
+    sought = [each if each.in_order else _sorted(each) for each in others]
+    return Space(fixed, sought, settings, repeats_in_order([_each_set(axis) for axis in seeds]))
+
+
+def _each_set(axis: Axis) -> list[dict[str, str]]:
+    return [axis.assigns(value) for value in axis.values]
 
 
 def _sorted(axis: Axis) -> Axis:
-    return dataclasses.replace(axis, values=tuple(sorted(axis.values)))
+    order = sorted(range(len(axis.values)), key=lambda place: axis.values[place])
+    values = tuple(axis.values[place] for place in order)
+    together = tuple(axis.together[place] for place in order) if axis.together else ()
+    return dataclasses.replace(axis, values=values, together=together)
+
+
+# ---------------------------------------------------------------- keys that vary together
+
+
+def _joined(axes: list[Axis], groups: list[list[str]]) -> list[Axis]:
+    """The axes with those of ``sweep.zip`` joined. Raises UserError for what cannot be."""
+    by_key = {axis.key: axis for axis in axes}
+    for group in groups:
+        shown = f"sweep.zip=[[{','.join(group)}]]"
+        if len(group) < 2 or len({*group}) < len(group):
+            raise UserError(f"{shown}: expected two or more different keys that vary together")
+        for key in group:
+            if key not in by_key:
+                swept = ", ".join(axis.key for axis in axes) or "none"
+                hint = did_you_mean(key, list(by_key))
+                raise UserError(f"{shown}: {key} is not swept{hint}; the swept keys: {swept}")
+            if by_key[key].together:
+                raise UserError(f"{shown}: {key} is in another group of sweep.zip already")
+            if by_key[key].interval is not None:
+                raise UserError(f"{shown}: {by_key[key]} has no list of values to go through")
+        joined = _zipped([by_key[key] for key in group], shown)
+        by_key |= dict.fromkeys(group, joined)
+    return list(dict.fromkeys(by_key.values()))
+
+
+def _zipped(axes: list[Axis], shown: str) -> Axis:
+    if len({len(axis.values) for axis in axes}) > 1:
+        lengths = ", ".join(f"{axis.key} has {len(axis.values)}" for axis in axes)
+        raise UserError(f"{shown}: expected as many values of each key; {lengths}")
+    values = zip(*(axis.values for axis in axes), strict=True)
+    keys = [axis.key for axis in axes]
+    return _together(",".join(keys), [dict(zip(keys, each, strict=True)) for each in values])
+
+
+def _together(key: str, assignments: Sequence[dict[str, str]]) -> Axis:
+    values = tuple(label(each) for each in assignments)
+    return Axis(key, values, together=tuple(tuple(each.items()) for each in assignments))
+
+
+def _of_settings(settings: SweepConfig, taken: set[str]) -> Axis:
+    """The axis of ``sweep.settings``. Raises UserError where a key is set elsewhere too."""
+    listed = [{key: _text(key, each[key]) for key in each} for each in settings.settings]
+    for each in listed:
+        if not each:
+            raise UserError("sweep.settings: {} sets nothing; expected {optim.lr: 0.1}, ...")
+        for key in each:
+            if key in taken:
+                raise UserError(
+                    f"sweep.settings: {key} has values outside the list too; expected one place"
+                )
+            if key.partition(".")[0] in ("sweep", "hydra"):
+                raise UserError(f"sweep.settings: {key} is for the whole sweep")
+    keys = dict.fromkeys(key for each in listed for key in each)
+    return _together(",".join(keys), listed)
+
+
+def _text(key: str, value: object) -> str:
+    """A value out of YAML, as it is typed."""
+    try:
+        return as_typed(value)
+    except TypeError as error:
+        raise UserError(f"{key}={value}: expected a plain value") from error
+
+
+# ---------------------------------------------------------------- what is refused
+
+
+def _refuse_wrong_exclusion(settings: SweepConfig, axes: list[Axis]) -> None:
+    """Raise UserError for an exclusion that can rule nothing out, or what may not be."""
+    by_key = {key: axis for axis in axes for key in axis.keys}
+    for each in settings.exclude:
+        if not each:
+            raise UserError("sweep.exclude: {} would exclude everything; expected {key: value}")
+        for key, value in each.items():
+            shown = f"sweep.exclude: {key}={_text(key, value)}"
+            if key not in by_key:
+                hint = did_you_mean(key, list(by_key))
+                raise UserError(f"{shown}: not swept{hint}; the swept keys: {', '.join(by_key)}")
+            if settings.search != "grid" and key in SEEDS:
+                raise UserError(f"{shown}: a search repeats every setting over the same seeds")
+            axis = by_key[key]
+            texts = {axis.assigns(each)[key] for each in axis.values if key in axis.assigns(each)}
+            if axis.interval is None and not any(is_value(text, value) for text in texts):
+                raise UserError(f"{shown}: not one of its values {', '.join(sorted(texts))}")
+
+
+def _refuse_mixed_seeds(seeds: list[Axis], others: list[Axis], settings: SweepConfig) -> None:
+    """Raise UserError where a seed would tell settings apart."""
+    for axis in others:
+        if mixed := [key for key in axis.keys if key in SEEDS]:
+            raise UserError(
+                f"sweep.search={settings.search}: {axis.key} vary together, but a search repeats "
+                f"each setting over {mixed[0]}; take it out of the group"
+            )
+    for axis in seeds:
+        if axis.interval is not None:
+            raise UserError(f"{axis}: repeats need a list of values, such as {axis.key}=0,1,2")
 
 
 def _axis(override: Override) -> Axis:
@@ -93,10 +260,16 @@ def _axis(override: Override) -> Axis:
         return Axis(key, (str(interval.low), str(interval.high)), True, interval)
     if getattr(sweep, "tags", None):
         raise UserError(f"{override.input_line}: a tag is for an interval: tag(log,interval(1,9))")
-    values = tuple(override.sweep_string_iterator())
+    values = tuple(map(_as_typed, override.sweep_string_iterator()))
     if not values:
         raise UserError(f"{override.input_line}: no value to try")
     return Axis(key, values, in_order=isinstance(sweep, RangeSweep) and not sweep.shuffle)
+
+
+def _as_typed(value: str) -> str:
+    """A value without Hydra's backslash before the colon of ``package.module:Class``."""
+    plain = value.replace("\\:", ":")
+    return plain if is_name(plain) else value
 
 
 def _interval(sweep: IntervalSweep, typed: str) -> Interval:

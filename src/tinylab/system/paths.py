@@ -4,12 +4,14 @@ import os
 from pathlib import Path
 
 from tinylab.errors import UserError
+from tinylab.system.project import project
 
 
 def data_root() -> Path:
-    """``$TINYLAB_DATA``, else ``data`` in the user's cache folder."""
-    given = os.environ.get("TINYLAB_DATA")
-    return user_path(given) if given else cache_root() / "data"
+    """``$TINYLAB_DATA``, else the project's ``data``, else ``data`` in the user's cache folder."""
+    if given := os.environ.get("TINYLAB_DATA"):
+        return user_path(given)
+    return project().data or cache_root() / "data"
 
 
 def cache_root() -> Path:

@@ -1,5 +1,6 @@
 """Exact figures of a network over a part of the data."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +13,7 @@ from tinylab.data import augment
 from tinylab.data.batches import Batches
 from tinylab.errors import UserError
 from tinylab.training.metrics import Score, score
+from tinylab.training.own import Loss
 from tinylab.training.state import Recipe
 
 
@@ -19,12 +21,20 @@ from tinylab.training.state import Recipe
 class Evaluation:
     """Every metric, and what is behind them.
 
-    predicted: int64 (N,). probabilities: float32 (N, num_classes).
+    own: the values of the user's own metrics, None where there is none. predicted: int64 (N,).
+    probabilities: float32 (N, num_classes). num_guessed: of how many images the outputs were not
+    finite numbers.
     """
 
     score: Score
+    own: dict[str, float | None]
     predicted: NDArray[np.int64]
     probabilities: NDArray[np.float32]
+    num_guessed: int = 0
+
+    def as_dict(self) -> dict[str, float | int | None]:
+        """All metrics, for ``result.json``."""
+        return {**self.score.as_dict(), **self.own}
 
 
 def mean_logits(model: nn.Module, images: Tensor, recipe: Recipe, tta: str) -> Tensor:
@@ -35,11 +45,16 @@ def mean_logits(model: nn.Module, images: Tensor, recipe: Recipe, tta: str) -> T
 
 
 @torch.inference_mode()
-def evaluate(model: nn.Module, batches: Batches, recipe: Recipe, tta: str = "none") -> Evaluation:
+def evaluate(
+    model: nn.Module, batches: Batches, recipe: Recipe, tta: str = "none", is_final: bool = False
+) -> Evaluation:
     """Exact figures over every image, in evaluation mode, without label smoothing.
 
+    The loss is the user's where the recipe has one, else the negative log-likelihood.
+
     With ``tta`` the logits are the mean over ``augment.views`` of each image. Raises UserError
-    where the network's outputs are not finite numbers.
+    where the network's outputs are not finite numbers; if ``is_final``, when nothing is left to
+    train, the images concerned count as wrong guesses instead.
     """
     was_training = model.training
     model.eval()
@@ -52,18 +67,38 @@ def evaluate(model: nn.Module, batches: Batches, recipe: Recipe, tta: str = "non
         done += len(images)
     model.train(was_training)
     logits = outputs.cpu().double()  # (N, num_classes)
-    if not logits.isfinite().all():
+    del outputs  # with 1,600 classes each such array is as large as the rest of the process
+    labels = batches.labels.cpu()
+    broken = (~logits.isfinite().all(dim=1)).nonzero()[:, 0]
+    if len(broken) and not is_final:
         raise UserError(
             "the network's outputs are not finite numbers\n"
             "  lower optim.lr, or limit the gradient with train.grad_clip=1"
         )
-    labels = batches.labels.cpu()
+    logits[broken] = 0.0
+    logits[broken, labels[broken]] = -1.0  # less probable than each other class
     log_probabilities = logits.log_softmax(1)
-    # To the bit F.cross_entropy of the logits, without a second softmax for the metrics.
-    loss = float(F.nll_loss(log_probabilities, labels, reduction="sum")) / len(labels)
+    if recipe.loss is not None:
+        given = logits.float().to(recipe.device)
+        loss = _own_loss(recipe.loss, given, batches.labels, recipe.train.eval_batch_size)
+    else:  # to the bit F.cross_entropy of the logits, without a second softmax for the metrics
+        loss = float(F.nll_loss(log_probabilities, labels, reduction="sum")) / len(labels)
     predicted = logits.argmax(1).numpy()
-    return Evaluation(
-        score=score(labels.numpy(), predicted, log_probabilities.numpy(), loss),
-        predicted=predicted,
-        probabilities=logits.softmax(1).float().numpy(),
-    )
+    scored = score(labels.numpy(), predicted, log_probabilities.numpy(), loss)
+    del log_probabilities
+    probabilities = logits.softmax(1)
+    own = recipe.metrics.of(labels.numpy(), probabilities.numpy())
+    return Evaluation(scored, own, predicted, probabilities.float().numpy(), len(broken))
+
+
+def _own_loss(loss: Loss, logits: Tensor, labels: Tensor, batch_size: int) -> float:
+    """The mean over all images of a loss that is a mean over its batch. Raises UserError."""
+    starts = range(0, len(labels), batch_size)
+    parts = [slice(start, start + batch_size) for start in starts]
+    sums = [float(loss(logits[part], labels[part])) * len(labels[part]) for part in parts]
+    mean = math.fsum(sums) / len(labels)
+    if not math.isfinite(mean):
+        raise UserError(
+            f"your loss gives {mean} in evaluation; expected a finite number for all logits"
+        )
+    return mean

@@ -19,11 +19,11 @@ from tinylab.data import augment
 from tinylab.data.batches import Batches, batch_bounds
 from tinylab.data.split import permutation
 from tinylab.errors import UserError
+from tinylab.models.pretrained import hold_statistics
 from tinylab.system.runtime import derive_seed
 from tinylab.training import optim
 from tinylab.training.capture import Captured
-from tinylab.training.evaluate import evaluate
-from tinylab.training.metrics import Score
+from tinylab.training.evaluate import Evaluation, evaluate
 from tinylab.training.state import Recipe, Training, snapshot
 from tinylab.training.step import Batch, ema_decay, scalar, train_step
 from tinylab.ui.console import say
@@ -66,8 +66,8 @@ def fit(training: Training, parts: Mapping[str, Batches], recipe: Recipe) -> Ite
     full_step = _full_step(training, recipe)
     while training.epoch < recipe.train.epochs and not _out_of_patience(training, recipe.train):
         yield from train_epoch(training, train, recipe, full_step)
-        val_score = evaluate(training.tested(), val, recipe).score if len(val) else None
-        row = _close_epoch(training, len(train), recipe, val_score)
+        evaluated = evaluate(training.tested(), val, recipe) if len(val) else None
+        row = _close_epoch(training, len(train), recipe, evaluated)
         if _is_best(training, row, recipe.train):
             training.best = {**row, "weights": _weights_of(training.tested())}
         yield EpochDone(row)
@@ -96,14 +96,17 @@ def train_epoch(
         training.num_correct.zero_()
         training.seconds = 0.0
     training.model.train()
+    if recipe.is_frozen:
+        hold_statistics(training.model)
     training.start_clock()
     progress = functools.partial(_so_far, training, bounds)
+    plain_lr = optim.is_torchs(recipe.optim)  # which take no tensor for it
     batches = train.in_turn(order, bounds[training.step_in_epoch :])
     for step, (images, labels) in enumerate(batches, training.step_in_epoch):
-        lr = optim.learning_rate(recipe.optim, first_step + step, total_steps)
+        lr = optim.learning_rate(recipe.optim, first_step + step, total_steps, recipe.schedule)
         ema_weight = 1 - ema_decay(config.ema or 0.0, first_step + step)
         batch = Batch(
-            images, labels, draws.rows(*bounds[step]), scalar(lr, device),
+            images, labels, draws.rows(*bounds[step]), lr if plain_lr else scalar(lr, device),
             scalar(ema_weight, device),
         )  # fmt: skip
         if step < len(bounds) - 1:
@@ -122,8 +125,11 @@ def _full_step(training: Training, recipe: Recipe) -> Callable[[Batch], None]:
     step = functools.partial(train_step, training, recipe)
     if recipe.device.type != "cuda":
         return step
-    if recipe.is_own_model:
-        say("cuda    each kernel is launched by itself: a model of your own may change its ways")
+    if recipe.is_own:
+        say("cuda    each kernel is launched by itself: a part of your own may change its ways")
+        return step
+    if optim.is_torchs(recipe.optim):
+        say("cuda    each kernel is launched by itself: optim=torch")
         return step
     if recipe.train.precision == "float16":
         say("cuda    each kernel is launched by itself: float16 looks at every gradient's size")
@@ -142,12 +148,16 @@ def _so_far(training: Training, bounds: list[tuple[int, int]]) -> str:
     return f"loss {loss:.4f}  accuracy {accuracy:.2%}  {speed:,.0f} images/s"
 
 
-def _close_epoch(training: Training, num_images: int, recipe: Recipe, val: Score | None) -> Row:
+def _close_epoch(
+    training: Training, num_images: int, recipe: Recipe, evaluated: Evaluation | None
+) -> Row:
     """Record the epoch that just ended, and move on to the next."""
+    val = None if evaluated is None else evaluated.score
+    own = dict.fromkeys(recipe.metrics.functions) if evaluated is None else evaluated.own
     training.epoch += 1
     training.step_in_epoch = 0
     steps_in_epoch = len(batch_bounds(num_images, recipe.train.batch_size))
-    steps = training.epoch * steps_in_epoch
+    steps, all_steps = training.epoch * steps_in_epoch, recipe.train.epochs * steps_in_epoch
     row = {
         "epoch": training.epoch,
         "step": steps,
@@ -157,7 +167,8 @@ def _close_epoch(training: Training, num_images: int, recipe: Recipe, val: Score
         "val_accuracy": None if val is None else val.accuracy,
         "val_balanced_accuracy": None if val is None else val.balanced_accuracy,
         "val_macro_f1": None if val is None else val.macro_f1,
-        "lr": optim.learning_rate(recipe.optim, steps - 1, recipe.train.epochs * steps_in_epoch),
+        **{f"val_{name}": value for name, value in own.items()},
+        "lr": optim.learning_rate(recipe.optim, steps - 1, all_steps, recipe.schedule),
         "grad_norm": training.grad_norm if math.isfinite(training.grad_norm) else None,
         "seconds": training.seconds,
         "images_per_second": num_images / max(training.seconds, 1e-9),

@@ -4,6 +4,7 @@ The updates are torch's own fused kernels, called directly (``models/kernels.py`
 bits are those of ``torch.optim`` with ``fused=True``; a test compares them.
 """
 
+import functools
 import math
 from itertools import compress
 from typing import Any, Protocol
@@ -14,13 +15,17 @@ from torch import Tensor, nn
 from tinylab.config import options
 from tinylab.config.schema import OptimConfig
 from tinylab.models import kernels
+from tinylab.models.pretrained import head
+from tinylab.training import torch_optim
+from tinylab.training.own import Schedule
 
 
 class Optimizer(Protocol):
     """Updates parameters in place from their gradients."""
 
-    # As torch's GradScaler wants it: the parameters, by group.
-    param_groups: list[dict[str, Any]]
+    @property
+    def param_groups(self) -> list[dict[str, Any]]:
+        """As torch's GradScaler wants it: the parameters, by group."""
 
     def step(self) -> None:
         """Update every parameter that has a gradient, by the rate in ``lr``."""
@@ -40,13 +45,46 @@ def build(config: OptimConfig, model: nn.Module) -> Optimizer:
 
     The loop sets its ``lr`` before each step (``learning_rate``).
     """
-    groups = parameter_groups(model, config.weight_decay)
-    made: Optimizer = options.of(config).make(config, groups)
-    return made
+    return _made(config, parameter_groups(model, config.weight_decay, config.backbone_lr))
 
 
-def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Weights that multiply inputs decay; biases and normalisation (one dimension) do not."""
+def _made(config: OptimConfig, groups: list[dict[str, Any]]) -> Optimizer:
+    option = options.of(config)
+    if option.is_builtin:
+        made: Optimizer = option.make(config, groups)
+        return made
+    said = f"optim={config.name}"
+    if option.declaration.is_class:
+        torch_optim.refuse_closure(option.load(), said)
+    return torch_optim.wrapped(option.make(config, groups), config.weight_decay, said)
+
+
+def is_torchs(config: OptimConfig) -> bool:
+    """Whether it is one of torch.optim's classes, of torch's or of the user's."""
+    option = options.of(config)
+    return not option.is_builtin or option.name == "torch"
+
+
+def rehearse(config: OptimConfig, model: nn.Module) -> None:
+    """Raise UserError where an optimizer of torch's or of the user's is unfit for ``model``."""
+    if is_torchs(config):
+        groups = parameter_groups(model, config.weight_decay, config.backbone_lr)
+        made, option = functools.partial(_made, config), options.of(config)
+        said, file = f"optim={config.name}", str(option.file)
+        if option.is_builtin:
+            algorithm = getattr(config, "algorithm", "")
+            said, file = f"optim.algorithm={algorithm}", f"torch.optim.{algorithm}"
+        torch_optim.rehearse(made, groups, said, file)
+
+
+def parameter_groups(
+    model: nn.Module, weight_decay: float, backbone_lr: float = 1.0
+) -> list[dict[str, Any]]:
+    """Weights that multiply inputs decay; biases and normalisation (one dimension) do not.
+
+    ``backbone_lr`` other than 1: the groups of all but the last module with parameters come first,
+    and have it as ``lr_factor``.
+    """
     decayed: list[Tensor] = []
     spared: list[Tensor] = []
     for parameter in model.parameters():
@@ -56,7 +94,22 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, An
         {"params": decayed, "weight_decay": weight_decay},
         {"params": spared, "weight_decay": 0.0},
     ]
+    if backbone_lr != 1:
+        groups = [part for group in groups for part in _divided(group, model, backbone_lr)]
     return [group for group in groups if group["params"]]
+
+
+def _divided(group: dict[str, Any], model: nn.Module, factor: float) -> list[dict[str, Any]]:
+    """The backbone's part of a group, and the head's."""
+    of_head = {id(parameter) for parameter in head(model)[1].parameters(recurse=False)}
+    first = [each for each in group["params"] if id(each) not in of_head]
+    last = [each for each in group["params"] if id(each) in of_head]
+    return [{**group, "params": first, "lr_factor": factor}, {**group, "params": last}]
+
+
+def group_lr(lr: float | Tensor, group: dict[str, Any]) -> float | Tensor:
+    """The learning rate of a group; a tensor stays one, as a recorded step needs it."""
+    return lr * group["lr_factor"] if "lr_factor" in group else lr
 
 
 def zeros_like(groups: list[dict[str, Any]]) -> list[list[Tensor]]:
@@ -94,21 +147,25 @@ def _as_stored(tensor: Tensor) -> Tensor:
 def copy_states(saved: list[list[Tensor]], into: list[list[Tensor]]) -> None:
     """Copy a saved state into the tensors of another."""
     for saved_group, group in zip(saved, into, strict=True):
-        kernels.foreach("copy_", group, saved_group)
+        if group:
+            kernels.foreach("copy_", group, saved_group)
 
 
 ONECYCLE_START = 1 / 25  # lr of the first step, as a share of the peak
 ONECYCLE_WARMUP = 0.3  # share of all steps until the peak (both as in torch's OneCycleLR)
 
 
-def learning_rate(config: OptimConfig, step: int, total_steps: int) -> float:
+def learning_rate(
+    config: OptimConfig, step: int, total_steps: int, own: Schedule | None = None
+) -> float:
     """The learning rate of step number ``step``, 0 to total_steps - 1.
 
     constant: the peak. cosine: from the peak to ``final`` by half a cosine (Loshchilov and
     Hutter, 2017). onecycle: up to the peak and down by half cosines (Smith and Topin, 2018).
-    ``warmup`` is the share of all steps of the rise, which is linear but for onecycle.
+    ``warmup`` is the share of all steps of the rise, which is linear but for onecycle. ``own``,
+    the user's, takes the place of all three for the steps after the rise.
     """
-    onecycle = config.schedule == "onecycle"
+    onecycle = config.schedule == "onecycle" and own is None
     warmup = config.warmup
     if warmup is None:
         warmup = ONECYCLE_WARMUP if onecycle else 0.0
@@ -118,6 +175,9 @@ def learning_rate(config: OptimConfig, step: int, total_steps: int) -> float:
         if onecycle:
             progress = ONECYCLE_START + (1 - ONECYCLE_START) * _half_cosine(progress)
         return config.lr * min(progress, 1.0)
+    if own is not None:
+        start = math.ceil(rising_steps)
+        return config.lr * own(step - start, total_steps - start)
     if config.schedule == "constant":
         return config.lr
     progress = (step - rising_steps) / (total_steps - rising_steps)

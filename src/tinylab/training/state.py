@@ -15,7 +15,8 @@ from tinylab.config.schema import AugmentConfig, OptimConfig, TrainConfig
 from tinylab.data.batches import Normalization
 from tinylab.errors import UserError
 from tinylab.system.runtime import synchronize
-from tinylab.training import optim
+from tinylab.training import optim, own
+from tinylab.training.own_metrics import OwnMetrics
 from tinylab.ui.tensorboard import Row
 
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -33,7 +34,12 @@ class Recipe:
     normalization: Normalization
     device: torch.device
     class_weights: Tensor | None = None  # float32 (num_classes,), on the device
-    is_own_model: bool = False  # of the user's code, whose Python a recorded step would freeze
+    metrics: OwnMetrics = field(default_factory=OwnMetrics)
+    loss: own.Loss | None = None  # the user's, and the next two; None: tinylab's
+    augmentation: own.Augmentation | None = None
+    schedule: own.Schedule | None = None
+    is_frozen: bool = False  # in part, by ``model.freeze``
+    is_own: bool = False  # a part is the user's, whose Python a recorded step would freeze
 
     def autocast(self) -> contextlib.AbstractContextManager[Any]:
         """Mixed precision where it is asked for."""

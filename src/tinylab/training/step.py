@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from tinylab.data import augment
 from tinylab.data.augment import Draws
 from tinylab.models import kernels
+from tinylab.system.runtime import derive_seed
 from tinylab.training.state import Recipe, Training
 
 
@@ -49,7 +50,13 @@ def train_step(training: Training, recipe: Recipe, batch: Batch, is_last: bool =
     """
     config, model = recipe.train, training.model
     draws, labels = batch.draws, batch.labels
-    inputs = recipe.normalization(augment.apply(batch.images, draws, recipe.augment))
+    pixels = augment.apply(batch.images, draws, recipe.augment)
+    if recipe.augmentation is not None:
+        purpose = f"augmentation of epoch {training.epoch}"
+        pixels = recipe.augmentation(
+            pixels, derive_seed(recipe.seed, purpose, training.step_in_epoch)
+        )
+    inputs = recipe.normalization(pixels)
     targets: Tensor = labels
     if draws.keep is not None or draws.patch is not None:
         inputs, targets = augment.mix(inputs, labels, recipe.num_classes, draws)
@@ -75,10 +82,14 @@ def train_step(training: Training, recipe: Recipe, batch: Batch, is_last: bool =
 def training_loss(logits: Tensor, targets: Tensor, recipe: Recipe) -> Tensor:
     """Cross-entropy in nats, smoothed and weighted as the recipe says; a mean over the batch.
 
+    Or the user's own loss, for which the recipe has neither.
+
     logits: (N, num_classes). targets: int64 (N,), or the shares of each class (N, num_classes).
     With class weights the sum is divided by N as it is without, and not by the sum of the labels'
     weights, torch's own mean: that would take a class's weight away in a batch of that class.
     """
+    if recipe.loss is not None:
+        return recipe.loss(logits.float(), targets)
     smoothing = recipe.train.label_smoothing
     if recipe.class_weights is None:
         return F.cross_entropy(logits, targets, label_smoothing=smoothing)

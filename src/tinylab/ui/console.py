@@ -83,16 +83,20 @@ def _file_handler(path: Path) -> logging.Handler:
         return logging.NullHandler()
 
 
-# Set where a notebook's cell, such as ``!tinylab train``, shows the output: Jupyter's kernels set
-# the first, VS Code's and Colab's one of the others. They run commands in a pseudo terminal, but
-# show each redrawn bar as new lines.
+# Set where a notebook's cell, such as ``!tinylab train``, shows the output: by Jupyter's server, by
+# Colab, by Kaggle. They run commands in a pseudo terminal, but show each redrawn bar as new lines.
+# VS Code starts its kernels itself and sets VSCODE_PID in some of them alone (not under WSL and
+# not on remote hosts), but every kernel names its own backend to matplotlib
+# (ipykernel.kernelapp.init_gui_pylab), and no terminal does, that of VS Code neither.
 NOTEBOOKS = ("JPY_PARENT_PID", "COLAB_RELEASE_TAG", "KAGGLE_KERNEL_RUN_TYPE")
+KERNELS_BACKEND = "backend_inline"
 
 
 def is_terminal() -> bool:
     """Whether the screen can show a live display: no notebook, nor one that wants plain text."""
     wants_plain = os.environ.get("TERM") == "dumb" or os.environ.get("NO_COLOR")
-    is_notebook = any(name in os.environ for name in NOTEBOOKS)
+    in_kernel = os.environ.get("MPLBACKEND", "").endswith(KERNELS_BACKEND)
+    is_notebook = in_kernel or any(name in os.environ for name in NOTEBOOKS)
     try:
         return sys.stdout.isatty() and not wants_plain and not is_notebook
     except (AttributeError, ValueError):  # None, or closed

@@ -159,7 +159,7 @@ class SweepDisplay:
         self._ended = 0
         self._failed = 0
         self._fractions: dict[int, float] = {}
-        self._best: tuple[float, str] | None = None
+        self._best = ""
         self._started = time.monotonic()
         self._screen = _SweepScreen(total) if live and is_terminal() else None
 
@@ -183,13 +183,21 @@ class SweepDisplay:
             figures = f"epoch {row['epoch']}" + ("" if val is None else f", val {val:.2%}")
             self._screen.move(number, figures=figures)
 
-    def end(self, number: int, label: str, state: str, words: str, value: float | None) -> None:
-        """Job ``number`` has ended; the larger ``value``, the better."""
+    @property
+    def is_live(self) -> bool:
+        """Whether there are bars, and the best so far."""
+        return self._screen is not None
+
+    def show_best(self, words: str) -> None:
+        """What the best is so far; where there are bars."""
+        self._best = words
+        self._update_sum()
+
+    def end(self, number: int, label: str, state: str, words: str) -> None:
+        """Job ``number`` has ended."""
         del self._fractions[number]
         self._ended += 1
         self._failed += state == "failed"
-        if value is not None and (self._best is None or value > self._best[0]):
-            self._best = value, f"{words} ({label})"
         if self._screen is not None:
             self._screen.end(number)
             self._update_sum()
@@ -211,7 +219,7 @@ class SweepDisplay:
         words += [f"{len(self._fractions)} running"]
         words += [f"{duration(self._seconds_left())} left"]
         assert self._screen is not None
-        self._screen.show(completed, ", ".join(words), self._best[1] if self._best else "")
+        self._screen.show(completed, ", ".join(words), self._best)
 
     def __enter__(self) -> Self:
         if self._screen is not None:

@@ -114,9 +114,9 @@ class RunTracker:
 
     def _curves(self, row: Row) -> None:
         with self._spared():
-            for name, tag in TAGS.items():
-                if row.get(name) is not None:  # a checkpoint of an earlier version has fewer
-                    self._writer.add_scalar(tag, row[name], row["step"], row["time"])
+            for name, value in row.items():
+                if value is not None and (tag := tag_of(name)) is not None:
+                    self._writer.add_scalar(tag, value, row["step"], row["time"])
 
     @contextlib.contextmanager
     def _spared(self) -> Iterator[None]:
@@ -141,6 +141,12 @@ class RunTracker:
     def _end_hparams(self) -> None:
         writer = self._writer._get_file_writer()
         writer.add_summary(self._end)
+
+
+def tag_of(column: str) -> str | None:
+    """The tag of a column's curve; of a metric of the user's own ``NAME/val``. None: no curve."""
+    is_own = column not in TAGS and column.startswith("val_")
+    return f"{column.removeprefix('val_')}/val" if is_own else TAGS.get(column)
 
 
 def write_columns(folder: Path, values: Mapping[str, Sequence[Any]], tags: Sequence[str]) -> None:
@@ -177,10 +183,11 @@ def write_band(folder: Path, bands: Mapping[str, list[Point]]) -> None:
     charts = []
     for column, points in bands.items():
         # Named so that the pages, which sort by name, begin with accuracy and loss.
-        tags = TAGS[column], f"std_low/{TAGS[column]}", f"std_high/{TAGS[column]}"
+        tag = tag_of(column)
+        tags = tag, f"std_low/{tag}", f"std_high/{tag}"
         series = layout_pb2.MarginChartContent.Series(value=tags[0], lower=tags[1], upper=tags[2])
         margin = layout_pb2.MarginChartContent(series=[series])
-        charts.append(layout_pb2.Chart(title=TAGS[column], margin=margin))
+        charts.append(layout_pb2.Chart(title=tag, margin=margin))
         for point in points:
             figures = zip(tags, (point.mean, point.low, point.high), strict=True)
             values = [Summary.Value(tag=tag, simple_value=value) for tag, value in figures]

@@ -8,7 +8,7 @@ from torch import Tensor
 from tinylab.config.options import optimizer
 from tinylab.config.values import option
 from tinylab.models import kernels
-from tinylab.training.optim import copy_states, with_gradient, zeros_like
+from tinylab.training.optim import copy_states, group_lr, with_gradient, zeros_like
 
 
 @optimizer
@@ -52,7 +52,7 @@ class Adam:
                 squares,
                 steps,
                 decoupled=self.decoupled,
-                lr=self.lr,
+                lr=group_lr(self.lr, group),
                 beta1=self._beta1,
                 beta2=self._beta2,
                 weight_decay=group["weight_decay"],

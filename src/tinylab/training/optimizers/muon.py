@@ -9,7 +9,7 @@ from torch import Tensor
 from tinylab.config.options import optimizer
 from tinylab.config.values import option
 from tinylab.models import kernels
-from tinylab.training.optim import copy_states, with_gradient
+from tinylab.training.optim import copy_states, group_lr, with_gradient, zeros_like
 from tinylab.training.optimizers.adam import AdamW
 
 
@@ -37,13 +37,16 @@ class Muon:
         self.param_groups = groups
         self._weight_decay, self._momentum = weight_decay, momentum
         self._rest_share = rest_lr / lr
-        self._weights = [p for group in groups for p in group["params"] if p.dim() > 1][:-1]
-        self._momenta = [torch.zeros_like(weight) for weight in self._weights]
-        hidden = {id(weight) for weight in self._weights}
-        rest = [
-            {**group, "params": [p for p in group["params"] if id(p) not in hidden]}
-            for group in groups
-        ]
+        weights = [p for group in groups for p in group["params"] if p.dim() > 1][:-1]
+        hidden = {id(weight) for weight in weights}
+        self._hidden, rest = (
+            [
+                {**group, "params": [p for p in group["params"] if (id(p) in hidden) == is_hidden]}
+                for group in groups
+            ]
+            for is_hidden in (True, False)
+        )
+        self._momenta = zeros_like(self._hidden)
         self._adamw = AdamW(rest, rest_lr)
 
     @torch.no_grad()
@@ -51,17 +54,22 @@ class Muon:
         """One update of all parameters that have a gradient."""
         self._adamw.lr = self.lr * self._rest_share
         self._adamw.step()
-        weights, grads, momenta = with_gradient(self._weights, self._momenta)
-        if not weights:
-            return
+        for group, state in zip(self._hidden, self._momenta, strict=True):
+            weights, grads, momenta = with_gradient(group["params"], state)
+            if weights:
+                self._update(weights, grads, momenta, group_lr(self.lr, group))
+
+    def _update(
+        self, weights: list[Tensor], grads: list[Tensor], momenta: list[Tensor], lr: float | Tensor
+    ) -> None:
         kernels.foreach("lerp_", momenta, grads, 1 - self._momentum)
         directions = kernels.foreach("lerp", grads, momenta, self._momentum)  # Nesterov's
-        kernels.foreach("mul_", weights, 1 - self.lr * self._weight_decay)
+        kernels.foreach("mul_", weights, 1 - lr * self._weight_decay)
         for weight, direction in zip(weights, directions, strict=True):
             matrix = direction.flatten(1)  # (rows, columns)
             scale = math.sqrt(max(1, matrix.size(0) / matrix.size(1)))
             update = orthogonal(matrix).reshape(weight.shape)
-            rate = self.lr * scale
+            rate = lr * scale
             if isinstance(rate, Tensor):  # reading it for ``alpha`` would wait for the device
                 weight.addcmul_(update.float(), rate, value=-1)
             else:
@@ -69,11 +77,11 @@ class Muon:
 
     def state_dict(self) -> dict[str, Any]:
         """The momenta, and AdamW's state."""
-        return {"momenta": [self._momenta], "adamw": self._adamw.state_dict()}
+        return {"momenta": self._momenta, "adamw": self._adamw.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Copy a saved state into this one."""
-        copy_states(state["momenta"], [self._momenta])
+        copy_states(state["momenta"], self._momenta)
         self._adamw.load_state_dict(state["adamw"])
 
 

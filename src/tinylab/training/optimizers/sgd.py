@@ -8,7 +8,7 @@ from torch import Tensor
 from tinylab.config.options import optimizer
 from tinylab.config.values import option
 from tinylab.models import kernels
-from tinylab.training.optim import copy_states, with_gradient, zeros_like
+from tinylab.training.optim import copy_states, group_lr, with_gradient, zeros_like
 
 
 @optimizer(weight_decay=0.0005, schedule="onecycle")
@@ -38,7 +38,7 @@ class SGD:
                 parameters,
                 grads,
                 momenta,
-                lr=self.lr,
+                lr=group_lr(self.lr, group),
                 momentum=self._momentum,
                 weight_decay=group["weight_decay"],
                 nesterov=self._nesterov,

@@ -1,0 +1,119 @@
+"""Nested cross-validation: what tuning and training together reach on images they have not seen.
+
+A search in each fold chooses by that fold's own validation part, and its choice is tested on the
+images that were held out of the whole search. Choosing among many settings by one score makes
+that score too good, and this one not (Varma and Simon, BMC Bioinformatics 7, 2006).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from tinylab.comparison.statistics import corrected_t, have_spread
+from tinylab.store.collect import read
+from tinylab.store.run import Run
+from tinylab.store.sweep import SweepFolder
+from tinylab.ui.tables import Section, columns_of
+
+MEANING = (
+    "It estimates the whole procedure, tuning included, on new images of this kind: no test image "
+    "had a part in the choice of its fold's setting. It is not the accuracy of one setting; for a "
+    "network to use, run the same search without sweep.nested."
+)
+METHOD = (
+    "Interval: t over the folds, corrected for their shared training images (Nadeau and Bengio "
+    "2003)."
+)
+
+
+@dataclass(frozen=True)
+class Fold:
+    """What the search in one fold chose. ``val``, ``test``: accuracies, means over its repeats."""
+
+    number: int
+    setting: str
+    trials: int
+    val: float
+    test: float
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """The test accuracy of searching and training: the mean over folds with its 95 % interval."""
+
+    name: str
+    folds: tuple[Fold, ...]
+    mean: float
+    low: float
+    high: float
+
+    @property
+    def sentence(self) -> str:
+        """The one number."""
+        return (
+            f"nested cross-validation of {self.name}: test accuracy {self.mean:.2%} (95% CI "
+            f"{self.low:.2%} to {self.high:.2%}) over {len(self.folds)} folds"
+        )
+
+
+def of_sweeps(paths: Sequence[str | Path]) -> list[Estimate]:
+    """The estimates of those paths that are nested searches with a result in every fold."""
+    return [found for path in paths if (found := of_sweep(SweepFolder(Path(path)))) is not None]
+
+
+def of_sweep(folder: SweepFolder) -> Estimate | None:
+    """The estimate of a nested search; None where it is none, or a fold has no result."""
+    state = folder.state() if folder.is_sweep() else None
+    if state is None or folder.jobs() is None or not state.get("nested"):
+        return None
+    listed = [_fold(folder, row) for row in state["nested"]]
+    folds = tuple(fold for fold, _ in filter(None, listed))
+    if len(folds) < len(listed) or len(folds) < 2:
+        return None
+    scores = [fold.test for fold in folds]
+    mean = fmean(scores)
+    if not have_spread(scores):
+        return Estimate(folder.path.resolve().name, folds, mean, mean, mean)
+    ratio = fmean(ratio for _, ratio in filter(None, listed))
+    outcome = corrected_t(scores, ratio)
+    low, high = max(outcome.low, 0.0), min(outcome.high, 1.0)
+    return Estimate(folder.path.resolve().name, folds, mean, low, high)
+
+
+def _fold(folder: SweepFolder, row: dict[str, Any]) -> tuple[Fold, float] | None:
+    """One fold, and the size of its test set by that of its training set."""
+    known = folder.jobs() or {}
+    runs = [read(folder.run_path(name)) for name in row["run_ids"] if name in known]
+    found = [run for run in runs if isinstance(run, Run)]
+    if not found or len(found) < len(row["run_ids"]):
+        return None
+    val, test = (
+        fmean(run.metric(name) or 0.0 for run in found)
+        for name in ("val_accuracy", "test_accuracy")
+    )
+    data = found[0].result.dataset
+    fold = Fold(int(row["fold"]), str(row["setting"]), int(row["trials"]), val, test)
+    return fold, data.num_test / data.num_train
+
+
+def sections(estimates: Sequence[Estimate]) -> list[Section]:
+    """Each estimate with what every fold has chosen."""
+    return [
+        Section(
+            [each.sentence],
+            columns_of(HEAD, [row(fold) for fold in each.folds]),
+            [MEANING, METHOD],
+        )
+        for each in estimates
+    ]
+
+
+HEAD = ("fold", "chosen setting", "trials", "val acc", "test acc")
+
+
+def row(fold: Fold) -> list[str]:
+    """A fold as the cells of a table."""
+    accuracies = [f"{fold.val:.2%}", f"{fold.test:.2%}"]
+    return [str(fold.number), fold.setting, str(fold.trials), *accuracies]

@@ -1,0 +1,149 @@
+"""Parts that are named, ``model=package.module:Class``, since one cannot decorate them.
+
+Their signature is read from the source file that an import would find; nothing is executed for it.
+"""
+
+import ast
+import contextlib
+import json
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from tinylab.config import modules
+from tinylab.config.signature import Declaration, of_foreign
+from tinylab.errors import UserError, did_you_mean
+from tinylab.system.files import write_json
+from tinylab.system.paths import cache_root
+
+NAME = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
+PACKAGE = Path(__file__).parents[1]
+# Config group -> parameters that the data gives, by their usual names.
+GIVEN = {"model": ("image_shape", "in_channels", "in_chans", "num_classes", "out_features")}
+
+
+def is_name(option: object) -> bool:
+    """Whether an option is a named part, and none of the table's by itself."""
+    return isinstance(option, str) and NAME.fullmatch(option) is not None
+
+
+@dataclass(frozen=True)
+class Found:
+    """A named part: what its signature says, and where it is.
+
+    ``file`` is the module's, ``defined_in`` that of the class or function. ``module`` is imported
+    by name; it is empty where the file was named by ``code=``, which is executed by itself.
+    """
+
+    declaration: Declaration
+    file: Path
+    defined_in: Path
+    module: str
+
+
+def find(group: str, option: str, files: Sequence[Path]) -> Found:
+    """A named part, of one of the user's ``files``, of a module beside them, or of a library.
+
+    Raises UserError for a missing module or attribute, and for a signature that cannot be called.
+    """
+    name, _, attribute = option.partition(":")
+    if group not in GIVEN:
+        raise UserError(f"{group}={option}: expected an option; of a module there are models only")
+    folders = list(dict.fromkeys(each for file in files for each in modules.roots(file)))
+    own = next((file for file in files if _is_of(file, name)), None)
+    file = own or modules.source(name, folders, last=True)
+    if file is None:
+        raise UserError(_missing(group, option, name, folders))
+    if file.is_relative_to(PACKAGE):
+        raise UserError(
+            f"{group}={option}: tinylab's own are chosen by their names, as in {group}=mlp"
+        )
+    try:
+        defined = modules.definitions(name, attribute, file, folders)
+    except (SyntaxError, OSError, ValueError) as error:
+        raise UserError(f"{group}={option}: {file}: cannot be read as Python: {error}") from error
+    if not defined:
+        hint = did_you_mean(attribute, modules.names(file))
+        raise UserError(f"{group}={option}: no class or function {attribute}{hint} in\n  {file}")
+    about = (ast.get_docstring(defined[0][0]) or "").partition("\n")[0]
+    node, defined_in, _ = defined[-1]
+    where = f"{defined_in}:{node.lineno}"
+    read, missing = of_foreign(node, group, option, GIVEN[group], where)
+    declaration = replace(read, attribute=attribute, about=about)
+    if missing:
+        raise UserError(
+            f"{group}={option}: no default of {' and '.join(missing)}, and data does not give it\n"
+            f"  write a function of yours, under @tinylab.{group}, that calls it with a value"
+        )
+    by_name = own is None or modules.is_library(file)
+    return Found(declaration, file, defined_in, name if by_name else "")
+
+
+def _is_of(file: Path, module: str) -> bool:
+    """Whether a file can be that of a module, by its name and folders."""
+    parts = file.with_suffix("").parts
+    parts = parts[:-1] if file.name == "__init__.py" else parts
+    wanted = tuple(module.split("."))
+    return parts[-len(wanted) :] == wanted
+
+
+def _missing(group: str, option: str, module: str, folders: Sequence[Path]) -> str:
+    package, _, _ = module.rpartition(".")
+    top = module.partition(".")[0]
+    if package and modules.source(package, folders) is not None:
+        hint = did_you_mean(module, modules.submodules(package, folders))
+        return f"{group}={option}: no module {module}{hint}; expected package.module:Class"
+    here = Path(f"{top}.py")
+    remedy = f"add code={here}" if here.is_file() else f"install {top}, or name its file by code="
+    return f"{group}={option}: no module {module}, installed or beside a file of code=\n  {remedy}"
+
+
+def given(group: str, values: dict[str, Any]) -> dict[str, Any]:
+    """What the data gives, by all of the usual names."""
+    if group != "model":
+        return values
+    channels, classes = values["image_shape"][0], values["num_classes"]
+    more = {"in_channels": channels, "in_chans": channels, "out_features": classes}
+    return values | more
+
+
+# ---------------------------------------------------------------- what was trained here
+#
+# A run may come from anyone, and a function of an installed library may do anything with what the
+# run's config passes to it. So that of a run is executed only if it was trained with here.
+
+
+def remember(options: Iterable[str]) -> None:
+    """Keep in the cache that these parts were trained with on this machine."""
+    known = _known()
+    if new := sorted({*options}.difference(known)):
+        with contextlib.suppress(UserError):
+            write_json(_place(), [*known, *new])
+
+
+def require_known(options: Iterable[str], files: Sequence[Path], folder: Path) -> None:
+    """Raise UserError where a run is of a library's part that nobody has trained with here.
+
+    Naming its module by ``code=`` is consent too: ``files`` are the user's.
+    """
+    for option in options:
+        module = option.partition(":")[0]
+        if option not in _known() and not any(_is_of(file, module) for file in files):
+            raise UserError(
+                f"{folder}: model={option} was never trained with on this machine\n"
+                f"  if it may be executed with this run's config, add code={module}"
+            )
+
+
+def _known() -> list[str]:
+    with contextlib.suppress(OSError, ValueError):
+        found = json.loads(_place().read_text(encoding="utf-8"))
+        if isinstance(found, list):
+            return [str(each) for each in found]
+    return []
+
+
+def _place() -> Path:
+    return cache_root() / "named.json"

@@ -1,0 +1,91 @@
+"""Usual slips in what is typed, and what was meant by them, in words for the end of a message."""
+
+import re
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+from tinylab.config.groups import groups
+from tinylab.config.keys import entries, words_of
+from tinylab.config.values import did_you_mean
+from tinylab.errors import UserError
+
+
+def option(group: str, value: str, known: Sequence[str]) -> str:
+    """What may be meant by ``group=value``, where ``known`` are the options.
+
+    A folder of images, an option's own word (``dataset=cifar10``, ``model=resnet50``), or a key
+    (``augment=flip``).
+    """
+    if value.lower() in known:
+        return did_you_mean(value, known)
+    is_path = value and (re.search(r"[/\\~]", value) or Path(value).is_dir())
+    if group == "dataset" and is_path:
+        return f"; for a folder of images: dataset=folder dataset.root={value}"
+    for entry in entries():
+        if entry.name == f"{group}.{value}":
+            return f" (did you mean {entry.name}=...?)"
+        if entry.name.startswith(f"{group}.") and entry.choice:
+            words = {_plain(word): word for word in words_of().get(entry.name, ())}
+            if _plain(value) in words:
+                word = words[_plain(value)]
+                return f" (did you mean {group}={entry.choice} {entry.name}={word}?)"
+    if group == "model" and re.search(r"[a-z].*\d", value):
+        return f"; for a network of torchvision: model=torchvision model.arch={value}"
+    return did_you_mean(value, known)
+
+
+def _plain(word: str) -> str:
+    return re.sub(r"[\W_]", "", word).lower()
+
+
+def key(typed: str, siblings: list[str]) -> str:
+    """The key that may be meant: one of ``siblings``, a group, or one of another option."""
+    group, _, last = typed.rpartition(".")
+    names = {name.rpartition(".")[2]: name for name in siblings}
+    others = {e.name.rpartition(".")[2]: e for e in entries() if e.name.startswith(f"{group}.")}
+    words = {word: name for end, name in names.items() for word in end.split("_")} | names
+    if hint := did_you_mean(last, [*names, *others]) or did_you_mean(last, list(words)):
+        near = hint.split("'")[1]
+        if near in words:
+            return f" (did you mean '{words[near]}'?)"
+        return f" (did you mean {group}.{near}, which belongs to {group}={others[near].choice}?)"
+    if last in groups():
+        return f" (did you mean {last}=...?)"
+    return ""
+
+
+def value(name: str, typed: object, kind: type) -> str:
+    """What may be meant by a value that is no number: a range, or a percentage."""
+    span = re.fullmatch(r"(\d+)(?:\.\.|-|:)(\d+)", str(typed))
+    if span and kind is int:
+        return f"; to try each: -m '{name}=range({span[1]},{int(span[2]) + 1})'"
+    percent = re.fullmatch(r"(\d+(?:\.\d+)?)\s*%", str(typed))
+    return f"; {typed} is {float(percent[1]) / 100:g}" if percent and kind is float else ""
+
+
+def decimal_comma(name: str, typed: str) -> str:
+    """What may be meant by ``optim.lr=0,001``."""
+    is_real = any(entry.name == name and "float" in str(entry.field.type) for entry in entries())
+    if is_real and re.fullmatch(r"0,\d+", typed):
+        return f"; or, with a decimal point: {name}={typed.replace(',', '.')}"
+    return ""
+
+
+def unparsed(name: str, typed: str, quoted: str) -> UserError:
+    """The refusal of ``name=typed``, which Hydra's grammar does not have but as ``quoted``."""
+    line = f"{name}={typed}"
+    if re.fullmatch(r"[\w.+-]+,", typed):
+        return UserError(
+            f"{line}: ends in a comma; the values of a sweep have no spaces between them, as in "
+            "-m seed=0,1,2"
+        )
+    if re.fullmatch(r"=+[\w.+-]+", typed):
+        return UserError(f"{line}: expected key=value (did you mean {name}={typed.lstrip('=')}?)")
+    right = f"{name}={quoted}"
+    # Between double quotes a shell leaves a backslash alone, but before itself, ", $ and `.
+    is_plain = not re.search(r'["$`!]|\\\\', right)
+    shown = f'"{right}"' if is_plain else shlex.quote(right)
+    return UserError(
+        f"{line}: this value needs quotes of its own, inside those of the shell:\n  {shown}"
+    )

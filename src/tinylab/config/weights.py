@@ -1,0 +1,69 @@
+"""What the initial weights of a model are, for a run's identity: a file counts by its content."""
+
+import dataclasses
+import hashlib
+from functools import cache
+from pathlib import Path
+
+from tinylab.config import options
+from tinylab.config.schema import Config, ModelConfig
+from tinylab.errors import UserError
+from tinylab.system.paths import user_path
+
+SUFFIXES = (".pt", ".pth", ".ckpt", ".bin", ".safetensors")
+
+
+def is_file(typed: str) -> bool:
+    """Whether ``model.weights`` is the path of a file, and no name of a library's weights."""
+    return Path(typed).suffix in SUFFIXES or "/" in typed or "\\" in typed
+
+
+def identified(config: Config) -> Config:
+    """The config with what its initial weights are, wherever the file lies.
+
+    Weights that torchvision or timm know by name count by the full name and what it names. Raises
+    UserError where there are none, or others than ``model.weights_content`` says.
+    """
+    option = options.of(config.model)
+    typed = option.shared(config.model, "weights")
+    if typed is None:
+        return config
+    found = _file_sha256(typed) if is_file(typed) else _named(option, config.model, typed)
+    given = option.shared(config.model, "weights_content")
+    if given not in (None, found):
+        raise UserError(
+            f"model.weights_content={given}: {typed} holds other weights by now; leave "
+            "model.weights_content out, and it is filled in"
+        )
+    model = dataclasses.replace(config.model, weights_content=found)  # type: ignore[call-arg]
+    return dataclasses.replace(config, model=model)
+
+
+def _named(option: options.Option, record: ModelConfig, typed: str) -> str:
+    full_name = option.companion("full_name")
+    if full_name is None:
+        raise UserError(
+            f"model.weights={typed}: expected a file of weights for model={record.name}, such as "
+            f"net.pt; its name ends with {', '.join(SUFFIXES)}"
+        )
+    found: str = full_name(record)
+    return found
+
+
+def _file_sha256(typed: str) -> str:
+    path = user_path(typed)
+    try:
+        stat = path.stat()
+        return _sha256(path, (stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino))
+    except OSError as error:
+        raise UserError(
+            f"model.weights={typed}: {error.strerror or error}; expected a file of weights, such "
+            "as those of tinylab export --to state_dict"
+        ) from error
+
+
+@cache
+def _sha256(path: Path, stamp: tuple[int, ...]) -> str:
+    """128 bits of it, as of data; ``stamp`` tells whether they may have changed."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()[:32]

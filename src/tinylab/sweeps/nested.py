@@ -1,0 +1,178 @@
+"""A search inside each fold of a cross-validation, and one estimate that tuning does not flatter.
+
+Every fold's search is a sweep of its own, ``<name>-fold<k>``; the nested sweep lists what each
+has chosen.
+"""
+
+import contextlib
+import dataclasses
+from typing import Any
+
+from tinylab import data
+from tinylab.comparison import nested
+from tinylab.config.schema import run_id
+from tinylab.errors import UserError
+from tinylab.store.sweep import SweepFolder, sweep_folder
+from tinylab.sweeps import conclusion, leaderboard, search
+from tinylab.sweeps.job import Composer, Job, label
+from tinylab.sweeps.launch import launch, parallel_jobs
+from tinylab.sweeps.search import Search
+from tinylab.sweeps.space import Space
+from tinylab.ui.console import say
+from tinylab.ui.tables import on_screen
+
+ONE_DIVISION = ("split.fold", "split.seed")
+
+
+def refuse_wrong_space(space: Space, arguments: list[str]) -> None:
+    """Raise UserError for what a nested search cannot vary."""
+    if space.settings.search == "grid":
+        raise UserError(
+            "sweep.nested=true: expected a search in each fold, such as sweep.search=random "
+            "sweep.trials=99, which tries every combination of lists once"
+        )
+    varied = {key for seeds in space.repeats for key in seeds}
+    fixed = {argument.partition("=")[0] for argument in arguments}
+    for key in ONE_DIVISION:
+        if key in varied or (key in fixed and key == "split.fold"):
+            raise UserError(
+                f"sweep.nested=true with {key}: it uses every fold of one division once; leave "
+                f"{key} out"
+            )
+
+
+def refuse_official_test(jobs: list[Job]) -> None:
+    """Raise UserError for data whose test set is fixed: there, folds are for validation."""
+    for config in {repr(job.config.dataset): job.config for job in jobs}.values():
+        if data.load_undivided(config.dataset).images.num_official_test:
+            raise UserError(
+                f"sweep.nested=true: {config.dataset.name} has an official test set, so that folds "
+                "hold out validation images only; leave sweep.nested out"
+            )
+
+
+class Folds:
+    """The plan of all folds' searches."""
+
+    def __init__(self, searches: list[Search]) -> None:
+        self._searches = searches
+
+    def next_job(self) -> Job | None:
+        """The next of the first fold that has one."""
+        jobs = (each.next_job() for each in self._searches)
+        return next((job for job in jobs if job is not None), None)
+
+    def goes_on(self, job: Job, row: dict[str, float | None]) -> bool:
+        """What the job's own search thinks of it."""
+        return self._searches[job.config.split.fold].goes_on(job, row)
+
+    def ended(self, job: Job, state: str) -> None:
+        """Its own search is told."""
+        self._searches[job.config.split.fold].ended(job, state)
+
+    @property
+    def best(self) -> str:
+        """The folds choose each for itself."""
+        return ""
+
+
+def run(space: Space, composer: Composer, arguments: list[str]) -> None:
+    """Search in every fold, and say what the whole procedure reaches."""
+    refuse_wrong_space(space, arguments)
+    checked = [search.check(space, composer)]
+    config = checked[0][0].config
+    folds = config.split.folds
+    if folds is None:
+        raise UserError(
+            "sweep.nested=true: expected folds, in each of which to search, such as split=crossval"
+        )
+    refuse_official_test(checked[0])
+    spaces = [
+        dataclasses.replace(space, fixed=[*space.fixed, f"split.fold={fold}"])
+        for fold in range(folds)
+    ]
+    checked += [search.check(each, composer) for each in spaces[1:]]
+    name = config.name or f"{search.folder_of(space, config).path.name}-nested"
+    folder = sweep_folder(config.outputs, name)
+    description = search.describe(space, config)
+    _refuse_other_sweep(folder, description, config.fresh)
+    inner = [sweep_folder(config.outputs, f"{name}-fold{fold}") for fold in range(folds)]
+    with contextlib.ExitStack() as stack:
+        for each in (folder, *inner):
+            stack.enter_context(each.sole_writer())
+        _write(folder, description, arguments, [])
+        parts = zip(spaces, inner, checked, strict=True)
+        plans = [Search(own, composer, at, jobs, arguments) for own, at, jobs in parts]
+        done, total = (
+            sum(n) for n in zip(*((e.num_ended, e.num_jobs) for e in plans), strict=True)
+        )
+        say(f"{folds} folds, in each a {plans[0]}; {done} runs ended already")
+        launch(Folds(plans), parallel_jobs(config, total), total, done)
+    _write(folder, description, arguments, _choices(plans, inner))
+    _say(folder, plans)
+
+
+def _refuse_other_sweep(folder: SweepFolder, description: dict[str, Any], fresh: bool) -> None:
+    state = folder.state()
+    if state is not None and not fresh and state.get("in_each_fold") != description:
+        raise UserError(
+            f"name={folder.path.name}: {folder.path} holds another sweep; choose another name, or "
+            "begin again with fresh=true"
+        )
+
+
+def _write(
+    folder: SweepFolder,
+    description: dict[str, Any],
+    arguments: list[str],
+    chosen: list[tuple[dict[str, Any], list[dict[str, Any]]]],
+) -> None:
+    folder.write_state(
+        arguments=arguments,
+        in_each_fold=description,
+        nested=[fold for fold, _ in chosen],
+        jobs=[job for _, jobs in chosen for job in jobs],
+    )
+
+
+def _choices(
+    plans: list[Search], inner: list[SweepFolder]
+) -> list[tuple[dict[str, Any], list[dict[str, Any]]]]:
+    """Write what every search found, and choose in each. Raises UserError if one has not ended."""
+    tables = [leaderboard.rows_of_search(plan.trials) for plan in plans]
+    for at, plan, table in zip(inner, plans, tables, strict=True):
+        conclusion.write(at, {run_id(job.config): job.label for job in plan.jobs}, table)
+    conclusion.refuse_unfinished([row for table in tables for row in table])
+    return [_choice(fold, plan) for fold, plan in enumerate(plans)]
+
+
+def _say(folder: SweepFolder, plans: list[Search]) -> None:
+    """Say the estimate, and write what there is to look at."""
+    estimate = nested.of_sweep(folder)
+    assert estimate is not None
+    say("")
+    for line in on_screen(nested.sections([estimate])):
+        say(line)
+    labels = {
+        run_id(job.config): f"fold{fold} {job.label}"
+        for fold, plan in enumerate(plans)
+        for job in plan.jobs
+    }
+    conclusion.write(folder, labels, [dataclasses.asdict(fold) for fold in estimate.folds])
+    conclusion.say_files(folder)
+
+
+def _choice(fold: int, plan: Search) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """The best setting of one fold by validation, and its runs."""
+    best = leaderboard.best(plan.trials)
+    if best is None:
+        raise UserError(f"split.fold={fold}: no setting was finished, so that none can be chosen")
+    jobs = [
+        {"run_id": each.run_id, "overrides": each.job.varied, "state": each.state}
+        for each in best.repeats
+    ]
+    facts = {
+        "fold": fold, "setting": label(best.varied), "trials": len(plan.trials),
+        "run_ids": [each.run_id for each in best.repeats],
+    }  # fmt: skip
+    return facts, jobs

@@ -1,0 +1,110 @@
+"""Which setting is the best so far, and of which the checkpoints stay (``sweep.keep``)."""
+
+import bisect
+import math
+from collections.abc import Collection, Sequence
+from statistics import fmean
+
+from tinylab.comparison.statistics import Cell, summarize
+from tinylab.config.keys import SEEDS
+from tinylab.config.metrics import CHOOSABLE, METRICS, goodness
+from tinylab.config.schema import SweepConfig
+from tinylab.sweeps.job import Job, label
+
+Goodness = tuple[float, float]
+
+
+class Standings:
+    """The settings that have ended, by the leaderboard's order.
+
+    Deletes the checkpoints of all but the best ``sweep.keep``. What is being trained, was stopped
+    or has failed keeps its own: a resume needs them.
+    """
+
+    def __init__(self, settings: SweepConfig) -> None:
+        self._keep, self._metric = settings.keep, settings.metric
+        self._ranked: list[tuple[Goodness, list[Job]]] = []  # the best ones, the worst first
+
+    def finished(self, jobs: Sequence[Job]) -> None:
+        """All repeats of a setting are finished."""
+        if (value := _goodness(jobs, self._metric)) is None:
+            return
+        # Of equals the first one stays, as it stands first in the table.
+        place = bisect.bisect_left(self._ranked, value, key=lambda each: each[0])
+        self._ranked.insert(place, (value, list(jobs)))
+        if len(self._ranked) > (self._keep or 1):
+            self.pruned(self._ranked.pop(0)[1])
+
+    def pruned(self, jobs: Sequence[Job]) -> None:
+        """A setting was given up, or there are enough better ones."""
+        for job in jobs if self._keep is not None else ():
+            job.files.delete_checkpoints()
+
+    @property
+    def best(self) -> str:
+        """The best setting so far in words, its mean with its interval; empty before the first."""
+        if not self._ranked:
+            return ""
+        jobs, metric = self._ranked[-1][1], METRICS[self._metric]
+        found = {cell_of(job): _value(job, self._metric) for job in jobs}
+        summary = summarize({cell: value for cell, value in found.items() if value is not None})
+        words = f"{metric.label} {metric.format.format(summary.mean)}"
+        if summary.low is not None and summary.high is not None:
+            low, high = clipped(summary.low, summary.high, self._metric)
+            low_words, high_words = metric.format.format(low), metric.format.format(high)
+            words += f" (95% CI {low_words} to {high_words}, {summary.num} runs)"
+        return f"{words}  {label(_shared(jobs))}"
+
+
+def clipped(low: float, high: float, metric: str) -> tuple[float, float]:
+    """The ends of an interval, no further than the metric can be."""
+    return max(low, 0.0), min(high, math.inf if metric == "val_loss" else 1.0)
+
+
+def cell_of(job: Job) -> Cell:
+    """The split and the seed of a job, as ``statistics`` wants them."""
+    split = job.config.split
+    return f"{split.seed} {split.fold}", str(job.config.seed)
+
+
+def _shared(jobs: Sequence[Job]) -> dict[str, str]:
+    """What the repeats of a setting have in common."""
+    first = jobs[0].varied
+    return {k: v for k, v in first.items() if all(job.varied.get(k) == v for job in jobs)}
+
+
+def _value(job: Job, name: str) -> float | None:
+    result = job.files.result()
+    return None if result is None else result.metric(name)
+
+
+def _goodness(jobs: Sequence[Job], metric: str) -> Goodness | None:
+    """What the leaderboard ranks a setting by; None where a run has no such value."""
+    results = [job.files.result() for job in jobs]
+    means = {}
+    for name in CHOOSABLE:
+        values = [None if result is None else result.metric(name) for result in results]
+        known = [value for value in values if value is not None]
+        if len(known) == len(values):
+            means[name] = fmean(known)
+    is_known = {metric, "val_accuracy", "val_loss"} <= means.keys()
+    return goodness(means, metric) if is_known else None
+
+
+def standings_of(jobs: Sequence[Job], waiting: Collection[Job] = ()) -> Standings:
+    """The standings of a grid, with the settings of which no job waits."""
+    standings = Standings(jobs[0].config.sweep)
+    unfinished = {id(job) for job in waiting}
+    for each in by_setting(jobs):
+        if not any(id(job) in unfinished for job in each):
+            standings.finished(each)
+    return standings
+
+
+def by_setting(jobs: Sequence[Job]) -> list[list[Job]]:
+    """The jobs of a grid, those that differ in their seeds alone together."""
+    found: dict[tuple[tuple[str, str], ...], list[Job]] = {}
+    for job in jobs:
+        values = tuple((key, text) for key, text in job.varied.items() if key not in SEEDS)
+        found.setdefault(values, []).append(job)
+    return list(found.values())

@@ -1,0 +1,100 @@
+"""What a project says once for all its commands: ``[tool.tinylab]`` in its ``pyproject.toml``."""
+
+import os
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from tinylab.errors import UserError, did_you_mean
+
+FILE = "pyproject.toml"
+TABLE = "tool.tinylab"
+KEYS = ("code", "conf", "data", "outputs")
+
+
+@dataclass(frozen=True)
+class Project:
+    """The table of a project, with absolute paths; nothing where a project says nothing.
+
+    file: that of the table. code: files or importable modules, as ``code=`` takes them. conf: a
+    folder of config groups.
+    """
+
+    file: Path = Path(FILE)
+    code: tuple[str, ...] = ()
+    conf: Path | None = None
+    data: Path | None = None
+    outputs: Path | None = None
+
+
+def project() -> Project:
+    """The table in the nearest ``pyproject.toml`` upward of the working folder that has one.
+
+    Raises UserError for an unknown key, a value of a wrong type, and a config folder that is not
+    there.
+    """
+    try:
+        here = Path.cwd()
+    except OSError:  # deleted by now
+        return Project()
+    for folder in (here, *here.parents):
+        file = folder / FILE
+        try:
+            stat = file.stat()
+        except OSError:
+            continue
+        if (found := _read(file, (stat.st_size, stat.st_mtime_ns, stat.st_ino))) is not None:
+            return found
+    return Project()
+
+
+def default_outputs() -> str:
+    """Where runs are kept by default: as short as it can be typed in the working folder."""
+    found = project()
+    if found.outputs is None:
+        return "outputs"
+    here = Path.cwd()
+    inside = found.outputs.is_relative_to(here) and found.outputs != here
+    return str(found.outputs.relative_to(here) if inside else found.outputs)
+
+
+@cache
+def _read(file: Path, stamp: tuple[int, ...]) -> Project | None:
+    """The table of one file; None where it has none, for which it is not parsed."""
+    try:
+        text = file.read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        return None  # of another program, which will say so
+    if "tinylab" not in text:
+        return None
+    import tomllib
+
+    try:
+        values = tomllib.loads(text).get("tool", {}).get("tinylab")
+    except tomllib.TOMLDecodeError as error:
+        raise UserError(f"{file}: {error}") from error
+    return None if values is None else _checked(file, values)
+
+
+def _checked(file: Path, values: Any) -> Project:
+    where = f"{file}: [{TABLE}]"
+    if not isinstance(values, dict):
+        raise UserError(f"{where}: expected a table with {', '.join(KEYS)}")
+    for key, value in values.items():
+        if key not in KEYS:
+            hint = did_you_mean(key, KEYS)
+            raise UserError(f"{where} {key}: unknown key{hint}; valid here: {', '.join(KEYS)}")
+        is_list = isinstance(value, list) and key == "code"
+        if not all(isinstance(each, str) and each for each in (value if is_list else [value])):
+            texts = "a text, or a list of texts" if key == "code" else "a text"
+            raise UserError(f"{where} {key}={value!r}: expected {texts}")
+    code = values.get("code", [])
+    folders = {key: _path(file, values[key]) for key in KEYS[1:] if key in values}
+    if "conf" in folders and not folders["conf"].is_dir():
+        raise UserError(f"{where} conf={values['conf']}: no such folder: {folders['conf']}")
+    return Project(file, (code,) if isinstance(code, str) else tuple(code), **folders)
+
+
+def _path(file: Path, typed: str) -> Path:
+    return Path(os.path.normpath(file.parent / os.path.expanduser(typed)))

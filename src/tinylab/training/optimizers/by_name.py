@@ -1,0 +1,70 @@
+"""The optimizers of ``torch.optim`` by their names."""
+
+import inspect
+from typing import Any
+
+import torch
+
+from tinylab.config.options import optimizer
+from tinylab.config.values import did_you_mean, option
+from tinylab.errors import UserError
+from tinylab.training.own import told
+from tinylab.training.torch_optim import TorchOptimizer, refuse_closure, wrapped
+
+KEYS = ("params", "lr", "weight_decay")  # that optim.args cannot set
+
+
+@optimizer(name="torch")
+def by_name(
+    groups: list[dict[str, Any]],
+    lr: float = 0.001,
+    weight_decay: float = 0.0,
+    algorithm: str | None = option(
+        None,
+        "a class of torch.optim, such as RMSprop; optim=torch needs it",
+        required="the name of a class of torch.optim, such as RMSprop",
+    ),
+    args: dict[str, Any] | None = option(None, "its other arguments, as in {momentum: 0.9}"),
+) -> TorchOptimizer:
+    """An optimizer of torch.optim."""
+    name = str(algorithm)
+    cls = _class(name)
+    args = {} if args is None else args
+    _refuse_unknown(args, name, cls)
+    values = {key: tuple(v) if isinstance(v, list) else v for key, v in args.items()}
+    said = f"optim.algorithm={name}"
+    with told(said, f"torch.optim.{name}"):
+        return wrapped(cls(groups, lr=lr, **values), weight_decay, said)
+
+
+def _class(name: str) -> Any:
+    optim = torch.optim
+    found = {
+        each: value
+        for each, value in vars(optim).items()
+        if isinstance(value, type)
+        and issubclass(value, optim.Optimizer)
+        and value is not optim.Optimizer
+    }
+    if name not in found:
+        hint = did_you_mean(name, list(found))
+        raise UserError(
+            f"optim.algorithm={name}: torch.optim has none of this name{hint}; "
+            f"valid here: {', '.join(sorted(found))}"
+        )
+    refuse_closure(found[name], f"optim.algorithm={name}")
+    return found[name]
+
+
+def _refuse_unknown(args: Any, name: str, cls: Any) -> None:
+    if not isinstance(args, dict):
+        raise UserError(f"optim.args={args}: expected a dict, as in {{momentum: 0.9}}")
+    known = [each for each in inspect.signature(cls).parameters if each not in KEYS]
+    for key in args:
+        if key in KEYS:
+            raise UserError(f"optim.args: {key} is a key of its own: expected optim.{key}=...")
+        if key not in known:
+            hint = did_you_mean(key, known)
+            raise UserError(
+                f"optim.args: {key}: no argument of {name}{hint}; valid here: {', '.join(known)}"
+            )

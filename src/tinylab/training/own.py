@@ -1,0 +1,258 @@
+"""Loss, augmentation and schedule of the user's own code, and what is refused of them.
+
+Each is tried before training; what it gives is looked at in every step where that costs nothing.
+"""
+
+import contextlib
+import math
+import pickle
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from tinylab.config import options
+from tinylab.config.options import Option
+from tinylab.config.schema import AugmentConfig, LossConfig, ScheduleConfig
+from tinylab.config.user_code import mistakes_told
+from tinylab.data.batches import Batches
+from tinylab.errors import UserError
+from tinylab.models.own import kind
+from tinylab.ui.console import say
+
+TRIED = 8  # images
+TIMES = 4  # an augmentation is tried: it may change anything in some batches only
+
+
+@contextlib.contextmanager
+def told(said: str, file: object) -> Iterator[None]:
+    """Whatever is raised while a part of the user's is tried is a mistake of theirs."""
+    try:
+        with mistakes_told(said):
+            yield
+    except UserError:
+        raise
+    except Exception as error:  # before a line of theirs was reached
+        first = str(error).partition("\n")[0]
+        raise UserError(f"{said}: {type(error).__name__}: {first}\n  see {file}") from error
+
+
+# ---------------------------------------------------------------- loss
+
+
+@dataclass(frozen=True)
+class Loss:
+    """The user's loss."""
+
+    said: str
+    file: object
+    function: Callable[..., Any]
+
+    def __call__(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Logits (N, num_classes) and int64 (N,) or class probabilities (N, num_classes) -> ().
+
+        Raises UserError where it gives no scalar.
+        """
+        value = self.function(logits, targets)
+        if not isinstance(value, Tensor) or value.dim() > 0 or not value.is_floating_point():
+            raise UserError(
+                f"{self.said}: gives {kind(value)} for {len(logits)} images; expected a scalar "
+                f"tensor, their mean\n  see {self.file}"
+            )
+        return value
+
+
+def loss(config: LossConfig, num_classes: int, device: torch.device, mixed: bool) -> Loss | None:
+    """The user's loss, tried; None where it is the built-in one.
+
+    ``mixed``: its targets are class probabilities, as mixup and CutMix make them. Raises UserError
+    where it gives no finite scalar with a gradient.
+    """
+    option = options.of(config)
+    if option.is_plain:
+        return None
+    made = _made_loss(option, config, device)
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(TRIED, num_classes, generator=generator).to(device)
+    labels = torch.arange(TRIED, device=device) // 2 % num_classes  # two of a class
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        _try_loss(made, logits, labels)
+        if mixed:
+            one_hot = F.one_hot(labels, num_classes).float()
+            _try_mixed(made, logits, torch.lerp(one_hot.flip(0), one_hot, 0.75))
+    return made
+
+
+def _made_loss(option: Option, config: LossConfig, device: torch.device) -> Loss:
+    said = f"loss={config.name}"
+    with told(said, option.file), torch.random.fork_rng(devices=[]):
+        made = option.function(config)
+    if isinstance(made, nn.Module):
+        if any(True for _ in made.parameters()):
+            raise UserError(
+                f"{said}: has parameters of its own, which nothing trains; expected a loss without"
+                f"\n  see {option.file}"
+            )
+        made = made.to(device)
+    return Loss(said, option.file, made)
+
+
+def _try_mixed(loss: Loss, logits: Tensor, shares: Tensor) -> None:
+    try:
+        _try_loss(loss, logits, shares)
+    except UserError as error:
+        raise UserError(
+            f"{loss.said} with augment.mixup or augment.cutmix: does not take their targets, class "
+            "probabilities (N, num_classes)\n"
+            f"  expected both to be 0, or another loss; here {str(error).partition(chr(10))[0]}"
+        ) from error
+
+
+def _try_loss(loss: Loss, logits: Tensor, targets: Tensor) -> None:
+    leaf, said, file = logits.clone().requires_grad_(), loss.said, loss.file
+    with told(said, file):
+        value = loss(leaf, targets)
+    if not value.isfinite():
+        raise UserError(f"{said}: gives {value.item()}; expected a finite number\n  see {file}")
+    gradient: Tensor | None = None
+    if value.requires_grad:
+        with told(said, file):
+            [gradient] = torch.autograd.grad(value, leaf, allow_unused=True)
+    if gradient is None:
+        raise UserError(
+            f"{said}: has no gradient; expected torch's operations on the logits, without "
+            f".item(), .detach() or argmax\n  see {file}"
+        )
+    if not gradient.isfinite().all():
+        raise UserError(f"{said}: its gradient is not finite\n  see {file}")
+
+
+# ---------------------------------------------------------------- augmentation
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """The user's augmentation, behind the built-in ones."""
+
+    said: str
+    file: object
+    function: Callable[..., Any]
+
+    def __call__(self, pixels: Tensor, seed: int) -> Tensor:
+        """float32 (N, C, H, W), 0..255, to the same. ``seed`` decides all that it draws.
+
+        Raises UserError where it gives another shape or type.
+        """
+        images = pixels / 255
+        expected = _described(images)
+        generator = torch.Generator(images.device).manual_seed(seed)
+        changed = self.function(images, generator)
+        if not isinstance(changed, Tensor) or _described(changed) != expected:
+            found = _described(changed) if isinstance(changed, Tensor) else kind(changed)
+            raise UserError(
+                f"{self.said}: gives {found} for images of {expected}; expected the same shape and "
+                f"type\n  see {self.file}"
+            )
+        return changed * 255
+
+
+def _described(images: Tensor) -> str:
+    size = "x".join(map(str, images.shape))
+    return f"{str(images.dtype).removeprefix('torch.')} {size}"
+
+
+def augmentation(config: AugmentConfig, train: Batches) -> Augmentation | None:
+    """The user's augmentation, tried on some of the training images; None where there is none.
+
+    What it draws from a global generator is said. Raises UserError where it does not fit.
+    """
+    option = options.of(config)
+    if option.is_plain:
+        return None
+    said = f"augment={config.name}"
+    with told(said, option.file), torch.random.fork_rng(devices=[]):
+        made = Augmentation(said, option.file, option.function(config))
+    images, _ = train.take(torch.arange(min(len(train), TRIED)))
+    with _drawing_told(said, images.device), told(said, option.file):
+        for seed in range(TIMES):
+            made(images.float(), seed)
+    return made
+
+
+@contextlib.contextmanager
+def _drawing_told(said: str, device: torch.device) -> Iterator[None]:
+    """Say which global generators move in the block, and put them back."""
+    streams: dict[str, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
+        "torch": (torch.get_rng_state, torch.set_rng_state),
+        "random": (random.getstate, random.setstate),
+        "numpy.random": (np.random.get_state, np.random.set_state),
+    }
+    if device.type == "cuda":
+        streams["torch.cuda"] = (torch.cuda.get_rng_state, torch.cuda.set_rng_state)
+    before = {name: get() for name, (get, _) in streams.items()}
+    yield
+    moved = [name for name, (get, _) in streams.items() if _bytes(get()) != _bytes(before[name])]
+    for name in moved:
+        streams[name][1](before[name])
+    if moved:
+        say(
+            f"warning: {said} draws from the global generator of {' and '.join(moved)}, not from "
+            "the one that it is given: a resumed run may end with other bits"
+        )
+
+
+def _bytes(state: Any) -> bytes:
+    return state.numpy().tobytes() if isinstance(state, Tensor) else pickle.dumps(state)
+
+
+# ---------------------------------------------------------------- schedule
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """The user's course of the learning rate."""
+
+    said: str
+    file: object
+    function: Callable[..., Any]
+
+    def __call__(self, step: int, steps: int) -> float:
+        """The factor of the peak rate at a step, 0 to steps - 1. Raises UserError for no number."""
+        found = self.function(step, steps)
+        try:
+            factor = float(found)
+        except (TypeError, ValueError, RuntimeError):
+            factor = math.nan
+        if not (math.isfinite(factor) and factor >= 0):
+            given = found if isinstance(found, int | float) else kind(found)
+            raise UserError(
+                f"{self.said}: gives {given} for step {step} of {steps}; expected a number, 0 or "
+                f"more\n  see {self.file}"
+            )
+        return factor
+
+
+def schedule(config: ScheduleConfig, steps: int) -> Schedule | None:
+    """The user's schedule, tried over ``steps``; None where it is the optimizer's.
+
+    Raises UserError where it gives no factor, or is no function of the step.
+    """
+    option = options.of(config)
+    if option.is_plain:
+        return None
+    said = f"schedule={config.name}"
+    with told(said, option.file):
+        made = Schedule(said, option.file, option.function(config))
+        tried = sorted({0, steps // 2, steps - 1})
+        first, second = ([made(step, steps) for step in tried] for _ in range(2))
+    if first != second:
+        raise UserError(
+            f"{said}: gives {second} after {first} for the same steps {tried}; expected a function "
+            f"of step and steps alone\n  see {option.file}"
+        )
+    return made

@@ -1,0 +1,252 @@
+"""Loss, augmentation, schedule and optimizer of a user's own file, from the command line on."""
+
+import re
+import shlex
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from tinylab import cli
+from tinylab.config import options
+from tinylab.store.folder import RunFolder
+from tinylab.store.result import Result
+
+LOSSES = '''import tinylab
+import torch
+import torch.nn.functional as F
+
+
+@tinylab.loss
+def mine(logits, targets):
+    """The built-in loss, by hand."""
+    return F.cross_entropy(logits, targets)
+
+
+@tinylab.loss
+def focal(logits, targets, gamma: float = 2.0):
+    """Focal loss (Lin et al., 2017)."""
+    nll = F.cross_entropy(logits, targets, reduction="none")
+    return ((1 - torch.exp(-nll)) ** gamma * nll).mean()
+
+
+@tinylab.loss
+def hard(logits, targets):
+    """Takes classes only."""
+    return -logits.log_softmax(1).gather(1, targets[:, None]).mean()
+'''
+PARTS = '''import math
+
+import tinylab
+import torch
+
+
+@tinylab.augmentation
+def noise(images, generator, amount: float = 0.05):
+    """Gaussian noise."""
+    return images + amount * torch.randn(images.shape, generator=generator, device=images.device)
+
+
+@tinylab.optimizer
+class Heavy(torch.optim.SGD):
+    """torch's SGD."""
+
+    def __init__(self, params, lr: float = 0.05, momentum: float = 0.9):
+        super().__init__(params, lr=lr, momentum=momentum)
+
+
+@tinylab.schedule
+def half_cosine(step, steps, final: float = 0.0):
+    """The built-in cosine, by hand."""
+    return 1 - (1 - final) * (1 - math.cos(math.pi * (step / steps))) / 2
+'''
+pytestmark = pytest.mark.costly
+TRAIN = ["train", "model=mlp", "model.hidden=8", "train.epochs=2", "threads=1"]
+ALL = ["code=[losses.py,parts.py]", "loss=focal", "augment=noise", "optim=heavy",
+       "schedule=half_cosine", "loss.gamma=1"]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the files, and a finished run of them."""
+    folder = tmp_path_factory.mktemp("student")
+    (folder / "losses.py").write_text(LOSSES)
+    (folder / "parts.py").write_text(PARTS)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.delenv("TINYLAB_CODE", raising=False)
+        assert cli.run([*TRAIN, *ALL]) == 0
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def own_table() -> Iterator[None]:
+    yield
+    options.use_files([])
+
+
+@pytest.fixture
+def student(workplace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the workplace."""
+    monkeypatch.delenv("TINYLAB_CODE", raising=False)
+    folder = shutil.copytree(workplace, tmp_path / "student")
+    monkeypatch.chdir(folder)
+    return folder
+
+
+def trained(folder: Path, *words: str) -> Result:
+    """The result of a run in a folder of its own."""
+    outputs = f"of_{len(list(folder.iterdir()))}"
+    assert cli.run([*TRAIN, *words, f"outputs={outputs}"]) == 0
+    [run] = folder.glob(f"{outputs}/runs/digits-*")
+    found = RunFolder(run).result()
+    assert found is not None
+    return found
+
+
+def the_run(folder: Path) -> Path:
+    [run] = folder.glob("outputs/runs/digits-mlp-*")
+    return run
+
+
+@pytest.mark.parametrize("mixed", [[], ["augment.mixup=0.4"]])
+def test_the_built_in_loss_written_by_hand_ends_with_the_same_bits(
+    student: Path, mixed: list[str]
+) -> None:
+    own, built_in = (
+        trained(student, *code, *mixed) for code in (["code=losses.py", "loss=mine"], [])
+    )
+    assert own.weights_sha256 == built_in.weights_sha256
+    assert own.val is not None
+    assert built_in.val is not None
+    assert own.val.extra["nll"] == built_in.val.extra["nll"]
+    assert own.val.loss == pytest.approx(built_in.val.loss, rel=1e-6)
+    assert own.run_id != built_in.run_id
+
+
+def test_the_losses_of_a_run_are_those_of_its_own_loss(student: Path) -> None:
+    history = RunFolder(the_run(student)).history()
+    found = RunFolder(the_run(student)).result()
+    assert found is not None
+    assert found.val is not None
+    assert found.val.loss < found.val.extra["nll"]  # as focal loss is
+    best = history[found.best_epoch - 1]
+    assert best["val_loss"] == found.val.loss
+
+
+def test_the_built_in_schedule_written_by_hand_ends_with_the_same_bits(student: Path) -> None:
+    cosine = trained(student, "optim.schedule=cosine", "optim.final=0.1")
+    own = trained(student, "code=parts.py", "schedule=half_cosine", "schedule.final=0.1")
+    assert own.weights_sha256 == cosine.weights_sha256
+
+
+def test_an_own_optimizer_has_the_bits_of_the_one_it_is_made_from(student: Path) -> None:
+    own = trained(student, "code=parts.py", "optim=heavy")
+    torchs = ["optim=torch", "optim.algorithm=SGD", "optim.args={momentum:0.9}", "optim.lr=0.05"]
+    assert own.weights_sha256 == trained(student, *torchs).weights_sha256
+
+
+def test_killed_and_resumed_training_by_own_parts_ends_with_the_same_bits(
+    student: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.run(["verify", str(the_run(student)), "--kills", "1"]) == 0
+    assert "identical" in capsys.readouterr().out
+
+
+def test_the_folder_keeps_a_copy_and_an_edit_outdates_its_own_runs_alone(
+    student: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert (the_run(student) / "code" / "losses.py").read_text() == LOSSES
+    assert (the_run(student) / "code" / "parts.py").read_text() == PARTS
+    other = [*TRAIN, "code=[losses.py,parts.py]", "augment=noise"]
+    assert cli.run(other) == 0
+    (student / "losses.py").write_text(LOSSES.replace("(1 - torch", "(1.5 - torch"))
+    capsys.readouterr()
+    assert cli.run(other) == 0
+    assert "already finished" in capsys.readouterr().out
+    assert cli.run([*TRAIN, *ALL]) == 0
+    assert "has changed since; the old folder is kept" in capsys.readouterr().out
+
+
+def test_a_sweep_over_losses_is_compared_and_listed(
+    student: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sweep = ["loss=mine,focal,cross_entropy", "train.epochs=1", "jobs=2", "outputs=swept"]
+    assert cli.run(["train", "-m", *TRAIN[1:], "code=losses.py", *sweep]) == 0
+    capsys.readouterr()
+    assert cli.run(["compare", "swept"]) == 0
+    told = capsys.readouterr().out
+    assert all(f"loss={name}" in told for name in ("mine", "focal", "cross_entropy"))
+    assert cli.run(["list", "loss=focal", "--outputs", "swept"]) == 0
+    assert capsys.readouterr().out.count("digits-mlp-") == 1
+    assert cli.run(["report", "swept"]) == 0
+
+
+def test_a_finished_run_is_used_as_any_other(student: Path) -> None:
+    run = str(the_run(student))
+    pixels = np.random.default_rng(0).integers(0, 255, (8, 8), dtype=np.uint8)
+    assert cv2.imwrite("picture.png", pixels)
+    assert cli.run(["predict", run, "picture.png"]) == 0
+    assert cli.run(["evaluate", run]) == 0
+    assert cli.run(["export", run, "--to", "state_dict"]) == 0
+    assert cli.run(["train", "--from", run, "seed=1"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["loss=hard", "augment.mixup=0.2"], "does not take their targets"),
+        (["loss=mine", "train.label_smoothing=0.1"], "only loss=cross_entropy has it"),
+        (["loss=focal", "loss.gama=1"], "did you mean 'loss.gamma'?"),
+        (["loss=focal", "loss.gamma=much"], "loss.gamma=much: expected a number"),
+        (["loss=focl"], "did you mean 'focal'?"),
+    ],
+)
+def test_what_does_not_fit_is_refused_before_training(
+    student: Path, capsys: pytest.CaptureFixture[str], words: list[str], told: str
+) -> None:
+    assert cli.run([*TRAIN, "code=losses.py", *words, "outputs=refused"]) == 1
+    found = capsys.readouterr()
+    assert told in found.err
+    assert len(found.err.splitlines()) <= 2
+    assert "epoch" not in found.out
+    assert not (student / "refused").exists()
+
+
+def test_a_mistake_in_training_shows_their_lines_alone(
+    student: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wrong = "return F.cross_entropy(logits, targets) + (len(logits) > 8 and logits.no_such())"
+    (student / "losses.py").write_text(
+        LOSSES.replace("return F.cross_entropy(logits, targets)", wrong)
+    )
+    assert cli.run([*TRAIN, "code=losses.py", "loss=mine", "outputs=refused"]) == 1
+    told = capsys.readouterr().err.splitlines()
+    assert told[0].startswith("tinylab: loss=mine: AttributeError: ")
+    assert told[1:] == [
+        f"  {student / 'losses.py'}:9, in mine (logits: 32x10, targets: 32)",
+        f"    {wrong}",
+    ]
+
+
+GUIDE = (Path(__file__).parents[2] / "docs" / "own-code.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("part", ["loss", "augmentation", "optimizer", "schedule"])
+def test_the_guide_can_be_followed(
+    part: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("TINYLAB_CODE", raising=False)
+    section = GUIDE.partition(f"## Your own {part}\n")[2].partition("\n## ")[0]
+    [(name, source)] = re.findall(r"```python\n# (\w+\.py)\n(.*?)```", section, re.DOTALL)
+    Path(name).write_text(source)
+    [commands] = re.findall(r"```sh\n(.*?)```", section, re.DOTALL)
+    for line in commands.splitlines():
+        program, *arguments = shlex.split(line)
+        assert program == "tinylab"
+        assert cli.run(arguments) == 0, line
+    assert "warning: augment" not in capsys.readouterr().out
