@@ -37,6 +37,7 @@ WORKS: tuple[tuple[str, object, tuple[str, ...]], ...] = (
     ("dataset.set", "SVHN", ("netzer2011svhn",)),
     ("model.name", "resnet", ("he2016resnet",)),
     ("model.name", "torchvision", ("torchvision2016",)),
+    ("model.name", "timm", ("wightman2019timm",)),
     ("model.squeeze", USED, ("hu2018squeeze",)),
     ("model.init", "glorot", ("glorot2010init",)),
     ("model.dropout", USED, ("srivastava2014dropout",)),
