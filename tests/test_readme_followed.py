@@ -22,9 +22,10 @@ ELSEWHERE = (
     ">> ~/.bashrc",
 )  # fmt: skip
 SLOW = (
-    "dataset=mnist", "dataset=folder dataset.root=photos", "train experiment=",
-    "split.seed=0,1,2,3,4", "--pair optim.lr", "sweep.trials", "--to onnx", "tinylab verify",
-    "split.train_fraction", "sweeps/size",
+    "dataset=mnist", "train dataset=folder", "-m dataset=folder", "train experiment=",
+    "split.seed=0,1,2,3,4", "split.train_fraction", "sweeps/size", "--pair optim.lr",
+    "sweep.trials", "sweep.zip", "sweep.settings", "sweep.exclude", "model.hidden=64,256",
+    "--effect", "--to onnx", "tinylab verify",
 )  # fmt: skip
 ASKS = "tinylab remove"  # and nobody is there to answer
 OWN_TESTS = ("own-code.md",)
