@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-README = Path(__file__).parents[1] / "README.md"
+CONTRIBUTING = Path(__file__).parents[1] / "docs" / "contributing.md"
 PACKAGE = Path(__file__).parents[1] / "src" / "tinylab"
 
 # Layer by layer, lowest first; a folder stands for all its modules.
@@ -54,8 +54,8 @@ MAY_IMPORT_TORCH = {
 }  # fmt: skip
 
 
-def test_the_readme_tells_the_same_layers() -> None:
-    rows = re.findall(r"^\| \d+ \| (`[^|]*?) \|", README.read_text(), re.MULTILINE)
+def test_the_docs_tell_the_same_layers() -> None:
+    rows = re.findall(r"^\| \d+ \| (`[^|]*?) \|", CONTRIBUTING.read_text(), re.MULTILINE)
     told = [re.findall(r"`(\w+)`", row) for row in rows]
     assert told == [[name for name in layer if name[0] != "_"] for layer in LAYERS[:-1]]
 

@@ -4,7 +4,6 @@ import dataclasses
 import re
 from pathlib import Path
 
-from tinylab.cli import COMMANDS
 from tinylab.config.keys import Entry, entries
 from tinylab.config.options import FOLDERS, options
 from tinylab.config.values import shown
@@ -41,13 +40,8 @@ def test_the_table_of_keys_is_the_schema() -> None:
     assert found[1] == key_table(), "run python tests/test_readme.py to write the table anew"
 
 
-def test_every_command_is_in_the_readme() -> None:
-    for name in COMMANDS:
-        assert f"tinylab {name}" in README.read_text()
-
-
-def test_the_readme_stays_readable() -> None:
-    assert len(README.read_text().splitlines()) < 500
+def test_the_readme_is_read_in_three_minutes() -> None:
+    assert len(README.read_text().splitlines()) <= 150
 
 
 if __name__ == "__main__":

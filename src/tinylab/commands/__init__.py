@@ -14,6 +14,7 @@ COMMANDS = {
     "verify": "prove that a run, killed and resumed here, ends with the same bits",
     "list": "show what runs there are, by config and figures",
     "remove": "delete runs, or decoded images, after asking",
+    "cite": "BibTeX entries for tinylab, and a run's dataset and methods",
     "doctor": "look at libraries, device, data and disks; say what to mend",
     "completion": "print what makes the TAB key complete all this",
 }

@@ -18,7 +18,7 @@ from tinylab.system.paths import data_root, user_path
 from tinylab.ui.console import say
 
 NUM_CLASSES = 15
-# ``contents_sha256`` of the copy with images of 200x200 that the README's results were made with.
+# ``contents_sha256`` of the copy with images of 200x200 that the results in docs/ were made with.
 CONTENTS = "22dfcbbc2be60d18c0b4501c99cd6a66ac627053a352fe3700ff6f6e78c04181"
 
 

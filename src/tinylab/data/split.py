@@ -58,7 +58,7 @@ def split(
     groups: int64 (N,), the first image of the same group, for ``group``.
 
     Without an official test set, one permutation of all images is made and its first
-    int(N * test) are the test set, as in the source text. Of the rest, in the same order, the
+    int(N * test) are the test set, as in the Keras tutorial. Of the rest, in the same order, the
     first int(rest * val) validate; so ``train_per_class`` counts the validation images too.
     Raises UserError for options that the data cannot fulfil, or that leave a part empty.
     """

@@ -1,4 +1,4 @@
-"""A dataset and a model, added by the README's recipes to the letter, and edited afterwards."""
+"""A dataset and a model, added by docs/contributing.md to the letter, and edited afterwards."""
 
 import json
 import os
@@ -15,11 +15,11 @@ from server_kit import LIBRARIES, Server
 from tinylab.config.folders import conf_folder
 from tinylab.config.options import PACKAGE
 
-README = Path(__file__).parents[2] / "README.md"
+CONTRIBUTING = Path(__file__).parents[2] / "docs" / "contributing.md"
 
 
 class Fork:
-    """A copy of the package with the README's two modules in it, and a shell in an empty folder."""
+    """A copy of the package with the page's two modules in it, and a shell in an empty folder."""
 
     def __init__(self, folder: Path) -> None:
         self.source, self.desk = folder / "src", folder / "desk"
@@ -27,7 +27,9 @@ class Fork:
         shutil.copytree(PACKAGE.parent / "hydra_plugins", self.source / "hydra_plugins")
         shutil.copytree(conf_folder(), folder / "conf")
         self.desk.mkdir()
-        for block in re.findall(r"```python\n# (src/.*?)\n(.*?)```", README.read_text(), re.DOTALL):
+        for block in re.findall(
+            r"```python\n# (src/.*?)\n(.*?)```", CONTRIBUTING.read_text(), re.DOTALL
+        ):
             (folder / block[0]).write_text(block[1])
         self.write_shapes()
         environment = {
