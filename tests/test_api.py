@@ -422,7 +422,7 @@ def execute(cell: str, names: dict[str, Any]) -> None:
     exec(compile(lines, "cell", "exec"), names)
     if isinstance(last, ast.Expr):
         shown = eval(compile(ast.Expression(last.value), "cell", "eval"), names)
-        assert getattr(shown, "_repr_html_", shown.__repr__)()
+        assert getattr(shown, "_repr_html_", shown.__repr__)() or shown._repr_png_()
 
 
 def test_the_first_notebooks_cells_run_in_order(

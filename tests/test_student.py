@@ -241,7 +241,9 @@ def test_images_are_classified_and_a_run_is_evaluated(student: Student, run: str
     assert "low.png" in shown
     assert any(name in shown for name in ("top", "middle", "bottom"))
     accuracy = student.results()[Path(run).name]["test"]["accuracy"]
-    assert f"accuracy {accuracy:.2%}" in student.types("evaluate", run)
+    evaluated = student.types("evaluate", run)
+    assert f"accuracy {accuracy:.2%}" in evaluated
+    assert "top2 " in evaluated
 
 
 def test_a_network_is_exported_as_onnx_and_as_weights(student: Student, run: str) -> None:

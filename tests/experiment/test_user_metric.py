@@ -133,6 +133,29 @@ def test_an_edit_retrains_only_what_the_metric_chooses(
     assert "metric again has changed since; the old folder is kept" in capsys.readouterr().out
 
 
+def test_a_grid_says_once_which_metric_was_edited(
+    student: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sweep = ["train", "-m", *TRAIN[1:], "seed=0,1"]
+    assert cli.run(sweep) == 0
+    assert "edited since" not in capsys.readouterr().out
+    edit(student, "labels]).mean()", "labels]).max()")
+    assert cli.run(sweep) == 0
+    assert capsys.readouterr().out.count("metric again: edited since; its values are those") == 1
+
+
+def test_an_evaluation_has_the_own_metrics_too(
+    student: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = run_of(student)
+    assert cli.run(["evaluate", str(run), "code=marks.py"]) == 0
+    test = json.loads((run / "result.json").read_text())["test"]
+    shown = capsys.readouterr().out
+    assert f"again {test['again']:.4f}, tested 0.5000, top2 {test['top2']:.4f}" in shown
+    [file] = student.glob("outputs/evaluations/*/evaluation.json")
+    assert json.loads(file.read_text())["top2"] == pytest.approx(test["top2"])
+
+
 def test_the_best_epoch_is_that_of_the_monitored_metric(student: Path) -> None:
     monitored = "int(probabilities.max() * 1e9) % 1000"
     edit(student, "return {161: np.nan, 179: 0.5}.get(len(labels), 1.0)", f"return {monitored}")

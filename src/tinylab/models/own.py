@@ -39,8 +39,8 @@ def build(config: ModelConfig, image_shape: tuple[int, int, int], num_classes: i
     if _are_probabilities(output):
         say(
             f"warning: model={config.name}: its outputs are probabilities (their sum is 1); "
-            "expected logits\n  leave its last softmax out, since the loss has its own: with "
-            f"two a network learns slowly; see {option.defined_in or option.file}"
+            "expected logits\n  leave its last softmax out, since the loss has its own: with two "
+            f"a network learns slowly; see {option.defined_in or option.file}"
         )
     return network
 

@@ -21,9 +21,11 @@ from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig
 
 from tinylab import data
+from tinylab.config import own_metrics
 from tinylab.config.schema import run_id
 from tinylab.errors import UserError
 from tinylab.store.folder import outdated
+from tinylab.store.result import Result
 from tinylab.store.sweep import SweepFolder, sweep_folder
 from tinylab.sweeps import elsewhere, leaderboard, live
 from tinylab.sweeps.conclusion import conclude
@@ -173,17 +175,21 @@ def _missing(jobs: list[Job]) -> list[Job]:
     only the result is there, since a kill came after it.
     """
     fingerprints: dict[str, str | None] = {}
-    missing, reasons = [], []
+    missing, reasons, notes = [], [], dict[str, None]()
     for job in jobs:
         files = job.files
         found = files.result_or_fault()
         why = None if found is None else outdated(found, job.config, fingerprints)
         if job.config.fresh or found is None or why or not files.is_presented():
             missing.append(job)
+        elif isinstance(found, Result):
+            notes |= dict.fromkeys(own_metrics.notes(found.own_metrics or {}))
         if why:
             reasons.append(why)
     for why in dict.fromkeys(reasons):
         say(f"{why}; set aside, and run again: {reasons.count(why)} of {len(jobs)}")
+    for note in notes:
+        say(note)
     return missing
 
 
