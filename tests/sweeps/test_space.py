@@ -13,7 +13,7 @@ from hydra.types import RunMode
 
 from tinylab import cli
 from tinylab.config import compose
-from tinylab.config.groups import conf_folder
+from tinylab.config.folders import conf_folder
 from tinylab.errors import UserError
 from tinylab.sweeps import search
 from tinylab.sweeps.combinations import is_value
