@@ -96,11 +96,10 @@ class Trained:
         """
         kept: list[Tensor] = []
         hook = head(self.model)[1].register_forward_pre_hook(lambda _, given: kept.append(given[0]))
+        plain = dataclasses.replace(self.config.train, tta="none")
+        config = dataclasses.replace(self.config, train=plain)
         try:
-            plain = dataclasses.replace(self.config.train, tta="none")
-            dataclasses.replace(self, config=dataclasses.replace(self.config, train=plain)).logits(
-                images
-            )
+            dataclasses.replace(self, config=config).logits(images)
         finally:
             hook.remove()
         if not kept:

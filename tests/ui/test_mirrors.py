@@ -150,7 +150,9 @@ def test_mlflow_itself_has_the_run(
     assert run.info.run_name == folder.name
     assert run.info.status == "FINISHED"
     assert run.data.params["model"] == "mlp"
-    assert run.data.metrics["accuracy/test"] == pytest.approx(result["test"]["accuracy"])
+    assert run.data.metrics[METRICS["test_accuracy"].tag] == pytest.approx(
+        result["test"]["accuracy"]
+    )
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     curve = client.get_metric_history(run.info.run_id, "loss/train")
     assert [(point.step, point.value) for point in curve] == [
