@@ -43,6 +43,8 @@ ONLY = {
     "markupsafe": {"reporting"},
     "optuna": {"sweeps"},
     "rich": {"ui"},
+    "mlflow": {"ui"},
+    "wandb": {"ui"},
     "onnxruntime": {"export"},
     "filelock": {"store"},
 }

@@ -92,17 +92,21 @@ class Trained:
     def features(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """uint8 (N, C, H, W) -> (N, D): the input of the last layer, each of length 1.
 
-        Of a map it is the mean over positions.
+        Of a map it is the mean over positions. Raises UserError where the layer is not called.
         """
         kept: list[Tensor] = []
         hook = head(self.model)[1].register_forward_pre_hook(lambda _, given: kept.append(given[0]))
+        plain = dataclasses.replace(self.config.train, tta="none")
+        config = dataclasses.replace(self.config, train=plain)
         try:
-            plain = dataclasses.replace(self.config.train, tta="none")
-            dataclasses.replace(self, config=dataclasses.replace(self.config, train=plain)).logits(
-                images
-            )
+            dataclasses.replace(self, config=config).logits(images)
         finally:
             hook.remove()
+        if not kept:
+            raise UserError(
+                f"{self.name}: model={self.config.model.name} does not call its last layer, so "
+                "that its images have no features"
+            )
         found = kept[-1].float()
         found = found.mean((2, 3)) if found.dim() == 4 else found.flatten(1)
         return torch.nn.functional.normalize(found).cpu().numpy()

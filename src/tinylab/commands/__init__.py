@@ -11,6 +11,7 @@ COMMANDS = {
     "evaluate": "score a finished run on other labelled data, or an ensemble of runs",
     "inspect": "likely label errors, copies and odd images in the data of finished runs",
     "export": "write a network as ONNX, torch.export or weights, checked",
+    "sync": "send finished runs to MLflow or Weights & Biases",
     "verify": "prove that a run, killed and resumed here, ends with the same bits",
     "list": "show what runs there are, by config and figures",
     "remove": "delete runs, or decoded images, after asking",

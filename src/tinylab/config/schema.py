@@ -440,6 +440,10 @@ class Config(Section):
     outputs: str = key("outputs", "folder in which runs and sweeps are kept", identity=False)
     name: str | None = key(None, "a label of yours for the run or sweep", identity=False)
     fresh: bool = key(False, "re-run even if a finished result exists", identity=False)
+    tracker: str = key(
+        "none", "none, mlflow or wandb: mirror the run there while it trains", identity=False,
+        neutral=True, one_of=("none", "mlflow", "wandb"),
+    )  # fmt: skip
     code: Any = key(
         None, "your own Python file or module, or [a.py,b.py], whose models can be chosen",
         identity=False, neutral=True,

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from tinylab import data, models
 from tinylab.config.metrics import METRICS
-from tinylab.config.schema import Config, flatten, identity
+from tinylab.config.schema import Config, flatten, identity, run_id
 from tinylab.data import augment
 from tinylab.errors import UserError
 from tinylab.experiment.prepare import Prepared
@@ -24,6 +24,7 @@ from tinylab.training.metrics import worst_mistakes
 from tinylab.ui import plots
 from tinylab.ui.console import in_bytes, log_to, say
 from tinylab.ui.display import duration
+from tinylab.ui.mirrors import Mirror
 from tinylab.ui.tensorboard import Row, RunTracker
 
 GALLERY = 32  # images in each gallery
@@ -140,6 +141,25 @@ def open_tracker(config: Config, files: RunFolder, history: list[Row]) -> RunTra
     return RunTracker(files.path, files.metrics_file, history, flatten(identity(config)))
 
 
+def open_mirror(config: Config, history: list[Row]) -> Mirror:
+    """The run in another tracking service, begun anew from its history."""
+    mirror = Mirror(config.tracker, run_id(config), flatten(identity(config)))
+    for row in history:
+        mirror.log(row)
+    return mirror
+
+
+def end_mirror(mirror: Mirror, files: RunFolder, result: Result) -> None:
+    """Send the final metrics and the figures."""
+    history = files.history()
+    step = history[-1]["step"] if history else 0
+    mirror.finish(_finals(result), step, [files.curves_file, files.confusion_file])
+
+
+def _finals(result: Result) -> dict[str, float | None]:
+    return {metric.tag: result.metric(name) for name, metric in METRICS.items() if metric.tag}
+
+
 def _draw_end(
     prepared: Prepared, files: RunFolder, result: Result, tracker: RunTracker | None
 ) -> None:
@@ -156,8 +176,7 @@ def _draw_end(
     confusion = plots.draw(plots.confusion(matrix, splits.data.classes, title))
     tracker.picture("test/confusion", confusion)
     tracker.picture("test/worst_mistakes", plots.draw(_worst_mistakes(splits, tested)))
-    finals = {metric.tag: result.metric(name) for name, metric in METRICS.items() if metric.tag}
-    tracker.finish(finals, history[-1]["step"])
+    tracker.finish(_finals(result), history[-1]["step"])
     write_bytes(files.curves_file, plots.to_png(curves))
     write_bytes(files.confusion_file, plots.to_png(confusion))  # the last: RunFolder.is_presented
 

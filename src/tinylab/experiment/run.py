@@ -27,6 +27,7 @@ from tinylab.training.checkpoint import Checkpoints, State, weights_sha256
 from tinylab.training.evaluate import Evaluation, evaluate
 from tinylab.training.loop import EpochDone, Event, StepDone, fit
 from tinylab.training.state import Recipe, Training, start
+from tinylab.ui import mirrors
 from tinylab.ui.console import log_to, say
 from tinylab.ui.display import RunDisplay
 
@@ -66,6 +67,7 @@ def events(config: Config, command: str) -> Generator[Event | RunDone]:
     what the user can fix, Stopped when a signal asked for it; the state is then on disk.
     """
     device = runtime.choose_device(config.device)
+    mirrors.require(config.tracker)
     with runtime.settings(device, config.threads, config.deterministic):
         yield from _events(config, command)
 
@@ -188,10 +190,13 @@ def _run(
     with contextlib.ExitStack() as tracking:
         tracking.callback(tracker.close)
         present.show_start(prepared, tracker)
+        mirror = present.open_mirror(config, training.history)
+        tracking.callback(mirror.close)
         with signals.watch() as stop_signal:
             for event in fit_and_save(training, prepared.parts, recipe, checkpoints, stop_signal):
                 if isinstance(event, EpochDone):
                     tracker.log(event.row)
+                    mirror.log(event.row)
                 yield event
         result, test = _evaluate(prepared, training, command, files.past_failures())
         _write_predictions(prepared, test, files)
@@ -200,6 +205,7 @@ def _run(
         files.write_result(result)
         tracking.pop_all()  # what is finished is not to fail any more
     present.show_end(prepared, files, result, tracker)
+    present.end_mirror(mirror, files, result)
     yield RunDone(result)
 
 

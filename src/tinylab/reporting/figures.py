@@ -276,7 +276,7 @@ def risk_coverage(coverage: Values, risk: Values) -> Markup:
     """The error of the images that are kept, by the fraction of all that are kept."""
     left, bottom = 52.0, 200.0
     shown = np.unique(np.linspace(0, len(coverage) - 1, MOST_POINTS).round().astype(int))
-    x = Scale(0, 1, left + 6, WIDTH - 12)
+    x = Scale(0, 1, left + 6, WIDTH - 20)
     y = Scale(0, max(float(risk.max()), 1e-3) * 1.05, bottom, 8)
     curve = path([(x(float(coverage[at])), y(float(risk[at]))) for at in shown])
     return figure(
