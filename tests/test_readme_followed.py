@@ -19,13 +19,13 @@ ROOT = Path(__file__).parents[1]
 ELSEWHERE = (
     "python3 -m venv", ".venv/", ".ci/run", "TINYLAB_KILLS", "benchmarks",  # of a checkout
     "hydra/launcher=",  # a cluster's
-    ">> ~/.bashrc",
+    ">> ~/.bashrc", "optuna-dashboard",
 )  # fmt: skip
 SLOW = (
     "dataset=mnist", "train dataset=folder", "-m dataset=folder", "train experiment=",
     "split.seed=0,1,2,3,4", "split.train_fraction", "sweeps/size", "--pair optim.lr",
     "sweep.trials", "sweep.zip", "sweep.settings", "sweep.exclude", "model.hidden=64,256",
-    "--effect", "--to onnx", "tinylab verify",
+    "--effect", "--to onnx", "tinylab verify", "tinylab work", "sweeps/cv",
 )  # fmt: skip
 ASKS = "tinylab remove"  # and nobody is there to answer
 OWN_TESTS = ("own-code.md",)

@@ -17,8 +17,7 @@ from tinylab.ui.console import drop_unwritten, say
 EXAMPLES = """\
   tinylab train                          train on digits: offline, in seconds
   tinylab train -m dataset=mnist seed=0,1,2 model=baseline,mlp
-  tinylab train --help                   all config groups, more examples
-  tensorboard --logdir outputs/runs      look at the curves"""
+  tinylab train --help                   all config groups, more examples"""
 
 
 def main() -> None:
