@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[1]
 ELSEWHERE = (
     "python3 -m venv", ".venv/", ".ci/run", "TINYLAB_KILLS", "benchmarks",  # of a checkout
     "hydra/launcher=",  # a cluster's
-    ">> ~/.bashrc", "optuna-dashboard",
+    ">> ~/.bashrc", "optuna-dashboard", "srun ",
 )  # fmt: skip
 SLOW = (
     "dataset=mnist", "train dataset=folder", "-m dataset=folder", "train experiment=",
