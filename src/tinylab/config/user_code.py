@@ -133,7 +133,7 @@ def load(file: Path, own: Iterable[Path], digest: str) -> ModuleType:
     name = f"_tinylab_user_{file.stem}_{hashlib.sha256(str(file).encode()).hexdigest()[:8]}"
     module = ModuleType(name)
     module.__file__ = str(file)
-    module.__package__ = modules.packaged(file)[1] or None
+    module.__package__ = modules.packaged(file)[1]
     sys.modules[name] = module
     with _importing(own, modules.roots(file), names):
         with mistakes_told(f"{file.name} cannot be imported"):

@@ -63,6 +63,8 @@ def prepare(config: Config) -> Prepared:
     """Load the data, build the network. Raises UserError. Within ``runtime.settings``."""
     options.add_files(user_code.paths(config.code))  # it may come from another process
     device = runtime.choose_device(config.device)
+    # Before any import: an edit while data is prepared or a network trains is none of the run's.
+    recorded, metrics_recorded = code.recorded(config), own_metrics.recorded()
     started = time.perf_counter()
     splits = data.load(config.dataset, config.split)
     _refuse_large_batch(config, len(splits.split.train))
@@ -72,8 +74,6 @@ def prepare(config: Config) -> Prepared:
     parts = {name: whole.part(getattr(splits.split, name)) for name in PARTS}
     data_seconds = time.perf_counter() - started
     normalization = _normalization(config, parts["train"])
-    recorded = code.recorded(config)  # before the import: an edit while it trains is none of it
-    metrics_recorded = own_metrics.recorded()
     torch.manual_seed(runtime.derive_seed(config.seed, "weights"))
     num_classes = len(splits.data.classes)
     C, (H, W) = normalization.channels, splits.data.images.shape[2:]
