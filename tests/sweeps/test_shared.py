@@ -1,5 +1,6 @@
 """A study that many workers share: kills, leases, fencing, and what is refused."""
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -358,10 +359,12 @@ def test_workers_killed_at_random_moments_lose_nothing(tmp_path: Path) -> None:
         assert begun.poll() is None
         time.sleep(0.05)
     joined: list[subprocess.Popen[bytes]] = []
-    killed, seen_live = 0, False
+    killed = 0
     while killed < KILLS and folder.ended_jobs() is not None:
-        time.sleep(chance.uniform(0.2, 2.5))
-        seen_live |= folder.report_file.exists() and RELOADS in folder.report_file.read_text()
+        before = last_checkpoint(tmp_path)
+        while last_checkpoint(tmp_path) == before and folder.ended_jobs() is not None:
+            time.sleep(0.05)  # starting takes longest: some training must be hit too
+        time.sleep(chance.uniform(0.0, 1.5))
         names = [path.name for path in folder.workers_folder.glob("*-*-*")]
         alive = [int(name.split("-")[-2]) for name in names]
         alive = [pid for pid in alive if is_worker(pid, folder)]
@@ -370,9 +373,12 @@ def test_workers_killed_at_random_moments_lose_nothing(tmp_path: Path) -> None:
         os.kill(chance.choice(alive), signal.SIGKILL)
         killed += 1
         joined.append(join(folder.path, tmp_path))
+    seen_live = False
+    while begun.poll() is None:
+        seen_live |= folder.report_file.exists() and RELOADS in folder.report_file.read_text()
+        time.sleep(0.05)
     for each in joined:
         each.wait(300)
-    begun.communicate(timeout=300)
     assert seen_live
     assert killed >= KILLS / 2
     said(train(tmp_path, *search, "sweep.workers=1"))
@@ -385,6 +391,15 @@ def test_workers_killed_at_random_moments_lose_nothing(tmp_path: Path) -> None:
     assert {result["run_id"] for result in results} == {row["run_id"] for row in state["jobs"]}
     assert RELOADS not in folder.report_file.read_text()
     assert all(len(result["failures"]) == 0 for result in results)
+
+
+def last_checkpoint(cwd: Path) -> float:
+    """When any run's checkpoint was last written."""
+    changed = 0.0
+    for file in cwd.glob("outputs/runs/*/last.ckpt"):
+        with contextlib.suppress(OSError):
+            changed = max(changed, file.stat().st_mtime)
+    return changed
 
 
 def is_worker(pid: int, folder: SweepFolder) -> bool:

@@ -33,7 +33,6 @@ from tinylab.ui.console import say
 from tinylab.ui.display import SweepDisplay
 
 OPEN = ("waiting", "running")
-OWN_KEYS = ("name=", "sweep.workers=")  # of each worker of a launcher
 
 
 @dataclass(frozen=True)
@@ -89,16 +88,12 @@ def run(work: Work, arguments: list[str], launcher: Launcher | None) -> None:
         f"  more workers: tinylab work {work.folder.path}"
     )
     if not plan.is_over:
-        count = config.sweep.workers or 1
         with live.report(work.folder, config), _Watch(plan).looking():
             if launcher is None:
-                _run_here(work.folder, count, parallel_jobs(config, plan.num_jobs))
+                most = parallel_jobs(config, plan.num_jobs)
+                _run_here(work.folder, config.sweep.workers or 1, most)
             else:
-                own = [
-                    *(each for each in work.jobs[0].overrides if not each.startswith(OWN_KEYS)),
-                    f"name={typed(work.folder.path.name)}", f"sweep.workers={count}",
-                ]  # fmt: skip
-                elsewhere.hand_over(launcher, [own] * count)
+                _run_elsewhere(work, launcher)
         plan.look()
     work.conclude(plan)
 
@@ -173,6 +168,15 @@ def _run_here(folder: SweepFolder, count: int, most: int) -> None:
             say(f"a worker was killed by signal {-each.returncode}")
     if all(each.returncode for each in processes):
         say(f"no worker is left; their logs are in {folder.workers_folder}")
+
+
+def _run_elsewhere(work: Work, launcher: Launcher) -> None:
+    """Run workers as jobs of a launcher, which are all alike, to their end."""
+    job = work.jobs[0]
+    own = {"name": typed(work.folder.path.name), "sweep.workers": job.config.sweep.workers}
+    rest = [each for each in job.overrides if each.partition("=")[0] not in own]
+    overrides = [*rest, *(f"{key}={value}" for key, value in own.items())]
+    elsewhere.hand_over(launcher, [overrides] * (job.config.sweep.workers or 1))
 
 
 def _start(folder: SweepFolder, number: int, jobs: int, threads: int) -> "subprocess.Popen[bytes]":
