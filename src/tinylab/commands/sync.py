@@ -29,7 +29,7 @@ def main(arguments: list[str]) -> None:
         "--to", choices=mirrors.SERVICES, default="mlflow", help="the service (default mlflow)"
     )
     options = parser.parse_args(arguments)
-    mirrors.require(options.to)
+    mirrors.require(options.to, f"--to {options.to}")
     found, _ = collect(options.path)
     if not found:
         raise UserError(f"no finished run in {', '.join(map(str, options.path))}")
