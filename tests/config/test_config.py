@@ -127,7 +127,7 @@ SPARED: dict[type, dict[str, Any]] = {
     },
     Config: {
         "outputs": "/o", "name": "mine", "device": "cpu", "threads": 1, "fresh": True, "jobs": 2,
-        "code": "tiny.py",
+        "code": "tiny.py", "tracker": "mlflow",
     },
 }  # fmt: skip
 NEEDED: dict[tuple[type, str | None], dict[str, Any]] = {
@@ -346,7 +346,7 @@ OUT_OF_RANGE: dict[type, dict[str, list[Any]]] = {
         "metric": ["test_accuracy", "accuracy"], "prune": ["mean", ""],
     },
     Config: {
-        "code": [3, [1]],
+        "code": [3, [1]], "tracker": ["MLflow", ""],
         "seed": [-1, 2**63], "device": ["gpu", "cuda:", "CPU", "cpu "], "threads": [0],
         "jobs": [0, -1], "name": ["", "../x", "a/b", "\n"],
     },

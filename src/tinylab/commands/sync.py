@@ -25,9 +25,11 @@ def main(arguments: list[str]) -> None:
     parser.add_argument(
         "path", type=Path, nargs="+", help="the folder of a run, of a sweep, or of many of them"
     )
-    parser.add_argument("--to", choices=mirrors.SERVICES, required=True, help="the service")
+    parser.add_argument(
+        "--to", choices=mirrors.SERVICES, default="mlflow", help="the service (default mlflow)"
+    )
     options = parser.parse_args(arguments)
-    mirrors.require(options.to)
+    mirrors.require(options.to, f"--to {options.to}")
     found, _ = collect(options.path)
     if not found:
         raise UserError(f"no finished run in {', '.join(map(str, options.path))}")

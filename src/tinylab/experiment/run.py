@@ -67,7 +67,7 @@ def events(config: Config, command: str) -> Generator[Event | RunDone]:
     what the user can fix, Stopped when a signal asked for it; the state is then on disk.
     """
     device = runtime.choose_device(config.device)
-    mirrors.require(config.tracker)
+    mirrors.require(config.tracker, f"tracker={config.tracker}")
     with runtime.settings(device, config.threads, config.deterministic):
         yield from _events(config, command)
 

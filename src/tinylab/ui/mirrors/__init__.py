@@ -20,12 +20,11 @@ SERVICES = {"mlflow": "MLflow", "wandb": "Weights & Biases"}  # the package -> i
 PROJECT = "tinylab"  # of runs for which the service's own variables name none
 
 
-def require(service: str) -> None:
-    """Raise UserError where the package of a service is not installed."""
+def require(service: str, asked: str) -> None:
+    """Raise UserError where the package of a service, asked for in these words, is absent."""
     if service != NONE and importlib.util.find_spec(service) is None:
         raise UserError(
-            f"tracker={service}: the package {service} is not installed\n"
-            f"  pip install 'tinylab[{service}]'"
+            f"{asked}: the package {service} is not installed\n  pip install 'tinylab[{service}]'"
         )
 
 
