@@ -35,7 +35,7 @@ def the_run(folder: Path = Path("outputs")) -> Path:
 def test_tinylab_alone_explains_itself(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run([]) == 0
     out = capsys.readouterr().out
-    assert "tinylab train dataset=mnist" in out
+    assert "tinylab train -m dataset=mnist" in out
     assert "Examples" in out
 
 

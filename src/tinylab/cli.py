@@ -15,9 +15,8 @@ from tinylab.system.machine import forget_garbage, relaxed_gc, tuned
 from tinylab.ui.console import drop_unwritten, say
 
 EXAMPLES = """\
-  tinylab train                          train on digits: offline, in seconds
-  tinylab train -m dataset=mnist seed=0,1,2 model=baseline,mlp
-  tinylab train --help                   all config groups, more examples"""
+  tinylab train                                train on digits: offline, in seconds
+  tinylab train -m dataset=mnist seed=0,1,2    a sweep; see tinylab train --help"""
 
 
 def main() -> None:

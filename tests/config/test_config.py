@@ -124,6 +124,7 @@ SPARED: dict[type, dict[str, Any]] = {
         "search": "tpe", "trials": 5, "seed": 1, "metric": "val_loss", "prune": "median",
         "space": {"seed": "range(2)"}, "retry_failed": False, "nested": True, "keep": 3,
         "zip": [["seed", "split.seed"]], "settings": [{"seed": 1}], "exclude": [{"seed": 1}],
+        "workers": 2, "lease": 5.0, "report": "live",
     },
     Config: {
         "outputs": "/o", "name": "mine", "device": "cpu", "threads": 1, "fresh": True, "jobs": 2,
@@ -341,7 +342,7 @@ OUT_OF_RANGE: dict[type, dict[str, list[Any]]] = {
         "checkpoint_seconds": [0.0, -1.0], "tta": ["mirror"],
     },
     SweepConfig: {
-        "keep": [0, -1],
+        "keep": [0, -1], "workers": [-1], "lease": [0.0, 0.5], "report": ["now", ""],
         "search": ["Grid", "bayes"], "trials": [0, -1], "seed": [-1, 2**63],
         "metric": ["test_accuracy", "accuracy"], "prune": ["mean", ""],
     },

@@ -130,10 +130,10 @@ def compare(plain: Outcome, other: Outcome) -> list[str]:
 def _bits(outcome: Outcome) -> dict[str, object]:
     """All that must be equal, by what a person calls it."""
     result, predictions = outcome.result, outcome.predictions
-    arrays = b"".join(array.tobytes() for array in dataclasses.astuple(predictions))
+    arrays = [array for array in dataclasses.astuple(predictions) if array is not None]
     return {
         "weights": result.weights_sha256,
-        "predictions": hashlib.sha256(arrays).hexdigest(),
+        "predictions": hashlib.sha256(b"".join(each.tobytes() for each in arrays)).hexdigest(),
         "metrics": outcome.metrics,
         "train": result.train,
         "val": result.val,
