@@ -351,7 +351,7 @@ def test_a_grid_by_workers_has_the_leaderboard_of_one_without(tmp_path: Path) ->
 def test_workers_killed_at_random_moments_lose_nothing(tmp_path: Path) -> None:
     """SIGKILL; others join in their place, and resume from the checkpoints."""
     chance = random.Random(KILLS)
-    search = ["sweep.search=random", f"sweep.trials={KILLS // 3 + 4}", "train.epochs=100", "name=s",
+    search = ["sweep.search=random", f"sweep.trials={KILLS // 3 + 4}", "train.epochs=30", "name=s",
               "optim.lr=tag(log,interval(1e-3,1e-1))"]  # fmt: skip
     begun = train(tmp_path, *search, "sweep.workers=2", "sweep.report=live")
     folder = SweepFolder(tmp_path / "outputs/sweeps/s")
