@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from statistics import fmean
-from typing import Any
 
 from tinylab.comparison import effects as main_effects
 from tinylab.comparison import statistics, variance
@@ -242,9 +241,9 @@ def _of_selection(rows: Sequence[Row], selected: Row | None, metric: str) -> lis
 
 def _versions(runs: Sequence[Run]) -> int:
     """How many versions of tinylab's code the runs come from; each option has code of its own."""
-    by_choice: dict[tuple[Any, ...], set[str]] = {}
+    by_choice: dict[tuple[str, ...], set[str]] = {}
     for run in runs:
-        choice = tuple(run.values.get(group) for group in FOLDERS)
+        choice = tuple(repr(run.values.get(group)) for group in FOLDERS)
         by_choice.setdefault(choice, set()).add(run.result.environment.code_sha256)
     cores = {run.result.environment.version for run in runs}
     return max(len(cores), *map(len, by_choice.values()))
