@@ -17,9 +17,9 @@ import pytest
 from hypothesis import settings
 
 import guards
+from own_metrics_kit import table_restored
 from server_kit import Server
 from tinylab import cli
-from tinylab.config import options
 
 settings.register_profile("tinylab", deadline=None, max_examples=50)
 settings.load_profile("tinylab")
@@ -68,9 +68,9 @@ def _cache_of_the_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 @pytest.fixture(autouse=True)
 def _options_of_this_test() -> Iterator[None]:
-    """A user's files that a test has put into the table of options leave it with the test."""
-    yield
-    options.use_files([])
+    """What a test has put into the tables of options and metrics leaves them with the test."""
+    with table_restored():
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -349,7 +349,7 @@ def test_comparisons_are_shown_as_the_command_shows_them(
     capsys.readouterr()
     assert cli.run(["compare", str(sweep.path)]) == 0
     assert capsys.readouterr().out.strip() == repr(found).strip()
-    assert found._repr_html_().startswith("<pre>")
+    assert found._repr_html_().startswith("<pre ")
 
 
 def test_a_report_is_written_where_it_is_asked_for(sweep: swept.Sweep, tmp_path: Path) -> None:

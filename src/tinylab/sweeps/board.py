@@ -62,7 +62,9 @@ def file_names(labels: Sequence[str]) -> list[str]:
 
 
 def _cut(name: str) -> str:
-    return os.fsdecode(os.fsencode(name)[: LONGEST - 11])
+    while len(os.fsencode(name)) > LONGEST - 11:  # whole letters, of whatever size
+        name = name[:-1]
+    return name
 
 
 def _bands(runs: Sequence[Run]) -> dict[str, list[Point]]:
