@@ -3,10 +3,8 @@
 import importlib.metadata
 import math
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache, partial
-from itertools import chain
 from pathlib import Path
 from stat import S_ISREG
 from typing import Any, ClassVar
@@ -18,16 +16,16 @@ from tinylab.config.options import dataset
 from tinylab.config.values import option
 from tinylab.data import content, listing
 from tinylab.data.arrays import Images, Source
+from tinylab.data.decoding import in_threads
 from tinylab.data.listing import Listing
 from tinylab.errors import UserError
 from tinylab.system import machine
 from tinylab.system.paths import user_path
-from tinylab.ui.console import say, track
+from tinylab.ui.console import say
 
 MAX_PIXELS = 2**28  # of one file; more is taken for a decompression bomb
 MAX_BYTES = 2**31  # of one file: 2**28 pixels of 8 bytes
 FOURTEEN_BITS = 2**14  # files of 16 bits whose values are all below are said to be dark
-CHUNK = 64  # files a task of a thread: one each would take a sixth more time
 
 
 @dataset
@@ -108,22 +106,13 @@ def read(
     images = _room_for(N, config)
     faults: dict[int, str] = {}
 
-    def fill(chunk: range) -> range:
-        for index in chunk:
-            try:
-                images[index] = decode(files.root / files.names[index])
-            except OSError as error:
-                faults[index] = error.strerror or str(error)
-        return chunk
+    def fill(index: int) -> None:
+        try:
+            images[index] = decode(files.root / files.names[index])
+        except OSError as error:
+            faults[index] = error.strerror or str(error)
 
-    chunks = [range(start, min(start + CHUNK, N)) for start in range(0, N, CHUNK)]
-    pool = ThreadPoolExecutor(machine.cores())
-    try:
-        done = chain.from_iterable(pool.map(fill, chunks))
-        for _ in track(done, "decoding images", N):
-            pass
-    finally:
-        pool.shutdown(cancel_futures=True)  # an interrupt waits for nothing that has not begun
+    in_threads(fill, N)
     if deep and max(deep) < FOURTEEN_BITS:
         bits = next(bits for bits in (8, 10, 12, 14) if max(deep) < 2**bits)
         say(

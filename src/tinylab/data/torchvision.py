@@ -8,7 +8,6 @@ import contextlib
 import importlib.metadata
 import io
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -20,14 +19,13 @@ from numpy.typing import NDArray
 from tinylab.config.options import dataset
 from tinylab.config.values import option
 from tinylab.data.arrays import DataAbsentError, Images, Source
+from tinylab.data.decoding import in_threads
 from tinylab.data.resize import resized, version
 from tinylab.errors import UserError
-from tinylab.system import machine
 from tinylab.system.paths import data_root, user_path
 from tinylab.system.torchvision import import_torchvision
-from tinylab.ui.console import is_terminal, say, track
+from tinylab.ui.console import is_terminal, say
 
-CHUNK = 64  # images a task of a thread
 PARTS = ("train", "val", "test")  # in the order of the images
 Arguments = dict[str, Any]
 
@@ -249,23 +247,14 @@ class Torchvision:
         images = np.empty((N, 1 if kind.is_gray else 3, S, S), np.uint8)
         labels = np.empty(N, np.int64)
 
-        def fill(chunk: range) -> range:
-            for index in chunk:
-                image, labels[index] = opened[index]
-                pixels = np.asarray(image.convert("L" if kind.is_gray else "RGB"))
-                if self.set == "EMNIST":  # stored with rows and columns exchanged
-                    pixels = pixels.T
-                images[index] = np.atleast_3d(resized(pixels, S)).transpose(2, 0, 1)
-            return chunk
+        def fill(index: int) -> None:
+            image, labels[index] = opened[index]
+            pixels = np.asarray(image.convert("L" if kind.is_gray else "RGB"))
+            if self.set == "EMNIST":  # stored with rows and columns exchanged
+                pixels = pixels.T
+            images[index] = np.atleast_3d(resized(pixels, S)).transpose(2, 0, 1)
 
-        chunks = [range(start, min(start + CHUNK, N)) for start in range(0, N, CHUNK)]
-        pool = ThreadPoolExecutor(machine.cores())
-        try:
-            done = chain.from_iterable(pool.map(fill, chunks))
-            for _ in track(done, "decoding images", N):
-                pass
-        finally:
-            pool.shutdown(cancel_futures=True)
+        in_threads(fill, N)
         return images, labels
 
     def _classes(self, opened: Any) -> tuple[tuple[str, ...], int]:

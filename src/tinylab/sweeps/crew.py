@@ -5,7 +5,6 @@ import os
 import shlex
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -247,22 +246,8 @@ class _Watch:
     @contextlib.contextmanager
     def looking(self) -> Iterator[None]:
         """In the block, and once at its end."""
-        is_over = threading.Event()
-
-        def look_again() -> None:
-            while not is_over.wait(LOOK_SECONDS):
-                with contextlib.suppress(Exception):  # what is only shown ends no sweep
-                    self._look()
-
-        thread = threading.Thread(target=look_again, daemon=True)
-        with self._display:
-            thread.start()
-            try:
-                yield
-            finally:
-                is_over.set()
-                thread.join()
-                self._look()
+        with self._display, elsewhere.looking(self._look):
+            yield
 
 
 # ---------------------------------------------------------------- what each does

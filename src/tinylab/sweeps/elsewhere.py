@@ -3,7 +3,7 @@
 import contextlib
 import shlex
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from hydra.plugins.launcher import Launcher
@@ -49,12 +49,22 @@ def hand_over(launcher: Launcher, overrides: Sequence[list[str]]) -> Sequence[An
 @contextlib.contextmanager
 def _ends_said(jobs: Sequence[Job], total: int) -> Iterator[None]:
     """In the block, and once at its end, say which of the jobs have ended since."""
-    watch = _Watch(jobs, total)
+    with looking(_Watch(jobs, total).look):
+        yield
+
+
+@contextlib.contextmanager
+def looking(look: Callable[[], None]) -> Iterator[None]:
+    """Call ``look`` again and again in the block, from a thread, and once at its end.
+
+    What it raises in the block is no matter: what is only shown ends no sweep.
+    """
     is_over = threading.Event()
 
     def look_again() -> None:
         while not is_over.wait(LOOK_SECONDS):
-            watch.look()
+            with contextlib.suppress(Exception):
+                look()
 
     thread = threading.Thread(target=look_again, daemon=True)
     thread.start()
@@ -63,7 +73,7 @@ def _ends_said(jobs: Sequence[Job], total: int) -> Iterator[None]:
     finally:
         is_over.set()
         thread.join()
-        watch.look()
+        look()
 
 
 class _Watch:

@@ -260,11 +260,7 @@ class Search:
             self._rank(trial)
 
     def _rank(self, trial: Trial) -> None:
-        jobs = [repeat.job for repeat in trial.repeats]
-        if trial.state == "finished":
-            self._standings.finished(jobs)
-        elif trial.state == "pruned":
-            self._standings.pruned(jobs)
+        self._standings.ended(trial.state, [repeat.job for repeat in trial.repeats])
 
     @property
     def best(self) -> str:

@@ -183,11 +183,7 @@ class Shared:
         is_wanted = self._space.settings.keep is not None or self._heartbeat is None
         if self._study is None or not is_wanted:
             return
-        jobs = [repeat.job for repeat in trial.repeats]
-        if trial.state == "finished":
-            self._standings.finished(jobs)
-        elif trial.state == "pruned":
-            self._standings.pruned(jobs)
+        self._standings.ended(trial.state, [repeat.job for repeat in trial.repeats])
 
     # ------------------------------------------------------------ who asks
 

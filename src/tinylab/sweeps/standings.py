@@ -25,6 +25,13 @@ class Standings:
         self._keep, self._metric = settings.keep, settings.metric
         self._ranked: list[tuple[Goodness, list[Job]]] = []  # the best ones, the worst first
 
+    def ended(self, state: str, jobs: Sequence[Job]) -> None:
+        """A setting has ended; one that failed is in no place."""
+        if state == "finished":
+            self.finished(jobs)
+        elif state == "pruned":
+            self.pruned(jobs)
+
     def finished(self, jobs: Sequence[Job]) -> None:
         """All repeats of a setting are finished."""
         if (value := _goodness(jobs, self._metric)) is None:
