@@ -59,7 +59,8 @@ def _cache_of_the_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     with pytest.MonkeyPatch.context() as patch:
         for name, value in guards.NO_NETWORK.items():
             patch.setenv(name, value)
-        patch.delenv("TINYLAB_CACHE", raising=False)
+        for name in ("TINYLAB_CACHE", "TINYLAB_CODE"):
+            patch.delenv(name, raising=False)
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         if "TINYLAB_DATA" in os.environ:
             patch.setenv("TINYLAB_DATA", os.path.abspath(os.environ["TINYLAB_DATA"]))

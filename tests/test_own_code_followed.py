@@ -6,25 +6,35 @@ from pathlib import Path
 
 import pytest
 
-from own_metrics_kit import table_restored
 from tinylab import cli
 
 GUIDE = (Path(__file__).parents[1] / "docs" / "own-code.md").read_text(encoding="utf-8")
+FILES = re.findall(r"```\w+\n# (\S+\.(?:py|toml|yaml))\n(.*?)```", GUIDE, re.DOTALL)
+PARTS = ("model", "dataset", "metric", "loss", "augmentation", "optimizer", "schedule")
+HEADINGS = [f"Your own {part}" for part in PARTS]
 
 
 @pytest.mark.costly
-@pytest.mark.parametrize("heading", ["Your own dataset", "Your own metric"])
+@pytest.mark.parametrize(
+    "heading", [*HEADINGS, "Models of libraries and packages", "A project of your own"]
+)
 def test_a_section_can_be_followed(
-    heading: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    heading: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("TINYLAB_CODE", raising=False)
     section = GUIDE.partition(f"## {heading}\n")[2].partition("\n## ")[0]
-    [(name, source)] = re.findall(r"```python\n# (\w+\.py)\n(.*?)```", section, re.DOTALL)
-    Path(name).write_text(source)
+    if heading in HEADINGS:
+        assert sum(source in section for _, source in FILES) == 1
+    for name, source in FILES:
+        if name == "tiny.py" or source in section:
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / name).write_text(source)
     [commands] = re.findall(r"```sh\n(.*?)```", section, re.DOTALL)
-    with table_restored():
-        for line in commands.splitlines():
-            program, *arguments = shlex.split(line)
-            assert program == "tinylab"
-            assert cli.run(arguments) == 0, line
+    for line in commands.splitlines():
+        program, *arguments = shlex.split(line)
+        assert program == "tinylab"
+        assert cli.run(arguments) == 0, line
+    assert "warning: augment" not in capsys.readouterr().out

@@ -1,13 +1,11 @@
 """Metrics of a user's own file: what is refused when it is read, and what an edit outdates."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from option_records import AdamConfig, DigitsConfig, MlpConfig
-from own_metrics_kit import table_restored
 from tinylab import cli
 from tinylab.commands.completion import answers
 from tinylab.commands.train_help import help_text
@@ -39,13 +37,6 @@ class Tiny(nn.Module):
     def forward(self, x):
         return self.layer(x.mean((1, 2)))
 """
-
-
-@pytest.fixture(autouse=True)
-def own_table(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.delenv("TINYLAB_CODE", raising=False)
-    with table_restored():
-        yield
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ import os
 import pickle
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -35,13 +34,6 @@ class Tiny(nn.Module):
     def forward(self, x):
         return self.layer(x.mean((1, 2)))
 '''
-
-
-@pytest.fixture(autouse=True)
-def own_table(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.delenv("TINYLAB_CODE", raising=False)
-    yield
-    options.use_files([])
 
 
 @pytest.fixture

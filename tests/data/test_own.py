@@ -3,7 +3,6 @@
 The functions under test are written to files and read as ``code=`` reads them.
 """
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -41,13 +40,6 @@ class Pairs:
 X = np.random.default_rng(0).integers(0, 256, (12, 8, 8), dtype=np.uint8)
 Y = np.arange(12) % 3
 NAMES = ("cat", "dog", "owl")
-
-
-@pytest.fixture(autouse=True)
-def own_table(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.delenv("TINYLAB_CODE", raising=False)
-    yield
-    options.use_files([])
 
 
 def declared(folder: Path, body: str, keys: str = "", mark: str = "@tinylab.dataset") -> Path:

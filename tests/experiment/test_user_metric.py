@@ -13,7 +13,7 @@ from own_metrics_kit import table_restored
 from tensorboard_kit import read_scalars
 from tinylab import cli
 from tinylab.store.folder import RunFolder
-from tinylab.store.result import Result
+from workplace_kit import begun, result
 
 SOURCE = """import numpy as np
 import tinylab
@@ -48,29 +48,16 @@ def own_table() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def workplace(own_table: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the file, and a finished run with it."""
-    folder = tmp_path_factory.mktemp("student")
-    (folder / "marks.py").write_text(SOURCE)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        patch.delenv("TINYLAB_CODE", raising=False)
-        assert cli.run([*TRAIN]) == 0
-    return folder
+    return begun(tmp_path_factory, {"marks.py": SOURCE}, TRAIN)
 
 
 @pytest.fixture
 def student(workplace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of it, which names the copied file."""
-    monkeypatch.delenv("TINYLAB_CODE", raising=False)
     copied = tmp_path / "student"
     shutil.copytree(workplace, copied)
     monkeypatch.chdir(copied)
     return copied
-
-
-def result(folder: Path) -> Result:
-    found = RunFolder(folder).result()
-    assert found is not None
-    return found
 
 
 def run_of(student: Path, outputs: str = "outputs") -> Path:

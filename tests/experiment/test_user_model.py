@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -10,10 +9,8 @@ import numpy as np
 import pytest
 
 from tinylab import cli
-from tinylab.config import options
-from tinylab.store.folder import RunFolder
-from tinylab.store.result import Result
 from tinylab.store.run import ARCHIVED
+from workplace_kit import begun, result
 
 SOURCE = '''import tinylab
 from layers_of_mine import dense
@@ -47,37 +44,11 @@ TRAIN = ["train", "model.hidden=8", "train.epochs=2", "threads=1"]
 @pytest.fixture(scope="module")
 def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the files, and a finished run of them."""
-    folder = tmp_path_factory.mktemp("student")
-    (folder / "mine.py").write_text(SOURCE)
-    (folder / "layers_of_mine.py").write_text(HELPER)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        patch.delenv("TINYLAB_CODE", raising=False)
-        assert cli.run([*TRAIN, "code=mine.py", "model=mine"]) == 0
-    return folder
-
-
-@pytest.fixture(autouse=True)
-def own_table() -> Iterator[None]:
-    yield
-    options.use_files([])
-
-
-@pytest.fixture
-def student(workplace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """The workplace itself, which is as it was when the test ends."""
-    monkeypatch.delenv("TINYLAB_CODE", raising=False)
-    kept = shutil.copytree(workplace, tmp_path / "kept")
-    monkeypatch.chdir(workplace)
-    yield workplace
-    shutil.rmtree(workplace)
-    shutil.copytree(kept, workplace)
-
-
-def result(folder: Path) -> Result:
-    found = RunFolder(folder).result()
-    assert found is not None
-    return found
+    return begun(
+        tmp_path_factory,
+        {"mine.py": SOURCE, "layers_of_mine.py": HELPER},
+        [*TRAIN, "code=mine.py", "model=mine"],
+    )
 
 
 def run_of(student: Path, pattern: str = "digits-mine-*") -> Path:

@@ -1,9 +1,6 @@
 """Loss, augmentation, schedule and optimizer of a user's own file, from the command line on."""
 
-import re
-import shlex
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -11,9 +8,9 @@ import numpy as np
 import pytest
 
 from tinylab import cli
-from tinylab.config import options
 from tinylab.store.folder import RunFolder
 from tinylab.store.result import Result
+from workplace_kit import begun, result
 
 LOSSES = '''import tinylab
 import torch
@@ -72,26 +69,12 @@ ALL = ["code=[losses.py,parts.py]", "loss=focal", "augment=noise", "optim=heavy"
 @pytest.fixture(scope="module")
 def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the files, and a finished run of them."""
-    folder = tmp_path_factory.mktemp("student")
-    (folder / "losses.py").write_text(LOSSES)
-    (folder / "parts.py").write_text(PARTS)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        patch.delenv("TINYLAB_CODE", raising=False)
-        assert cli.run([*TRAIN, *ALL]) == 0
-    return folder
-
-
-@pytest.fixture(autouse=True)
-def own_table() -> Iterator[None]:
-    yield
-    options.use_files([])
+    return begun(tmp_path_factory, {"losses.py": LOSSES, "parts.py": PARTS}, [*TRAIN, *ALL])
 
 
 @pytest.fixture
 def student(workplace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of the workplace."""
-    monkeypatch.delenv("TINYLAB_CODE", raising=False)
     folder = shutil.copytree(workplace, tmp_path / "student")
     monkeypatch.chdir(folder)
     return folder
@@ -102,9 +85,7 @@ def trained(folder: Path, *words: str) -> Result:
     outputs = f"of_{len(list(folder.iterdir()))}"
     assert cli.run([*TRAIN, *words, f"outputs={outputs}"]) == 0
     [run] = folder.glob(f"{outputs}/runs/digits-*")
-    found = RunFolder(run).result()
-    assert found is not None
-    return found
+    return result(run)
 
 
 def the_run(folder: Path) -> Path:
@@ -230,23 +211,3 @@ def test_a_mistake_in_training_shows_their_lines_alone(
         f"  {student / 'losses.py'}:9, in mine (logits: 32x10, targets: 32)",
         f"    {wrong}",
     ]
-
-
-GUIDE = (Path(__file__).parents[2] / "docs" / "own-code.md").read_text(encoding="utf-8")
-
-
-@pytest.mark.parametrize("part", ["loss", "augmentation", "optimizer", "schedule"])
-def test_the_guide_can_be_followed(
-    part: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("TINYLAB_CODE", raising=False)
-    section = GUIDE.partition(f"## Your own {part}\n")[2].partition("\n## ")[0]
-    [(name, source)] = re.findall(r"```python\n# (\w+\.py)\n(.*?)```", section, re.DOTALL)
-    Path(name).write_text(source)
-    [commands] = re.findall(r"```sh\n(.*?)```", section, re.DOTALL)
-    for line in commands.splitlines():
-        program, *arguments = shlex.split(line)
-        assert program == "tinylab"
-        assert cli.run(arguments) == 0, line
-    assert "warning: augment" not in capsys.readouterr().out

@@ -13,9 +13,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hydra import initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
-from hydra.types import RunMode
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -35,7 +32,6 @@ from server_kit import Server
 from tinylab import cli
 from tinylab import sweeps as sweep
 from tinylab.config import compose
-from tinylab.config.folders import conf_folder
 from tinylab.config.groups import choices
 from tinylab.config.metrics import CHOOSABLE
 from tinylab.config.schema import SweepConfig, run_id
@@ -49,16 +45,6 @@ from tinylab.sweeps.space import Axis, Interval, read
 from tinylab.system import files
 
 pytestmark = pytest.mark.costly
-
-
-@pytest.fixture(scope="module")
-def composer() -> Composer:
-    compose.register_schema()
-    with initialize_config_dir(str(conf_folder()), version_base="1.3"):
-        hydra = GlobalHydra.instance().hydra
-        assert hydra is not None
-        master = hydra.compose_config("config", [], run_mode=RunMode.MULTIRUN)
-    return Composer(hydra.config_loader, master)
 
 
 @pytest.fixture

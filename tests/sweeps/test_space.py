@@ -7,13 +7,8 @@ import shlex
 from pathlib import Path
 
 import pytest
-from hydra import initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
-from hydra.types import RunMode
 
 from tinylab import cli
-from tinylab.config import compose
-from tinylab.config.folders import conf_folder
 from tinylab.errors import UserError
 from tinylab.sweeps import search
 from tinylab.sweeps.combinations import is_value
@@ -28,16 +23,6 @@ pytestmark = pytest.mark.costly
 WIDTHS, RATES = "model.hidden=8,16,32", "optim.lr=0.1,0.2,0.3"
 ZIP = "sweep.zip=[[model.hidden,optim.lr]]"
 SEARCH = ["sweep.search=random", "sweep.trials=9"]
-
-
-@pytest.fixture(scope="module")
-def composer() -> Composer:
-    compose.register_schema()
-    with initialize_config_dir(str(conf_folder()), version_base="1.3"):
-        hydra = GlobalHydra.instance().hydra
-        assert hydra is not None
-        master = hydra.compose_config("config", [], run_mode=RunMode.MULTIRUN)
-    return Composer(hydra.config_loader, master)
 
 
 def labels(composer: Composer, *arguments: str) -> list[str]:
