@@ -1,7 +1,7 @@
-"""tinylab: a laboratory for small-image experiments.
+"""tinylab: reproducible experiments on small images.
 
-From Python: ``tinylab.train("model=mlp", seed=1)`` and what else ``PUBLIC`` lists. Nothing of it is
-imported before it is asked for.
+The Python API is ``tinylab.train("model=mlp", seed=1)`` and the other names in ``PUBLIC``, which
+are imported lazily.
 """
 
 __version__ = "0.1.0"
@@ -28,7 +28,7 @@ __all__ = list(PUBLIC)
 
 
 def __getattr__(name: str) -> object:
-    """Import a public name when it is first asked for (PEP 562)."""
+    """Import a public name on first access (PEP 562)."""
     if name not in PUBLIC:
         raise AttributeError(f"module 'tinylab' has no attribute {name!r}")
     from importlib import import_module
@@ -39,5 +39,5 @@ def __getattr__(name: str) -> object:
 
 
 def __dir__() -> list[str]:
-    """The public names too, so that the TAB key completes them."""
+    """List the public names too, for tab completion."""
     return sorted({*globals(), *PUBLIC})

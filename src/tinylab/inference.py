@@ -105,7 +105,7 @@ class Trained:
         if not kept:
             raise UserError(
                 f"{self.name}: model={self.config.model.name} does not call its last layer, so "
-                "that its images have no features"
+                "its images have no features"
             )
         found = kept[-1].float()
         found = found.mean((2, 3)) if found.dim() == 4 else found.flatten(1)
@@ -190,19 +190,19 @@ def _calibrated(member: Trained) -> Trained:
 def _refuse_misfit(first: Trained, other: Trained) -> None:
     if set(other.classes) != set(first.classes):
         raise UserError(
-            f"{first.name} and {other.name} know different classes: {few(first.classes)}; "
-            f"and {few(other.classes)}\n  average runs of one dataset only"
+            f"{first.name} and {other.name} have different classes: {few(first.classes)}; "
+            f"and {few(other.classes)}\n  average only runs on one dataset"
         )
     if other.image_shape != first.image_shape:
         shapes = ["x".join(map(str, each.image_shape)) for each in (first, other)]
         raise UserError(
             f"{first.name} and {other.name} take images of {' and of '.join(shapes)}\n"
-            "  average runs with the same dataset options only"
+            "  average only runs with the same dataset options"
         )
     if reading(other.config) != reading(first.config):
         raise UserError(
             f"{first.name} and {other.name} read images differently: {reading(first.config)}; and "
-            f"{reading(other.config)}\n  average runs with the same dataset options only"
+            f"{reading(other.config)}\n  average only runs with the same dataset options"
         )
 
 
@@ -230,7 +230,7 @@ def the_run(path: Path) -> Run:
         return _best(path)
     run = read(path)
     if isinstance(run, Skipped):
-        remedy = "give the folder of a finished run, or of a sweep"
+        remedy = "expected the folder of a finished run or a sweep"
         if is_run(path):
             remedy = f"finish it: {_again(path)}"
         raise UserError(f"{path}: {run.reason}\n  {remedy}")
@@ -246,8 +246,8 @@ def _best(sweep: Path) -> Run:
     ranked = [run for run in found if run.result.val is not None]
     if not ranked:
         raise UserError(
-            f"{sweep}: no finished run with a validation accuracy, so none is the best\n"
-            "  give the folder of the run that you want"
+            f"{sweep}: no finished run with a validation accuracy to select by\n"
+            "  pass the folder of a single run"
         )
     kept = [run for run in ranked if run.files.best_checkpoint.exists()]
     best = max(group(kept or ranked)[0].runs, key=_goodness)
@@ -295,9 +295,9 @@ def load(run: Run, device: torch.device) -> Trained:
         model = build_model(config.model, shape, recipe.num_classes)
         model.load_state_dict(weights)
         if weights_sha256(model) != run.result.weights_sha256:
-            raise _unusable(run.files, "it holds other weights than those that were tested")
+            raise _unusable(run.files, "its weights are not those that were tested")
     if not code.is_same(environment.code_sha256, config):
-        say(f"{run.name}: trained by other code of tinylab than today's")
+        say(f"{run.name}: trained by another version of tinylab's code")
     layout = torch.channels_last if config.train.channels_last else torch.contiguous_format
     model = model.to(device, memory_format=layout).eval()  # type: ignore[call-overload]
     return Trained(run.folder, run.result, config, model, recipe)
@@ -324,7 +324,7 @@ def _weights(run: Run) -> dict[str, Tensor]:
 def _unusable(files: RunFolder, why: str) -> UserError:
     return UserError(
         f"{files.best_checkpoint}: cannot be used: {why}\n"
-        f"  delete {files.result_file}, then make it again: {_again(files.path)}"
+        f"  delete {files.result_file}, then train it again: {_again(files.path)}"
     )
 
 
@@ -336,6 +336,6 @@ def _another_version(folder: Path) -> Iterator[None]:
     except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise UserError(
-            f"{folder}: left by another version of tinylab ({type(error).__name__}: {reason})\n"
+            f"{folder}: written by another version of tinylab ({type(error).__name__}: {reason})\n"
             f"  train it again: {_again(folder)} fresh=true"
         ) from error

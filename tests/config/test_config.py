@@ -457,7 +457,7 @@ def test_label_smoothing_and_class_weights_are_those_of_cross_entropy() -> None:
 
 def test_only_datasets_that_know_their_size_take_null_for_it() -> None:
     assert ArraysConfig(file="x").image_size is None
-    with pytest.raises(UserError, match=r"dataset\.image_size=null: expected a whole number"):
+    with pytest.raises(UserError, match=r"dataset\.image_size=null: expected an integer"):
         compose.run_hydra(lambda _: None, ["dataset.image_size=null"])
 
 

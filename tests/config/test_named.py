@@ -108,16 +108,19 @@ def test_it_is_shown_completed_and_composed_without_being_executed(
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["model=nets_of_their.zoo:Net"], "no module nets_of_their.zoo, installed or beside"),
+        (["model=nets_of_their.zoo:Net"], "no module nets_of_their.zoo, neither installed nor"),
         (["model=nets_of_theirs.zo:Net"], "did you mean 'nets_of_theirs.zoo'?"),
         (["model=nets_of_theirs.zoo:Nett"], "no class or function Nett (did you mean 'Net'?) in"),
-        (["model=nets_of_theirs.zoo:needs"], "no default of layers and width, and data does not"),
+        (
+            ["model=nets_of_theirs.zoo:needs"],
+            "layers and width has no default and is not given by the data",
+        ),
         (["model=nets_of_theirs.zoo:Net", "model.dept=1"], "did you mean 'model.depth'?"),
-        (["model=nets_of_theirs.zoo:Net", "model.depth=deep"], "depth=deep: expected a whole"),
-        (["model=nets_of_theirs.zoo:Net", "+model.more=1"], "a + before it does not make one"),
+        (["model=nets_of_theirs.zoo:Net", "model.depth=deep"], "depth=deep: expected an integer"),
+        (["model=nets_of_theirs.zoo:Net", "+model.more=1"], "a leading + cannot add one"),
         (["model=nets_of_theirs.zoo:build", "model.a=1"], "to its **kwargs: +model.a=1"),
-        (["optim=nets_of_theirs.zoo:Net"], "there are models only"),
-        (["model=tinylab.models.mlp:Mlp"], "chosen by their names"),
+        (["optim=nets_of_theirs.zoo:Net"], "only models can be taken from a module"),
+        (["model=tinylab.models.mlp:Mlp"], "options are chosen by name"),
         (["model=beside:Net"], "add code=beside.py"),
     ],
 )
@@ -198,7 +201,7 @@ def test_another_version_of_the_library_outdates_and_changes_no_id(library: Path
     (library / "nets_of_theirs-1.0.dist-info" / "METADATA").write_text("Name: x\nVersion: 1.1\n")
     modules.version.cache_clear()
     assert code.changed(recorded["code_sha256"], recorded, made) == (
-        "made with nets_of_theirs 1.0, and this is nets_of_theirs 1.1"
+        "made with nets_of_theirs 1.0, but this is nets_of_theirs 1.1"
     )
     assert run_id(made) == before
     assert code.own_files(made) == []
@@ -258,7 +261,7 @@ def test_what_cannot_be_imported_is_told_in_words(library: Path) -> None:
 def test_a_library_is_executed_for_a_run_only_where_it_was_trained_with(tmp_path: Path) -> None:
     option = "nets_of_theirs.zoo:Net"
     saved = {"model": {"name": option, "depth": 3}, "code": None}
-    with pytest.raises(UserError, match="was never trained with on this machine") as refused:
+    with pytest.raises(UserError, match="was never trained on this machine") as refused:
         code.require(saved, None, tmp_path)
     assert "add code=nets_of_theirs.zoo" in str(refused.value)
     options.without_code(["code=nets_of_theirs.zoo"])
@@ -272,5 +275,5 @@ def test_a_run_cannot_consent_for_the_user(tmp_path: Path, library: Path) -> Non
     file = library / "nets_of_theirs" / "zoo.py"
     saved = {"model": {"name": "nets_of_theirs.zoo:Net"}, "code": str(file)}
     options.without_code(["code=null"])
-    with pytest.raises(UserError, match="was never trained with"):
+    with pytest.raises(UserError, match="was never trained on"):
         code.require(saved, None, tmp_path / "runs" / "run")

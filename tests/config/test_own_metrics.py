@@ -118,9 +118,9 @@ def test_a_typo_is_refused_before_anything_is_executed(
 
 def test_a_metric_that_only_a_result_tells_of_cannot_choose(marks: Path) -> None:
     options.use_files([])
-    with pytest.raises(UserError, match=r"share: no file of yours declares this metric\n.*code="):
+    with pytest.raises(UserError, match=r"share: none of your files declares this metric\n.*code="):
         own_metrics.refuse_undeclared(config(monitor="share"))
-    with pytest.raises(UserError, match="far: no file of yours"):
+    with pytest.raises(UserError, match="far: none of your files"):
         own_metrics.refuse_undeclared(config(metric="val_far"))
 
 
@@ -239,7 +239,7 @@ def test_a_metric_that_fails_has_no_value_which_is_said_once(
         found = own.of(np.zeros(2, np.int64), np.ones((2, 1)))
         assert found == {"broken": None, "undefined": None, "whole": 0.5}
     told = capsys.readouterr().out.splitlines()
-    assert [line.partition(": no value")[0] for line in told] == [
+    assert [line.partition(" has no value")[0] for line in told] == [
         "warning: metric broken", "warning: metric undefined"
     ]  # fmt: skip
 

@@ -85,7 +85,7 @@ def test_a_broken_file_does_not_stop_completion(tiny: Path) -> None:
     ("arguments", "words"),
     [
         (["model=tiny", "model.widht=8"], "did you mean 'model.width'?"),
-        (["model=tiny", "model.width=wide"], "model.width=wide: expected a whole number"),
+        (["model=tiny", "model.width=wide"], "model.width=wide: expected an integer"),
         (["model=tyny"], "model=tyny: no such option (did you mean 'tiny'?)"),
         (["model=tiny", "code=other.py"], "code=other.py: no such file"),
         (["code=tiny.py,b.py"], "code=[tiny.py,b.py]"),

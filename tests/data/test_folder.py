@@ -110,11 +110,11 @@ def test_an_own_validation_part_validates(tmp_path: Path, names: tuple[str, ...]
     assert [part.tolist() for part in parts] == [
         list(range(8)), list(range(8, 12)), list(range(12, 18)),
     ]  # fmt: skip
-    assert splits.official_val() == "validated on the data's own 4 validation images"
+    assert splits.official_val() == "validated on the official 4 validation images"
     redrawn = data.load(config, SplitConfig(val=0.5))
     assert [len(redrawn.split.train), len(redrawn.split.val)] == [6, 6]
     assert redrawn.split.test.tolist() == list(range(12, 18))
-    assert redrawn.official_val().startswith("split.val=0.5: the data's own 4 validation images")
+    assert redrawn.official_val().startswith("split.val=0.5: the official 4 validation images")
 
 
 def test_a_validation_part_without_a_test_part_leaves_the_test_to_be_drawn(tmp_path: Path) -> None:

@@ -100,8 +100,8 @@ def test_planted_faults_are_found(planted: Path, capsys: Capture) -> None:
     capsys.readouterr()
     assert cli.run(["inspect", str(planted)]) == 0
     said = capsys.readouterr().out
-    assert "604 of 604 images were predicted by 3 runs that had not seen them" in said
-    assert "2 identical pairs, 1 nearly identical; 1 with two labels" in said
+    assert "604 of 604 images were predicted by 3 runs not trained on them" in said
+    assert "2 exact pairs, 1 near-duplicates; 1 with two labels" in said
     with (planted / "inspect.csv").open() as file:
         rows = list(csv.DictReader(file))
     errors = [row["file"] for row in rows if row["kind"] == "label"]
@@ -125,7 +125,7 @@ def test_the_report_of_a_cross_validation_pools_its_folds(planted: Path) -> None
     page = Text()
     page.feed((planted / "report.html").read_text())
     said = " ".join(page.words)
-    assert "all 3 folds together" in said
+    assert "all 3 folds pooled" in said
     assert any(word.endswith(".png") and "/" in word for word in page.words), "file names"
     assert "risk-coverage" in said
 
@@ -134,7 +134,7 @@ def test_what_cannot_be_inspected_is_refused(
     planted: Path, digits_run: Path, tmp_path: Path, capsys: Capture
 ) -> None:
     assert cli.run(["inspect", str(planted), str(digits_run)]) == 1
-    assert "runs of different images" in capsys.readouterr().err
+    assert "were trained on different images" in capsys.readouterr().err
     assert cli.run(["inspect", str(tmp_path)]) == 1
     assert "no finished run" in capsys.readouterr().err
 
@@ -143,5 +143,7 @@ def test_one_run_tells_of_the_images_it_was_tested_on(
     digits_run: Path, tmp_path: Path, capsys: Capture
 ) -> None:
     assert cli.run(["inspect", str(digits_run), "--out", str(tmp_path / "page.html")]) == 0
-    assert "179 of 1,797 images were predicted by 1 run that" in capsys.readouterr().out
+    assert (
+        "179 of 1,797 images were predicted by 1 run not trained on them" in capsys.readouterr().out
+    )
     assert (tmp_path / "page.csv").exists()

@@ -171,7 +171,7 @@ def test_figures_that_cannot_be_drawn_do_not_cost_the_result(
         patch.setattr(f"tinylab.{broken}", unable)
         result = experiment.run(config(tmp_path), "a test")
     said = capsys.readouterr().out
-    assert "figures not drawn (RuntimeError: no pens left);" in said
+    assert "cannot make the figures (RuntimeError: no pens left);" in said
     assert "second line" not in said
     assert f"test    accuracy {result.test.accuracy:.2%}" in said
     assert files.result() == result
@@ -204,7 +204,7 @@ def test_what_only_shows_a_run_does_not_cost_it(
         result = experiment.run(config(tmp_path), "a test")
     said = capsys.readouterr().out
     assert said.count("No space left on device") <= 2, said
-    assert "figures not drawn (" in said
+    assert "cannot make the figures (" in said
     files = run_folder(config(tmp_path))
     assert files.result() == result
     assert not files.failure_file.exists()

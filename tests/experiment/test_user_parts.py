@@ -149,7 +149,7 @@ def test_the_folder_keeps_a_copy_and_an_edit_outdates_its_own_runs_alone(
     assert cli.run(other) == 0
     assert "already finished" in capsys.readouterr().out
     assert cli.run([*TRAIN, *ALL]) == 0
-    assert "has changed since; the old folder is kept" in capsys.readouterr().out
+    assert "has changed since; old folder kept" in capsys.readouterr().out
 
 
 def test_a_sweep_over_losses_is_compared_and_listed(
@@ -179,7 +179,7 @@ def test_a_finished_run_is_used_as_any_other(student: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["loss=hard", "augment.mixup=0.2"], "does not take their targets"),
+        (["loss=hard", "augment.mixup=0.2"], "does not accept their targets"),
         (["loss=mine", "train.label_smoothing=0.1"], "only loss=cross_entropy has it"),
         (["loss=focal", "loss.gama=1"], "did you mean 'loss.gamma'?"),
         (["loss=focal", "loss.gamma=much"], "loss.gamma=much: expected a number"),

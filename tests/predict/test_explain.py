@@ -128,8 +128,8 @@ def test_without_images_the_worst_mistakes_are_explained(copied_run: Path, capsy
     assert cli.run(["explain", str(copied_run)]) == 0
     said = " ".join(Page(copied_run / "explain.html").words)
     trained = load_ensemble([the_run(copied_run)], "cpu").first
-    assert "labelled" in said
-    assert said.count("what speaks for") == round(
+    assert "labeled" in said
+    assert said.count("evidence for") == round(
         (1 - trained.result.test.accuracy) * trained.result.test.num
     )
 
@@ -138,6 +138,6 @@ def test_what_cannot_be_explained_is_refused(
     digits_run: Path, tmp_path: Path, capsys: Capture
 ) -> None:
     assert cli.run(["explain", str(digits_run), str(tmp_path)]) == 1
-    assert "no image file to explain" in capsys.readouterr().err
+    assert "no image files to explain" in capsys.readouterr().err
     assert cli.run(["explain", str(digits_run), "absent.png"]) == 1
     assert "cannot be read" in capsys.readouterr().err

@@ -127,7 +127,7 @@ def on_tape(step: Callable[[], None]) -> Callable[[], None]:
 def refused(step: Callable[[], None]) -> Callable[[], None]:
     """What it does with a step that cannot be recorded."""
     warm_up(step)
-    raise CaptureError("a part of the step waits for the device")
+    raise CaptureError("part of the step waits for the device")
 
 
 @pytest.fixture
@@ -227,7 +227,8 @@ def test_a_step_that_cannot_be_recorded_is_taken_as_it_is_and_one_line_says_so(
     assert differences(LABS["dropout"].run(tmp_path).state_dict(), expected) == []
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("cuda")]
     assert lines == [
-        "cuda    each kernel is launched by itself: a part of the step waits for the device"
+        "cuda    no CUDA graph, kernels are launched one by one: part of the step waits for the "
+        "device"
     ]
 
 
@@ -392,7 +393,7 @@ def test_a_recorded_training_is_that_of_kernels_launched_one_by_one(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     found = ON_CUDA[name].run(tmp_path / "recorded").state_dict()
-    assert "launched by itself" not in capsys.readouterr().out
+    assert "one by one" not in capsys.readouterr().out
     by_kernels(monkeypatch)
     expected = ON_CUDA[name].run(tmp_path / "launched").state_dict()
     assert torch.equal(found["rng_cuda"], expected["rng_cuda"])
@@ -460,7 +461,7 @@ def test_a_network_that_waits_is_not_recorded_and_trained_all_the_same(
     monkeypatch.setattr(Baseline, "forward", waiting)
     capsys.readouterr()
     found = lab.run(tmp_path / "waiting").state_dict()
-    assert "a part of the step waits for the device" in capsys.readouterr().out
+    assert "part of the step waits for the device" in capsys.readouterr().out
     for key, value in found["model"].items():
         torch.testing.assert_close(value, expected["model"][key], rtol=1e-3, atol=1e-4)
 

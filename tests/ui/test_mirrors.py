@@ -124,7 +124,7 @@ def test_a_service_that_fails_costs_no_training(
     capsys.readouterr()
     folder = train(tmp_path / "mirrored", "tracker=mlflow")
     said = capsys.readouterr().out
-    assert said.count("nothing more is sent to MLflow (ConnectionError: nobody answers)") == 1
+    assert said.count("no longer sending to MLflow (ConnectionError: nobody answers)") == 1
     mirrored = json.loads((folder / "result.json").read_text())
     assert mirrored["weights_sha256"] == plain["weights_sha256"]
     assert folder.name == plain["run_id"]

@@ -1,4 +1,4 @@
-"""``tinylab explain``: where a finished run's network looks, and what it resembles."""
+"""``tinylab explain``: Grad-CAM and similar training images for a finished run."""
 
 import argparse
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ examples:
 
 
 def main(arguments: list[str]) -> None:
-    """Run the command. Raises UserError for what the user can mend."""
+    """Run the command. Raises UserError for errors that the user can fix."""
     options = _parser().parse_args(without_code(arguments))
     run = the_run(options.run)
     trained = load_ensemble([run], options.device, calibrated=True).first
@@ -42,16 +42,20 @@ def main(arguments: list[str]) -> None:
 def _parser() -> Parser:
     parser = Parser(
         prog="tinylab explain",
-        description="Show where a network looks (Grad-CAM), the training images with the nearest "
-        "features, and the filters of its first layer.",
+        description="Explain predictions: Grad-CAM heat maps, the training images with the nearest "
+        "features, and the filters of the first layer.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("run", type=Path, help="the folder of a run, or of a sweep")
+    parser.add_argument("run", type=Path, help="folder of a run or sweep")
     parser.add_argument(
-        "path", nargs="*", help="files, folders, globs; none: its worst mistakes on the test set"
+        "path",
+        nargs="*",
+        help="image files, folders or globs (default: its worst mistakes on the test set)",
     )
-    parser.add_argument("--out", type=Path, help="the page (default: explain.html in the run)")
+    parser.add_argument(
+        "--out", type=Path, help="page to write (default: explain.html in the run's folder)"
+    )
     parser.add_argument(
         "--invert", choices=("auto", "yes", "no"), default="auto", help="as in tinylab predict"
     )
@@ -63,24 +67,24 @@ def _files(trained: Trained, options: argparse.Namespace) -> list[Asked]:
     read = pictures.reader(trained.config.dataset, options.invert, trained.image_shape)
     files: Sequence[str] = gather(options.path)
     if not files:
-        raise UserError(f"{' '.join(options.path)}: no image file to explain")
+        raise UserError(f"{' '.join(options.path)}: no image files to explain")
     if len(files) > MOST:
-        say(f"the first {MOST} of {len(files):,} images are shown")
+        say(f"showing the first {MOST} of {len(files):,} images")
     try:
         return [Asked(read(Path(file)).pixels, Path(file).name) for file in files[:MOST]]
     except OSError as error:
-        raise UserError(f"an image cannot be read: {error.strerror or error}") from error
+        raise UserError(f"image cannot be read: {error.strerror or error}") from error
 
 
 def _mistakes(trained: Trained, run: Run) -> list[Asked]:
-    """The wrong predictions of the highest probability, from the run's own data."""
+    """Return the misclassified test images with the highest probability, from the run's data."""
     found = mistakes.read(run)
     wrong = worst_mistakes(found.label, found.predicted, found.belief)[:MOST]
     decoded = data.load_present(trained.config.dataset)
     if decoded.fingerprint != run.result.dataset.fingerprint:
-        raise UserError(f"{run.name}: its data has changed since\n  name image files instead")
+        raise UserError(f"{run.name}: its data has changed since\n  pass image files instead")
     if len(wrong) == 0:
-        raise UserError(f"{run.name}: no test image was classified wrongly; name image files")
+        raise UserError(f"{run.name}: no test image is misclassified; pass image files instead")
     images = decoded.images
     names = [f"test image {found.index[n]}" for n in wrong]
     if found.path is not None:

@@ -1,4 +1,4 @@
-"""``tinylab inspect``: what finished runs tell of their data."""
+"""``tinylab inspect``: find problems in the data of finished runs."""
 
 import argparse
 from pathlib import Path
@@ -12,7 +12,7 @@ from tinylab.store.sweep import SweepFolder
 from tinylab.ui.console import say
 
 EPILOG = """\
-An image counts where a run has tested it: of a cross-validation these are all.
+Covers the images that some run has tested; in a cross-validation these are all images.
 
 examples:
   tinylab train -m split.folds=5 split.fold=0,1,2,3,4 name=cv
@@ -20,18 +20,18 @@ examples:
 
 
 def main(arguments: list[str]) -> None:
-    """Run the command. Raises UserError where the runs or their data cannot be read."""
+    """Run the command. Raises UserError if the runs or their data cannot be read."""
     parser = Parser(
         prog="tinylab inspect",
-        description="Find likely label errors, copies, odd images and overlapping classes.",
+        description="Find likely label errors, duplicates, outliers and overlapping classes.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "path", type=Path, nargs="+", help="the folder of a cross-validation, or of its runs"
+        "path", type=Path, nargs="+", help="folder of a cross-validation, or of its runs"
     )
     parser.add_argument(
-        "--out", type=Path, help="the page to write (default: inspect.html in the one folder given)"
+        "--out", type=Path, help="page to write (default: inspect.html in the given folder)"
     )
     options = parser.parse_args(without_code(arguments))
     found = inspect(options.path)

@@ -63,7 +63,7 @@ def changed(code_sha256: str, recorded: Mapping[str, Any], config: Any) -> str |
         return f"{' or '.join(file.name for file in own)} has changed since"
     today = ", ".join(libraries(config))
     if today != (before := recorded.get("libraries", "")):
-        return f"made with {before}, and this is {today}"
+        return f"made with {before}, but this is {today}"
     return "tinylab's code has changed since"
 
 
@@ -143,8 +143,8 @@ def know(saved: dict[str, Any], folder: Path) -> bool:
         if (group, name) not in _known():
             file = _first(saved["code"])
             raise UserError(
-                f"{folder}: {group}={name} is of a file of yours, which is not at {file} any more\n"
-                f"  name it: code={Path(file).name}, or {user_code.VARIABLE}=FILE"
+                f"{folder}: {group}={name} is defined in your file {file}, which no longer exists\n"
+                f"  pass the file: code={Path(file).name}, or {user_code.VARIABLE}=FILE"
             )
     return bool(missing)
 
@@ -160,7 +160,7 @@ def require(saved: dict[str, Any], own_sha256: str | None, folder: Path) -> None
     if own_sha256 is not None and own_digest(own) != own_sha256:
         raise UserError(
             f"{folder}: {' or '.join(map(str, own))} has changed since it was trained\n  "
-            f"bring the old text back, of which {folder / 'code'} has a copy to be read, or train "
+            f"restore the old file ({folder / 'code'} has a copy), or train "
             "again"
         )
 

@@ -207,7 +207,7 @@ def replay(
     chosen = {override.partition("=")[0] for override in overrides if "." not in override}
     _refuse_foreign(saved, folder, chosen)
     if "experiment" in chosen:
-        raise UserError("--from with experiment=: both say what to run; keep one of them")
+        raise UserError("--from with experiment=: both set the config; use one of them")
     here = {entry.name for entry in dataclasses.fields(Config) if not _counts(entry)}
     here.add("sweep")  # that the run was one of many is not repeated
     repeated: list[str] = []
@@ -262,7 +262,7 @@ def _refuse_foreign(saved: dict[str, Any], folder: Path, chosen: set[str]) -> No
     known = {entry.name for entry in dataclasses.fields(Config)}
     for name, value in saved.items():
         if name not in known:
-            raise UserError(f"--from {folder}: no key of tinylab's in its config: {name}")
+            raise UserError(f"--from {folder}: unknown key in its config: {name}")
         option = _option_of(name, value) if isinstance(value, dict) else ""
         if name in FOLDERS and name not in chosen and option not in options.options(name):
             raise UserError(f"--from {folder}: {name}={option} in its config: no such option")
@@ -328,7 +328,7 @@ def _missing(wanted: str) -> UserError:
             "machine\n  for a cluster: pip install 'tinylab[slurm]' or 'tinylab[ray]'"
         )
     if not group:
-        return UserError(f"--config-name {option}: tinylab's is config; see experiment= instead")
+        return UserError(f"--config-name {option}: not available; use experiment= instead")
     return UserError(options.no_such(group, option, choices(group)))
 
 
@@ -338,7 +338,7 @@ def _refuse_extra_keys(node: DictConfig, record: type, prefix: str) -> None:
         name = f"{prefix}{key}"
         if key not in known:
             hint = did_you_mean(name, [entry.name for entry in entries()])
-            raise UserError(f"{name}: unknown key{hint}; a + before it does not make one")
+            raise UserError(f"{name}: unknown key{hint}; a leading + cannot add one")
         child = node._get_node(key)
         if isinstance(child, DictConfig) and dataclasses.is_dataclass(OmegaConf.get_type(child)):
             _refuse_extra_keys(child, OmegaConf.get_type(child), f"{name}.")  # type: ignore[arg-type]

@@ -64,6 +64,16 @@ def join(name: str, better: str) -> None:
         CHOOSABLE.append(f"val_{name}")
 
 
+def between(low: float, high: float, form: str = "{:.2%}") -> str:
+    """The ends of an interval, as in ``96.02–99.69``: percent signs are left to the value."""
+    return "–".join(form.format(end).removesuffix("%") for end in (low, high))
+
+
+def with_interval(accuracy: float, low: float, high: float) -> str:
+    """An accuracy and its interval, as in ``98.88% (95% CI 96.02–99.69)``."""
+    return f"{accuracy:.2%} (95% CI {between(low, high)})"
+
+
 def is_own(name: str) -> bool:
     """Whether a metric is of the user's code."""
     return name not in _OF_A_PART

@@ -50,16 +50,16 @@ def find(group: str, option: str, files: Sequence[Path]) -> Found:
     """
     name, _, attribute = option.partition(":")
     if group not in GIVEN:
-        raise UserError(f"{group}={option}: expected an option; of a module there are models only")
+        raise UserError(
+            f"{group}={option}: expected an option; only models can be taken from a module"
+        )
     folders = list(dict.fromkeys(each for file in files for each in modules.roots(file)))
     own = next((file for file in files if _is_of(file, name)), None)
     file = own or modules.source(name, folders, last=True)
     if file is None:
         raise UserError(_missing(group, option, name, folders))
     if file.is_relative_to(PACKAGE):
-        raise UserError(
-            f"{group}={option}: tinylab's own are chosen by their names, as in {group}=mlp"
-        )
+        raise UserError(f"{group}={option}: built-in options are chosen by name, as in {group}=mlp")
     try:
         defined = modules.definitions(name, attribute, file, folders)
     except (SyntaxError, OSError, ValueError) as error:
@@ -74,8 +74,9 @@ def find(group: str, option: str, files: Sequence[Path]) -> Found:
     declaration = replace(read, attribute=attribute, about=about)
     if missing:
         raise UserError(
-            f"{group}={option}: no default of {' and '.join(missing)}, and data does not give it\n"
-            f"  write a function of yours, under @tinylab.{group}, that calls it with a value"
+            f"{group}={option}: {' and '.join(missing)} has no default and is not given by the "
+            "data\n"
+            f"  write a function decorated by @tinylab.{group} that calls it with a value"
         )
     by_name = own is None or modules.is_library(file)
     return Found(declaration, file, defined_in, name if by_name else "")
@@ -96,8 +97,11 @@ def _missing(group: str, option: str, module: str, folders: Sequence[Path]) -> s
         hint = did_you_mean(module, modules.submodules(package, folders))
         return f"{group}={option}: no module {module}{hint}; expected package.module:Class"
     here = Path(f"{top}.py")
-    remedy = f"add code={here}" if here.is_file() else f"install {top}, or name its file by code="
-    return f"{group}={option}: no module {module}, installed or beside a file of code=\n  {remedy}"
+    remedy = f"add code={here}" if here.is_file() else f"install {top}, or pass its file by code="
+    return (
+        f"{group}={option}: no module {module}, neither installed nor next to a file of "
+        f"code=\n  {remedy}"
+    )
 
 
 def given(group: str, values: dict[str, Any]) -> dict[str, Any]:
@@ -132,8 +136,8 @@ def require_known(options: Iterable[str], files: Sequence[Path], folder: Path) -
         module = option.partition(":")[0]
         if option not in _known() and not any(_is_of(file, module) for file in files):
             raise UserError(
-                f"{folder}: model={option} was never trained with on this machine\n"
-                f"  if it may be executed with this run's config, add code={module}"
+                f"{folder}: model={option} was never trained on this machine\n"
+                f"  to allow its execution with this run's config, add code={module}"
             )
 
 

@@ -36,7 +36,7 @@ MULTIRUN = ("-m", "--multirun")
 IN_SHELL, IN_PYTHON = "-m {}", "tinylab.sweep({})"  # how each of a list is tried
 TRUTH = {"true", "false", "yes", "no", "on", "off", "y", "n", "1", "0"}  # OmegaConf's booleans
 RESERVED = {"null", "true", "false", "inf", "nan"}  # words of the grammar's that are no texts
-WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
+WORDS = {int: "an integer", float: "a number", bool: "true or false", str: "a string"}
 
 
 def divided(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -63,17 +63,19 @@ def _value_of(flag: str, waiting: list[str]) -> str:
         return "all"  # as Hydra has it
     if not waiting or "=" in waiting[0]:
         example = {"--cfg": "job", "-c": "job", "--config-dir": "FOLDER", "-cd": "FOLDER"}
-        raise UserError(f"{flag}: expected a value after it: {flag} {example.get(flag, 'VALUE')}")
+        raise UserError(f"{flag}: expected a value, as in {flag} {example.get(flag, 'VALUE')}")
     return waiting.pop(0)
 
 
 def _refuse_unknown_flag(flag: str) -> None:
     known = sorted(FLAGS | VALUE_FLAGS)
     if flag in ("--shell-completion", "-sc"):
-        raise UserError(f"{flag}: Hydra's completion knows no commands; see tinylab completion")
+        raise UserError(
+            f"{flag}: Hydra's completion does not know tinylab's commands; see tinylab completion"
+        )
     if flag not in known:
         raise UserError(
-            f"{flag}: no such flag{did_you_mean(flag, known)}; values are given without "
+            f"{flag}: no such flag{did_you_mean(flag, known)}; config keys have no "
             "dashes, as in optim.lr=0.01"
         )
 
@@ -158,12 +160,12 @@ def _refuse_sweep(override: Override, sweep: str) -> None:
         return
     if name == "device":
         raise UserError(
-            f"{line}: a run uses one device, such as device=cuda:0; the jobs of a sweep (-m) are "
-            "given all GPUs"
+            f"{line}: a run uses one device, such as device=cuda:0; the jobs of a sweep (-m) use "
+            "all GPUs"
         )
     start = "add -m: tinylab train " if sweep == IN_SHELL else "expected "
     raise UserError(
-        f"{line}: several values make a sweep, one run for each; {start}"
+        f"{line}: several values need a sweep, one run per value; {start}"
         f"{sweep.format(_quoted_in(sweep, line))}"
         f"{slips.decimal_comma(name, line.partition('=')[2])}"
     )
@@ -195,7 +197,7 @@ def _check_choice(override: Override, folders: Sequence[Path], sweep: str) -> No
     known = choices(group, folders)
     if override.is_add() and group in groups():
         line = override.input_line or ""
-        raise UserError(f"{line}: a group is chosen without the +: {line.lstrip('+')}")
+        raise UserError(f"{line}: a group is chosen without +: {line.lstrip('+')}")
     for value in _values(override):
         if value is None or override.is_delete():
             continue
@@ -209,7 +211,7 @@ def _check_choice(override: Override, folders: Sequence[Path], sweep: str) -> No
         if group == "experiment" and file is not None and not _is_global(file):
             raise UserError(
                 f"{group}={value}: {file}: expected '# @package _global_' as its first line, so "
-                "that its keys are those of the whole config"
+                "that its keys apply to the whole config"
             )
 
 
@@ -265,7 +267,7 @@ class _Chosen:
     def _unknown(self, override: Override, key: str, wanted: Iterable[str]) -> str:
         all_names = list(dict.fromkeys(entry.name for entry in entries()))
         group = key.partition(".")[0]
-        plus = "; a + before it does not make one" if override.is_add() else ""
+        plus = "; a leading + cannot add one" if override.is_add() else ""
         by_end = [name for name in all_names if name.endswith(f".{key.rpartition('.')[2]}")]
         if by_end:
             return f"{key}: unknown key (did you mean {' or '.join(by_end)}?){plus}"

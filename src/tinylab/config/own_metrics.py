@@ -36,9 +36,9 @@ def notes(then: Recorded) -> Iterator[str]:
     """What there is to say of today's metrics and a finished run's values."""
     for name, each in recorded().items():
         if name not in then:
-            yield f"metric {name}: not computed in this run; fresh=true trains it again, with it"
+            yield f"metric {name}: not computed in this run; re-run it with fresh=true"
         elif each["sha256"] != then[name].get("sha256"):
-            yield f"metric {name}: edited since; its values are those of the code of then"
+            yield f"metric {name}: edited since; its values come from the earlier code"
 
 
 def refuse_undeclared(config: Any) -> None:
@@ -46,7 +46,7 @@ def refuse_undeclared(config: Any) -> None:
     for name in _choosing(config):
         if name not in options.options("metric"):
             raise UserError(
-                f"{name}: no file of yours declares this metric\n  name the one that does: "
+                f"{name}: none of your files declares this metric\n  pass the one that does: "
                 "code=FILE"
             )
 

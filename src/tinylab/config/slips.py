@@ -31,7 +31,7 @@ def option(group: str, value: str, known: Sequence[str]) -> str:
                 word = words[_plain(value)]
                 return f" (did you mean {group}={entry.choice} {entry.name}={word}?)"
     if group == "model" and re.search(r"[a-z].*\d", value):
-        return f"; for a network of torchvision: model=torchvision model.arch={value}"
+        return f"; for a torchvision network: model=torchvision model.arch={value}"
     return did_you_mean(value, known)
 
 
@@ -77,7 +77,7 @@ def unparsed(name: str, typed: str, quoted: str) -> UserError:
     line = f"{name}={typed}"
     if re.fullmatch(r"[\w.+-]+,", typed):
         return UserError(
-            f"{line}: ends in a comma; the values of a sweep have no spaces between them, as in "
+            f"{line}: ends with a comma; write the values of a sweep without spaces, as in "
             "-m seed=0,1,2"
         )
     if re.fullmatch(r"=+[\w.+-]+", typed):
@@ -86,6 +86,4 @@ def unparsed(name: str, typed: str, quoted: str) -> UserError:
     # Between double quotes a shell leaves a backslash alone, but before itself, ", $ and `.
     is_plain = not re.search(r'["$`!]|\\\\', right)
     shown = f'"{right}"' if is_plain else shlex.quote(right)
-    return UserError(
-        f"{line}: this value needs quotes of its own, inside those of the shell:\n  {shown}"
-    )
+    return UserError(f"{line}: this value needs its own quotes inside the shell's:\n  {shown}")

@@ -71,7 +71,7 @@ def _listed(typed: str) -> list[str]:
     if len(words) > 1 and not is_list:
         raise UserError(
             f"code={typed}: expected one file, or a list of them: code=[{typed}]\n"
-            "  (it cannot vary in a sweep: a run knows its options by their names)"
+            "  (it cannot vary in a sweep, because runs refer to options by name)"
         )
     return [word for word in words if word not in ("", "null")]
 
@@ -87,7 +87,7 @@ def _existing(typed: str, said: str, *places: Path) -> Path:
         hint = f" (did you mean {typed}.py?)" if beside else ""
         raise UserError(
             f"{said}: no such file{hint}; expected a Python file, such as code=tiny.py,\n"
-            "  or a module that can be imported, such as code=mypackage.parts"
+            "  or an importable module, such as code=mypackage.parts"
         )
     return found
 
@@ -211,7 +211,7 @@ def told_of(error: BaseException, what: str = "") -> str | None:
         lines.append(f"{name}:{number}, in {frame.f_code.co_name}{_shapes(frame)}")
         lines.append(f"  {linecache.getline(name, number).strip()}")
     if isinstance(error, ImportError) and "no known parent package" in str(error):
-        lines.append("beside no __init__.py, write: from helpers import ..., without the dot")
+        lines.append("without an __init__.py, write: from helpers import ..., without the dot")
     return "\n  ".join(lines)
 
 

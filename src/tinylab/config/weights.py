@@ -32,7 +32,7 @@ def identified(config: Config) -> Config:
     given = option.shared(config.model, "weights_content")
     if given not in (None, found):
         raise UserError(
-            f"model.weights_content={given}: {typed} holds other weights by now; leave "
+            f"model.weights_content={given}: {typed} now holds other weights; leave "
             "model.weights_content out, and it is filled in"
         )
     model = dataclasses.replace(config.model, weights_content=found)  # type: ignore[call-arg]

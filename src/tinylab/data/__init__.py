@@ -50,7 +50,7 @@ class Splits:
         held_out = self.groups[np.concatenate([self.split.val, self.split.test])]
         lost = int(np.isin(self.groups, held_out).sum()) - len(held_out)
         words = f"groups by split.group={self.config.group}: {', '.join(counts)}"
-        left_out = f"; {lost:,} images left out, whose group is in an official part"
+        left_out = f"; {lost:,} images left out, since their group is in an official part"
         return words + left_out if lost else words
 
     def duplicates(self) -> str:
@@ -62,7 +62,7 @@ class Splits:
         torn = int((labels[twins] != labels[self.first_twins[twins]]).sum())
         shared = count_shared(self.split, self.first_twins)
         return (
-            f"{len(twins)} duplicate images, {torn} with another label; in test and train "
+            f"{len(twins)} duplicate images, {torn} with different labels; in test and train "
             f"{shared['test_in_train']}, in test and val {shared['test_in_val']}, in val and "
             f"train {shared['val_in_train']} (split.group_duplicates=true keeps them together)"
         )
@@ -76,7 +76,7 @@ class Splits:
             return ""
         classes = self.data.classes
         return (
-            f"training images a class: {counts[few]:,} ({classes[few]}) to {counts[many]:,} "
+            f"training images per class: {counts[few]:,} ({classes[few]}) to {counts[many]:,} "
             f"({classes[many]})"
         )
 
@@ -86,11 +86,11 @@ class Splits:
         if count == 0:
             return ""
         if keeps_official_val(self.config, self.data.num_official_test > 0):
-            return f"validated on the data's own {count:,} validation images"
+            return f"validated on the official {count:,} validation images"
         why = f"split.val={self.config.val:g}"
         if self.config.folds is not None:
             why = f"split.folds={self.config.folds}"
-        return f"{why}: the data's own {count:,} validation images are divided with the others"
+        return f"{why}: the official {count:,} validation images are split with the others"
 
     def blank(self) -> str:
         """The channels in which the training images show next to nothing; empty where none is."""
@@ -159,10 +159,10 @@ def _refuse_untrained_class(data: Images, parts: Split, config: SplitConfig) -> 
         if config.train_fraction < 1:
             remedy = f"raise split.train_fraction={config.train_fraction:g}"
         if not config.stratified:
-            remedy = f"split.stratified=true gives every part its share; else {remedy}"
+            remedy = f"split.stratified=true keeps class proportions; otherwise {remedy}"
         raise UserError(
-            f"split.seed={config.seed}: of class {data.classes[label]} "
-            f"(images: {present[label]:,}) none is left to train on\n  {remedy}"
+            f"split.seed={config.seed}: none of the {present[label]:,} images "
+            f"of class {data.classes[label]} is left for training\n  {remedy}"
         )
 
 
@@ -195,7 +195,7 @@ def _reading() -> Iterator[None]:
     except OSError as error:
         raise UserError(
             f"{error.filename or 'the data'}: cannot be read: {error.strerror or error}\n"
-            "  see that it is still there and that you may read it, then repeat the command"
+            "  check that it exists and is readable, then run the command again"
         ) from error
 
 
@@ -214,7 +214,7 @@ def identified(config: Config) -> Config:
     if part.content not in (None, found):
         raise UserError(
             f"dataset.content={part.content}: the files in "
-            f"{options.of(config.dataset).place(config.dataset)} are others; leave "
+            f"{options.of(config.dataset).place(config.dataset)} differ; leave "
             "dataset.content out, and it is filled in"
         )
     dataset = dataclasses.replace(config.dataset, content=found)  # type: ignore[call-arg]

@@ -74,8 +74,8 @@ def fit_normalization(
         mean, deviation = (torch.tensor(each, dtype=torch.float64) for each in statistics)
         if C not in (1, len(mean)):
             raise UserError(
-                f"dataset.normalize=imagenet: expected gray or color images, these have {C} "
-                "channels\n  choose dataset.normalize=standard"
+                f"dataset.normalize=imagenet: expected gray or color images, but these have {C} "
+                "channels\n  use dataset.normalize=standard"
             )
         scale, offset = 1 / (255 * deviation), -mean / deviation
     elif kind in (None, UNIT):

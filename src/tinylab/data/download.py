@@ -47,8 +47,8 @@ def fetch_zip(url: str, folder: Path) -> None:
             _move(top, folder)
     except FAULTS as error:
         raise UserError(
-            f"{url}: cannot be fetched: {error}\n"
-            f"  fill {folder} by hand with a folder a class, or set dataset.root"
+            f"{url}: cannot be downloaded: {error}\n"
+            f"  put one folder per class into {folder}, or set dataset.root"
         ) from error
 
 
@@ -67,7 +67,7 @@ def fetch_gz(urls: Sequence[str], file: Path, sha256: str, max_bytes: int) -> No
                 with gzip.open(packed) as stream:
                     content = stream.read(max_bytes)
                 if hashlib.sha256(content).hexdigest() != sha256:
-                    raise ValueError(f"not the file it should be (expected SHA-256 {sha256})")
+                    raise ValueError(f"unexpected content (expected SHA-256 {sha256})")
                 unpacked.write_bytes(content)
                 unpacked.replace(file)
             return
@@ -125,7 +125,7 @@ def _unpack(archive: Path, folder: Path) -> None:
             target = (folder / entry.filename).resolve()
             is_link = (entry.external_attr >> 28) == 0xA
             if is_link or not target.is_relative_to(root) or "\\" in entry.filename:
-                raise ValueError(f"entry {entry.filename!r} would leave the folder")
+                raise ValueError(f"entry {entry.filename!r} points outside the folder")
         folder.mkdir()
         for entry in entries:
             target = folder / entry.filename

@@ -54,8 +54,8 @@ def of(data: Images, dataset: DatasetConfig, group: str | None) -> Indices | Non
     _, first, inverse = np.unique(texts, return_index=True, return_inverse=True)
     if len(first) == 1:
         raise UserError(
-            f"split.group={group}: all {len(texts):,} images are of one group, {texts[0]}\n"
-            "  expected two or more, so that one can be held out"
+            f"split.group={group}: all {len(texts):,} images are in one group, {texts[0]}\n"
+            "  expected at least two, so that one can be held out"
         )
     return first[inverse].astype(np.int64)
 
@@ -66,7 +66,7 @@ def _matched(names: tuple[str, ...], pattern: str) -> list[str]:
     if strange:
         raise UserError(
             f"split.group={pattern}: no group in {len(strange):,} of {len(names):,} file names\n"
-            f"  expected a pattern that is found in each of them, such as in {strange[0]}"
+            f"  expected a pattern that matches each of them, such as {strange[0]}"
         )
     return [match[1] for match in found if match]
 
@@ -77,7 +77,8 @@ def _folder(dataset: DatasetConfig, group: str) -> Path:
     folder = None if place is None else user_path(place)
     if folder is None or not (folder / listing.TABLE).is_file():
         raise UserError(
-            f"split.group={group}: a column of {listing.TABLE}, and {dataset.name} has none here\n"
+            f"split.group={group}: a column of {listing.TABLE}, but {dataset.name} has no such "
+            "file here\n"
             r"  expected a pattern over file names with one group, such as '(writer\d+)_'"
         )
     return folder
@@ -120,8 +121,8 @@ def take(
     own, sizes = np.unique(groups[pool], return_counts=True)
     if len(own) < 2:
         raise UserError(
-            f"split.group={config.group}: {len(own)} group is left to be divided\n"
-            "  expected one for each part at least; split.val=0 saves one"
+            f"split.group={config.group}: only {len(own)} group is left to split\n"
+            "  expected at least one per part; split.val=0 saves one"
         )
     if config.stratified:
         inside = _stratified_share(labels[pool], groups[pool], share, config.seed)
@@ -162,7 +163,7 @@ def fold(pool: Indices, labels: Indices, groups: Indices, config: SplitConfig) -
     count = len(np.unique(groups[pool]))
     if count < config.folds:
         raise UserError(
-            f"split.folds={config.folds}: split.group={config.group} makes {count} groups\n"
+            f"split.folds={config.folds}: split.group={config.group} gives {count} groups\n"
             f"  expected at most {count} folds"
         )
     numbers = _folds(labels[pool], groups[pool], config.folds, config.stratified, config.seed)

@@ -58,8 +58,8 @@ class Mnist:
         absent = [name for name, file in found.items() if file is None]
         if absent:
             raise DataAbsentError(
-                f"{root / RAW / absent[0]}: absent; MNIST has {', '.join(FILES)} beside each "
-                "other, also with .gz at the end"
+                f"{root / RAW / absent[0]}: not found; MNIST consists of {', '.join(FILES)}, "
+                "each optionally with .gz"
             )
         files = tuple(file for file in found.values() if file is not None)
         preparation: dict[str, object] = {"image_size": self.image_size}
@@ -122,9 +122,9 @@ def _content(file: Path, sha256: str) -> NDArray[np.uint8]:
         raise UserError(
             f"{file}: not the official MNIST file ({len(data):,} bytes, SHA-256 {found[:12]}..."
             f"{fault})\n"
-            "  other datasets use the same names: Fashion-MNIST is read by dataset=torchvision "
-            "dataset.set=FashionMNIST; for MNIST, choose an empty folder as dataset.root, and it "
-            "is downloaded there"
+            "  other datasets use the same names: read Fashion-MNIST by dataset=torchvision "
+            "dataset.set=FashionMNIST; to download MNIST, set dataset.root to an empty "
+            "folder"
         )
     return np.frombuffer(data, np.uint8)
 
@@ -151,16 +151,16 @@ def _refuse_other_folder(root: Path) -> None:
     """Nothing is downloaded into a folder that was mistyped."""
     if not root.is_dir():
         raise UserError(
-            f"dataset.root={root}: no such folder; expected one with MNIST's files in it\n"
-            "  make it, and they are downloaded there; or leave dataset.root out"
+            f"dataset.root={root}: no such folder; expected one with MNIST's files\n"
+            "  create it to download them there, or leave dataset.root out"
         )
     names = sorted(name for name in os.listdir(root) if name[0] != ".")
     others = [name for name in names if name.lower() not in ("mnist", "raw")]
     if others:
         raise UserError(
-            f"dataset.root={root}: none of MNIST's files is in it ({', '.join(FILES)}; or in "
+            f"dataset.root={root}: contains none of MNIST's files ({', '.join(FILES)}; also not in "
             f"{RAW}), but {others[0]}\n"
-            "  give an empty folder, and they are downloaded there; or leave dataset.root out"
+            "  use an empty folder to download them there, or leave dataset.root out"
         )
 
 

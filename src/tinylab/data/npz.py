@@ -45,7 +45,7 @@ class Arrays:
     file: str | None = option(
         None,
         "the .npz file; dataset=arrays needs it",
-        required="the .npz file that holds images and labels",
+        required="the .npz file with images and labels",
         is_place=True,
     )
     image_size: int | None = option(
@@ -74,8 +74,8 @@ class Arrays:
         file = user_path(self.file).absolute()
         if not file.is_file():
             raise DataAbsentError(
-                f"dataset.file={self.file}: no such file; expected a NumPy archive, as np.savez "
-                "writes it"
+                f"dataset.file={self.file}: no such file; expected a NumPy archive "
+                "written by np.savez"
             )
         return file
 
@@ -103,7 +103,7 @@ def _opened(file: Path) -> Iterator[Any]:
     try:
         with file.open("rb") as stream:
             if stream.read(2) != b"PK":  # of zip; NumPy would take any other file for a pickled one
-                raise UserError(f"{file}: no .npz file\n  {expected}")
+                raise UserError(f"{file}: not an .npz file\n  {expected}")
             stream.seek(0)
             with np.load(stream, allow_pickle=False) as archive:
                 yield archive
@@ -137,6 +137,7 @@ def _array(file: Path, archive: Any, name: str) -> Array:
     except ValueError as error:  # what NumPy raises for objects, and for a damaged header
         raise UserError(
             f"{file}: {name} cannot be read: {error}\n"
-            "  Python objects are not unpickled, since that could run code: store numbers or texts "
+            "  Python objects are not unpickled, since that could run code: store numbers or "
+            "strings "
             "(labels.astype(str))"
         ) from error

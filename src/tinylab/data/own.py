@@ -89,7 +89,7 @@ def _refuse_other_names(said: str, values: dict[Any, Any]) -> None:
     if strange or "train" not in values:
         raise UserError(
             f"{said}: gave a dict with {', '.join(map(str, values)) or 'nothing'}\n"
-            "  expected train, and where there are some val, test, classes"
+            "  expected train, and optionally val, test and classes"
         )
 
 
@@ -141,8 +141,8 @@ def _images(name: str, images: Any, size: int | None) -> Array:
         sizes = sorted("x".join(map(str, shape)) for shape in shapes)
         more = ", ..." if len(sizes) > 3 else ""
         raise UserError(
-            f"{name}: of several sizes: {', '.join(sizes[:3])}{more}\n  expected one size, or "
-            "dataset.image_size=SIZE, to which all are resized"
+            f"{name}: different sizes: {', '.join(sizes[:3])}{more}\n  expected one size, or "
+            "dataset.image_size=SIZE to resize them all"
         )
     return resized_each(name, pixels, size)
 
@@ -183,5 +183,5 @@ def _refuse_out_of_range(part: Part, classes: Array | None) -> None:
         where = part.images_name.rpartition(": ")[0]
         raise UserError(
             f"{where}: {part.labels_name} from {low:g} to {high:g}{few}\n  expected {limit}: each "
-            "is the index of its class"
+            "label is the index of its class"
         )

@@ -48,7 +48,7 @@ def _refuse_other_count(part: Part) -> None:
     if part.images.shape[:1] != part.labels.shape[:1] or part.images.size == 0:
         raise UserError(
             f"{part.images_name} has the shape {part.images.shape}, {part.labels_name} "
-            f"{part.labels.shape}; expected as many labels as images, and one at least"
+            f"{part.labels.shape}; expected as many labels as images, and at least one"
         )
 
 
@@ -63,13 +63,13 @@ def resized_each(name: str, images: Sequence[Array], size: int) -> NDArray[np.ui
     dtypes = {str(image.dtype) for image in images}
     if dtypes != {"uint8"}:
         raise UserError(
-            f"{name}: images of several sizes and of type {', '.join(sorted(dtypes))}; expected "
+            f"{name}: images of different sizes and of type {', '.join(sorted(dtypes))}; expected "
             "uint8, or one size"
         )
     parts = [Part(image[None], np.zeros(1, np.int64), name, "") for image in images]
     squares = [_square(part, _channels_first(part), size)[0] for part in parts]
     if len({len(image) for image in squares}) > 1:
-        raise UserError(f"{name}: gray ones and ones in color; expected the same in all")
+        raise UserError(f"{name}: both gray and color images; expected only one kind")
     return np.stack(squares)
 
 
@@ -87,7 +87,7 @@ def _alike(parts: dict[str, Part], image_size: int | None) -> NDArray[np.uint8]:
         shown = ", ".join("x".join(map(str, shape)) for shape in sorted(shapes))
         raise UserError(
             f"{next(iter(parts.values())).images_name}: the parts differ in shape: {shown}\n"
-            "  expected the same channels in all, and the same size, or dataset.image_size=SIZE"
+            "  expected the same number of channels, and the same size or dataset.image_size=SIZE"
         )
     return np.concatenate(images)
 
@@ -111,11 +111,11 @@ def _factor(parts: list[Part]) -> np.float32 | None:
     if not (low >= 0 and high <= 255):  # not a number compares false
         raise UserError(
             f"{name}: values from {low:g} to {high:g}; expected 0 to 255, or 0 to 1\n"
-            "  give the pixels before they are standardized; dataset.normalize=standard does that"
+            "  pass the pixels before standardization; dataset.normalize=standard standardizes them"
         )
     if kinds == {"u"}:
         return None
-    say(f"{name}: real numbers from {low:g} to {high:g}, taken for 0 to {1 if high <= 1 else 255}")
+    say(f"{name}: floats from {low:g} to {high:g}, interpreted as 0 to {1 if high <= 1 else 255}")
     return np.float32(255 if high <= 1 else 1)
 
 
@@ -126,7 +126,7 @@ def _channels_first(part: Part) -> Array:
         return images[:, None]
     first, last = (images.ndim == 4 and images.shape[axis] in CHANNELS for axis in (1, -1))
     if first == last:
-        fault = "channels that may be first or last" if first else "no 1 or 3 channels"
+        fault = "channels either first or last" if first else "not 1 or 3 channels"
         raise UserError(
             f"{part.images_name}: shape {images.shape}, {fault}; expected (N, H, W), (N, H, W, C) "
             "or (N, C, H, W) with C 1 or 3"
@@ -143,7 +143,7 @@ def _square(part: Part, images: NDArray[np.uint8], size: int | None) -> NDArray[
     N, C, H, W = images.shape
     if size is None and H != W:
         raise UserError(
-            f"{part.images_name}: images of {H}x{W}; expected square ones\n"
+            f"{part.images_name}: images of {H}x{W}; expected square images\n"
             f"  dataset.image_size={max(H, W)} resizes them, or pad them yourself"
         )
     if size is None or H == W == size:
@@ -165,8 +165,8 @@ def _labels(part: Part) -> Array:
         labels = labels[:, 0]
     if labels.ndim != 1:
         raise UserError(
-            f"{name}: shape {labels.shape}; expected one label an image, (N,) or (N, 1)\n"
-            "  several labels an image cannot be learnt here; if each row has a single 1, give "
+            f"{name}: shape {labels.shape}; expected one label per image, (N,) or (N, 1)\n"
+            "  multi-label data is not supported; if each row has a single 1, pass "
             "labels.argmax(axis=1)"
         )
     kind = labels.dtype.kind
@@ -176,7 +176,8 @@ def _labels(part: Part) -> Array:
         return np.char.decode(labels, "utf-8", "backslashreplace")
     if kind not in "iuU":
         raise UserError(
-            f"{name}: values of type {labels.dtype}; expected whole numbers or texts, a class each"
+            f"{name}: values of type {labels.dtype}; expected integers or strings, one class per "
+            "value"
         )
     return labels
 
@@ -186,7 +187,7 @@ def _classes(
 ) -> tuple[NDArray[np.int64], tuple[str, ...]]:
     """Indices into the class names, int64 (N,), and these: those named, or the labels."""
     if len({each.dtype.kind == "U" for each in parts}) > 1:
-        raise UserError(f"{where}: labels are texts in one part and numbers in another")
+        raise UserError(f"{where}: labels are strings in one part and numbers in another")
     labels = np.concatenate(parts)
     values, indices = np.unique(labels, return_inverse=True)
     names = tuple(map(str, values.tolist()))
@@ -206,7 +207,7 @@ def _by_name(
     """
     names = tuple(str(name) for name in named.ravel().tolist())
     if named.dtype.kind != "U" or named.ndim != 1 or len({*names}) < len(names):
-        raise UserError(f"{where}: classes: expected one array of texts, each another name")
+        raise UserError(f"{where}: classes: expected one array of distinct strings")
     known = np.array(names) if labels.dtype.kind == "U" else np.arange(len(names))
     if not np.isin(values, known).all():
         if labels.dtype.kind == "U" or len(values) != len(names):

@@ -116,8 +116,8 @@ def _hold_out(
     if has_official_test:
         if config.test is not None:
             raise UserError(
-                f"split.test={config.test}: this dataset has an official test set, which stays "
-                "what it is; expected split.test=null"
+                f"split.test={config.test}: this dataset has a fixed official test set; "
+                "expected split.test=null"
             )
         return pool[:0], pool
     share = DEFAULT_TEST if config.test is None else config.test
@@ -228,16 +228,16 @@ def _group(
 def _refuse_empty(result: Split, labels: Indices, config: SplitConfig) -> None:
     num_classes = int(labels.max()) + 1
     if len(result.test) == 0:
-        asked = f"split.test={config.test or DEFAULT_TEST}", "a larger share"
+        asked = f"split.test={config.test or DEFAULT_TEST}", "a larger fraction"
         if config.train_per_class is not None:
             asked = f"split.train_per_class={config.train_per_class}", "fewer"
         raise UserError(
-            f"{asked[0]}: of {len(labels)} images none is left to test; expected {asked[1]}"
+            f"{asked[0]}: none of {len(labels)} images is left for testing; expected {asked[1]}"
         )
     if len(result.val) == 0 and config.val:
         raise UserError(
-            f"split.val={config.val}: of {len(result.train)} images none is left to validate; "
-            "expected a larger share, or 0"
+            f"split.val={config.val}: of {len(result.train)} images, none is left for validation; "
+            "expected a larger fraction, or 0"
         )
     if len(result.train) < num_classes and config.train_fraction < 1:
         raise UserError(
@@ -247,13 +247,13 @@ def _refuse_empty(result: Split, labels: Indices, config: SplitConfig) -> None:
     if len(result.train) < num_classes and config.group is not None:
         raise UserError(
             f"split.group={config.group}: {len(result.train)} training images for {num_classes} "
-            "classes are in no group of the other parts\n  expected more groups, or a smaller "
+            "classes are in none of the other parts' groups\n  expected more groups, or a smaller "
             "split.test and split.val"
         )
     if len(result.train) < num_classes:
         raise UserError(
             f"{len(result.train)} training images for {num_classes} classes: expected at least "
-            "one image a class; add images, or lower split.val and split.test"
+            "one image per class; add images, or lower split.val and split.test"
         )
 
 

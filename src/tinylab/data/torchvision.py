@@ -151,11 +151,12 @@ class Torchvision:
         one_of=("byclass", "bymerge", "balanced", "letters", "digits", "mnist"),
     )
     root: str | None = option(
-        None, "torchvision's folder of datasets; null: the data root", is_place=True
+        None, "folder for torchvision's datasets; null: the data root", is_place=True
     )
     image_size: int | None = option(
         None,
-        "height and width of the prepared images, in pixels; null: as stored, where all are alike",
+        "height and width of the prepared images, in pixels; null: as stored, if all have the "
+        "same size",
         at_least=1,
         at_most=1024,
     )
@@ -167,7 +168,9 @@ class Torchvision:
         files = [root / name.format(split=self.split) for name in kind.files]
         absent = [file for file in files if not file.exists()]
         if absent:
-            raise DataAbsentError(f"{absent[0]}: absent; expected torchvision's {self.set} there")
+            raise DataAbsentError(
+                f"{absent[0]}: not found; expected torchvision's {self.set} there"
+            )
         preparation: dict[str, object] = {
             "set": self.set,
             "split": self.split,
@@ -184,10 +187,10 @@ class Torchvision:
         kind, root = self._kind(), self._root()
         if self.root is not None and not root.is_dir():
             raise UserError(
-                f"dataset.root={self.root}: no such folder; expected torchvision's folder of "
-                "datasets\n  make it, and they are downloaded there; or leave dataset.root out"
+                f"dataset.root={self.root}: no such folder; expected one for torchvision's "
+                "datasets\n  create it to download them there, or leave dataset.root out"
             )
-        say(f"{self.set} is not in {root}: torchvision fetches it")
+        say(f"{self.set} is not in {root}: torchvision downloads it")
         try:
             root.mkdir(parents=True, exist_ok=True)
             with _bars_for_terminals():
@@ -222,7 +225,7 @@ class Torchvision:
             places = ", ".join(kind.files).format(split=self.split)
             raise UserError(
                 f"{root}: torchvision cannot read {self.set}: {_in_a_line(error)}\n"
-                f"  remove {places} there, and it is downloaded anew"
+                f"  remove {places} there to download it again"
             ) from error
         names, first = self._classes(opened)
         return Images(
@@ -274,12 +277,12 @@ class Torchvision:
             expected = "one of byclass, bymerge, balanced, letters, digits, mnist"
             raise UserError(
                 f"dataset.split={self.split or 'null'} with dataset.set={self.set}: expected "
-                f"{expected if self.split is None else 'null; only EMNIST has several'}"
+                f"{expected if self.split is None else 'null; only EMNIST has several splits'}"
             )
         if kind.side is None and self.image_size is None:
             raise UserError(
-                f"dataset.image_size=null: the images of {self.set} differ in size; expected the "
-                "size that all are resized to, such as dataset.image_size=64"
+                f"dataset.image_size=null: the images of {self.set} differ in size; expected a "
+                "size to resize them all to, such as dataset.image_size=64"
             )
         return kind
 

@@ -35,7 +35,7 @@ def calibrate(member: Trained) -> Trained:
     """
     if member.result.val is None:
         raise UserError(
-            f"--calibrate: no image validates {member.name}\n"
+            f"--calibrate: {member.name} has no validation images\n"
             "  expected a run with validation images, such as split.val=0.1"
         )
     own = member.config.dataset
@@ -110,4 +110,4 @@ def _say(
             f"{after.score.loss:.4f}, calibration error {before.score.ece:.2%} to "
             f"{after.score.ece:.2%}"
         )
-    say("        kept beside the run; tinylab predict applies it")
+    say("        saved with the run; tinylab predict applies it")

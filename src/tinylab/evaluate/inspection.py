@@ -37,12 +37,12 @@ class Finding:
 
 # Kind -> what it is, in the order of the page.
 KINDS = {
-    "label": "likely label errors, the most certain first, with the probability by which the other "
-    "class is ahead",
-    "identical": "identical images",
-    "near": "nearly identical images, as copies that were re-encoded or resized by a little",
-    "odd": "images that resemble no other, by their pixels",
-    "blurred": "images with hardly an edge",
+    "label": "likely label errors, most certain first, with the margin in probability of the other "
+    "class",
+    "identical": "exact duplicates",
+    "near": "near-duplicates, such as re-encoded or slightly resized copies",
+    "odd": "outliers: images unlike all others, by their pixels",
+    "blurred": "images with hardly any edges",
     "dark": "images far darker than the others",
     "light": "images far lighter than the others",
 }
@@ -131,8 +131,8 @@ def _runs(paths: Sequence[Path]) -> list[Run]:
     for run in found:
         if run.result.dataset.fingerprint != first.result.dataset.fingerprint:
             raise UserError(
-                f"{first.name} and {run.name} are runs of different images\n"
-                "  expected the runs of one dataset, such as the folder of a cross-validation"
+                f"{first.name} and {run.name} were trained on different images\n"
+                "  expected runs on one dataset, such as the folder of a cross-validation"
             )
         if run.predictions is None:
             raise UserError(f"{run.files.predictions_file} cannot be read")
@@ -148,7 +148,7 @@ def _data(run: Run) -> Decoded:
         raise UserError(f"{run.folder}: its config is of another version of tinylab") from error
     decoded = data.load_present(dataset)
     if decoded.fingerprint != run.result.dataset.fingerprint:
-        raise UserError(f"{run.name}: its data has changed since\n  bring the old data back")
+        raise UserError(f"{run.name}: its data has changed since\n  restore the old data")
     return decoded
 
 

@@ -28,20 +28,20 @@ def summary(found: Inspection) -> list[str]:
     covered = len(found.covered)
     lines = [
         f"{covered:,} of {total:,} images were predicted by {len(found.runs)} "
-        f"run{'s' * (len(found.runs) > 1)} that had not seen them",
+        f"run{'s' * (len(found.runs) > 1)} not trained on them",
         f"likely label errors: {len(errors):,} ({len(errors) / covered:.1%} of these)",
     ]
     if len(errors) > SUSPICIOUS * covered:
-        lines[-1] += "; so many are rather errors of the network: train a better one"
+        lines[-1] += "; that many are more likely errors of the network: train a better one"
     identical, near = found.of("identical"), found.of("near")
     crossing = across(found, "identical") + across(found, "near")
     torn = sum(map(found.is_torn, [*identical, *near]))
     lines.append(
-        f"copies: {len(identical):,} identical pairs, {len(near):,} nearly identical; {torn:,} "
-        f"with two labels, {crossing:,} tested while the other was not"
+        f"duplicates: {len(identical):,} exact pairs, {len(near):,} near-duplicates; {torn:,} "
+        f"with two labels, {crossing:,} with only one of the two in the test set"
     )
     looks = [f"{len(found.of(kind)):,} {kind}" for kind in ("odd", "blurred", "dark", "light")]
-    return [*lines, f"looks: {', '.join(looks)}"]
+    return [*lines, f"appearance: {', '.join(looks)}"]
 
 
 def write(found: Inspection, page: Path, table: Path, paths: Sequence[Path]) -> None:
@@ -76,7 +76,7 @@ def _row(found: Inspection, each: Finding) -> dict[str, Any]:
 def _gallery(found: Inspection, kind: str) -> Gallery:
     listed = found.of(kind)
     most = MOST_LABELS if kind == "label" else MOST_SHOWN
-    beyond = f"; the first {most} of {len(listed):,}, all are in the CSV" if listed[most:] else ""
+    beyond = f"; first {most} of {len(listed):,}; the CSV has all" if listed[most:] else ""
     caption = f"{KINDS[kind][0].upper()}{KINDS[kind][1:]}{beyond}"
     title = TITLES.get(kind, f"{kind[0].upper()}{kind[1:]} images")
     return Gallery(title, caption, [_item(found, each) for each in listed[:most]])
@@ -87,7 +87,7 @@ def _item(found: Inspection, each: Finding) -> Item:
     words = found.label(each.index)
     if each.suggested is not None:
         suggested = found.decoded.images.classes[each.suggested]
-        words = f"{words}, rather {suggested} (+{each.score:.0%})"
+        words = f"{words}, likely {suggested} (+{each.score:.0%})"
     elif each.other is not None and found.is_torn(each):
         words = f"{words} and {found.label(each.other)}: two labels"
     pictures = [thumbnail(found.decoded.images.images[place]) for place in places]
@@ -97,8 +97,8 @@ def _item(found: Inspection, each: Finding) -> Item:
 def _overlaps(found: Inspection) -> Table:
     classes, total = found.decoded.images.classes, len(found.covered)
     return Table(
-        "Pairs of classes with the most images that have the label of the one and are, by the "
-        "estimate of confident learning, of the other",
+        "Pairs of classes with the most images that are labeled as one and belong, by the "
+        "estimate of confident learning, to the other",
         ["class", "and class", "images", "fraction of all"],
         [
             [Cell(classes[i]), Cell(classes[j]), number(share * total, "{:.1f}"),

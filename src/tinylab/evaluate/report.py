@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tinylab.config import code
+from tinylab.config.metrics import with_interval
 from tinylab.config.schema import Config, identity
 from tinylab.evaluate.figures import Figures
 from tinylab.evaluate.scope import Scope
@@ -50,7 +51,7 @@ def show(
         say(f"run     {member.name}{alone}")
     say(f"data    {dataset}, {scope.part}: {len(scope.labels):,} images, {_learnt(scope)}")
     if scope.alike:
-        say(f"        {scope.alike:,} others look like training images (re-encoded or resized?)")
+        say(f"        {scope.alike:,} others resemble training images (re-encoded or resized?)")
     if handling:
         say(f"        {handling}")
     bins = whole.reliability
@@ -68,20 +69,20 @@ def show(
 def _learnt(scope: Scope) -> str:
     """What is known of the images in the network's training, compared by place and pixels."""
     if scope.learnt == 0 and not scope.is_known:
-        return "of which some may have trained the network: its training images are not known here"
+        return "possibly including training images, which are not known here"
     if scope.learnt == 0:
         how = "" if scope.is_own else ", compared by pixels"
-        return f"none of which the network was trained on{how}"
+        return f"none of them seen in training{how}"
     return (
-        f"{scope.learnt:,} of which it was trained on ({scope.trained:,}) or chosen by: no measure "
-        "of new images"
+        f"{scope.learnt:,} of them used for training ({scope.trained:,}) or selection: not an "
+        "estimate "
+        "for new images"
     )
 
 
 def accuracy(figures: Figures) -> str:
-    """``98.88% (95 % interval 96.02% to 99.69%)``."""
-    low, high = figures.interval
-    return f"{figures.score.accuracy:.2%} (95 % interval {low:.2%} to {high:.2%})"
+    """As in ``98.88% (95% CI 96.02–99.69)``."""
+    return with_interval(figures.score.accuracy, *figures.interval)
 
 
 def _show_classes(figures: Figures) -> None:

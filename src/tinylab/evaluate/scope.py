@@ -140,12 +140,12 @@ def _indices(
     parts = data.divide(decoded, member.config.split, dataset)
     if is_own and parts.sha256() != member.result.split_sha256:
         raise UserError(
-            f"{member.name}: its data has changed since, so which images have trained it cannot be "
-            "told any more\n  bring the old data back, or score it on all images with --part all"
+            f"{member.name}: its data has changed since, so its training images are no longer "
+            "known\n  restore the old data, or evaluate on all images with --part all"
         )
     index: NDArray[np.int64] = getattr(parts, part)
     if len(index) == 0:
-        raise UserError(f"--part {part}: no image is in it, by the split of {member.name}")
+        raise UserError(f"--part {part}: contains no images in the split of {member.name}")
     return index
 
 
@@ -167,8 +167,8 @@ def _learnt(
         learnt = (trained | chosen_by)[index]
         if part == "test" and learnt.any():
             raise UserError(
-                f"{learnt.sum():,} test images of {owners[0].name} have trained "
-                f"{member.name}\n  average runs of one split.seed, or score them with --part all"
+                f"{learnt.sum():,} test images of {owners[0].name} were used to train "
+                f"{member.name}\n  average runs with the same split.seed, or use --part all"
             )
     return trained, chosen_by
 

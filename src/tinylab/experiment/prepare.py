@@ -124,7 +124,7 @@ def _normalization(config: Config, train: Batches) -> Normalization:
     if kind != "weights":
         made = fit_normalization(train, kind, models.statistics(config.model))
         if stored not in (None, made.as_dict()):
-            say(f"        {weights} was trained with another normalization; take it with")
+            say(f"        {weights} was trained with another normalization; use it with")
             say("        dataset.normalize=weights")
         return made
     if stored is None:

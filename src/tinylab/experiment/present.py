@@ -10,7 +10,7 @@ import yaml
 from matplotlib.figure import Figure
 
 from tinylab import data, models
-from tinylab.config.metrics import METRICS
+from tinylab.config.metrics import METRICS, with_interval
 from tinylab.config.schema import Config, flatten, identity, run_id
 from tinylab.data import augment
 from tinylab.errors import UserError
@@ -50,8 +50,11 @@ def introduce(prepared: Prepared, folder: Path) -> None:
         if line:
             say(f"        {line}")
     if blank := splits.blank():
-        say(f"data    in all training images, {blank}: look at the files (16 bits are divided by")
-        say("        256, so values of 12 bits must be multiplied by 16 first)")
+        say(
+            f"data    in all training images, {blank}: check the files (16-bit values are divided "
+            "by"
+        )
+        say("        256, so multiply 12-bit values by 16 first)")
     kind = prepared.config.dataset.normalize
     if kind in ("imagenet", "weights"):
         is_expanded = prepared.recipe.normalization.channels > C
@@ -60,13 +63,13 @@ def introduce(prepared: Prepared, folder: Path) -> None:
     device = prepared.recipe.device
     if prepared.parts["train"].streamed:
         size = in_bytes(images.images.nbytes)
-        say(f"        {size} of images, more than half of what is free on {device}: kept in main")
-        say("        memory and streamed, in pinned chunks")
+        say(f"        {size} of images, more than half of the free memory of {device}: kept")
+        say("        in main memory and streamed in pinned chunks")
     count = torch.get_num_threads()
     threads = f", {count} thread{'s' * (count > 1)}" if device.type == "cpu" else ""
     parameters = models.count_parameters(prepared.model)
     trained = models.count_trained(prepared.model)
-    of_them = f", {trained:,} of them trained" if trained < parameters else ""
+    of_them = f", {trained:,} of them trainable" if trained < parameters else ""
     say(
         f"model   {prepared.config.model.name}: {parameters:,} parameters{of_them}, "
         f"{C}x{H}x{W} -> {len(images.classes)} logits, on {device} "
@@ -74,8 +77,8 @@ def introduce(prepared: Prepared, folder: Path) -> None:
     )
     if device.type == "cpu" and count > 1 and machine.load() > machine.cores() / 2:
         say(
-            f"        {machine.load():.1f} processes want the {machine.cores()} cores already: "
-            "threads=1 is faster beside them"
+            f"        {machine.load():.1f} processes compete for the {machine.cores()} cores: "
+            "threads=1 is faster next to them"
         )
 
 
@@ -87,7 +90,7 @@ def show_start(prepared: Prepared, tracker: RunTracker) -> None:
     try:
         _show_start(prepared, tracker)
     except Exception as error:
-        say(f"no picture of the training images ({type(error).__name__}: {error})")
+        say(f"cannot plot the training images ({type(error).__name__}: {error})")
 
 
 def _show_start(prepared: Prepared, tracker: RunTracker) -> None:
@@ -121,7 +124,9 @@ def show_end(
         _draw_end(prepared, files, result, tracker)
     except Exception as error:
         why = f"{type(error).__name__}: {error}".partition("\n")[0]
-        say(f"figures not drawn ({why}); the result is kept, and the same command draws them")
+        say(
+            f"cannot make the figures ({why}); the result is saved, and the same command makes them"
+        )
     _say_end(prepared.config, files, result)
 
 
@@ -131,7 +136,7 @@ def answer(prepared: Prepared, files: RunFolder, result: Result) -> None:
         files.say_finished(result)
         return
     with log_to(files.log_file):
-        say(f"finished already, but for its figures: {files.path}")
+        say(f"already finished, except for its figures: {files.path}")
         show_end(prepared, files, result)
 
 
@@ -202,8 +207,7 @@ def _say_end(config: Config, files: RunFolder, result: Result) -> None:
 
 
 def _accuracy(result: Result) -> str:
-    low, high = result.test.accuracy_ci95
-    return f"{result.test.accuracy:.2%} (95 % interval {low:.2%} to {high:.2%})"
+    return with_interval(result.test.accuracy, *result.test.accuracy_ci95)
 
 
 def _worst_mistakes(splits: data.Splits, tested: Predictions) -> Figure:
@@ -217,4 +221,6 @@ def _worst_mistakes(splits: data.Splits, tested: Predictions) -> Figure:
         for i in worst
     ]
     images = splits.data.images[tested.index[worst]]
-    return plots.gallery(images, captions, f"worst of {len(wrong)} mistakes on the test set")
+    return plots.gallery(
+        images, captions, f"most confident of {len(wrong)} mistakes on the test set"
+    )

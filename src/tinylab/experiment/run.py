@@ -135,9 +135,9 @@ def _remedy(error: BaseException) -> str | None:
     if isinstance(error, torch.OutOfMemoryError):
         return "lower train.batch_size or train.eval_batch_size, or choose a smaller model"
     if "does not have a deterministic implementation" in text:
-        return "choose another model, or deterministic=false, which gives up bit-equal repetition"
+        return "choose another model, or deterministic=false, which gives up bit-identical results"
     if "Expected more than 1 value per channel when training" in text:
-        return "batch normalisation needs train.batch_size of 2 or more, or fewer model.stages"
+        return "batch normalization needs train.batch_size of at least 2, or fewer model.stages"
     return None
 
 
@@ -154,8 +154,8 @@ def _resume_state(prepared: Prepared, files: RunFolder, checkpoints: Checkpoints
         return None
     if state["fingerprint"] != prepared.splits.fingerprint:
         raise UserError(
-            f"{files.path}: the {config.dataset.name} images are not those that this half-finished "
-            "run began with\n  bring the old data back, or begin again with fresh=true"
+            f"{files.path}: the {config.dataset.name} images have changed since this unfinished "
+            "run was started\n  restore the old data, or start over with fresh=true"
         )
     return state
 
@@ -182,7 +182,7 @@ def _run(
         training.load_state_dict(state)
         training.resumed_at.append({"epoch": training.epoch, "step": training.step_in_epoch})
         say(
-            f"going on from epoch {training.epoch + 1}, step {training.step_in_epoch}"
+            f"resuming at epoch {training.epoch + 1}, step {training.step_in_epoch}"
             f"{_other_machine(state, recipe.device)}"
         )
     checkpoints.stamp |= {"device": recipe.device.type, "threads": torch.get_num_threads()}
@@ -243,8 +243,8 @@ def _other_machine(state: State, device: torch.device) -> str:
     if before == now:
         return ""
     return (
-        f"; begun on {before[0]} with {before[1]} threads, now {now[0]} with {now[1]}: "
-        "the same training, but not to the last bit"
+        f"; started on {before[0]} with {before[1]} threads, now {now[0]} with {now[1]}: "
+        "results will not be bit-identical"
     )
 
 
@@ -322,7 +322,7 @@ def _metrics(name: str, found: Evaluation) -> dict[str, Any]:
     if found.num_guessed:
         say(
             f"{name}: the outputs for {found.num_guessed:,} of {found.score.num:,} images are not "
-            "finite numbers; they count as wrong guesses, in the loss too"
+            "finite; they count as misclassified, also in the loss"
         )
         values["num_guessed"] = found.num_guessed
     return values

@@ -52,7 +52,7 @@ def refuse_difference(agreement: Agreement, path: Path) -> None:
     # A difference that is no number is none to be allowed.
     if not agreement.difference <= agreement.allowed:
         raise UserError(
-            f"{path}: not written: its logits differ from the original's by up to "
+            f"{path}: not written: its logits differ from the original network's by up to "
             f"{agreement.difference:.2g}, more than {agreement.allowed:.2g}\n"
             "  choose another format with --to"
         )

@@ -57,7 +57,7 @@ def _untraceable(what: str) -> Iterator[None]:
     except Exception as error:
         reason = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
         raise UserError(
-            f"this network cannot be written {what}: {reason}\n  choose --to state_dict"
+            f"this network cannot be exported {what}: {reason}\n  choose --to state_dict"
         ) from error
 
 

@@ -25,7 +25,7 @@ def build(config: ModelConfig, image_shape: tuple[int, int, int], num_classes: i
     if not isinstance(network, nn.Module):
         raise UserError(f"{said}: {kind(network)}; expected an nn.Module, of {option.file}")
     if not any(parameter.requires_grad for parameter in network.parameters()):
-        raise UserError(f"{said}: no parameter to train; expected layers, of {option.file}")
+        raise UserError(f"{said}: no trainable parameters; expected layers, of {option.file}")
     with mistakes_told(said):
         output = _tried(network, image_shape)
     if not isinstance(output, Tensor) or output.shape != (2, num_classes):
@@ -38,9 +38,9 @@ def build(config: ModelConfig, image_shape: tuple[int, int, int], num_classes: i
         )
     if _are_probabilities(output):
         say(
-            f"warning: model={config.name}: its outputs are probabilities (their sum is 1); "
-            "expected logits\n  leave its last softmax out, since the loss has its own: with two "
-            f"a network learns slowly; see {option.defined_in or option.file}"
+            f"warning: model={config.name}: its outputs are probabilities (they sum to 1); "
+            "expected logits\n  remove its final softmax: the loss applies its own, and with two "
+            f"a network trains slowly; see {option.defined_in or option.file}"
         )
     return network
 
@@ -65,5 +65,5 @@ def _tried(network: nn.Module, image_shape: tuple[int, int, int]) -> Any:
 def kind(value: Any) -> str:
     """What a value is, in words: its shape if it is a tensor."""
     if isinstance(value, Tensor):
-        return "x".join(map(str, value.shape)) or "a single number"
+        return "x".join(map(str, value.shape)) or "a scalar"
     return f"a {type(value).__name__}"

@@ -66,7 +66,8 @@ def _stored(typed: str) -> object:
     except Exception as error:  # a damaged archive can fail in any part of the reader
         why = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
         raise UserError(
-            f"model.weights={typed}: cannot be read: {why}\n  expected a state_dict by torch.save; "
+            f"model.weights={typed}: cannot be read: {why}\n  expected a state_dict written by "
+            "torch.save; "
             "only tensors and plain values are read"
         ) from error
 
@@ -117,7 +118,7 @@ def load(network: nn.Module, state: State, typed: str) -> None:
     if unknown:
         raise UserError(
             f"{said}: does not fit this network, which has no {unknown[0]}\n"
-            "  choose the model that the weights are of, with the same keys"
+            "  choose the model that the weights come from, with the same keys"
         )
     differing = [name for name in of_head if name not in fitted]
     kept = {name: fitted[name] for name in fitted if not differing or name not in of_head}
@@ -160,7 +161,7 @@ def _misfit(said: str, name: str, value: Tensor, given: Tensor | None) -> UserEr
     return UserError(
         f"{said}: does not fit this network: {name} is {_shape(given)} in the file, "
         f"{_shape(value)} here\n"
-        "  choose the model that the weights are of, with the same keys and dataset.image_size"
+        "  choose the model that the weights come from, with the same keys and dataset.image_size"
     )
 
 
@@ -182,10 +183,10 @@ def freeze(network: nn.Module, pattern: str) -> None:
     frozen = _chosen(network, names, pattern)
     if not frozen or len(frozen) == len(names):
         groups = list(dict.fromkeys(name.partition(".")[0] for name in names))
-        what = "leaves no parameter to train" if frozen else "matches no parameter"
+        what = "leaves no parameters to train" if frozen else "matches no parameters"
         raise UserError(
             f"model.freeze={pattern}: {what}{did_you_mean(pattern, groups)}\n"
-            f"  expected the beginning of some of their names: {', '.join(groups)}"
+            f"  expected the start of parameter names: {', '.join(groups)}"
         )
     for name in frozen:
         network.get_parameter(name).requires_grad_(False)

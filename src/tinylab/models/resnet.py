@@ -77,7 +77,7 @@ class Resnet(nn.Module):
         ),
         stem_stride: int = option(
             1,
-            "2: the first convolution halves the image too, which is faster",
+            "2: the first convolution also halves the image, which is faster",
             at_least=1,
             at_most=2,
         ),

@@ -44,7 +44,7 @@ def timm(
     key, remedy = f"model.arch={arch}", "choose another dataset.image_size or model.arch"
     if named:
         key = f"model.weights={weights}"
-        remedy = f"fetch {_source(config)} elsewhere, and give the file as model.weights"
+        remedy = f"download {_source(config)} elsewhere, and pass the file as model.weights"
     try:
         network: nn.Module = library.create_model(name, pretrained=named, **keywords)
     except Exception as error:  # of the hub's client, or of a network that is too large

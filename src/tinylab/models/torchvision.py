@@ -112,7 +112,7 @@ def _named(models: Any, arch: str, weights: str) -> pretrained.State:
         url = models.get_model_weights(arch)[weights].url
         raise UserError(
             f"model.weights={weights}: cannot be downloaded: {error}\n"
-            f"  fetch {url} elsewhere, and put it into {torch.hub.get_dir()}/checkpoints"
+            f"  download {url} elsewhere, and put it into {torch.hub.get_dir()}/checkpoints"
         ) from error
     return donor.state_dict()
 

@@ -16,7 +16,7 @@ from tinylab.reporting.gallery import Galleries, Gallery, Item
 from tinylab.reporting.mistakes import thumbnail
 
 MOST_FILTERS = 64
-HEAT = "; red: where the last convolution speaks for the class (Grad-CAM)"
+HEAT = "; red: regions of the last convolution that support the class (Grad-CAM)"
 
 
 @dataclass(frozen=True)
@@ -38,14 +38,14 @@ def write(out: Path, trained: Trained, asked: Sequence[Asked], words: Sequence[s
     try:
         near = learnt(trained)
     except UserError as error:
-        missing.append(f"no training images: {str(error).partition(chr(10))[0]}")
+        missing.append(f"no training images available: {str(error).partition(chr(10))[0]}")
     alike = _alike(near, trained.features(images)) if near is not None else [[] for _ in asked]
     galleries = [
         _gallery(trained, each, probabilities[n], None if heat is None else heat[n], alike[n])
         for n, each in enumerate(asked)
     ]
     page = Galleries(
-        title=f"Why? {trained.name}",
+        title=f"Explanation: {trained.name}",
         summary=[f"{each[0].upper()}{each[1:]}." for each in missing],
         galleries=[*galleries, *_filters(trained)],
         repeat=shlex.join(words),
@@ -63,13 +63,13 @@ def _gallery(
 ) -> Gallery:
     order = np.argsort(-probabilities, kind="stable")[:3]
     said = ", ".join(f"{trained.classes[k]} {probabilities[k]:.1%}" for k in order)
-    seen = f"labelled {asked.label}" if asked.label else "as the network sees it"
+    seen = f"labeled {asked.label}" if asked.label else "as preprocessed"
     items = [Item([thumbnail(asked.image)], seen, [asked.name])]
     if heat is not None:
         picture = thumbnail(overlaid(asked.image, heat))
-        items.append(Item([picture], f"what speaks for {trained.classes[order[0]]}", []))
+        items.append(Item([picture], f"evidence for {trained.classes[order[0]]}", []))
     caption = f"The image{HEAT if heat is not None else ''}"
-    caption += "; then the training images with the nearest features" if alike else ""
+    caption += "; followed by the training images with the nearest features" if alike else ""
     return Gallery(f"{asked.name}: {said}", caption, [*items, *alike])
 
 

@@ -281,8 +281,8 @@ def risk_coverage(coverage: Values, risk: Values) -> Markup:
     curve = path([(x(float(coverage[at])), y(float(risk[at]))) for at in shown])
     return figure(
         WIDTH, 240, "error by images kept",
-        f"error {percent(round(float(risk[-1]), 4))} where all images are kept",
-        x_axis(x, bottom, 8, "images kept, the most probable first", percent),
+        f"error {percent(round(float(risk[-1]), 4))} when all images are kept",
+        x_axis(x, bottom, 8, "images kept, most probable first", percent),
         y_axis(y, left, WIDTH - 8, percent),
         element("g", element("path", d=curve, class_="line val"), class_=colour(0)),
     )  # fmt: skip

@@ -57,9 +57,9 @@ def _twin(first: Run, second: Run) -> str:
         if here.get(key) != there.get(key)
     ]
     if a.environment.code_sha256 != b.environment.code_sha256:
-        causes.append("other code of tinylab's")
+        causes.append("a different version of tinylab's code")
     why = f" ({', '.join(causes)})" if causes else ""
-    return f"the same config as {first.folder}, other bits{why}"
+    return f"same config as {first.folder}, but other bits{why}"
 
 
 def read(folder: Path) -> Run | Skipped:
@@ -84,7 +84,7 @@ def _places(paths: Sequence[str | Path]) -> Iterator[Path | Skipped]:
 
 def _below(folder: Path) -> Iterator[Path | Skipped]:
     if not os.path.isdir(folder):
-        yield Skipped(folder, "not a folder" if os.path.exists(folder) else "not there")
+        yield Skipped(folder, "not a folder" if os.path.exists(folder) else "does not exist")
     elif RunFolder(folder).is_run():
         yield folder
     elif SweepFolder(folder).is_sweep():
@@ -101,10 +101,10 @@ def _inside(folder: Path) -> Iterator[Path | Skipped]:
         yield Skipped(folder, f"cannot be read: {error.strerror}")
         return
     if not inner:
-        yield Skipped(folder, "no run in it")
+        yield Skipped(folder, "contains no run")
     for path in inner:
         if ARCHIVED.search(path.name):
-            yield Skipped(path, "set aside earlier; name the folder to compare it")
+            yield Skipped(path, "set aside earlier; pass its folder to include it")
         elif SweepFolder(path).is_sweep():
             yield from _of_sweep(SweepFolder(path))
         else:
@@ -128,7 +128,7 @@ def _of_sweep(sweep: SweepFolder) -> Iterator[Path | Skipped]:
             yield Skipped(run.path, "pruned by the search")
         elif run_id in incomplete and is_finished:
             why = "pruned" if incomplete[run_id] == "pruned" else "not finished"
-            yield Skipped(run.path, f"a repeat of a setting that is {why}")
+            yield Skipped(run.path, f"repeat of a setting that is {why}")
         else:
             yield run.path
 

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from tinylab import data
 from tinylab.config import code, options, own_metrics
+from tinylab.config.metrics import with_interval
 from tinylab.config.schema import Config, run_id
 from tinylab.data.arrays import DataAbsentError
 from tinylab.data.split import Split
@@ -153,7 +154,7 @@ class RunFolder:
             values = yaml.load(self.config_file.read_text(encoding="utf-8"), loader)
         except (OSError, ValueError, yaml.YAMLError) as error:
             is_there = os.path.isdir(self.path)
-            why = " ".join(str(error).split()) if is_there else "it is not there"
+            why = " ".join(str(error).split()) if is_there else "it does not exist"
             raise UserError(f"{self.path}: expected the folder of a run ({why})") from error
         if not isinstance(values, dict):
             raise UserError(f"{self.path}: expected the folder of a run (no config in it)")
@@ -202,7 +203,7 @@ class RunFolder:
     def error(self) -> str | None:
         """Why the last try at this run failed; None where it did not."""
         failure = read_json(self.failure_file)
-        if failure is None or failure.get("status") == "tried again":
+        if failure is None or failure.get("status") == "retried":
             return None
         return str(failure.get("error", ""))
 
@@ -225,11 +226,8 @@ class RunFolder:
 
     def say_finished(self, found: Result) -> None:
         """Answer in one line for a run that needs no training."""
-        low, high = found.test.accuracy_ci95
-        say(
-            f"already finished: test accuracy {found.test.accuracy:.2%} (95 % interval "
-            f"{low:.2%} to {high:.2%}), in {self.path}; fresh=true runs it again"
-        )
+        accuracy = with_interval(found.test.accuracy, *found.test.accuracy_ci95)
+        say(f"already finished: test accuracy {accuracy}, in {self.path}; fresh=true re-runs it")
         for note in own_metrics.notes(found.own_metrics or {}):
             say(note)
 
@@ -254,7 +252,7 @@ class RunFolder:
             kept = self.path.with_name(f"{self.name}.{stamp}-{number}")
         with disk_errors(self.path):
             self.path.rename(kept)
-        say(f"{self.name}: {why}; the old folder is kept as {kept.name}")
+        say(f"{self.name}: {why}; old folder kept as {kept.name}")
 
     # ------------------------------------------------------------ who writes, and what fails
 
@@ -281,7 +279,7 @@ class RunFolder:
         What went wrong before is still kept for the result.
         """
         if self.error() is not None:
-            again = {"status": "tried again", "failures": self.past_failures()}
+            again = {"status": "retried", "failures": self.past_failures()}
             write_json(self.failure_file, again)
 
     @contextlib.contextmanager
@@ -357,7 +355,7 @@ def outdated(
     if isinstance(found, Fault):
         if found.is_newer and not config.fresh:
             raise UserError(
-                f"{run_id(config)}: {found.reason}\n  update tinylab, or run again with fresh=true"
+                f"{run_id(config)}: {found.reason}\n  update tinylab, or re-run with fresh=true"
             )
         return found.reason
     environment = found.environment

@@ -41,7 +41,8 @@ class BriefLock:
                 self._lock.acquire()
         except (OSError, NotImplementedError) as error:
             raise UserError(
-                f"{self._folder}: this disk has no working locks ({error}), which workers need\n"
+                f"{self._folder}: workers need file locks, which do not work on this disk "
+                f"({error})\n"
                 "  expected a local disk, or a shared one with locks such as NFS 4: outputs=FOLDER"
             ) from error
         return True

@@ -42,7 +42,7 @@ def _acquire(lock: FileLock, name: str, wait: bool) -> bool:
         except Timeout as error:
             if not wait:
                 raise UserError(f"{name} is being trained by another process") from error
-            say(f"{name} is being trained by another process: waiting for it to end")
+            say(f"{name} is being trained by another process: waiting")
             _take(lock, path, timeout=-1)
             return True
     return False

@@ -139,9 +139,7 @@ def refuse_unknown(keys: Sequence[str], candidates: Sequence[Run]) -> None:
     for key in keys:
         if known and key not in known:
             hint = did_you_mean(key, known)
-            raise UserError(
-                f"{key}: no run has such a key{hint}; expected a config key or a figure"
-            )
+            raise UserError(f"{key}: not a key of any run{hint}; expected a config key or metric")
 
 
 def in_order(chosen: Sequence[Run], key: str) -> list[Run]:

@@ -145,7 +145,7 @@ class Result:
     def parameters(self) -> str:
         """Their number in words, and how many of them were trained where a part was frozen."""
         trained = self.num_trained_parameters
-        of_them = "" if trained is None else f", {trained:,} of them trained"
+        of_them = "" if trained is None else f", {trained:,} of them trainable"
         return f"{self.num_parameters:,} parameters{of_them}"
 
     def metric(self, name: str) -> float | None:
@@ -184,7 +184,7 @@ def parse(values: dict[str, Any]) -> Result | Fault:
     version = values.get("format", 0)
     if not isinstance(version, int) or version > FORMAT:
         words = f"its result has format {version}, and this tinylab reads up to {FORMAT}"
-        return Fault(f"{words}: it is of a newer one", is_newer=True)
+        return Fault(f"{words}: it was written by a newer version", is_newer=True)
     try:
         result = _record(Result, values, "")
         _refuse_wrong_config(result.config)
@@ -192,7 +192,7 @@ def parse(values: dict[str, Any]) -> Result | Fault:
         if result.run_id and not is_plain_name(result.run_id):
             raise _WrongError("run_id")  # files are called by it
     except _WrongError as error:
-        return Fault(f"its result.json is not tinylab's: {error} is missing or wrong")
+        return Fault(f"its result.json is invalid: {error} is missing or wrong")
     return result
 
 

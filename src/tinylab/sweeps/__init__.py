@@ -57,7 +57,7 @@ def run(
     if launcher is not None and space.settings.search != "grid":
         raise UserError(
             f"sweep.search={space.settings.search} with hydra/launcher: Hydra's launchers cannot "
-            "be asked for one job after another; leave hydra/launcher out, or sweep.search=grid"
+            "run jobs one at a time; leave hydra/launcher out, or use sweep.search=grid"
         )
     if space.settings.nested:
         from tinylab.sweeps import nested
@@ -75,7 +75,7 @@ def _run_grid(
     folder = _folder(jobs)
     _refuse_other_sweep(folder, jobs, arguments)
     missing = _missing(jobs)
-    say(f"sweep of {len(jobs)} jobs over {space}; {len(jobs) - len(missing)} finished already")
+    say(f"sweep of {len(jobs)} jobs over {space}; {len(jobs) - len(missing)} already finished")
     _write_state(folder, jobs, arguments)
     launched = [job for job in missing if job.config.sweep.retry_failed or not _has_failed(job)]
     returns: Sequence[Any] = []
@@ -103,7 +103,7 @@ def _run_search(space: Space, composer: Composer, arguments: list[str]) -> None:
         plan = search.Search(space, composer, folder, checked, arguments)
         done = plan.num_ended
         runs = " runs" if plan.num_jobs > plan.total else ""
-        say(f"{plan}; {done}{runs} ended already")
+        say(f"{plan}; {done}{runs} already ended")
         _make_data_ready(checked)
         with live.report(folder, config):
             launch(plan, parallel_jobs(config, plan.num_jobs), plan.num_jobs, done)
@@ -163,10 +163,10 @@ def _refuse_other_sweep(folder: SweepFolder, jobs: list[Job], arguments: list[st
     if "search" not in state and before.keys() <= now:
         return
     gone = len(before.keys() - now)
-    what = "a search" if "search" in state else f"a sweep with {gone} jobs that this one has not"
+    what = "a search" if "search" in state else f"a sweep with {gone} jobs that are not in this one"
     raise UserError(
-        f"name={config.name}: {folder.path} holds {what}\n  choose another name; or add to the "
-        "values of that sweep, or begin again with fresh=true"
+        f"name={config.name}: {folder.path} holds {what}\n  choose another name, extend the "
+        "values of that sweep, or start over with fresh=true"
     )
 
 
@@ -187,7 +187,7 @@ def _missing(jobs: list[Job]) -> list[Job]:
         if why:
             reasons.append(why)
     for why in dict.fromkeys(reasons):
-        say(f"{why}; set aside, and run again: {reasons.count(why)} of {len(jobs)}")
+        say(f"{why}; set aside and re-run: {reasons.count(why)} of {len(jobs)}")
     for note in notes:
         say(note)
     return missing

@@ -55,13 +55,13 @@ def refuse_unfinished(table: list[Row]) -> None:
     states = [row["state"] for row in table]
     if failed := states.count("failed"):
         raise UserError(
-            f"{failed} of {len(table)} jobs failed; the log in each one's folder says why\n"
-            "  mend the cause and repeat the command: what is finished is not run again"
+            f"{failed} of {len(table)} jobs failed; see the log in each job's folder\n"
+            "  fix the cause and repeat the command: finished jobs are not re-run"
         )
     if unfinished := sum(state not in ("finished", "pruned") for state in states):
         raise UserError(
-            f"{unfinished} of {len(table)} jobs are not finished: stopped, or not run\n"
-            "  repeat the command: it resumes them, and runs nothing again"
+            f"{unfinished} of {len(table)} jobs are not finished (stopped, or not run)\n"
+            "  repeat the command to resume them; finished jobs are not re-run"
         )
 
 
@@ -76,7 +76,7 @@ def _draw(folder: SweepFolder, labels: dict[str, str], found: Sequence[Run]) -> 
         report.write([folder.path], folder.report_file)
     except Exception as error:
         why = f"{type(error).__name__}: {error}".partition("\n")[0]
-        say(f"no curves and report ({why}); the same command makes them")
+        say(f"cannot make the curves and the report ({why}); the same command makes them")
 
 
 def _show(found: Sequence[Run], first: Job, table: list[Row]) -> None:

@@ -64,7 +64,7 @@ class Work:
         if self.description is None:
             return self.jobs, leaderboard.rows(self.jobs)
         if not plan.trials:
-            raise UserError("no trial has begun: what the workers said is in their logs, in\n"
+            raise UserError("no trial has started: see the workers' logs in\n"
                             f"  {self.folder.workers_folder}")  # fmt: skip
         return plan.jobs, leaderboard.rows_of_search(plan.trials)
 
@@ -83,7 +83,7 @@ def run(work: Work, arguments: list[str], launcher: Launcher | None) -> None:
     with plan.journal.locked():
         plan.write_state(arguments=arguments, shared=_begun(work), **_searched(work))
     say(
-        f"study of {plan.num_jobs} runs over {work.space}; {plan.num_ended} ended already\n"
+        f"study of {plan.num_jobs} runs over {work.space}; {plan.num_ended} already ended\n"
         f"  more workers: tinylab work {work.folder.path}"
     )
     if not plan.is_over:
@@ -112,14 +112,14 @@ def _refuse_unsuitable(work: Work) -> None:
     folder, config = work.folder, work.jobs[0].config
     if config.fresh:
         raise UserError(
-            "fresh=true with sweep.workers: a study that others may share is not begun again\n"
+            "fresh=true with sweep.workers: a study that others may share is not started over\n"
             f"  expected another name=, or remove {folder.path}"
         )
     state = folder.state()
     if state is not None and work.description is not None:
         if "shared" not in state:
             raise UserError(
-                f"{folder.path}: this search was begun without workers, and cannot be shared\n"
+                f"{folder.path}: this search was started without workers and cannot be shared\n"
                 "  leave sweep.workers out, or choose another name="
             )
         refuse_other_space(work)
@@ -130,7 +130,7 @@ def refuse_other_space(work: Work) -> None:
     state = work.folder.state() or {}
     if work.description is not None and state.get("search") != work.description:
         raise UserError(
-            f"{work.folder.path} holds a study of another space or other settings\n"
+            f"{work.folder.path} holds a study with another search space or other settings\n"
             "  choose another name="
         )
 
@@ -144,8 +144,9 @@ def _agree(work: Work, plan: Shared) -> None:
             plan.journal.note_fact("code", today)
     if before not in (None, today):
         raise UserError(
-            f"{work.folder.path}: the study was begun with other code (tinylab's, or your own), "
-            "and its trials would not compare\n  use that code here, or choose another name="
+            f"{work.folder.path}: the study was started with different code (tinylab's or your "
+            "own), "
+            "so its trials are not comparable\n  use that code, or choose another name="
         )
 
 
@@ -159,14 +160,14 @@ def _run_here(folder: SweepFolder, count: int, most: int) -> None:
         while any(each.poll() is None for each in processes):
             time.sleep(0.2)
             if (signum := stop_signal()) is not None:
-                say("stopping; what is running saves its state, and the same command goes on")
+                say("stopping; running jobs save a checkpoint, and the same command resumes them")
                 _end_all(processes)
                 raise Stopped(signum)
     for each in processes:
         if each.returncode < 0:
             say(f"a worker was killed by signal {-each.returncode}")
     if all(each.returncode for each in processes):
-        say(f"no worker is left; their logs are in {folder.workers_folder}")
+        say(f"no workers are left; their logs are in {folder.workers_folder}")
 
 
 def _run_elsewhere(work: Work, launcher: Launcher) -> None:
@@ -262,8 +263,9 @@ def work_here(work: Work) -> None:
         _agree(work, plan)
         if plan.is_over:
             raise UserError(
-                f"{folder.path}: all {plan.num_jobs} runs have ended, and no worker is needed\n"
-                "  the command that began the study shows its table; more sweep.trials continue it"
+                f"{folder.path}: all {plan.num_jobs} runs have ended, so no worker is needed\n"
+                "  the command that started the study shows its table; raise sweep.trials to "
+                "continue"
             )
         begun_by = shlex.join(["tinylab", "train", "-m", *(folder.arguments() or [])])
         size = parallel_jobs(config, plan.num_jobs)

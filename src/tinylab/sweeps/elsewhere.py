@@ -30,7 +30,8 @@ def launch(launcher: Launcher, jobs: Sequence[Job], total: int) -> Sequence[Any]
     outputs = jobs[0].config.outputs
     where = "" if outputs == default_outputs() else f" --outputs {shlex.quote(outputs)}"
     name = type(launcher).__name__
-    say(f"{name} runs the jobs ({len(jobs)}); meanwhile tinylab list{where} shows how they go")
+    count = f"{len(jobs)} job{'s' * (len(jobs) > 1)}"
+    say(f"{name} runs {count}; tinylab list{where} shows their progress")
     with _ends_said(jobs, total):
         return hand_over(launcher, [job.overrides for job in jobs])
 

@@ -13,12 +13,14 @@ def expand(space: Space, composer: Composer) -> list[Job]:
     for axis in space.axes:
         if axis.interval is not None:
             raise UserError(
-                f"{axis}: a grid needs a list of values, or ask for a search: "
+                f"{axis}: a grid needs a list of values; for a search: "
                 "sweep.search=tpe sweep.trials=20"
             )
     combinations = combinations_of(space)
     if not combinations:
-        raise UserError("sweep.exclude: every combination is excluded; expected one to run")
+        raise UserError(
+            "sweep.exclude: every combination is excluded; expected at least one to run"
+        )
     jobs: list[Job] = []
     for number, varied in enumerate(combinations, start=1):
         try:

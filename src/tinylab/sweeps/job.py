@@ -136,5 +136,5 @@ def refuse_twins(jobs: Sequence[Job]) -> None:
         if first is not job:
             raise UserError(
                 f"{first.label} and {job.label} are the same run: remove the repeated value, or "
-                "the key that changes no result"
+                "the key that does not affect the result"
             )

@@ -91,13 +91,13 @@ def launch(plan: Plan, size: int, total: int, done: int, command: str | None = N
                     if display.is_live:  # the interval needs SciPy, a second of imports
                         display.show_best(plan.best)
             if (signum := stop_signal()) is not None:
-                say("stopping; what is running saves its state, and the same command goes on")
+                say("stopping; running jobs save a checkpoint, and the same command resumes them")
                 raise Stopped(signum)
 
 
 def _stop_on_full_disk(words: str) -> None:
     if any(os.strerror(code) in words for code in (errno.ENOSPC, errno.EDQUOT)):
-        raise UserError(f"the sweep stops here, as the disk is full: {IN_OUTPUTS}")
+        raise UserError(f"the sweep stops because the disk is full: {IN_OUTPUTS}")
 
 
 def say_end(job: Job, end: End, display: SweepDisplay, number: int) -> str:

@@ -6,7 +6,7 @@ from statistics import fmean
 from typing import Any
 
 from tinylab.comparison.statistics import summarize
-from tinylab.config.metrics import CHOOSABLE, METRICS, goodness
+from tinylab.config.metrics import CHOOSABLE, METRICS, between, goodness
 from tinylab.config.schema import run_id
 from tinylab.config.values import is_number
 from tinylab.store.run import result_row
@@ -120,7 +120,7 @@ def show(table: list[Row], first: Job) -> None:
     ranked = [] if metric == "val_accuracy" else [metric]  # which has a column in any case
     head = [
         *varied, "state", *(name.replace("_", " ") for name in ranked), "val acc", "test acc",
-        "95 % interval", "seconds", "run",
+        "95% CI", "seconds", "run",
     ]  # fmt: skip
     rows = [[row.get(key, "") for key in varied] + _cells(row, ranked) for row in table]
     say("\n" + "\n".join(aligned(columns_of(head, rows), width=None)))
@@ -137,7 +137,7 @@ def show_means(table: list[Row], first: Job) -> None:
         for row in table
     ]
     say("\n" + "\n".join(aligned(columns_of(head, rows), width=None)))
-    say("means over the repeats; the interval tells the luck of the seeds (Student's t)")
+    say("means over repeats; CI: variation over seeds (Student's t)")
 
 
 def _mean_cells(row: Row, metric: str) -> list[str]:
@@ -145,7 +145,7 @@ def _mean_cells(row: Row, metric: str) -> list[str]:
         return [row["state"], str(row["runs"]), "", "", row["error"]]
     form = METRICS[metric].format.format
     low, high = clipped(row[f"{metric}_low"], row[f"{metric}_high"], metric)
-    interval = f"{form(low)} to {form(high)}"
+    interval = between(low, high, METRICS[metric].format)
     return ["finished", str(row["runs"]), form(row[metric]), interval, _value(row, "test_accuracy")]
 
 
@@ -158,7 +158,7 @@ def _varied(table: list[Row]) -> list[str]:
 def _warn_without_validation(table: list[Row]) -> None:
     finished = [row for row in table if row["state"] == "finished"]
     if finished and all(row["val_accuracy"] is None for row in finished):
-        say("no validation set (split.val=0): do not choose a setting by its test accuracy")
+        say("no validation set (split.val=0): do not select a setting by test accuracy")
 
 
 def _cells(row: Row, ranked: Sequence[str]) -> list[str]:
@@ -168,7 +168,7 @@ def _cells(row: Row, ranked: Sequence[str]) -> list[str]:
     val = [_value(row, name) for name in (*ranked, "val_accuracy")]
     if row["state"] == "pruned":
         return [row["state"], *val, "", f"after epoch {row['epochs']}", "", row["run"]]
-    interval = f"{row['test_low']:.2%} to {row['test_high']:.2%}"
+    interval = between(row["test_low"], row["test_high"])
     seconds = f"{row['train_seconds']:.1f}"
     return [row["state"], *val, _value(row, "test_accuracy"), interval, seconds, row["run"]]
 

@@ -19,7 +19,7 @@ def report(folder: SweepFolder, config: Config) -> Iterator[None]:
     if config.sweep.report != "live":
         yield
         return
-    say(f"report  {folder.report_file}, written anew as jobs end")
+    say(f"report  {folder.report_file}, rewritten as jobs end")
     command = [sys.executable, "-m", "tinylab", "report", str(folder.path), "--watch"]
     nowhere = subprocess.DEVNULL
     watching = subprocess.Popen(command, stdin=nowhere, stdout=nowhere, stderr=nowhere)

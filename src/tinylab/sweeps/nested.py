@@ -36,7 +36,7 @@ def refuse_wrong_space(space: Space, arguments: list[str]) -> None:
     for key in ONE_DIVISION:
         if key in varied or (key in fixed and key == "split.fold"):
             raise UserError(
-                f"sweep.nested=true with {key}: it uses every fold of one division once; leave "
+                f"sweep.nested=true with {key}: it uses each fold of one split once; leave "
                 f"{key} out"
             )
 
@@ -46,7 +46,7 @@ def refuse_official_test(jobs: list[Job]) -> None:
     for config in {repr(job.config.dataset): job.config for job in jobs}.values():
         if data.load_undivided(config.dataset).images.num_official_test:
             raise UserError(
-                f"sweep.nested=true: {config.dataset.name} has an official test set, so that folds "
+                f"sweep.nested=true: {config.dataset.name} has an official test set, so folds "
                 "hold out validation images only; leave sweep.nested out"
             )
 
@@ -83,9 +83,7 @@ def run(space: Space, composer: Composer, arguments: list[str]) -> None:
     config = checked[0][0].config
     folds = config.split.folds
     if folds is None:
-        raise UserError(
-            "sweep.nested=true: expected folds, in each of which to search, such as split=crossval"
-        )
+        raise UserError("sweep.nested=true: expected folds to search in, such as split=crossval")
     refuse_official_test(checked[0])
     spaces = [
         dataclasses.replace(space, fixed=[*space.fixed, f"split.fold={fold}"])
@@ -106,7 +104,7 @@ def run(space: Space, composer: Composer, arguments: list[str]) -> None:
         done, total = (
             sum(n) for n in zip(*((e.num_ended, e.num_jobs) for e in plans), strict=True)
         )
-        say(f"{folds} folds, in each a {plans[0]}; {done} runs ended already")
+        say(f"{folds} folds, each with a {plans[0]}; {done} runs already ended")
         launch(Folds(plans), parallel_jobs(config, total), total, done)
     _write(folder, description, arguments, _choices(plans, inner))
     _say(folder, plans)
@@ -117,7 +115,7 @@ def _refuse_other_sweep(folder: SweepFolder, description: dict[str, Any], fresh:
     if state is not None and not fresh and state.get("in_each_fold") != description:
         raise UserError(
             f"name={folder.path.name}: {folder.path} holds another sweep; choose another name, or "
-            "begin again with fresh=true"
+            "start over with fresh=true"
         )
 
 
@@ -166,7 +164,7 @@ def _choice(fold: int, plan: Search) -> tuple[dict[str, Any], list[dict[str, Any
     """The best setting of one fold by validation, and its runs."""
     best = leaderboard.best(plan.trials)
     if best is None:
-        raise UserError(f"split.fold={fold}: no setting was finished, so that none can be chosen")
+        raise UserError(f"split.fold={fold}: no setting finished, so none can be selected")
     jobs = [
         {"run_id": each.run_id, "overrides": each.job.varied, "state": each.state}
         for each in best.repeats

@@ -45,7 +45,9 @@ def check(space: Space, composer: Composer) -> list[Job]:
         )
     settings = _ends(space)
     if not settings:
-        raise UserError("sweep.exclude: every combination is excluded; expected one to run")
+        raise UserError(
+            "sweep.exclude: every combination is excluded; expected at least one to run"
+        )
     jobs = [_checked(space, composer, {**varied, **space.repeats[0]}) for varied in settings]
     first = settings[0]
     repeats = [_checked(space, composer, {**first, **seeds}) for seeds in space.repeats[1:]]
@@ -69,9 +71,7 @@ def _checked(space: Space, composer: Composer, varied: dict[str, str]) -> Job:
     except UserError as error:
         where = f"{label(varied)}: " if len(varied) > 1 else ""
         whole = (
-            "\n  whole numbers are int(interval(1,9))"
-            if "expected a whole number" in str(error)
-            else ""
+            "\n  for integers: int(interval(1,9))" if "expected an integer" in str(error) else ""
         )
         raise UserError(f"{where}{error}{whole}") from error
 
@@ -126,8 +126,8 @@ class Proposer:
             if (jobs := self._new_jobs(point)) is not None:
                 return point, jobs
         if number == 0:
-            raise UserError(f"none of {ATTEMPTS} proposals can be run; narrow the search space")
-        say(f"no other combination is left: {number} trials in all")
+            raise UserError(f"none of {ATTEMPTS} proposals is valid; narrow the search space")
+        say(f"no combinations are left: {number} trials in total")
         return None
 
     def _new_jobs(self, point: dict[str, str]) -> list[Job] | None:
@@ -141,7 +141,7 @@ class Proposer:
         try:
             jobs = self.jobs(varied)
         except UserError as error:
-            say(f"{label(varied)} is passed over: {error}")
+            say(f"{label(varied)} is skipped: {error}")
             return None
         return None if any(run_id(job.config) in self._run_ids for job in jobs) else jobs
 
@@ -321,12 +321,12 @@ class Search:
         if "shared" in state:
             raise UserError(
                 f"{self._folder.path}: this study is shared by workers; expected sweep.workers=N\n"
-                f"  or, to join them: tinylab work {self._folder.path}"
+                f"  or, to join: tinylab work {self._folder.path}"
             )
         if state.get("search") != self._description:
             raise UserError(
                 f"name={config.name}: {self._folder.path} holds another sweep; choose another "
-                "name, or begin again with fresh=true"
+                "name, or start over with fresh=true"
             )
         rows = self._listed(state)
         points = [self._point(each[0]["overrides"]) for each in rows]
@@ -338,7 +338,7 @@ class Search:
         ):
             raise self._unreadable()
         if (why := _outdated([job for jobs in of_trials for job in jobs])) is not None:
-            say(f"{why}: the search begins again")
+            say(f"{why}: the search starts over")
             return
         pairs = zip(points, of_trials, strict=True)
         trials = [self._begin(point, jobs) for point, jobs in pairs]
@@ -364,8 +364,8 @@ class Search:
 
     def _unreadable(self) -> UserError:
         return UserError(
-            f"{self._folder.state_file}: not what tinylab writes; choose another name, or "
-            "begin again with fresh=true"
+            f"{self._folder.state_file}: not written by tinylab; choose another name, or "
+            "start over with fresh=true"
         )
 
     def _replay(self, trial: Trial, listed: list[dict[str, Any]]) -> None:
@@ -404,7 +404,7 @@ def value_of(job: Job, metric: str) -> float | None:
         return None
     if value is None:  # an earlier version's result has accuracy and loss alone
         raise UserError(
-            f"{job.label}: its result has no {metric} to search by; fresh=true runs it again"
+            f"{job.label}: its result has no {metric} to search by; re-run it with fresh=true"
         )
     return value
 

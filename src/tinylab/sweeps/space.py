@@ -166,9 +166,9 @@ def _joined(axes: list[Axis], groups: list[list[str]]) -> list[Axis]:
                 hint = did_you_mean(key, list(by_key))
                 raise UserError(f"{shown}: {key} is not swept{hint}; the swept keys: {swept}")
             if by_key[key].together:
-                raise UserError(f"{shown}: {key} is in another group of sweep.zip already")
+                raise UserError(f"{shown}: {key} is already in another group of sweep.zip")
             if by_key[key].interval is not None:
-                raise UserError(f"{shown}: {by_key[key]} has no list of values to go through")
+                raise UserError(f"{shown}: {by_key[key]} has no list of values to iterate over")
         joined = _zipped([by_key[key] for key in group], shown)
         by_key |= dict.fromkeys(group, joined)
     return list(dict.fromkeys(by_key.values()))
@@ -177,7 +177,7 @@ def _joined(axes: list[Axis], groups: list[list[str]]) -> list[Axis]:
 def _zipped(axes: list[Axis], shown: str) -> Axis:
     if len({len(axis.values) for axis in axes}) > 1:
         lengths = ", ".join(f"{axis.key} has {len(axis.values)}" for axis in axes)
-        raise UserError(f"{shown}: expected as many values of each key; {lengths}")
+        raise UserError(f"{shown}: expected equally many values per key; {lengths}")
     values = zip(*(axis.values for axis in axes), strict=True)
     keys = [axis.key for axis in axes]
     return _together(",".join(keys), [dict(zip(keys, each, strict=True)) for each in values])
@@ -193,14 +193,14 @@ def _of_settings(settings: SweepConfig, taken: set[str]) -> Axis:
     listed = [{key: _text(key, each[key]) for key in each} for each in settings.settings]
     for each in listed:
         if not each:
-            raise UserError("sweep.settings: {} sets nothing; expected {optim.lr: 0.1}, ...")
+            raise UserError("sweep.settings: {} is empty; expected {optim.lr: 0.1}, ...")
         for key in each:
             if key in taken:
                 raise UserError(
-                    f"sweep.settings: {key} has values outside the list too; expected one place"
+                    f"sweep.settings: {key} is also set outside the list; expected only one of them"
                 )
             if key.partition(".")[0] in ("sweep", "hydra"):
-                raise UserError(f"sweep.settings: {key} is for the whole sweep")
+                raise UserError(f"sweep.settings: {key} applies to the whole sweep")
     keys = dict.fromkeys(key for each in listed for key in each)
     return _together(",".join(keys), listed)
 
@@ -232,7 +232,7 @@ def _refuse_wrong_exclusion(settings: SweepConfig, axes: list[Axis]) -> None:
             axis = by_key[key]
             texts = {axis.assigns(each)[key] for each in axis.values if key in axis.assigns(each)}
             if axis.interval is None and not any(is_value(text, value) for text in texts):
-                raise UserError(f"{shown}: not one of its values {', '.join(sorted(texts))}")
+                raise UserError(f"{shown}: expected one of its values {', '.join(sorted(texts))}")
 
 
 def _refuse_mixed_seeds(seeds: list[Axis], others: list[Axis], settings: SweepConfig) -> None:
@@ -252,17 +252,17 @@ def _axis(override: Override) -> Axis:
     """The axis of one override. Raises UserError where it does not vary anything."""
     key, sweep = override.get_key_element(), override.value()
     if override.key_or_group.partition(".")[0].partition("/")[0] in ("sweep", "hydra"):
-        raise UserError(f"{override.input_line}: this is for the whole sweep; expected one value")
+        raise UserError(f"{override.input_line}: applies to the whole sweep; expected one value")
     if not override.is_sweep_override():
         raise UserError(f"{override.input_line}: expected several values in sweep.space, as in 1,2")
     if isinstance(sweep, IntervalSweep):
         interval = _interval(sweep, override.input_line or key)
         return Axis(key, (str(interval.low), str(interval.high)), True, interval)
     if getattr(sweep, "tags", None):
-        raise UserError(f"{override.input_line}: a tag is for an interval: tag(log,interval(1,9))")
+        raise UserError(f"{override.input_line}: tags need an interval: tag(log,interval(1,9))")
     values = tuple(map(_as_typed, override.sweep_string_iterator()))
     if not values:
-        raise UserError(f"{override.input_line}: no value to try")
+        raise UserError(f"{override.input_line}: no values to try")
     return Axis(key, values, in_order=isinstance(sweep, RangeSweep) and not sweep.shuffle)
 
 
@@ -278,9 +278,9 @@ def _interval(sweep: IntervalSweep, typed: str) -> Interval:
     assert high is not None
     log = "log" in sweep.tags
     if not (math.isfinite(low) and math.isfinite(high) and low < high):
-        raise UserError(f"{typed}: expected two numbers, the smaller one first")
+        raise UserError(f"{typed}: expected two numbers, the smaller first")
     if sweep.tags - {"log"}:
-        raise UserError(f"{typed}: the only tag there is is log")
+        raise UserError(f"{typed}: the only tag is log")
     if log and low <= 0:
-        raise UserError(f"{typed}: a logarithm needs numbers above 0")
+        raise UserError(f"{typed}: log needs numbers above 0")
     return Interval(low, high, log)

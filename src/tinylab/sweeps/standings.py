@@ -7,7 +7,7 @@ from statistics import fmean
 
 from tinylab.comparison.statistics import Cell, summarize
 from tinylab.config.keys import SEEDS
-from tinylab.config.metrics import CHOOSABLE, METRICS, goodness
+from tinylab.config.metrics import CHOOSABLE, METRICS, between, goodness
 from tinylab.config.schema import SweepConfig
 from tinylab.sweeps.job import Job, label
 
@@ -58,8 +58,7 @@ class Standings:
         words = f"{metric.label} {metric.format.format(summary.mean)}"
         if summary.low is not None and summary.high is not None:
             low, high = clipped(summary.low, summary.high, self._metric)
-            low_words, high_words = metric.format.format(low), metric.format.format(high)
-            words += f" (95% CI {low_words} to {high_words}, {summary.num} runs)"
+            words += f" (95% CI {between(low, high, metric.format)}, {summary.num} runs)"
         return f"{words}  {label(_shared(jobs))}"
 
 

@@ -55,7 +55,7 @@ class Captured:
         try:
             self._replay = record(lambda: self._step(buffers))
         except CaptureError as error:
-            say(f"cuda    each kernel is launched by itself: {error}")
+            say(f"cuda    no CUDA graph, kernels are launched one by one: {error}")
         restore()
 
 
@@ -94,7 +94,7 @@ def _refuse_waiting(step: Callable[[], None], times: int) -> None:
     except RuntimeError as error:
         if "synchronizing CUDA operation" not in str(error):
             raise  # it fails with or without a recording
-        raise CaptureError("a part of the step waits for the device") from error
+        raise CaptureError("part of the step waits for the device") from error
 
 
 @contextlib.contextmanager

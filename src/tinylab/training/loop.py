@@ -126,16 +126,19 @@ def _full_step(training: Training, recipe: Recipe) -> Callable[[Batch], None]:
     if recipe.device.type != "cuda":
         return step
     if recipe.is_own:
-        say("cuda    each kernel is launched by itself: a part of your own may change its ways")
+        say(
+            "cuda    no CUDA graph, kernels are launched one by one: your own code may change "
+            "behavior"
+        )
         return step
     if optim.is_torchs(recipe.optim):
-        say("cuda    each kernel is launched by itself: optim=torch")
+        say("cuda    no CUDA graph, kernels are launched one by one: optim=torch")
         return step
     if recipe.train.precision == "float16":
-        say("cuda    each kernel is launched by itself: float16 looks at every gradient's size")
+        say("cuda    no CUDA graph, kernels are launched one by one: float16 checks every gradient")
         return step
     if recipe.train.compile:
-        say("cuda    each kernel is launched by itself: train.compile=true")
+        say("cuda    no CUDA graph, kernels are launched one by one: train.compile=true")
         return step
     return Captured(step, functools.partial(snapshot, training))
 

@@ -107,7 +107,7 @@ class Training:
         values = [self.loss_sum, *self.model.state_dict().values()]
         if not torch.stack([value.isfinite().all() for value in values]).all():
             raise UserError(
-                f"the loss or a weight is not a finite number any more, in epoch {self.epoch + 1} "
+                f"the loss or a weight became non-finite in epoch {self.epoch + 1} "
                 f"between steps 1 and {self.step_in_epoch}\n"
                 "  lower optim.lr, or limit the gradient with train.grad_clip=1"
             )

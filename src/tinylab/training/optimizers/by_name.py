@@ -49,7 +49,7 @@ def _class(name: str) -> Any:
     if name not in found:
         hint = did_you_mean(name, list(found))
         raise UserError(
-            f"optim.algorithm={name}: torch.optim has none of this name{hint}; "
+            f"optim.algorithm={name}: not in torch.optim{hint}; "
             f"valid here: {', '.join(sorted(found))}"
         )
     refuse_closure(found[name], f"optim.algorithm={name}")

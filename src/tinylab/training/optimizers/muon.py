@@ -30,7 +30,7 @@ class Muon:
         weight_decay: float = 0.05,
         momentum: float = option(0.95, "momentum", at_least=0, below=1),
         rest_lr: float = option(
-            0.003, "peak learning rate of AdamW, for all but hidden weights", above=0
+            0.003, "peak learning rate of AdamW, for all parameters but hidden weights", above=0
         ),
     ) -> None:
         self.lr: float | Tensor = lr
