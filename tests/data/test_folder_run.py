@@ -55,7 +55,7 @@ def test_classes_of_unequal_size_are_said_with_the_remedy(
 ) -> None:
     train(photos, "split.stratified=true")
     said = capsys.readouterr().out
-    words = "training images a class: 10 (My cat) to 29 (Zürich)"
+    words = "training images per class: 10 (My cat) to 29 (Zürich)"
     assert f"{words}; train.class_weights=balanced weighs them equally\n" in said
     train(photos, "split.stratified=true", "train.class_weights=balanced")
     assert f"{words}; weighed equally\n" in capsys.readouterr().out

@@ -246,4 +246,4 @@ def test_a_finished_run_needs_no_file_of_metrics_and_another_training_does(
     run = str(run_of(student, "chosen"))
     assert cli.run(["evaluate", run]) == 0
     assert cli.run(["train", "--from", run, "seed=1"]) == 1
-    assert "no file of yours declares this metric" in capsys.readouterr().err
+    assert "none of your files declares this metric" in capsys.readouterr().err
