@@ -234,6 +234,40 @@ def test_pixels_are_those_of_a_plain_opencv_resize(tmp_path: Path, name: str, fl
     assert np.array_equal(found[0], expected.transpose(2, 0, 1))
 
 
+def test_training_images_are_decoded_at_their_own_size_by_areas(
+    tmp_path: Path, own_cache: Path
+) -> None:
+    root = tmp_path / "photos"
+    fill(root, "a/1.png", "b/1.png")
+    large = cv2.resize(
+        cv2.cvtColor(picture(), cv2.COLOR_BGR2RGB), (16, 16), interpolation=cv2.INTER_AREA
+    )
+    config = FolderConfig(root=str(root), image_size=8, source_size=16)
+    for _ in range(2):  # decoded, and from the cache
+        found = data.load_undivided(config).images
+        assert found.sources is not None
+        assert np.array_equal(found.sources[0], large.transpose(2, 0, 1))
+        assert np.array_equal(found.images, read(root).images)
+    plain = data.load_undivided(FolderConfig(root=str(root), image_size=8))
+    assert plain.images.sources is None
+    assert plain.fingerprint == found.fingerprint()  # so that runs of both can be compared
+
+
+def test_bad_files_are_left_out_of_the_larger_images_too(tmp_path: Path) -> None:
+    fill(tmp_path, "a/1.png", "a/2.png", "b/1.png")
+    (tmp_path / "a" / "1.png").write_bytes(b"")
+    found = read(tmp_path, source_size=16, skip_bad=True)
+    assert found.sources is not None
+    assert len(found.sources) == len(found.images) == 2
+
+
+def test_the_size_of_training_images_is_a_multiple(tmp_path: Path) -> None:
+    fill(tmp_path, "a/1.png", "b/1.png")
+    assert refusal(tmp_path, source_size=20) == (
+        "dataset.source_size=20: expected a multiple of dataset.image_size=8, such as 16"
+    )
+
+
 def test_the_first_channel_is_red(tmp_path: Path) -> None:
     red = np.zeros((4, 4, 3), np.uint8)
     red[:, :, 2] = 200  # OpenCV's own order is blue, green, red

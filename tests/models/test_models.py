@@ -273,6 +273,11 @@ def test_dense_over_map_copies_no_map_in_channels_last(
 # ---------------------------------------------------------------- resnet
 
 
+def test_stages_grow_as_asked() -> None:
+    model = build(ResnetConfig(width=5, stages=3, growth=1.5), (1, 16, 16))
+    assert [block.bn2.num_features for block in model.blocks] == [5, 8, 11]
+
+
 @pytest.mark.parametrize("stages", [1, 2, 3, 4])
 def test_each_stage_doubles_the_channels_and_halves_the_image(stages: int) -> None:
     model = build(ResnetConfig(width=4, depth=2, stages=stages), (3, 32, 32))

@@ -55,6 +55,7 @@ LABS = {
     "dropout": changed(LAB, model=MlpConfig(hidden=8, dropout=0.5)),
     "batch norm": changed(LAB, model=ResnetConfig(width=4, stages=2, dropout=0.3)),
     "augmented": changed(LAB, augment=MANY, channels=3),
+    "augmented but at the end": changed(LAB, augment={**MANY, "no_aug_epochs": 1}, enlarged=2),
     "smoothed": changed(LAB, train={**LAB.train, "label_smoothing": 0.1}),
     "weighted": changed(LAB, train={**LAB.train, "class_weights": "balanced"}),
     "bfloat16": changed(LAB, train={**LAB.train, "precision": "bfloat16"}),
@@ -181,7 +182,9 @@ def test_numbers_in_tensors_change_no_more_than_the_rounding(
             torch.testing.assert_close(value, expected[part][key], rtol=2e-3, atol=2e-4)
 
 
-@pytest.mark.parametrize("name", ["batch norm", "augmented", "averaged", "streamed"])
+@pytest.mark.parametrize(
+    "name", ["batch norm", "augmented", "augmented but at the end", "averaged", "streamed"]
+)
 @pytest.mark.usefixtures("captured")
 def test_recorded_training_that_is_resumed_ends_with_the_same_bits(
     name: str, tmp_path: Path

@@ -21,7 +21,9 @@ class Images:
     images: uint8 (N, C, H, W). labels: int64 (N,), indices into ``classes``. The official test
     set, where there is one, is the last ``num_official_test`` images; an official validation part
     is the ``num_official_val`` before them. Images that come from files have names, their paths
-    below the dataset's folder.
+    below the dataset's folder. ``sources``, uint8 (N, C, S, S), are the same images at a larger
+    size, from which training images are made; the fingerprint leaves them out, since what is
+    evaluated and compared is ``images``.
     """
 
     images: NDArray[np.uint8]
@@ -30,6 +32,12 @@ class Images:
     num_official_test: int = 0
     names: tuple[str, ...] = ()
     num_official_val: int = 0
+    sources: NDArray[np.uint8] | None = None
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all pixels."""
+        return self.images.nbytes + (0 if self.sources is None else self.sources.nbytes)
 
     def fingerprint(self) -> str:
         """SHA-256 over pixels, labels, class names and the official split."""

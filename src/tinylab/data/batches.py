@@ -6,9 +6,10 @@ same batches, to the bit.
 
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -124,13 +125,15 @@ class Batches:
 
     images: uint8 (M, C, H, W), of all parts, which share them: there is no copy for each. On the
     device; in main memory if they are ``streamed``. rows: int64 (N,), on the CPU, which of the
-    images are this part's; None: all. labels: int64 (N,), the part's, on the device.
+    images are this part's; None: all. labels: int64 (N,), the part's, on the device. sources:
+    uint8 (M, C, S, S), the images at a larger size, from which training images are made.
     """
 
     images: Tensor
     labels: Tensor
     rows: Tensor | None = None
     streamed: bool = False
+    sources: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -139,7 +142,16 @@ class Batches:
         """Some of the images, by their indices."""
         rows = torch.from_numpy(indices)
         labels = self.labels[rows.to(self.labels.device)]
-        return Batches(self.images, labels, rows, self.streamed)
+        return replace(self, labels=labels, rows=rows)
+
+    def for_training(self) -> "Batches":
+        """The same part with the images that training starts from: the sources, if any."""
+        return self if self.sources is None else replace(self, images=self.sources)
+
+    @property
+    def shrink(self) -> int:
+        """How many times higher and wider the images for training are."""
+        return self.for_training().images.shape[-1] // self.images.shape[-1]
 
     def take(self, indices: Tensor) -> tuple[Tensor, Tensor]:
         """The images and labels at ``indices``, int64 on the CPU, in the same memory format."""
@@ -180,13 +192,15 @@ def to_device(
     data: Images, device: torch.device, channels_last: bool, streamed: bool = False
 ) -> Batches:
     """All images, in the memory format the network wants; copied onto the device, or streamed."""
-    images = _as_tensor(data.images)
-    if not streamed:
-        images = images.to(device)
-    if channels_last:
+
+    def placed(array: NDArray[np.uint8]) -> Tensor:
+        images = _as_tensor(array) if streamed else _as_tensor(array).to(device)
         # One channel is the same memory in both formats, and is left as it is.
-        images = images.contiguous(memory_format=torch.channels_last)
-    return Batches(images, _as_tensor(data.labels).to(device), streamed=streamed)
+        return images.contiguous(memory_format=torch.channels_last) if channels_last else images
+
+    labels = _as_tensor(data.labels).to(device)
+    sources = None if data.sources is None else placed(data.sources)
+    return Batches(placed(data.images), labels, streamed=streamed, sources=sources)
 
 
 def _cut(whole: Tensor, bounds: list[tuple[int, int]]) -> Iterator[Tensor]:

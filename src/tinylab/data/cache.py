@@ -104,6 +104,7 @@ def _read(path: Path) -> Decoded | None:
             num_official_test=int(_array(archive, "num_official_test")),
             names=_unpacked(_array(archive, "names")),
             num_official_val=int(_array(archive, "num_official_val")),
+            sources=_array(archive, "sources") if "sources.npy" in archive.namelist() else None,
         )
         return Decoded(
             images,
@@ -136,6 +137,7 @@ def _damage_ignored() -> contextlib.suppress:
 def _build(source: Source, path: Path) -> Decoded:
     images = source.read()
     decoded = build(images)
+    sources = {} if images.sources is None else {"sources": images.sources}
     # Without a place to keep it the next start is slower, and nothing else is lost.
     with contextlib.suppress(UserError):
         write_npz(
@@ -149,6 +151,7 @@ def _build(source: Source, path: Path) -> Decoded:
             first_twins=decoded.first_twins,
             fingerprint=decoded.fingerprint,
             digests=decoded.digests,
+            **sources,
         )
     return decoded
 

@@ -3,7 +3,7 @@
 import importlib.metadata
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
 from stat import S_ISREG
@@ -43,6 +43,14 @@ class Folder:
     )
     image_size: int = option(
         32, "height and width of the prepared images, in pixels", at_least=1, at_most=1024
+    )
+    source_size: int | None = option(
+        None,
+        "training images are decoded at this size, augmented there and averaged down to image_size "
+        "(a multiple of it); null: at image_size",
+        at_least=1,
+        at_most=2048,
+        neutral=True,
     )
     interpolation: str = option(
         "linear",
@@ -85,6 +93,9 @@ def source_of(files: Listing, config: Folder) -> Source:
         "opencv": importlib.metadata.version("opencv-python-headless"),
         "listing": files.sha256(),
     }
+    if config.source_size is not None:
+        _refuse_no_multiple(config)
+        preparation["source_size"] = config.source_size
     root = files.root.absolute()
     paths = tuple(f"{root}/{name}" for name in files.names)
     decode = partial(read, files, config)
@@ -104,11 +115,17 @@ def read(
     decode = decode or decoder(config, deep)
     N = len(files.names)
     images = _room_for(N, config)
+    larger = _larger(config)
+    sources = None if larger is None else _room_for(N, larger)
+    decode_source = None if larger is None else decoder(larger)
     faults: dict[int, str] = {}
 
     def fill(index: int) -> None:
+        file = files.root / files.names[index]
         try:
-            images[index] = decode(files.root / files.names[index])
+            images[index] = decode(file)
+            if sources is not None and decode_source is not None:
+                sources[index] = decode_source(file)
         except OSError as error:
             faults[index] = error.strerror or str(error)
 
@@ -123,12 +140,36 @@ def read(
         )
     if not faults:
         counts = files.num_test, files.names, files.num_val
-        return Images(images, files.labels, files.classes, *counts)
-    return _without(faults, images, files, config)
+        return Images(images, files.labels, files.classes, *counts, sources)
+    return _without(faults, images, files, config, sources)
+
+
+def _larger(config: Folder) -> Folder | None:
+    """How training images are decoded where that is at a size of their own.
+
+    Areas are averaged whatever ``interpolation`` says: what the larger image has of too fine
+    patterns would not go away when it is averaged down.
+    """
+    if config.source_size is None:
+        return None
+    return replace(config, image_size=config.source_size, interpolation="area")
+
+
+def _refuse_no_multiple(config: Folder) -> None:
+    source, size = config.source_size or 0, config.image_size
+    if source % size:
+        raise UserError(
+            f"dataset.source_size={source}: expected a multiple of dataset.image_size={size}, such "
+            f"as {max(2, round(source / size)) * size}"
+        )
 
 
 def _without(
-    faults: dict[int, str], images: NDArray[np.uint8], files: Listing, config: Folder
+    faults: dict[int, str],
+    images: NDArray[np.uint8],
+    files: Listing,
+    config: Folder,
+    sources: NDArray[np.uint8] | None,
 ) -> Images:
     """The images that could be read, where that is enough for the user."""
     bad = sorted(faults)
@@ -147,7 +188,8 @@ def _without(
     num_val = int((good >= len(images) - files.num_test - files.num_val).sum()) - num_test
     labels, names = files.labels[good], tuple(files.names[index] for index in good)
     _refuse_lost_class(labels[: len(good) - num_test - num_val], files.classes)
-    return Images(images[good], labels, files.classes, num_test, names, num_val)
+    larger = None if sources is None else sources[good]
+    return Images(images[good], labels, files.classes, num_test, names, num_val, larger)
 
 
 def _room_for(count: int, config: Folder) -> NDArray[np.uint8]:

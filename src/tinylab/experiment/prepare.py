@@ -46,7 +46,7 @@ class Prepared:
 
 
 # Multiply-adds of a step's forward pass that are worth a thread.
-WORTH_A_THREAD = 4_000_000
+WORTH_A_THREAD = 32_000_000
 
 
 def threads_for(model: nn.Module, image_shape: tuple[int, int, int], batch_size: int) -> int:
@@ -69,7 +69,7 @@ def prepare(config: Config) -> Prepared:
     splits = data.load(config.dataset, config.split)
     _refuse_large_batch(config, len(splits.split.train))
     channels_last = config.train.channels_last
-    streamed = splits.data.images.nbytes > runtime.room_for_images(device)
+    streamed = splits.data.nbytes > runtime.room_for_images(device)
     whole = to_device(splits.data, device, channels_last, streamed)
     parts = {name: whole.part(getattr(splits.split, name)) for name in PARTS}
     data_seconds = time.perf_counter() - started
@@ -103,6 +103,7 @@ def prepare(config: Config) -> Prepared:
         loss=own.loss(config.loss, num_classes, device, _is_mixed(config)),
         augmentation=own.augmentation(config.augment, parts["train"]),
         schedule=own.schedule(config.schedule, _steps(config, len(parts["train"]))),
+        shrink=parts["train"].shrink,
         is_frozen=models.is_frozen(config.model),
         is_own=any(not option.is_builtin for option in options.chosen(config)),
     )

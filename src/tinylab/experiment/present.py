@@ -94,7 +94,7 @@ def show_start(prepared: Prepared, tracker: RunTracker) -> None:
 
 
 def _show_start(prepared: Prepared, tracker: RunTracker) -> None:
-    config, recipe, batch = prepared.config, prepared.recipe, prepared.parts["train"]
+    config, recipe, batch = prepared.config, prepared.recipe, prepared.parts["train"].for_training()
     dumped = yaml.safe_dump(dataclasses.asdict(config), sort_keys=False)
     tracker.text("config", f"```yaml\n{dumped}```")
     # Evenly over the training set, whose images are sorted by class in most datasets.
@@ -102,7 +102,7 @@ def _show_start(prepared: Prepared, tracker: RunTracker) -> None:
     images, labels = batch.take(chosen.long())
     seed = runtime.derive_seed(config.seed, "sample")
     draws = augment.draw(config.augment, len(images), seed, recipe.device)
-    pixels = augment.apply(images, draws, config.augment)
+    pixels = augment.apply(images, draws, config.augment, recipe.shrink)
     if recipe.augmentation is not None:
         with torch.random.fork_rng(devices=[]):  # it may draw from where it should not
             pixels = recipe.augmentation(pixels, seed)

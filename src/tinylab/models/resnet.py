@@ -69,7 +69,16 @@ class Resnet(nn.Module):
         image_shape: tuple[int, int, int],
         num_classes: int,
         width: int = option(
-            32, "channels of the first stage; each further stage doubles them", at_least=1
+            32,
+            "channels of the first stage; each further stage has growth times as many",
+            at_least=1,
+        ),
+        growth: float = option(
+            2.0,
+            "channels of a stage, as a multiple of those before it",
+            at_least=1,
+            at_most=4,
+            neutral=True,
         ),
         depth: int = option(1, "residual blocks per stage", at_least=1),
         stages: int = option(
@@ -102,7 +111,7 @@ class Resnet(nn.Module):
         )
         blocks: list[nn.Module] = []
         for stage in range(stages):
-            out_channels = width * 2**stage
+            out_channels = round(width * growth**stage)
             for index in range(depth):
                 stride = 2 if stage > 0 and index == 0 else 1
                 blocks.append(Block(channels, out_channels, stride, squeeze))

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from tinylab.config.metrics import goodness
-from tinylab.config.schema import TrainConfig
+from tinylab.config.schema import AugmentConfig, TrainConfig
 from tinylab.data import augment
 from tinylab.data.batches import Batches, batch_bounds
 from tinylab.data.split import permutation
@@ -57,7 +57,7 @@ def fit(training: Training, parts: Mapping[str, Batches], recipe: Recipe) -> Ite
     counts as training, but for that after ``Training.resume_point``. Raises UserError where the
     loss is no longer a finite number.
     """
-    train, val = parts["train"], parts["val"]
+    train, val = parts["train"].for_training(), parts["val"]
     if len(val) == 0 and recipe.train.patience is not None:
         raise UserError(
             f"train.patience={recipe.train.patience}: early stopping needs validation images; "
@@ -89,7 +89,8 @@ def train_epoch(
     epoch_seed = derive_seed(recipe.seed, "order", training.epoch)
     order = torch.from_numpy(permutation(len(train), epoch_seed))
     draw_seed = derive_seed(recipe.seed, "augment", training.epoch)
-    draws = augment.draw(recipe.augment, len(train), draw_seed, device)
+    changes = recipe.augment if recipe.augments(training.epoch) else AugmentConfig()
+    draws = augment.draw(changes, len(train), draw_seed, device)
     if training.step_in_epoch == 0:
         torch.manual_seed(derive_seed(recipe.seed, "dropout", training.epoch))
         training.loss_sum.zero_()

@@ -38,8 +38,13 @@ class Recipe:
     loss: own.Loss | None = None  # the user's, and the next two; None: tinylab's
     augmentation: own.Augmentation | None = None
     schedule: own.Schedule | None = None
+    shrink: int = 1  # times: from the images that are augmented to those of the network
     is_frozen: bool = False  # in part, by ``model.freeze``
     is_own: bool = False  # a part is the user's, whose Python a recorded step would freeze
+
+    def augments(self, epoch: int) -> bool:
+        """Whether an epoch's images are changed; those of the last ones may not be."""
+        return epoch < self.train.epochs - self.augment.no_aug_epochs
 
     def autocast(self) -> contextlib.AbstractContextManager[Any]:
         """Mixed precision where it is asked for."""
