@@ -1,14 +1,14 @@
 """Sweeps: many configs from one command, checked before the first job starts.
 
 The state of a sweep is the state of its runs: the same command runs what is missing, and nothing
-else. ``sweep.json`` says which runs belong to it.
+else. ``sweep.json`` lists the runs that belong to it.
 
-``space`` reads what varies. ``grid`` makes all jobs of it at once; ``search`` makes one after
-another, from ``proposals`` by Optuna: its ``trials`` are repeated over seeds, and given up by
-``pruning``. Both are plans, which ``launch`` runs in a ``pool`` of
-processes, each with a ``worker``'s loop, or one of Hydra's launchers ``elsewhere``. ``conclusion``
-says what was found. ``nested`` has a search in each fold. With ``sweep.workers``, a ``crew`` of
-workers takes trials from one ``shared`` study, which is a ``journal`` on the disk.
+``space`` parses what varies. ``grid`` creates all jobs at once; ``search`` creates them one by one,
+from ``proposals`` by Optuna: its ``trials`` are repeated over seeds, and pruned by ``pruning``.
+Both are plans, which ``launch`` runs in a ``pool`` of processes, each running the loop of
+``worker``, or which a Hydra launcher runs ``elsewhere``. ``conclusion`` reports the results.
+``nested`` runs a search in each fold. With ``sweep.workers``, a ``crew`` of workers takes trials
+from one ``shared`` study, a ``journal`` on disk.
 """
 
 import contextlib
@@ -40,12 +40,10 @@ from tinylab.ui.console import say
 def run(
     arguments: list[str], loader: ConfigLoader, master: DictConfig, launcher: Launcher | None
 ) -> list[Any]:
-    """Run what is missing of a grid or a search; a failed job stops no other.
+    """Run what is missing of a grid or a search; a failed job does not stop the others.
 
-    ``launcher`` is one of Hydra's plugins (SLURM, Ray, ...); None: our own, on this machine.
-
-    Raises UserError before the first job where any of them is wrong, and after the last one
-    where any has failed.
+    ``launcher``: a Hydra plugin (SLURM, Ray, ...); None: tinylab's own, on this machine. Raises
+    UserError before the first job if any job is invalid, and after the last one if any has failed.
     """
     composer = Composer(loader, master)
     space = read(arguments, composer)
@@ -87,14 +85,14 @@ def _run_grid(
             size = parallel_jobs(jobs[0].config, len(jobs))
             launch(Grid(jobs, launched), size, len(jobs), len(jobs) - len(launched))
     if jobs[0].config.sweep.keep is not None:
-        standings_of(jobs)  # deletes what is not to stay, whoever ran the jobs
+        standings_of(jobs)  # deletes checkpoints that are not kept, wherever the jobs ran
     _write_state(folder, jobs, arguments)
     conclude(folder, jobs, leaderboard.rows(jobs))
     return [returns]
 
 
 def _run_search(space: Space, composer: Composer, arguments: list[str]) -> None:
-    from tinylab.sweeps import search  # and with it optuna
+    from tinylab.sweeps import search  # imports optuna
 
     checked = search.check(space, composer)
     config = checked[0].config
@@ -116,7 +114,7 @@ def _run_search(space: Space, composer: Composer, arguments: list[str]) -> None:
 def _run_shared(
     space: Space, composer: Composer, arguments: list[str], launcher: Launcher | None
 ) -> None:
-    from tinylab.sweeps import crew, search  # and with them optuna
+    from tinylab.sweeps import crew, search  # imports optuna
 
     description = None
     if space.settings.search == "grid":
@@ -137,14 +135,15 @@ def _run_shared(
 
 
 def _make_data_ready(jobs: list[Job]) -> None:
-    """Once for all jobs; what cannot be had fails the jobs that need it."""
+    """Prepare data once for all jobs; if that fails, the jobs that need it fail."""
     for config in {repr(job.config.dataset): job.config for job in jobs}.values():
         with contextlib.suppress(UserError):
             data.make_ready(config.dataset, config.fresh)
 
 
 def _folder(jobs: list[Job]) -> SweepFolder:
-    """``outputs/sweeps/<name>``, or named by the runs in it: the same sweep, the same folder."""
+    """Return ``outputs/sweeps/<name>``, by default named after its runs: same sweep, same folder.
+    """
     config = jobs[0].config
     digest = hashlib.sha256(" ".join(sorted(run_id(job.config) for job in jobs)).encode())
     name = config.name or f"{config.dataset.name}-{digest.hexdigest()[:10]}"
@@ -152,9 +151,9 @@ def _folder(jobs: list[Job]) -> SweepFolder:
 
 
 def _refuse_other_sweep(folder: SweepFolder, jobs: list[Job], arguments: list[str]) -> None:
-    """Raise UserError where the name is another sweep's, whose tables would be lost.
+    """Raise UserError if the name belongs to another sweep, whose tables would be lost.
 
-    A grid that has all of its jobs, or the same command on data that has changed, goes on with it.
+    A grid that includes all of its jobs, or the same command with changed data, continues it.
     """
     state, config = folder.state(), jobs[0].config
     if state is None or config.fresh or state.get("arguments") == arguments:
@@ -171,8 +170,8 @@ def _refuse_other_sweep(folder: SweepFolder, jobs: list[Job], arguments: list[st
 
 
 def _missing(jobs: list[Job]) -> list[Job]:
-    """The jobs whose result is not there or not valid any more, which is said; and those of which
-    only the result is there, since a kill came after it.
+    """Return the jobs whose result is missing or no longer valid (with a message), and those of
+    which only the result exists, since a kill came right after it.
     """
     fingerprints: dict[str, str | None] = {}
     missing, reasons, notes = [], [], dict[str, None]()

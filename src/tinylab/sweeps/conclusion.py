@@ -1,4 +1,4 @@
-"""The end of a sweep: what was found, on the screen, in files, as a page and in TensorBoard."""
+"""The end of a sweep: results on the screen, in files, as a page and in TensorBoard."""
 
 import shlex
 from collections.abc import Sequence
@@ -20,8 +20,8 @@ from tinylab.ui.tables import on_screen
 
 
 def conclude(folder: SweepFolder, jobs: Sequence[Job], table: list[Row]) -> None:
-    """Show what was found, and write what there is to look at. Raises UserError where not
-    all jobs are finished.
+    """Show the results, and write tables, page and curves. Raises UserError if not all jobs are
+    finished.
     """
     found, _ = collect([folder.path])
     if "runs" in table[0]:
@@ -34,7 +34,7 @@ def conclude(folder: SweepFolder, jobs: Sequence[Job], table: list[Row]) -> None
 
 
 def write(folder: SweepFolder, labels: dict[str, str], table: list[Row]) -> None:
-    """Write the table, and what is drawn of it unless that is there. ``labels``: by run id."""
+    """Write the table, and its page and curves unless up to date. ``labels``: by run id."""
     found, _ = collect([folder.path])
     is_shown = leaderboard.is_written(folder, table) and folder.report_file.exists()
     leaderboard.write(folder, table)
@@ -43,7 +43,7 @@ def write(folder: SweepFolder, labels: dict[str, str], table: list[Row]) -> None
 
 
 def say_files(folder: SweepFolder) -> None:
-    """Say where what was written is."""
+    """Print the paths of what was written."""
     say(f"\nfiles   {folder.path}")
     if folder.report_file.exists():
         say(f"report  {folder.report_file}")
@@ -51,7 +51,7 @@ def say_files(folder: SweepFolder) -> None:
 
 
 def refuse_unfinished(table: list[Row]) -> None:
-    """Raise UserError where not all jobs are finished or pruned."""
+    """Raise UserError if not all jobs are finished or pruned."""
     states = [row["state"] for row in table]
     if failed := states.count("failed"):
         raise UserError(
@@ -66,9 +66,9 @@ def refuse_unfinished(table: list[Row]) -> None:
 
 
 def _draw(folder: SweepFolder, labels: dict[str, str], found: Sequence[Run]) -> None:
-    """The curves and the page, the page last: where it is there, all of it was drawn.
+    """Write curves and page, the page last: if it exists, both are complete.
 
-    The jobs are finished before: what fails in here costs the page alone.
+    The jobs are finished already, so a failure here only costs the page.
     """
     folder.report_file.unlink(missing_ok=True)
     try:
@@ -80,7 +80,8 @@ def _draw(folder: SweepFolder, labels: dict[str, str], found: Sequence[Run]) -> 
 
 
 def _show(found: Sequence[Run], first: Job, table: list[Row]) -> None:
-    """Settings with intervals and verdicts where seeds were repeated, else a line a run."""
+    """Show settings with intervals and verdicts if seeds were repeated, otherwise one line per run.
+    """
     metric = first.config.sweep.metric
     if all(len(setting.runs) == 1 for setting in group(found, metric=metric)):
         leaderboard.show(table, first)

@@ -1,4 +1,4 @@
-"""The workers of one shared study: who starts them, what each does, and what comes after them."""
+"""The workers of a shared study: starting them, their loop, and the conclusion."""
 
 import contextlib
 import os
@@ -41,15 +41,15 @@ class Work:
     space: Space
     composer: Composer
     folder: SweepFolder
-    jobs: Sequence[Job]  # of a grid all of them; of a search those that were checked
+    jobs: Sequence[Job]  # all jobs of a grid; the checked ones of a search
     description: dict[str, Any] | None  # of a search
 
     def plan(self, heartbeat: Heartbeat | None = None) -> Shared:
-        """The study as one worker sees it."""
+        """The study as seen by one worker."""
         return Shared(self.space, self.composer, self.folder, self.jobs, heartbeat)
 
     def conclude(self, plan: Shared) -> None:
-        """Say and write what was found, one process after the other."""
+        """Show and write the results, one process at a time."""
         shares = [f"{key} {share:.0%}" for key, share in plan.importances().items()]
         if shares:
             say(f"\nimportance  {', '.join(shares)}")
@@ -57,7 +57,7 @@ class Work:
             plan.write_state()
             jobs, table = self._table(plan)
             if jobs[0].config.sweep.keep is not None and self.description is None:
-                standings_of(jobs)  # deletes what is not to stay
+                standings_of(jobs)  # deletes checkpoints that are not kept
             conclude(self.folder, jobs, table)
 
     def _table(self, plan: Shared) -> tuple[Sequence[Job], list[leaderboard.Row]]:
@@ -69,11 +69,11 @@ class Work:
         return plan.jobs, leaderboard.rows_of_search(plan.trials)
 
 
-# ---------------------------------------------------------------- who starts them
+# ---------------------------------------------------------------- starting workers
 
 
 def run(work: Work, arguments: list[str], launcher: Launcher | None) -> None:
-    """Start workers for what is missing, show how they go, and conclude."""
+    """Start workers for what is missing, show the progress, and conclude."""
     config = work.jobs[0].config
     _refuse_unsuitable(work)
     plan = work.plan()
@@ -98,7 +98,7 @@ def run(work: Work, arguments: list[str], launcher: Launcher | None) -> None:
 
 
 def _begun(work: Work) -> dict[str, Any]:
-    """What a worker elsewhere must know to read the arguments as they are read here."""
+    """Return what a worker elsewhere needs to parse the arguments as they are parsed here."""
     folders = [str(folder.absolute()) for folder in work.composer.folders]
     return {"started_in": os.getcwd(), "config_folders": folders}
 
@@ -108,7 +108,7 @@ def _searched(work: Work) -> dict[str, Any]:
 
 
 def _refuse_unsuitable(work: Work) -> None:
-    """Raise UserError where the folder's sweep cannot be shared."""
+    """Raise UserError if the folder's sweep cannot be shared."""
     folder, config = work.folder, work.jobs[0].config
     if config.fresh:
         raise UserError(
@@ -126,7 +126,7 @@ def _refuse_unsuitable(work: Work) -> None:
 
 
 def refuse_other_space(work: Work) -> None:
-    """Raise UserError where the folder holds another search."""
+    """Raise UserError if the folder contains another search."""
     state = work.folder.state() or {}
     if work.description is not None and state.get("search") != work.description:
         raise UserError(
@@ -136,7 +136,7 @@ def refuse_other_space(work: Work) -> None:
 
 
 def _agree(work: Work, plan: Shared) -> None:
-    """The code that the study is made with. Raises UserError where it is not that of here."""
+    """Return the code of the study. Raises UserError if it differs from the code here."""
     today = code.of_result(work.jobs[0].config)
     with plan.journal.locked():
         before = plan.journal.facts().get("code")
@@ -151,7 +151,7 @@ def _agree(work: Work, plan: Shared) -> None:
 
 
 def _run_here(folder: SweepFolder, count: int, most: int) -> None:
-    """Run workers as processes of this machine, to their end. Raises Stopped after a signal."""
+    """Run workers as local processes until they end. Raises Stopped after a signal."""
     jobs = max(1, most // count)
     threads = max(1, machine.thread_limit() // (count * jobs))
     say(f"{count} worker{'s' if count > 1 else ''}; their logs are in {folder.workers_folder}")
@@ -171,7 +171,7 @@ def _run_here(folder: SweepFolder, count: int, most: int) -> None:
 
 
 def _run_elsewhere(work: Work, launcher: Launcher) -> None:
-    """Run workers as jobs of a launcher, which are all alike, to their end."""
+    """Run workers as identical jobs of a launcher until they end."""
     job = work.jobs[0]
     own = {"name": typed(work.folder.path.name), "sweep.workers": job.config.sweep.workers}
     rest = [each for each in job.overrides if each.partition("=")[0] not in own]
@@ -192,12 +192,12 @@ def _start(folder: SweepFolder, number: int, jobs: int, threads: int) -> "subpro
 
 
 def command(folder: Path) -> list[str]:
-    """How a worker is started."""
+    """Return the command that starts a worker."""
     return [sys.executable, "-m", "tinylab", "work", str(folder.absolute())]
 
 
 def run_one_here(folder: Path) -> None:
-    """Run one worker as a process below this one, as a job of a launcher. Signals reach it too."""
+    """Run one worker as a child process, as a job of a launcher. It receives signals too."""
     process = subprocess.Popen(command(folder), stdin=subprocess.DEVNULL)
     with signals.watch() as stop_signal:
         while process.poll() is None:
@@ -217,7 +217,7 @@ def _end_all(processes: "Sequence[subprocess.Popen[bytes]]") -> None:
 
 
 class _Watch:
-    """Shows how the runs go, by the journal, whichever machine wrote it."""
+    """Show the progress of the runs from the journal, whichever machine wrote it."""
 
     def __init__(self, plan: Shared) -> None:
         self._plan = plan
@@ -239,23 +239,23 @@ class _Watch:
             if run not in self._ended and repeat.state not in OPEN:
                 self._ended.add(run)
                 is_begun = repeat.state != "pruned" or repeat.job.files.history()
-                if is_begun:  # else its trial was given up before
+                if is_begun:  # otherwise its trial was pruned earlier
                     say_end(repeat.job, End(repeat.state), self._display, run)
         if self._display.is_live:
             self._display.show_best(self._plan.best)
 
     @contextlib.contextmanager
     def looking(self) -> Iterator[None]:
-        """In the block, and once at its end."""
+        """Update the display inside the block, and once at its end."""
         with self._display, elsewhere.looking(self._look):
             yield
 
 
-# ---------------------------------------------------------------- what each does
+# ---------------------------------------------------------------- a worker
 
 
 def work_here(work: Work) -> None:
-    """Be one of the workers, until the study is over; the last one concludes."""
+    """Work on the study until it is finished; the last worker concludes it."""
     folder, config = work.folder, work.jobs[0].config
     refuse_other_space(work)
     with Heartbeat(folder.workers_folder, config.sweep.lease) as heartbeat:
@@ -275,12 +275,12 @@ def work_here(work: Work) -> None:
         if plan.has_ended_it:
             try:
                 work.conclude(plan)
-            except UserError as error:  # some jobs failed, which is no fault of this worker
+            except UserError as error:  # some jobs failed, which is not this worker's error
                 say(str(error))
 
 
 def _wait(plan: Shared) -> None:
-    """While others have what is left of the study, in case that they die."""
+    """Wait while others run the rest of the study, in case they die."""
     with signals.watch() as stop_signal:
         until = time.monotonic() + LOOK_SECONDS
         while time.monotonic() < until and not plan.is_over:

@@ -1,4 +1,4 @@
-"""Runs the jobs of a plan in parallel processes, and shows how it goes."""
+"""Runs the jobs of a plan in parallel processes, and shows the progress."""
 
 import errno
 import os
@@ -19,27 +19,27 @@ from tinylab.ui.display import SweepDisplay
 
 
 class Plan(Protocol):
-    """Which jobs there are, and which of them are given up."""
+    """Decides which jobs to run, and which to prune."""
 
     def next_job(self) -> Job | None:
-        """The next job to start; None where there is none, or none before others have ended."""
+        """Return the next job to start; None if there is none, or none until others have ended."""
 
     def goes_on(self, job: Job, row: dict[str, float | None]) -> bool:
-        """Whether a job that has just ended an epoch, with these figures, is worth its time."""
+        """Return whether a job that just finished an epoch, with these metrics, should continue."""
 
     def ended(self, job: Job, state: str) -> None:
-        """A job is finished, failed, pruned or stopped."""
+        """Note that a job is finished, failed, pruned or stopped."""
 
     @property
     def best(self) -> str:
-        """The best setting so far in words; empty where none is known."""
+        """Return the best setting so far in words; empty if unknown."""
 
 
 def parallel_jobs(config: Config, num_jobs: int) -> int:
-    """How many jobs run at once: ``jobs``, or one a GPU, or one a core.
+    """Return how many jobs run at once: ``jobs``, or one per GPU, or one per core.
 
-    Two processes of one thread each do a third more steps of the baseline CNN in a second than one
-    process of two threads (two cores, batch 32).
+    Two single-threaded processes do a third more steps of the baseline CNN per second than one
+    process with two threads (two cores, batch size 32).
     """
     on_gpu = config.device.startswith("cuda") or config.device == "auto"
     if config.jobs is not None:
@@ -54,12 +54,11 @@ def parallel_jobs(config: Config, num_jobs: int) -> int:
 
 
 def launch(plan: Plan, size: int, total: int, done: int, command: str | None = None) -> None:
-    """Run what the plan asks for, ``size`` jobs at a time. ``command``: None is what was typed.
+    """Run the jobs of the plan, ``size`` at a time. ``command``: None means the command line.
 
-    Raises Stopped when a signal came, UserError when the disk is full: all other jobs would fail.
-
-    Each job has at most its share of the cores, whether or not others run beside it: its bits
-    depend on the number of its threads, and must not depend on who ends first.
+    Raises Stopped after a signal, UserError when the disk is full: all other jobs would fail. Each
+    job gets at most its fraction of the cores, whether or not others run beside it: its bits depend
+    on its number of threads, and must not depend on which job ends first.
     """
     share = max(1, machine.thread_limit() // size)
     command = command or shlex.join(["tinylab", "train", *sys.argv[1:]])
@@ -101,7 +100,7 @@ def _stop_on_full_disk(words: str) -> None:
 
 
 def say_end(job: Job, end: End, display: SweepDisplay, number: int) -> str:
-    """Show how a job has ended, in words that are returned; record what its process could not."""
+    """Show how a job has ended, and return it in words; record what its process could not."""
     files = job.files
     if end.error:
         files.record_failure(UserError(end.error))

@@ -1,7 +1,7 @@
-"""A search inside each fold of a cross-validation, and one estimate that tuning does not flatter.
+"""A search inside each fold of a cross-validation, and one unbiased estimate of the procedure.
 
-Every fold's search is a sweep of its own, ``<name>-fold<k>``; the nested sweep lists what each
-has chosen.
+Every fold's search is a separate sweep, ``<name>-fold<k>``; the nested sweep lists the runs that
+each has selected.
 """
 
 import contextlib
@@ -42,7 +42,7 @@ def refuse_wrong_space(space: Space, arguments: list[str]) -> None:
 
 
 def refuse_official_test(jobs: list[Job]) -> None:
-    """Raise UserError for data whose test set is fixed: there, folds are for validation."""
+    """Raise UserError for data with a fixed test set: its folds only hold out validation images."""
     for config in {repr(job.config.dataset): job.config for job in jobs}.values():
         if data.load_undivided(config.dataset).images.num_official_test:
             raise UserError(
@@ -58,26 +58,26 @@ class Folds:
         self._searches = searches
 
     def next_job(self) -> Job | None:
-        """The next of the first fold that has one."""
+        """Return the next job of the first fold that has one."""
         jobs = (each.next_job() for each in self._searches)
         return next((job for job in jobs if job is not None), None)
 
     def goes_on(self, job: Job, row: dict[str, float | None]) -> bool:
-        """What the job's own search thinks of it."""
+        """Ask the job's own search whether it should continue."""
         return self._searches[job.config.split.fold].goes_on(job, row)
 
     def ended(self, job: Job, state: str) -> None:
-        """Its own search is told."""
+        """Tell the job's own search."""
         self._searches[job.config.split.fold].ended(job, state)
 
     @property
     def best(self) -> str:
-        """The folds choose each for itself."""
+        """Empty: each fold selects separately."""
         return ""
 
 
 def run(space: Space, composer: Composer, arguments: list[str]) -> None:
-    """Search in every fold, and say what the whole procedure reaches."""
+    """Search in every fold, and report the estimate for the whole procedure."""
     refuse_wrong_space(space, arguments)
     checked = [search.check(space, composer)]
     config = checked[0][0].config
@@ -136,7 +136,9 @@ def _write(
 def _choices(
     plans: list[Search], inner: list[SweepFolder]
 ) -> list[tuple[dict[str, Any], list[dict[str, Any]]]]:
-    """Write what every search found, and choose in each. Raises UserError if one has not ended."""
+    """Write the results of each search, and select a setting. Raises UserError if one is
+    unfinished.
+    """
     tables = [leaderboard.rows_of_search(plan.trials) for plan in plans]
     for at, plan, table in zip(inner, plans, tables, strict=True):
         conclusion.write(at, {run_id(job.config): job.label for job in plan.jobs}, table)
@@ -145,7 +147,7 @@ def _choices(
 
 
 def _say(folder: SweepFolder, plans: list[Search]) -> None:
-    """Say the estimate, and write what there is to look at."""
+    """Print the estimate, and write the page and curves."""
     estimate = nested.of_sweep(folder)
     assert estimate is not None
     say("")
@@ -161,7 +163,7 @@ def _say(folder: SweepFolder, plans: list[Search]) -> None:
 
 
 def _choice(fold: int, plan: Search) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """The best setting of one fold by validation, and its runs."""
+    """Return the best setting of a fold by validation, and its runs."""
     best = leaderboard.best(plan.trials)
     if best is None:
         raise UserError(f"split.fold={fold}: no setting finished, so none can be selected")

@@ -15,26 +15,27 @@ from tinylab.errors import Pruned, Stopped
 from tinylab.store.folder import run_folder
 from tinylab.system.machine import forget_garbage, relaxed_gc
 
-NEWS_SECONDS = 0.5  # between two words on how far a job is
+NEWS_SECONDS = 0.5  # seconds between two progress messages
 
 
 @dataclass(frozen=True)
 class Step:
-    """A job is this share done."""
+    """The fraction of a job that is done."""
 
     fraction: float
 
 
 @dataclass(frozen=True)
 class Epoch:
-    """A job has ended an epoch, and waits to be told whether to go on."""
+    """A job has finished an epoch, and waits for the answer whether to continue."""
 
     row: dict[str, Any]
 
 
 @dataclass(frozen=True)
 class End:
-    """A job has ended: finished, failed, pruned or stopped. ``error``: why, if not recorded yet."""
+    """A job has ended: finished, failed, pruned or stopped. ``error``: the reason, if not recorded.
+    """
 
     state: str
     error: str = ""
@@ -42,24 +43,24 @@ class End:
 
 @dataclass
 class Link:
-    """The worker's end of the pipe: it tells the parent how a job goes, and hears when to stop."""
+    """The worker's end of the pipe: sends progress to the parent, and receives stop requests."""
 
     connection: Connection
     epochs: int
     told: float = 0.0
 
     def step(self, epoch: int, done: int, steps: int) -> None:
-        """Tell how far the job is, twice a second. An orphan asks itself to stop."""
+        """Send the progress, twice a second. An orphaned worker stops itself."""
         if time.monotonic() - self.told < NEWS_SECONDS:
             return
         self.told = time.monotonic()
         try:
             self.connection.send(Step((epoch + done / steps) / self.epochs))
-        except OSError:  # the parent was killed; the loop saves its state and raises Stopped
+        except OSError:  # the parent was killed; the loop saves a checkpoint and raises Stopped
             os.kill(os.getpid(), signal.SIGTERM)
 
     def epoch(self, row: dict[str, Any]) -> None:
-        """Tell the epoch's figures; raises Pruned where they do not promise enough."""
+        """Send the metrics of an epoch; raises Pruned if they are not promising."""
         try:
             self.connection.send(Epoch(row))
             go_on = self.connection.recv()
@@ -70,13 +71,13 @@ class Link:
 
 
 def main(connection: Connection, slot: int, threads: int) -> None:
-    """Train the configs that come through ``connection`` until it closes or a signal comes.
+    """Train the configs received through ``connection`` until it closes or a signal arrives.
 
-    ``threads``: at most so many for each, unless its config says how many.
+    ``threads``: the maximum per job, unless its config sets the number.
     """
     os.environ["OMP_NUM_THREADS"] = str(threads)
     sys.stdout = open(os.devnull, "w")  # noqa: SIM115 (the parent says how it goes)
-    # Ctrl-C reaches the whole group; the parent tells its workers. While training, it is noted.
+    # Ctrl-C reaches the whole group, but the parent stops its workers. During training it is noted.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     with relaxed_gc():
         with contextlib.suppress(EOFError, OSError, Stopped):
@@ -87,7 +88,7 @@ def main(connection: Connection, slot: int, threads: int) -> None:
 
 
 def train(config: Config, command: str, connection: Connection) -> End:
-    """Train one job; how it ended. Raises Stopped when a signal came or the parent has gone."""
+    """Train a job; return how it ended. Raises Stopped after a signal or if the parent has gone."""
     with run_folder(config).failure_recorded() as unrecorded:
         try:
             _train(config, command, Link(connection, config.train.epochs))
@@ -108,12 +109,12 @@ def _train(config: Config, command: str, link: Link) -> None:
                     link.step(event.epoch, event.step, event.steps)
                 elif isinstance(event, EpochDone):
                     link.epoch(event.row)
-            except Stopped as stop:  # thrown into the run, so that its log says how it ended
+            except Stopped as stop:  # thrown into the run, so that its log records the outcome
                 events.throw(stop)
 
 
 def _on_gpu(config: Config, slot: int) -> Config:
-    """The config with one of several GPUs, round robin over the workers."""
+    """Assign one of several GPUs to the config, round robin over the workers."""
     import torch
 
     count = torch.cuda.device_count()
