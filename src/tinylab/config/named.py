@@ -1,6 +1,6 @@
-"""Parts that are named, ``model=package.module:Class``, since one cannot decorate them.
+"""Parts named by module, ``model=package.module:Class``, since they cannot be decorated.
 
-Their signature is read from the source file that an import would find; nothing is executed for it.
+Their signature is parsed from the source file that an import would find; nothing is executed.
 """
 
 import ast
@@ -20,21 +20,21 @@ from tinylab.system.paths import cache_root
 
 NAME = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 PACKAGE = Path(__file__).parents[1]
-# Config group -> parameters that the data gives, by their usual names.
+# Config group -> parameters that come from the data, by their usual names.
 GIVEN = {"model": ("image_shape", "in_channels", "in_chans", "num_classes", "out_features")}
 
 
 def is_name(option: object) -> bool:
-    """Whether an option is a named part, and none of the table's by itself."""
+    """Return whether an option names a part by module, rather than a table entry."""
     return isinstance(option, str) and NAME.fullmatch(option) is not None
 
 
 @dataclass(frozen=True)
 class Found:
-    """A named part: what its signature says, and where it is.
+    """A part named by module: its signature and location.
 
     ``file`` is the module's, ``defined_in`` that of the class or function. ``module`` is imported
-    by name; it is empty where the file was named by ``code=``, which is executed by itself.
+    by name; it is empty if the file was named by ``code=``, which is executed directly.
     """
 
     declaration: Declaration
@@ -44,7 +44,7 @@ class Found:
 
 
 def find(group: str, option: str, files: Sequence[Path]) -> Found:
-    """A named part, of one of the user's ``files``, of a module beside them, or of a library.
+    """Find a named part in the user's ``files``, in a module next to them, or in a library.
 
     Raises UserError for a missing module or attribute, and for a signature that cannot be called.
     """
@@ -83,7 +83,7 @@ def find(group: str, option: str, files: Sequence[Path]) -> Found:
 
 
 def _is_of(file: Path, module: str) -> bool:
-    """Whether a file can be that of a module, by its name and folders."""
+    """Return whether a file can be that of a module, by its name and folders."""
     parts = file.with_suffix("").parts
     parts = parts[:-1] if file.name == "__init__.py" else parts
     wanted = tuple(module.split("."))
@@ -105,7 +105,7 @@ def _missing(group: str, option: str, module: str, folders: Sequence[Path]) -> s
 
 
 def given(group: str, values: dict[str, Any]) -> dict[str, Any]:
-    """What the data gives, by all of the usual names."""
+    """Return what the data provides, under all usual names."""
     if group != "model":
         return values
     channels, classes = values["image_shape"][0], values["num_classes"]
@@ -113,14 +113,14 @@ def given(group: str, values: dict[str, Any]) -> dict[str, Any]:
     return values | more
 
 
-# ---------------------------------------------------------------- what was trained here
+# ---------------------------------------------------------------- trained here
 #
-# A run may come from anyone, and a function of an installed library may do anything with what the
-# run's config passes to it. So that of a run is executed only if it was trained with here.
+# A run may come from anyone, and a library function may do anything with the values in the run's
+# config. So library code named by a run is executed only if it was trained with here.
 
 
 def remember(options: Iterable[str]) -> None:
-    """Keep in the cache that these parts were trained with on this machine."""
+    """Record in the cache that these parts were trained with on this machine."""
     known = _known()
     if new := sorted({*options}.difference(known)):
         with contextlib.suppress(UserError):
@@ -128,7 +128,7 @@ def remember(options: Iterable[str]) -> None:
 
 
 def require_known(options: Iterable[str], files: Sequence[Path], folder: Path) -> None:
-    """Raise UserError where a run is of a library's part that nobody has trained with here.
+    """Raise UserError if a run uses library code that was never trained with here.
 
     Naming its module by ``code=`` is consent too: ``files`` are the user's.
     """

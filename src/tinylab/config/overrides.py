@@ -1,7 +1,7 @@
-"""What is typed after a command, checked against the schema before Hydra composes it.
+"""Checks what is typed after a command against the schema, before Hydra composes it.
 
-Hydra parses each override; whether there is such a group, option or key, and whether a value has
-the key's type, is said here, in words that name the remedy.
+Hydra parses each override; whether the group, option or key exists, and whether a value has the
+key's type, is checked here, with messages that name the remedy.
 """
 
 import re
@@ -24,7 +24,7 @@ from tinylab.config.options import FOLDERS, no_such, options, use
 from tinylab.config.values import did_you_mean, is_nullable, shown
 from tinylab.errors import UserError
 
-# Hydra's own flags, long and short, of which those of the second set take a value.
+# Hydra's own flags, long and short; those of the second set take a value.
 FLAGS = {
     "--help", "-h", "--hydra-help", "--version", "--resolve", "--run", "-r", "--multirun", "-m",
 }  # fmt: skip
@@ -33,14 +33,14 @@ VALUE_FLAGS = {
     "--config-dir", "-cd", "--info", "-i", "--experimental-rerun",
 }  # fmt: skip
 MULTIRUN = ("-m", "--multirun")
-IN_SHELL, IN_PYTHON = "-m {}", "tinylab.sweep({})"  # how each of a list is tried
+IN_SHELL, IN_PYTHON = "-m {}", "tinylab.sweep({})"  # example override for each kind of list
 TRUTH = {"true", "false", "yes", "no", "on", "off", "y", "n", "1", "0"}  # OmegaConf's booleans
-RESERVED = {"null", "true", "false", "inf", "nan"}  # words of the grammar's that are no texts
+RESERVED = {"null", "true", "false", "inf", "nan"}  # words of the grammar that are not strings
 WORDS = {int: "an integer", float: "a number", bool: "true or false", str: "a string"}
 
 
 def divided(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-    """The flags with their values, and the overrides: Hydra takes flags before overrides only.
+    """Split flags with their values from overrides: Hydra only accepts flags first.
 
     Raises UserError for an unknown flag.
     """
@@ -58,7 +58,7 @@ def divided(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def _value_of(flag: str, waiting: list[str]) -> str:
-    """What follows a flag, taken from the words that wait. Raises UserError where nothing does."""
+    """Take the value of a flag from the remaining words. Raises UserError if there is none."""
     if flag in ("--info", "-i") and (not waiting or "=" in waiting[0]):
         return "all"  # as Hydra has it
     if not waiting or "=" in waiting[0]:
@@ -81,11 +81,10 @@ def _refuse_unknown_flag(flag: str) -> None:
 
 
 def checked(arguments: Sequence[str], sweep: str = IN_SHELL) -> list[str]:
-    """The arguments in Hydra's order. Raises UserError for the first that cannot be right.
+    """Return the arguments in Hydra's order. Raises UserError for the first invalid one.
 
-    ``sweep`` is the remedy where several values are given to one run.
-
-    From here on the table of options knows the user's own files that they name.
+    ``sweep`` is the remedy if several values are given for a single run. Registers the user's own
+    files that the arguments name.
     """
     flags, others = divided(arguments)
     use(arguments)
@@ -98,7 +97,7 @@ def checked(arguments: Sequence[str], sweep: str = IN_SHELL) -> list[str]:
 
 
 def _code_of_experiments(arguments: Sequence[str]) -> list[str]:
-    """``code=`` with whole paths where a chosen experiment names files.
+    """Return ``code=`` with absolute paths if a chosen experiment names files.
 
     In its YAML they are relative to it, which the processes of a launcher do not know.
     """
@@ -108,7 +107,7 @@ def _code_of_experiments(arguments: Sequence[str]) -> list[str]:
 
 
 def parse(typed: str, parser: OverridesParser | None = None) -> Override:
-    """Hydra's reading of one override. Raises UserError where it is none."""
+    """Parse one override as Hydra does. Raises UserError if invalid."""
     parser = parser or OverridesParser.create()
     key, equals, value = typed.partition("=")
     if not equals and not typed.startswith("~"):
@@ -127,9 +126,9 @@ def parse(typed: str, parser: OverridesParser | None = None) -> Override:
 
 
 def typed(value: object) -> str:
-    """A value as Hydra's override grammar reads it back; a text that is none of its words is bare.
+    """Format a value so that Hydra's grammar parses it back; plain strings stay unquoted.
 
-    value: None, bool, int, float, str, or a list or dict of them. Raises TypeError for another.
+    value: None, bool, int, float, str, or a list or dict of these. Raises TypeError for others.
     """
     if value is None or isinstance(value, bool):
         return shown(value)
@@ -146,7 +145,7 @@ def typed(value: object) -> str:
 
 
 def _quoted(text: str) -> str:
-    """A text in quotes, of which nothing is taken for a part of the grammar."""
+    """Quote a string so that nothing in it is parsed as grammar."""
     # OmegaConf's mark of an interpolation; then Hydra's quotes. Both halve the backslashes that
     # stand before them, and no others.
     text = re.sub(r"(\\*)(\$\{)", r"\1\1\\\2", text)
@@ -178,7 +177,7 @@ def _quoted_in(sweep: str, text: str) -> str:
 def check(
     overrides: Sequence[Override], folders: Sequence[Path] = (), sweep: str = IN_SHELL
 ) -> None:
-    """Raise UserError for the first override that names nothing, or has a value of a wrong type."""
+    """Raise UserError for the first override with an unknown name or a value of the wrong type."""
     chosen = _Chosen(overrides, folders)
     for override in overrides:
         name = override.key_or_group
@@ -222,7 +221,7 @@ def _is_global(file: Path) -> bool:
 
 
 class _Chosen:
-    """Which options the groups have, as far as the command line and its experiment tell."""
+    """Return the options of the groups, as far as the command line and its experiment tell."""
 
     def __init__(self, overrides: Sequence[Override], folders: Sequence[Path]) -> None:
         self._folders = folders
@@ -242,7 +241,7 @@ class _Chosen:
             self._options.setdefault(group, of_files)
 
     def entry(self, override: Override) -> Entry:
-        """The key that an override sets. Raises UserError where there is none."""
+        """Return the key that an override sets. Raises UserError if there is none."""
         key = override.key_or_group
         named = [entry for entry in entries() if entry.name == key]
         group = key.partition(".")[0]
@@ -300,20 +299,20 @@ def _keys_of(group: str, wanted: Iterable[str]) -> list[str]:
 
 
 def _values(override: Override) -> Iterator[Any]:
-    """The value of an override, or all of a sweep's; nothing of an interval, which is checked."""
+    """Return the value of an override, or all values of a sweep; none of an interval."""
     if not override.is_sweep_override():
         yield override.value()
         return
     sweep = override.value()
     if isinstance(sweep, Sweep) and hasattr(sweep, "list"):
-        # ChoiceSweep: quoted texts stay what they are.
+        # ChoiceSweep: quoted strings are kept.
         yield from (getattr(each, "text", each) for each in sweep.list)
     elif isinstance(sweep, RangeSweep):
         yield from (end for end in (sweep.start,) if end is not None)
 
 
 def _check_type(override: Override, value: Any, entry: Entry, sweep: str) -> None:
-    """Raise UserError where a value is not of its key's type; limits are the records' to check."""
+    """Raise UserError if a value does not have its key's type; limits are checked by records."""
     declared = entry.field.type
     alternatives = declared.__args__ if isinstance(declared, UnionType) else (declared,)
     kinds = [each for each in WORDS if each in alternatives]

@@ -1,4 +1,4 @@
-"""What finished runs tell of their data: wrong labels, copies, odd images, overlapping classes."""
+"""Problems in the data of finished runs: label errors, duplicates, outliers, class overlap."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,15 +17,15 @@ from tinylab.evaluate.alike import Neighbors, neighbors
 from tinylab.store.collect import collect
 from tinylab.store.run import Run
 
-LEAST_SPREAD = 8.0  # gray levels of mean brightness that a dark or light image is away from others
+LEAST_SPREAD = 8.0  # minimum deviation of the mean brightness, in gray levels
 
 
 @dataclass(frozen=True)
 class Finding:
-    """An image that somebody should look at.
+    """An image to be looked at.
 
-    kind: one of KINDS. score: what it is ranked by among its kind. suggested: the likely class of a
-    label error. other: of copies, the other image's place in the dataset.
+    kind: one of KINDS. score: what it is ranked by within its kind. suggested: the likely class of
+    a label error. other: for duplicates, the other image's index in the dataset.
     """
 
     kind: str
@@ -35,7 +35,7 @@ class Finding:
     other: int | None = None
 
 
-# Kind -> what it is, in the order of the page.
+# Kind -> description, in the order of the page.
 KINDS = {
     "label": "likely label errors, most certain first, with the margin in probability of the other "
     "class",
@@ -50,11 +50,10 @@ KINDS = {
 
 @dataclass(frozen=True)
 class Inspection:
-    """What was found in one dataset.
+    """The findings in one dataset.
 
-    covered: int64 (N,), the images that were predicted by runs that had not seen them. overlaps:
-    pairs of classes and the fraction of these images that has the label of the one and is of the
-    other.
+    covered: int64 (N,), the images predicted by runs not trained on them. overlaps: pairs of
+    classes and the fraction of these images that are labeled as one and belong to the other.
     """
 
     decoded: Decoded
@@ -64,30 +63,30 @@ class Inspection:
     overlaps: Sequence[tuple[int, int, float]]
 
     def of(self, kind: str) -> list[Finding]:
-        """The findings of one kind."""
+        """Return the findings of one kind."""
         return [each for each in self.findings if each.kind == kind]
 
     def name(self, index: int) -> str:
-        """The file of an image, or its place where it has none."""
+        """Return the file of an image, or its index without files."""
         names = self.decoded.images.names
         return str(names[index]) if names else f"image {index}"
 
     def label(self, index: int) -> str:
-        """The class by which an image is labelled."""
+        """Return the labeled class of an image."""
         images = self.decoded.images
         return str(images.classes[images.labels[index]])
 
     def is_torn(self, finding: Finding) -> bool:
-        """Whether two copies have different labels."""
+        """Return whether two duplicates have different labels."""
         assert finding.other is not None
         return self.label(finding.index) != self.label(finding.other)
 
 
 def inspect(paths: Sequence[Path]) -> Inspection:
-    """What the runs in ``paths`` tell of the data that they share.
+    """Inspect the data shared by the runs in ``paths``.
 
-    Raises UserError where they are of several datasets, have no predictions, or where their data
-    is not here as it was.
+    Raises UserError if they use several datasets, have no predictions, or if their data is missing
+    or has changed.
     """
     runs = _runs(paths)
     decoded = _data(runs[0])
@@ -109,9 +108,9 @@ def inspect(paths: Sequence[Path]) -> Inspection:
 
 
 def across(found: Inspection, kind: str) -> int:
-    """How many copies of a kind are in different parts in some run: tested on one, not the other.
+    """Count the duplicates of a kind that some run has split between the test set and the rest.
 
-    Of these the test set says too much.
+    They make the test accuracy too high.
     """
     pairs = np.array([(each.index, each.other) for each in found.of(kind)], np.int64)
     split = np.zeros(len(pairs), bool)
@@ -140,7 +139,7 @@ def _runs(paths: Sequence[Path]) -> list[Run]:
 
 
 def _data(run: Run) -> Decoded:
-    """The images of a run. Raises UserError where they are not here as they were."""
+    """Load the images of a run. Raises UserError if they are missing or have changed."""
     code.require(run.result.config, run.result.environment.extra.get("own_code_sha256"), run.folder)
     try:
         dataset = restore(run.result.config).dataset
@@ -155,7 +154,7 @@ def _data(run: Run) -> Decoded:
 def _out_of_sample(
     runs: Sequence[Run],
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
-    """The images that were tested, by place, their labels, and the mean of their probabilities.
+    """Return the tested images by index, their labels, and their mean probabilities.
 
     (N,), (N,) and (N, K).
     """
@@ -172,7 +171,7 @@ def _out_of_sample(
 
 
 def _copies(first_twins: NDArray[np.int64], near: Neighbors) -> list[Finding]:
-    """Every copy with the first of its kind, and every pair that is nearly equal, once."""
+    """Return every exact duplicate with its first copy, and every near-duplicate pair once."""
     copies = np.flatnonzero(first_twins != np.arange(len(first_twins)))
     identical = [
         Finding("identical", int(first_twins[copy]), 0.0, other=int(copy)) for copy in copies
@@ -188,7 +187,7 @@ def _copies(first_twins: NDArray[np.int64], near: Neighbors) -> list[Finding]:
 
 
 def _looks(images: NDArray[np.uint8], near: Neighbors) -> list[Finding]:
-    """Odd, blurred, dark and light images, far out of the others."""
+    """Return outliers, blurred, dark and light images, far from the others."""
     bright, sharp = looks.brightness(images), looks.sharpness(images)
     dark, light = looks.far_out(bright)
     away = np.abs(bright - np.median(bright)) > LEAST_SPREAD

@@ -1,4 +1,4 @@
-"""What an inspection shows and writes: sentences, a page with thumbnails, a CSV."""
+"""The output of an inspection: a summary, a page with thumbnails, a CSV."""
 
 import shlex
 from collections.abc import Sequence
@@ -16,14 +16,14 @@ from tinylab.ui.tables import as_csv
 MOST_LABELS = 60  # label errors on the page; the CSV has all
 MOST_SHOWN = 24  # of every other kind
 MOST_PAIRS = 15
-SUSPICIOUS = 0.15  # of all labels: so many errors are not of the labels
-# What a column of the CSV is where nothing was found.
+SUSPICIOUS = 0.15  # fraction of all labels; more are errors of the network
+# Columns of the CSV if nothing was found.
 NOTHING = dict.fromkeys(("kind", "index", "file", "label"))
 TITLES = {"label": "Label errors", "near": "Nearly identical images"}
 
 
 def summary(found: Inspection) -> list[str]:
-    """What was found, a line for each question."""
+    """Return the summary, one line per kind of finding."""
     total, errors = len(found.decoded.images.labels), found.of("label")
     covered = len(found.covered)
     lines = [
@@ -45,7 +45,7 @@ def summary(found: Inspection) -> list[str]:
 
 
 def write(found: Inspection, page: Path, table: Path, paths: Sequence[Path]) -> None:
-    """Write the page and the CSV. Raises UserError where there is no room for them."""
+    """Write the page and the CSV. Raises UserError if the disk is full."""
     write_text(table, as_csv([_row(found, each) for each in found.findings] or [NOTHING]), NAMED)
     shown = Galleries(
         title=f"Inspection of {found.runs[0].result.dataset.name}",
@@ -58,7 +58,7 @@ def write(found: Inspection, page: Path, table: Path, paths: Sequence[Path]) -> 
 
 
 def _row(found: Inspection, each: Finding) -> dict[str, Any]:
-    """A finding by names of columns."""
+    """Return a finding by column name."""
     classes, other = found.decoded.images.classes, each.other
     return {
         "kind": each.kind,

@@ -1,4 +1,4 @@
-"""What an evaluation shows and writes; a run's own folder stays as it is."""
+"""The output of an evaluation; a run's own folder is not changed."""
 
 import dataclasses
 import hashlib
@@ -20,13 +20,13 @@ from tinylab.ui import plots
 from tinylab.ui.console import say
 from tinylab.ui.tables import Column, aligned, fitted
 
-SHOWN = 30  # classes at most in the table on the screen
-LONGEST = 40  # letters of a class's name there
+SHOWN = 30  # maximum number of classes in the table on the screen
+LONGEST = 40  # maximum length of a class name there
 MEASURES = ("recall", "precision", "F1")
 
 
 def folder_of(ensemble: Ensemble, config: Config, scope: Scope) -> EvaluationFolder:
-    """``<outputs>/evaluations/<run>-on-<dataset>-<hash>``; the same question, the same folder."""
+    """Return ``<outputs>/evaluations/<run>-on-<dataset>-<hash>``, the same for the same evaluation."""
     names = [member.name for member in ensemble.members]
     asked = [sorted(names), identity(config.dataset), scope.part, scope.fingerprint]
     if ensemble.first.calibration is not None:
@@ -45,7 +45,7 @@ def show(
     dataset: str,
     handling: str,
 ) -> None:
-    """Say the figures: each member's, where there are several, then the whole's, by class too."""
+    """Show the metrics: of each member if there are several, then of all, also by class."""
     for member, figures in zip(ensemble.members, members, strict=True):
         alone = f"  accuracy {accuracy(figures)}" if len(members) > 1 else ""
         say(f"run     {member.name}{alone}")
@@ -67,7 +67,7 @@ def show(
 
 
 def _learnt(scope: Scope) -> str:
-    """What is known of the images in the network's training, compared by place and pixels."""
+    """Describe which of the images were used in training, compared by index and pixels."""
     if scope.learnt == 0 and not scope.is_known:
         return "possibly including training images, which are not known here"
     if scope.learnt == 0:
@@ -111,7 +111,7 @@ def write(
     scope: Scope,
     command: str,
 ) -> None:
-    """Leave the metrics, the predictions and two figures in ``folder``."""
+    """Write the metrics, the predictions and two figures to ``folder``."""
     title = f"accuracy {accuracy(whole)}"
     confusion = plots.confusion(whole.confusion, whole.classes, title)
     bins = whole.reliability

@@ -1,4 +1,4 @@
-"""Load, prepare, define: from a config to everything that training starts from."""
+"""Load, prepare, define: from a config to everything needed for training."""
 
 import time
 from dataclasses import dataclass
@@ -33,7 +33,7 @@ PARTS = ("train", "val", "test")
 
 @dataclass(frozen=True)
 class Prepared:
-    """Everything that training starts from; nothing is written yet."""
+    """Everything needed for training; nothing is written yet."""
 
     config: Config
     splits: data.Splits
@@ -41,11 +41,11 @@ class Prepared:
     model: nn.Module
     recipe: Recipe
     data_seconds: float
-    code: dict[str, str]  # digests of what decides the result, as it was imported
-    own_metrics: dict[str, dict[str, str]]  # what is recorded of the user's
+    code: dict[str, str]  # digests of the code that determines the result, at the time of import
+    own_metrics: dict[str, dict[str, str]]  # what is recorded about user code
 
 
-# Multiply-adds of a step's forward pass that are worth a thread.
+# Multiply-adds of a step's forward pass that justify another thread.
 WORTH_A_THREAD = 32_000_000
 
 
@@ -60,10 +60,10 @@ def threads_for(model: nn.Module, image_shape: tuple[int, int, int], batch_size:
 
 
 def prepare(config: Config) -> Prepared:
-    """Load the data, build the network. Raises UserError. Within ``runtime.settings``."""
+    """Load the data, build the network. Raises UserError. Requires ``runtime.settings``."""
     options.add_files(user_code.paths(config.code))  # it may come from another process
     device = runtime.choose_device(config.device)
-    # Before any import: an edit while data is prepared or a network trains is none of the run's.
+    # Before any import: edits during preparation or training do not belong to the run.
     recorded, metrics_recorded = code.recorded(config), own_metrics.recorded()
     started = time.perf_counter()
     splits = data.load(config.dataset, config.split)

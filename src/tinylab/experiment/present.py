@@ -1,4 +1,4 @@
-"""Present: what a run says, draws and shows in TensorBoard. None of it decides a result."""
+"""Present: a run's messages, figures and TensorBoard entries, which do not affect results."""
 
 import dataclasses
 import shlex
@@ -31,7 +31,7 @@ GALLERY = 32  # images in each gallery
 
 
 def introduce(prepared: Prepared, folder: Path) -> None:
-    """Say what is about to be trained, on what, where."""
+    """Describe what is about to be trained, on what, and where."""
     images, parts = prepared.splits.data, prepared.splits.split
     N, C, H, W = images.images.shape
     say(f"run     {folder.name}  in {folder}")
@@ -83,9 +83,9 @@ def introduce(prepared: Prepared, folder: Path) -> None:
 
 
 def show_start(prepared: Prepared, tracker: RunTracker) -> None:
-    """The config and a sample of what the network sees, for TensorBoard.
+    """Write the config and sample training images to TensorBoard.
 
-    What fails here costs no training.
+    Failures here do not stop the training.
     """
     try:
         _show_start(prepared, tracker)
@@ -104,7 +104,7 @@ def _show_start(prepared: Prepared, tracker: RunTracker) -> None:
     draws = augment.draw(config.augment, len(images), seed, recipe.device)
     pixels = augment.apply(images, draws, config.augment, recipe.shrink)
     if recipe.augmentation is not None:
-        with torch.random.fork_rng(devices=[]):  # it may draw from where it should not
+        with torch.random.fork_rng(devices=[]):  # it may use a global generator
             pixels = recipe.augmentation(pixels, seed)
     shown = pixels.round().clamp(0, 255).to(torch.uint8).cpu().numpy()
     names = [prepared.splits.data.classes[label] for label in labels.tolist()]
@@ -115,10 +115,10 @@ def _show_start(prepared: Prepared, tracker: RunTracker) -> None:
 def show_end(
     prepared: Prepared, files: RunFolder, result: Result, tracker: RunTracker | None = None
 ) -> None:
-    """TensorBoard's last entries, the pictures, and the words on the screen, from what was kept.
+    """Write final TensorBoard entries, figures and messages, from what was saved.
 
-    Without ``tracker`` all of TensorBoard's entries are made anew. The run is finished before: what
-    fails in here is said in a line, and made when the same command is typed again.
+    Without ``tracker``, all of TensorBoard's entries are rewritten. The run is already finished:
+    failures here are reported in one line, and the same command retries them.
     """
     try:
         _draw_end(prepared, files, result, tracker)
@@ -131,7 +131,7 @@ def show_end(
 
 
 def answer(prepared: Prepared, files: RunFolder, result: Result) -> None:
-    """Say that a run is finished; make what a kill or an error has left out after its end."""
+    """Report a finished run; create what a kill or an error left out after its end."""
     if files.is_presented():
         files.say_finished(result)
         return
@@ -141,13 +141,13 @@ def answer(prepared: Prepared, files: RunFolder, result: Result) -> None:
 
 
 def open_tracker(config: Config, files: RunFolder, history: list[Row]) -> RunTracker:
-    """TensorBoard's entries, begun anew from the run's history."""
+    """Rewrite TensorBoard's entries from the run's history."""
     files.clear_events()
     return RunTracker(files.path, files.metrics_file, history, flatten(identity(config)))
 
 
 def open_mirror(config: Config, history: list[Row]) -> Mirror:
-    """The run in another tracking service, begun anew from its history."""
+    """Send the run to another tracking service, from its history."""
     mirror = Mirror(config.tracker, run_id(config), flatten(identity(config)))
     for row in history:
         mirror.log(row)
@@ -211,7 +211,7 @@ def _accuracy(result: Result) -> str:
 
 
 def _worst_mistakes(splits: data.Splits, tested: Predictions) -> Figure:
-    """The wrong predictions of the highest probability."""
+    """Plot the misclassified images with the highest probability."""
     assert tested.probabilities is not None
     probability = tested.probabilities[np.arange(len(tested.label)), tested.predicted]
     wrong = worst_mistakes(tested.label, tested.predicted, probability)

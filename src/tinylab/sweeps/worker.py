@@ -34,8 +34,7 @@ class Epoch:
 
 @dataclass(frozen=True)
 class End:
-    """A job has ended: finished, failed, pruned or stopped. ``error``: the reason, if not recorded.
-    """
+    """A job has ended: finished, failed, pruned or stopped. ``error``: the reason, if not recorded."""
 
     state: str
     error: str = ""
