@@ -11,7 +11,7 @@ from tinylab.system.project import project
 
 
 def conf_folder() -> Path:
-    """Return tinylab's YAML files: inside an installed package, or next to ``src`` in a checkout."""
+    """Return tinylab's YAML files: in an installed package, or next to ``src`` in a checkout."""
     installed = Path(__file__).parents[1] / "conf"
     return installed if installed.is_dir() else Path(__file__).parents[3] / "conf"
 

@@ -205,7 +205,7 @@ def _foreign_key(argument: ast.arg, default: ast.expr, where: str) -> Key | None
 
 
 def with_further(own: Declaration, names: Sequence[str]) -> Declaration:
-    """Return the option with further keys for its ``**kwargs``; null, the default, is not passed."""
+    """Return the option with further keys for its ``**kwargs``; null, the default, is dropped."""
     known = {key.name for key in own.keys} | {*own.takes, "name"}
     further = tuple(name for name in names if own.takes_further and name not in known)
     keys = [Key(name, Any, None, "passed on as it is", neutral=True) for name in further]

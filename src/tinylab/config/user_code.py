@@ -93,7 +93,7 @@ def _existing(typed: str, said: str, *places: Path) -> Path:
 
 
 def paths(value: object) -> list[Path]:
-    """Return the files of a config's ``code``: null, one, or a list. Raises UserError as ``named``."""
+    """Return the files of a config's ``code``: null, one, or a list. Raises UserError."""
     listed = [value] if isinstance(value, str) else value
     if not isinstance(listed, Sequence):
         return []

@@ -1,7 +1,7 @@
-"""Images that belong together (of one writer, patient, camera), and splits that keep them so.
+"""Groups of related images (one writer, patient, camera), and splits that keep them together.
 
-A group of every image comes from a column of ``labels.csv`` or from a pattern over file names, and
-is written as the index of its first image: int64 (N,), as of duplicates.
+The group of every image comes from a column of ``labels.csv`` or from a pattern over file names,
+and is represented by the index of its first image: int64 (N,), as for duplicates.
 """
 
 import hashlib
@@ -22,15 +22,16 @@ from tinylab.system.paths import user_path
 
 Indices = NDArray[np.int64]
 Mask = NDArray[np.bool_]
-MOST_FOLDS = 20  # of which a stratified share is made up
+MOST_FOLDS = 20  # folds that a stratified fraction is composed of
 
 
 def of(data: Images, dataset: DatasetConfig, group: str | None) -> Indices | None:
-    """The group of each image, int64 (N,); None where ``group`` is.
+    """Return the group of each image, int64 (N,); None if ``group`` is.
 
-    A text with a parenthesis is a regular expression that is searched in the file names, and its
-    one group tells the images' groups apart; any other text names a column. Raises UserError where
-    the data has no file names or no such column, a name does not match, or there is one group.
+    A value with a parenthesis is a regular expression that is searched in the file names, and its
+    one group identifies the images' groups; any other value names a column. Raises UserError if the
+    data has no file names or no such column, if a name does not match, or if there is only one
+    group.
     """
     if group is None:
         return None
@@ -72,7 +73,7 @@ def _matched(names: tuple[str, ...], pattern: str) -> list[str]:
 
 
 def _folder(dataset: DatasetConfig, group: str) -> Path:
-    """The folder of ``labels.csv``."""
+    """Return the folder of ``labels.csv``."""
     place = options.of(dataset).place(dataset)
     folder = None if place is None else user_path(place)
     if folder is None or not (folder / listing.TABLE).is_file():
@@ -85,7 +86,9 @@ def _folder(dataset: DatasetConfig, group: str) -> Path:
 
 
 def digest(content: str, dataset: DatasetConfig, group: str) -> str:
-    """What the data is, with a column that decides who is where. Raises UserError as ``of``."""
+    """Return the data's identity including a column that affects the split. Raises UserError as
+    ``of``.
+    """
     column = listing.column(_folder(dataset, group), group)
     total = hashlib.sha256(content.encode())
     for name, value in sorted(column.items()):
@@ -94,7 +97,7 @@ def digest(content: str, dataset: DatasetConfig, group: str) -> str:
 
 
 def joined(first: Indices, second: Indices) -> Indices:
-    """The groups of images that share a group of either kind, directly or through others."""
+    """Merge groups that share an image of either kind, directly or through others."""
     N = len(first)
     found = np.arange(N)
     while True:
@@ -110,11 +113,11 @@ def joined(first: Indices, second: Indices) -> Indices:
 def take(
     pool: Indices, labels: Indices, groups: Indices, share: float, config: SplitConfig
 ) -> tuple[Indices, Indices]:
-    """Groups with about ``share`` of the images of ``pool``, and the rest.
+    """Split ``pool`` by whole groups into about the given fraction of its images, and the rest.
 
-    In the random order of the split seed the first groups are taken whose images come nearest to
-    the share: at least one group, and never all. If stratified, some of the folds of scikit-learn's
-    StratifiedGroupKFold are taken. Raises UserError where there are fewer than two groups.
+    In the random order of the split seed, the first groups are taken whose size comes nearest to
+    the fraction: at least one group, and never all. If stratified, some of the folds of
+    scikit-learn's StratifiedGroupKFold are taken. Raises UserError with fewer than two groups.
     """
     if share == 0:
         return pool[:0], pool
@@ -135,7 +138,7 @@ def take(
 
 
 def _places(groups: Indices, seed: int) -> Indices:
-    """For each group, by its number, its place in the random order of all. int64 (N,)."""
+    """Return for each group, by number, its position in the random order. int64 (N,)."""
     every = np.unique(groups)
     places = np.zeros(len(groups), np.int64)
     places[every] = np.argsort(np.random.PCG64(seed).random_raw(len(every)), kind="stable")
@@ -154,10 +157,10 @@ def _stratified_share(labels: Indices, groups: Indices, share: float, seed: int)
 
 
 def fold(pool: Indices, labels: Indices, groups: Indices, config: SplitConfig) -> Mask:
-    """Whether each of ``pool`` is in the fold that is held out: bool (len(pool),).
+    """Return whether each of ``pool`` is in the held-out fold: bool (len(pool),).
 
     scikit-learn's GroupKFold, or StratifiedGroupKFold if stratified, shuffled by the split seed.
-    Raises UserError where there are fewer groups than folds.
+    Raises UserError with fewer groups than folds.
     """
     assert config.folds is not None
     count = len(np.unique(groups[pool]))
@@ -174,11 +177,11 @@ def fold(pool: Indices, labels: Indices, groups: Indices, config: SplitConfig) -
 def _folds(
     labels: Indices, groups: Indices, folds: int, stratified: bool, seed: int
 ) -> NDArray[np.int64]:
-    """The number of each image's fold."""
+    """Return the fold number of each image."""
     from sklearn.model_selection import GroupKFold, StratifiedGroupKFold
 
     kind = StratifiedGroupKFold if stratified else GroupKFold
-    # RandomState's streams are frozen (NEP 19), and take any seed through MT19937.
+    # RandomState's streams are frozen (NEP 19), and accept any seed through MT19937.
     random = np.random.RandomState(np.random.MT19937(seed))
     splitter = kind(folds, shuffle=True, random_state=random)
     numbers = np.zeros(len(labels), np.int64)

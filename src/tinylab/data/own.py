@@ -1,6 +1,6 @@
-"""A dataset of the user's own code: called when its images are needed, and checked.
+"""The user's own dataset: called when its images are needed, and checked.
 
-What it gives is not kept on disk. Which files it reads is not known, so only another call can tell
+Its images are not cached on disk. The files it reads are unknown, so only another call can tell
 whether they have changed.
 """
 
@@ -30,20 +30,21 @@ EXPECTED = (
 
 @dataclass(frozen=True)
 class Own:
-    """The dataset that a record chose."""
+    """The dataset selected by a record."""
 
     config: DatasetConfig
 
     def find(self) -> Source:
-        """The user's file stands for whatever it reads."""
+        """Return the user's file as the source of whatever it reads."""
         file = str(options.of(self.config).file)
         return Source(self.config.name, (file,), {}, self.read, is_kept=False)
 
     def read(self) -> Images:
-        """All images as uint8 (N, C, S, S), C 1 or 3; official validation and test images last.
+        """Read all images as uint8 (N, C, S, S), C 1 or 3; official validation and test images
+        last.
 
-        Raises UserError for what is no images and labels, and with the traceback of the user's
-        file where it raises; DataAbsentError where that is FileNotFoundError.
+        Raises UserError for invalid images and labels, and with the traceback of the user's file if
+        it raises; DataAbsentError for FileNotFoundError.
         """
         option, said = options.of(self.config), f"dataset={self.config.name}"
         option.load()
@@ -68,7 +69,7 @@ class Own:
 
 @contextlib.contextmanager
 def _seeded() -> Iterator[None]:
-    """In the block the global generators start at 0, so that each call draws the same from them."""
+    """Seed the global generators with 0 in the block, so that each call sees the same numbers."""
     torch: Any = sys.modules.get("torch")
     before = random.getstate(), np.random.get_state(), torch and torch.get_rng_state()
     random.seed(0)
@@ -105,14 +106,14 @@ def _part(said: str, name: str, value: Any, size: int | None) -> Part:
         raise UserError(f"{said}: {name} is {_kind(value)}\n  {EXPECTED}")
     try:
         numbers = _array(labels)
-    except ValueError as error:  # lists of several lengths
+    except ValueError as error:  # lists of different lengths
         raise UserError(f"{said}: {labels_name}: {error}; expected one for each image") from error
     pixels = _images(images_name, images, size)
     return Part(pixels, numbers, images_name, labels_name)
 
 
 def _items(where: str, value: Any) -> tuple[list[Any], list[Any]]:
-    """The images and labels of an object that gives them one by one."""
+    """Read images and labels of an object one by one."""
     images, labels = [], []
     for index in track(range(len(value)), f"reading {where.rpartition(' ')[2]} images", len(value)):
         try:
@@ -130,7 +131,7 @@ def _items(where: str, value: Any) -> tuple[list[Any], list[Any]]:
 
 
 def _images(name: str, images: Any, size: int | None) -> Array:
-    """An array of images, or a list of them: PIL images, arrays or tensors."""
+    """Convert an array of images, or a list of PIL images, arrays or tensors."""
     if not isinstance(images, list | tuple):
         return _array(images)
     pixels = [_pixels(image) for image in images]
@@ -148,7 +149,7 @@ def _images(name: str, images: Any, size: int | None) -> Array:
 
 
 def _pixels(image: Any) -> Array:
-    """One image; of PIL's, palettes and transparency become colors."""
+    """Convert one image; palettes and transparency of PIL images become colors."""
     mode = getattr(image, "mode", "")
     if mode in ("1", "P", "PA", "LA", "RGBA", "CMYK", "YCbCr", "LAB", "HSV"):
         image = image.convert("L" if mode in ("1", "LA") else "RGB")
@@ -172,7 +173,7 @@ def _kind(value: Any) -> str:
 
 
 def _refuse_out_of_range(part: Part, classes: Array | None) -> None:
-    """Raise UserError for numbers that are no index into the class names."""
+    """Raise UserError for numbers that are not indices into the class names."""
     labels = part.labels
     if labels.dtype.kind not in "iuf" or labels.size == 0:
         return

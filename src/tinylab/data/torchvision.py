@@ -1,7 +1,7 @@
-"""torchvision's datasets with one label an image, by its own download and its own readers.
+"""torchvision's datasets with one label per image, with its own downloads and readers.
 
-Which files a dataset has is listed here, since torchvision takes seconds to be imported: they are
-found without it, and it is asked only where they are absent or not decoded yet.
+The files of each dataset are listed here, since torchvision takes seconds to import: they are found
+without it, and it is used only if they are missing or not decoded yet.
 """
 
 import contextlib
@@ -39,8 +39,8 @@ WHOLE: dict[str, Arguments] = {"train": {}}
 class Kind:
     """One of torchvision's classes.
 
-    parts: part -> the arguments that choose it. side: of all images, in pixels; None where they
-    differ. files: below the root, of a folder all that is in it. labels: the classes, where
+    parts: part -> the arguments that select it. side: of all images, in pixels; None if they
+    differ. files: below the root; for a folder, everything in it. labels: the classes, if
     torchvision does not name them.
     """
 
@@ -129,7 +129,7 @@ SETS: dict[str, Kind] = {
 @dataset
 @dataclass(frozen=True)
 class Torchvision:
-    """torchvision's datasets with one label an image: dataset.set=CIFAR10, FashionMNIST, ...
+    """torchvision's datasets with one label per image: dataset.set=CIFAR10, FashionMNIST, ...
 
     The key is ``set``, since ``dataset.name`` is the name of the option, here ``torchvision``.
     """
@@ -162,7 +162,7 @@ class Torchvision:
     )
 
     def find(self) -> Source:
-        """The files. Raises DataAbsentError where one is absent, UserError for wrong keys."""
+        """Return the files. Raises DataAbsentError if one is missing, UserError for invalid keys."""
         kind = self._kind()
         root = self._root()
         files = [root / name.format(split=self.split) for name in kind.files]
@@ -183,7 +183,7 @@ class Torchvision:
         return Source("torchvision", found, preparation, self.read)
 
     def fetch(self) -> None:
-        """Let torchvision download the files that are absent. Raises UserError."""
+        """Let torchvision download the missing files. Raises UserError."""
         kind, root = self._kind(), self._root()
         if self.root is not None and not root.is_dir():
             raise UserError(
@@ -198,7 +198,7 @@ class Torchvision:
                     self._opened(part, download=True)
         except UserError:
             raise
-        except Exception as error:  # of hosts, archives and disks: RuntimeError, URLError, ...
+        except Exception as error:  # from hosts, archives and disks: RuntimeError, URLError, ...
             places = ", ".join(name.format(split=self.split) for name in kind.files)
             raise UserError(
                 f"{self.set} cannot be downloaded: {_in_a_line(error)}\n"
@@ -206,9 +206,9 @@ class Torchvision:
             ) from error
 
     def read(self) -> Images:
-        """All images as uint8 (N, C, S, S); official validation and test images last.
+        """Read all images as uint8 (N, C, S, S); official validation and test images last.
 
-        Raises UserError where torchvision cannot read its files.
+        Raises UserError if torchvision cannot read its files.
         """
         kind, root = self._kind(), self._root()
         images, labels, counts = [], [], {}
@@ -243,7 +243,7 @@ class Torchvision:
         return made(root, **split, **self._kind().parts[part], download=download)
 
     def _decoded(self, opened: Any) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-        """The images (N, C, S, S) and labels (N,) of one part, decoded in several threads."""
+        """Read images (N, C, S, S) and labels (N,) of one part, decoded in several threads."""
         kind, N = self._kind(), len(opened)
         S = self.image_size or kind.side
         assert S is not None
@@ -253,7 +253,7 @@ class Torchvision:
         def fill(index: int) -> None:
             image, labels[index] = opened[index]
             pixels = np.asarray(image.convert("L" if kind.is_gray else "RGB"))
-            if self.set == "EMNIST":  # stored with rows and columns exchanged
+            if self.set == "EMNIST":  # stored with rows and columns transposed
                 pixels = pixels.T
             images[index] = np.atleast_3d(resized(pixels, S)).transpose(2, 0, 1)
 
@@ -261,7 +261,7 @@ class Torchvision:
         return images, labels
 
     def _classes(self, opened: Any) -> tuple[tuple[str, ...], int]:
-        """The class names, and the label of the first: EMNIST's letters start at 1."""
+        """Return the class names, and the label of the first: EMNIST's letters start at 1."""
         if labels := self._kind().labels:
             return labels, 0
         named = opened.classes if hasattr(opened, "classes") else opened.categories
@@ -270,7 +270,7 @@ class Torchvision:
         return (names[1:], 1) if names[0] == "N/A" else (names, 0)
 
     def _kind(self) -> Kind:
-        """What is known of the dataset. Raises UserError for keys that do not go together."""
+        """Return the facts about the dataset. Raises UserError for incompatible keys."""
         assert self.set is not None
         kind = SETS[self.set]
         if (self.split is not None) != (self.set == "EMNIST"):
@@ -291,7 +291,7 @@ class Torchvision:
 
 
 def _below(path: Path) -> Iterator[str]:
-    """A file, or all files in a folder, in one order everywhere."""
+    """Return a file, or all files in a folder, in the same order everywhere."""
     if not path.is_dir():
         yield str(path)
         return
@@ -299,7 +299,7 @@ def _below(path: Path) -> Iterator[str]:
 
 
 def _bars_for_terminals() -> contextlib.AbstractContextManager[Any]:
-    """torchvision shows its progress bars everywhere, which fills log files."""
+    """Suppress torchvision's progress bars, which fill log files."""
     return contextlib.nullcontext() if is_terminal() else contextlib.redirect_stderr(io.StringIO())
 
 

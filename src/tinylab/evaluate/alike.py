@@ -73,7 +73,7 @@ def _nearly_equal(images: NDArray[np.uint8], others: NDArray[np.uint8]) -> NDArr
 
 
 def _cells(images: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Return means over square cells: float32 (N, C * rows * columns); leftover pixels are dropped."""
+    """Return means over square cells: float32 (N, C * rows * columns); drops leftover pixels."""
     N, C, H, W = images.shape
     side = max(1, min(H, W) // CELLS)
     h, w = H // side, W // side

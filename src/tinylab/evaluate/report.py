@@ -26,7 +26,7 @@ MEASURES = ("recall", "precision", "F1")
 
 
 def folder_of(ensemble: Ensemble, config: Config, scope: Scope) -> EvaluationFolder:
-    """Return ``<outputs>/evaluations/<run>-on-<dataset>-<hash>``, the same for the same evaluation."""
+    """Return ``<outputs>/evaluations/<run>-on-<dataset>-<hash>``, equal for equal requests."""
     names = [member.name for member in ensemble.members]
     asked = [sorted(names), identity(config.dataset), scope.part, scope.fingerprint]
     if ensemble.first.calibration is not None:

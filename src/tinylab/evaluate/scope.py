@@ -156,7 +156,7 @@ def _learnt(
     part: str,
     index: NDArray[np.int64],
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Return which images, by index, some network was trained on, and selected by: (num_images,)."""
+    """Return which images some network was trained on, and selected by: bool (num_images,)."""
     trained, chosen_by = np.zeros((2, len(decoded.images.labels)), bool)
     for member in owners:
         parts = data.divide(decoded, member.config.split, dataset)

@@ -1,4 +1,4 @@
-"""A network of the user's own code, and what is refused of it before any training."""
+"""A network from user code, and the checks before training."""
 
 from typing import Any
 
@@ -13,10 +13,10 @@ from tinylab.ui.console import say
 
 
 def build(config: ModelConfig, image_shape: tuple[int, int, int], num_classes: int) -> nn.Module:
-    """The network on the CPU, as ``models.build`` gives it.
+    """Build the network on the CPU, as ``models.build`` returns it.
 
-    Raises UserError with the traceback of the user's file where it raises, and where what it gives
-    is not (N, num_classes).
+    Raises UserError with the traceback of the user's file if it raises, and if its output is not
+    (N, num_classes).
     """
     option = options.of(config)
     said = f"model={config.name}"
@@ -46,14 +46,14 @@ def build(config: ModelConfig, image_shape: tuple[int, int, int], num_classes: i
 
 
 def _are_probabilities(output: Tensor) -> bool:
-    """Whether rows (N, num_classes) are non-negative with the sum 1, as after a softmax."""
+    """Return whether rows (N, num_classes) are non-negative and sum to 1, as after a softmax."""
     sums = output.sum(1)
     return bool((output >= 0).all()) and torch.allclose(sums, torch.ones_like(sums))
 
 
 @torch.inference_mode()
 def _tried(network: nn.Module, image_shape: tuple[int, int, int]) -> Any:
-    """What it gives for two images; its mode and torch's random stream stay as they are."""
+    """Return its output for two images; its mode and torch's generator are restored."""
     was_training = network.training
     try:
         with torch.random.fork_rng(devices=[]):
@@ -63,7 +63,7 @@ def _tried(network: nn.Module, image_shape: tuple[int, int, int]) -> Any:
 
 
 def kind(value: Any) -> str:
-    """What a value is, in words: its shape if it is a tensor."""
+    """Describe a value in words: its shape if it is a tensor."""
     if isinstance(value, Tensor):
         return "x".join(map(str, value.shape)) or "a scalar"
     return f"a {type(value).__name__}"

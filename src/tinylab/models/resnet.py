@@ -9,7 +9,7 @@ from tinylab.errors import UserError
 
 
 class Squeeze(nn.Module):
-    """Squeeze-and-excitation (Hu et al., 2018): each channel times a share made from all means.
+    """Squeeze-and-excitation (Hu et al., 2018): scales each channel by a factor from all means.
 
     Maps (N, C, H, W) -> the same shape.
     """
@@ -42,9 +42,9 @@ class Block(nn.Module):
         self.squeeze = nn.Identity() if squeeze is None else Squeeze(out_channels, squeeze)
         self.shortcut = nn.Sequential()
         if stride != 1 or in_channels != out_channels:
-            # The pooling takes every second pixel, and the convolution has no stride: given a 1x1
+            # The pooling takes every second pixel, and the convolution has no stride: for a 1x1
             # convolution with a stride, channels_last and fewer than 8 channels, oneDNN (torch
-            # 2.15, AVX2) writes outside its memory.
+            # 2.15, AVX2) writes out of bounds.
             self.shortcut = nn.Sequential(
                 nn.AvgPool2d(1, stride),
                 nn.Conv2d(in_channels, out_channels, 1, bias=False),

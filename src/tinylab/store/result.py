@@ -143,7 +143,7 @@ class Result:
 
     @property
     def parameters(self) -> str:
-        """The number of parameters in words, with the number of trainable ones if some are frozen."""
+        """The number of parameters in words, with that of trainable ones if some are frozen."""
         trained = self.num_trained_parameters
         of_them = "" if trained is None else f", {trained:,} of them trainable"
         return f"{self.num_parameters:,} parameters{of_them}"

@@ -142,7 +142,7 @@ def _make_data_ready(jobs: list[Job]) -> None:
 
 
 def _folder(jobs: list[Job]) -> SweepFolder:
-    """Return ``outputs/sweeps/<name>``, by default named after its runs: same sweep, same folder."""
+    """Return ``outputs/sweeps/<name>``, by default named after a hash of its runs."""
     config = jobs[0].config
     digest = hashlib.sha256(" ".join(sorted(run_id(job.config) for job in jobs)).encode())
     name = config.name or f"{config.dataset.name}-{digest.hexdigest()[:10]}"

@@ -80,7 +80,7 @@ def _draw(folder: SweepFolder, labels: dict[str, str], found: Sequence[Run]) -> 
 
 
 def _show(found: Sequence[Run], first: Job, table: list[Row]) -> None:
-    """Show settings with intervals and verdicts if seeds were repeated, otherwise one line per run."""
+    """Show settings with verdicts if seeds were repeated, otherwise one line per run."""
     metric = first.config.sweep.metric
     if all(len(setting.runs) == 1 for setting in group(found, metric=metric)):
         leaderboard.show(table, first)

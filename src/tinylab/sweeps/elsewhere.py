@@ -89,7 +89,7 @@ class _Watch:
             self._display.start(number, job.label)
 
     def look(self) -> None:
-        """Report those that have ended since the last check; unreadable ones are left for the next."""
+        """Report those that have ended since the last check; retries unreadable ones later."""
         for number, (job, files) in list(self._waiting.items()):
             with contextlib.suppress(Exception):  # a display must not end the sweep
                 if (state := _state(files, self._before[number])) is not None:

@@ -59,7 +59,7 @@ class Grid:
         return True
 
     def ended(self, job: Job, state: str) -> None:
-        """Note that a job has ended: other jobs do not depend on it, only which checkpoints stay."""
+        """Note that a job has ended, which only affects which checkpoints stay."""
         if state == "finished":
             self._unfinished.discard(id(job))
             jobs = self._setting_of[id(job)]

@@ -40,7 +40,7 @@ class Source(Protocol):
         """Record that a combination, by its label, is a trial with these runs."""
 
     def propose(self, number: int) -> tuple[dict[str, str], list[Job]] | None:
-        """Return the next combination, by axis, and the jobs of its repeats; None if none is left."""
+        """Return the next combination, by axis, and its repeats' jobs; None if none is left."""
 
 
 class Listed:
@@ -361,7 +361,7 @@ class Shared:
         return self._is_held(held)
 
     def ended(self, job: Job, state: str) -> None:
-        """Record the outcome of a run: finished, failed, pruned or stopped; nothing if it was lost."""
+        """Record the outcome of a run: finished, failed, pruned or stopped; ignores lost ones."""
         held = self._held.pop(run_id(job.config), None)
         self._ask_after = 0.0
         self.look()

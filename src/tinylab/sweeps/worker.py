@@ -34,7 +34,7 @@ class Epoch:
 
 @dataclass(frozen=True)
 class End:
-    """A job has ended: finished, failed, pruned or stopped. ``error``: the reason, if not recorded."""
+    """A job has ended: finished, failed, pruned or stopped. ``error``: if not recorded yet."""
 
     state: str
     error: str = ""
