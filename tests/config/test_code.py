@@ -88,8 +88,8 @@ def copied(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def package(own_cache: Path, copied: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A copy of the source, to be edited: afterwards it is again what it was."""
-    monkeypatch.setattr(options, "PACKAGE", copied)
-    monkeypatch.setattr(code, "PACKAGE", copied)
+    for module in (code, option, options):
+        monkeypatch.setattr(module, "PACKAGE", copied)
     # Tables of its own: what other tests hold stays that of the real one.
     for name in ("options", "_builtin"):
         read = functools.cache(getattr(options, name).__wrapped__)
