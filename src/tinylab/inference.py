@@ -19,8 +19,9 @@ from torch import Tensor, nn
 from tinylab import models
 from tinylab.comparison.settings import group
 from tinylab.config import code, options, user_code
+from tinylab.config.base_records import ModelConfig
 from tinylab.config.compose import restore
-from tinylab.config.schema import Config, ModelConfig
+from tinylab.config.schema import Config
 from tinylab.data.batches import restore_normalization
 from tinylab.errors import UserError
 from tinylab.models.pretrained import head

@@ -27,30 +27,27 @@ from option_records import (
     TorchvisionConfig,
     TorchvisionSetConfig,
 )
-from tinylab.config import compose, schema
-from tinylab.config.keys import completed
-from tinylab.config.options import FOLDERS
-from tinylab.config.options import options as option_table
-from tinylab.config.schema import (
+from tinylab.config import base_records, compose, identity, schema
+from tinylab.config.base_records import (
     AugmentConfig,
-    Config,
     DatasetConfig,
     LossConfig,
     ModelConfig,
     ModelKeys,
     OptimConfig,
+    OptionConfig,
     ScheduleConfig,
-    SplitConfig,
-    SweepConfig,
-    TrainConfig,
-    flatten,
-    identity,
-    run_id,
+    Section,
 )
+from tinylab.config.identity import flatten, run_id
+from tinylab.config.keys import completed
+from tinylab.config.option import FOLDERS
+from tinylab.config.options import options as option_table
+from tinylab.config.schema import Config, SplitConfig, SweepConfig, TrainConfig
 from tinylab.config.values import did_you_mean, key, shown
 from tinylab.errors import UserError
 
-ABSTRACT = {schema.Section, schema.OptionConfig, DatasetConfig, ModelConfig, ModelKeys, OptimConfig}
+ABSTRACT = {Section, OptionConfig, DatasetConfig, ModelConfig, ModelKeys, OptimConfig}
 SECTIONS = [
     "dataset", "split", "model", "optim", "schedule", "augment", "loss", "train", "sweep",
 ]  # fmt: skip
@@ -161,7 +158,8 @@ GOLDEN_IDS_BY_PLACE = {
 
 def records() -> list[type]:
     """Every record of the schema."""
-    classes = [found for _, found in inspect.getmembers(schema, inspect.isclass)]
+    names = vars(base_records) | vars(schema)
+    classes = [found for found in names.values() if inspect.isclass(found)]
     options = [each.record for group in FOLDERS for each in option_table(group).values()]
     return [found for found in [*classes, *options] if dataclasses.is_dataclass(found)]
 
@@ -258,8 +256,8 @@ def test_a_run_of_before_a_key_existed_has_it_at_its_neutral_value() -> None:
 
 def test_names_of_records_are_part_of_the_identity() -> None:
     adamw = AdamwConfig(weight_decay=0.0, schedule="constant", warmup=None)
-    values = identity(make(Config, optim=adamw))
-    assert values["optim"] == {**identity(AdamConfig()), "name": "adamw"}
+    values = identity.identity(make(Config, optim=adamw))
+    assert values["optim"] == {**identity.identity(AdamConfig()), "name": "adamw"}
     assert values["dataset"]["name"] == "digits"
     assert "sweep" not in values
 
@@ -274,12 +272,12 @@ def test_equal_numbers_give_equal_ids() -> None:
 
 def test_the_order_of_keys_does_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
     before = run_id(make(Config))
-    forwards = schema.identity
+    forwards = identity.identity
 
     def backwards(record: Any, by_place: bool = False) -> dict[str, Any]:
         return dict(reversed(forwards(record, by_place).items()))
 
-    monkeypatch.setattr(schema, "identity", backwards)
+    monkeypatch.setattr(identity, "identity", backwards)
     assert list(backwards(make(Config))) != list(forwards(make(Config)))
     assert run_id(make(Config)) == before
 

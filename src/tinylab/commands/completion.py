@@ -15,7 +15,8 @@ from tinylab.commands import COMMANDS
 from tinylab.commands.parser import Parser
 from tinylab.config.groups import choices, groups
 from tinylab.config.keys import defaults, words_of
-from tinylab.config.options import FOLDERS, options, without_code
+from tinylab.config.option import FOLDERS
+from tinylab.config.options import options, without_code
 from tinylab.config.values import shown
 from tinylab.errors import UserError
 from tinylab.ui.console import say

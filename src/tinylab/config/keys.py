@@ -5,7 +5,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tinylab.config.options import FOLDERS, kept, options
+from tinylab.config.option import FOLDERS
+from tinylab.config.options import kept, options
 from tinylab.config.schema import Config
 
 SPLIT_SEEDS = ("split.seed", "split.fold")

@@ -10,8 +10,9 @@ import yaml
 from matplotlib.figure import Figure
 
 from tinylab import data, models
+from tinylab.config.identity import flatten, identity, run_id
 from tinylab.config.metrics import METRICS
-from tinylab.config.schema import Config, flatten, identity, run_id
+from tinylab.config.schema import Config
 from tinylab.data import augment
 from tinylab.errors import UserError
 from tinylab.experiment.prepare import Prepared

@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 
 from tinylab import data
 from tinylab.config import code, options, own_metrics
-from tinylab.config.schema import Config, run_id
+from tinylab.config.identity import run_id
+from tinylab.config.schema import Config
 from tinylab.data.arrays import DataAbsentError
 from tinylab.data.split import Split
 from tinylab.errors import UserError
