@@ -67,8 +67,8 @@ ADAM = {**OPTIM, "beta1": 0.5, "beta2": 0.5, "eps": 0.1}
 COUNTS: dict[type, dict[str, Any]] = {
     DigitsConfig: {"image_size": 9, "normalize": "standard"},
     MnistConfig: {"image_size": 32, "normalize": "standard"},
-    FolderConfig: {**FOLDER, "grayscale": True},
-    Scene15Config: {**FOLDER, "grayscale": False},
+    FolderConfig: {**FOLDER, "grayscale": True, "source_size": 18},
+    Scene15Config: {**FOLDER, "grayscale": False, "source_size": 18},
     ArraysConfig: {"image_size": 9, "normalize": "standard", "content": "00"},
     TorchvisionSetConfig: {
         "set": "SVHN", "split": "letters", "image_size": 9, "normalize": "standard",
@@ -84,7 +84,7 @@ COUNTS: dict[type, dict[str, Any]] = {
     MlpConfig: {"hidden": 5, "layers": 1, "dropout": 0.5, **MODEL},
     ResnetConfig: {
         "width": 5, "depth": 2, "stages": 2, "stem_stride": 2, "squeeze": 2, "dropout": 0.5,
-        **MODEL,
+        "growth": 1.5, **MODEL,
     },
     TimmConfig: {"arch": "vgg11", **MODEL},
     TorchvisionConfig: {"arch": "vgg11", **MODEL},
@@ -98,7 +98,7 @@ COUNTS: dict[type, dict[str, Any]] = {
     AugmentConfig: {
         "flip": True, "shift": 0.1, "rotate": 10.0, "scale": 0.1, "shear": 10.0, "fill": "border",
         "brightness": 0.1, "contrast": 0.1, "cutout": 0.1, "mixup": 0.1, "cutmix": 0.1,
-        "elastic": 0.1,
+        "elastic": 0.1, "no_aug_epochs": 1,
     },
     TrainConfig: {
         "epochs": 5, "batch_size": 5, "eval_batch_size": 5, "label_smoothing": 0.1, "ema": 0.9,
@@ -296,8 +296,12 @@ OUT_OF_RANGE: dict[type, dict[str, list[Any]]] = {
     MnistConfig: {"image_size": [0, 27, 1025], "normalize": ["standart"]},
     FolderConfig: {
         "image_size": [0, 1025], "normalize": ["units"], "interpolation": ["bilinear"],
+        "source_size": [0, 2049],
     },
-    Scene15Config: {"image_size": [0], "normalize": ["none"], "interpolation": ["bilinear"]},
+    Scene15Config: {
+        "image_size": [0], "source_size": [0], "normalize": ["none"],
+        "interpolation": ["bilinear"],
+    },
     ArraysConfig: {"image_size": [0, 1025], "normalize": ["none"]},
     TorchvisionSetConfig: {
         "set": ["CIFAR1O", "ImageNet", "CelebA", "LFWPeople"], "split": ["letter"],
@@ -315,7 +319,7 @@ OUT_OF_RANGE: dict[type, dict[str, list[Any]]] = {
     MlpConfig: {"freeze": ["*"], "hidden": [0], "layers": [-1], "dropout": SHARE},
     ResnetConfig: {
         "width": [0], "depth": [0], "stages": [0, 9], "stem_stride": [0, 3], "squeeze": [0],
-        "dropout": SHARE, "freeze": ["(?"],
+        "dropout": SHARE, "freeze": ["(?"], "growth": [0.9, 4.1],
     },
     AdamConfig: {
         "lr": [0.0, -1.0, math.inf], "weight_decay": [-0.1, math.inf], "schedule": ["linear"],
@@ -331,6 +335,7 @@ OUT_OF_RANGE: dict[type, dict[str, list[Any]]] = {
         "shift": [-0.1, 1.1], "brightness": [-0.1, 1.1], "cutout": [-0.1, 1.1], "scale": SHARE,
         "contrast": SHARE, "rotate": [-1.0, 181.0], "shear": [-1.0, 80.0], "fill": ["wrap"],
         "mixup": [-0.1, math.inf], "cutmix": [-0.1, math.inf], "elastic": [-0.1, 1.1],
+        "no_aug_epochs": [-1],
     },
     TrainConfig: {
         "epochs": [0], "batch_size": [0], "eval_batch_size": [0], "label_smoothing": SHARE,

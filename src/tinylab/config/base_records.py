@@ -168,3 +168,7 @@ class AugmentConfig(OptionConfig):
         0.0, "alpha of CutMix (Yun et al., 2019); 0: none; with mixup, each has half of the images",
         at_least=0,
     )  # fmt: skip
+    no_aug_epochs: int = key(
+        0, "last epochs, trained on unchanged images (Ge et al., YOLOX, 2021)",
+        neutral=True, at_least=0,
+    )  # fmt: skip

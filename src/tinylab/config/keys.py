@@ -65,12 +65,14 @@ def _default(field: dataclasses.Field[Any]) -> Any:
 
 def completed(flat: Mapping[str, Any]) -> dict[str, Any]:
     """The values of a run by key, with those that are newer than the run at their neutral value."""
+    neutral = _neutral()
+    chosen = {key: value for (key, _), value in neutral.items() if key in FOLDERS} | dict(flat)
     newer = {
         key: value
-        for (key, choice), value in _neutral().items()
-        if key not in flat and (key in FOLDERS or choice in ("", flat.get(key.partition(".")[0])))
+        for (key, choice), value in neutral.items()
+        if key not in chosen and choice in ("", chosen.get(key.partition(".")[0]))
     }
-    return {**flat, **newer}
+    return {**chosen, **newer}
 
 
 @kept
