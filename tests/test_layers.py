@@ -37,7 +37,6 @@ ONLY = {
     "torchvision": {"system"},
     "sklearn": {"data"},
     "scipy": {"comparison"},
-    "statsmodels": {"comparison"},
     "pandas": {"api"},
     "jinja2": {"reporting"},
     "markupsafe": {"reporting"},

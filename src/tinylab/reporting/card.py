@@ -13,6 +13,7 @@ from markupsafe import Markup
 from tinylab.errors import UserError
 from tinylab.reporting import details, mistakes
 from tinylab.store.collect import Skipped, read
+from tinylab.ui import curves
 
 FEW = 30  # test images of a class, below which its recall is a rough guess
 
@@ -29,6 +30,7 @@ def facts(folder: Path) -> dict[str, Any]:
     return {
         "name": run.name,
         "result": run.result,
+        "curves": curves.reading(run.files.history()),
         "config": details.config(run),
         "recall": mistakes.recall(found),
         "confused": mistakes.confused(found),

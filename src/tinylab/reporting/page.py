@@ -35,6 +35,7 @@ class Section:
     lines: str  # which lines the curves are
     curves: Sequence[Chart]
     each_curve: Sequence[Chart]
+    readings: Sequence[str]
     legend: Sequence[Cell]
     more_data: Sequence[str]
     sizes: Chart | None
@@ -103,6 +104,7 @@ def _section(comparison: Comparison, num_left_out: int) -> Section:
         lines="Training" if comparison.selected is None else "Validation solid, training dashed",
         curves=curves,
         each_curve=each_curve,
+        readings=charts.readings(rows),
         legend=tables.legend(rows),
         more_data=answer.more_data(sized),
         sizes=charts.data_size(sized),

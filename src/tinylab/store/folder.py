@@ -116,7 +116,8 @@ class RunFolder:
 
     def event_files(self) -> list[Path]:
         """TensorBoard's event files."""
-        return list(self.path.glob("events.out.tfevents.*"))
+        pattern = "events.out.tfevents.*"
+        return [*self.path.glob(pattern), *self.path.glob(f"*/{pattern}")]
 
     def delete_checkpoints(self) -> None:
         """Delete the resume points and the tested weights, unless the run is being trained.
