@@ -70,7 +70,7 @@ SCRIPTS = {
 }
 TRAIN_FLAGS = ("--help", "--from", "--multirun", "--cfg", "--info", "--resolve", "--hydra-help")
 # Command -> how many words stand before its first config key.
-WITH_KEYS = {"train": 1, "cite": 1, "evaluate": 2, "list": 1, "remove": 1}
+WITH_KEYS = {"train": 1, "cite": 1, "evaluate": 2, "inspect": 1, "list": 1, "remove": 1}
 
 
 def main(arguments: list[str]) -> None:

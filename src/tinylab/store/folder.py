@@ -53,6 +53,8 @@ class RunFolder:
         self.confusion_file = path / "confusion.png"
         self.card_file = path / "MODEL_CARD.md"
         self.explanation_file = path / "explain.html"
+        self.projector_config = path / "projector_config.pbtxt"  # the name that TensorBoard expects
+        self.projector_folder = path / "projector"
         self.calibration_file = path / "calibration.npz"
         self.code_folder = path / "code"  # copies of the user's files, to be read
 
