@@ -14,16 +14,25 @@ ADDRESS = re.compile(r"http://[\d.:]+")
 
 
 def read_scalars(folder: Path) -> dict[str, list[tuple[int, float, float]]]:
-    """Tag -> its points (step, value, time), from the one event file of a folder."""
+    """Curve -> its points (step, value, time), from the one event file of each stream of a run.
+
+    The tag ``loss`` of the stream ``train`` is the curve ``loss/train``.
+    """
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    [file] = folder.glob("events.out.tfevents.*")
-    events = EventAccumulator(str(file), size_guidance={"scalars": 0})
-    events.Reload()
-    return {
-        tag: [(point.step, point.value, point.wall_time) for point in events.Scalars(tag)]
-        for tag in events.Tags()["scalars"]
-    }
+    found: dict[str, list[tuple[int, float, float]]] = {}
+    for stream in ("", "train", "val"):
+        files = list((folder / stream).glob("events.out.tfevents.*"))
+        assert len(files) <= 1, "one event file for each stream"
+        for file in files:
+            events = EventAccumulator(str(file), size_guidance={"scalars": 0})
+            events.Reload()
+            for tag in events.Tags()["scalars"]:
+                plain = not stream or tag.startswith(("optim/", "speed/"))
+                found[tag if plain else f"{tag}/{stream}"] = [
+                    (point.step, point.value, point.wall_time) for point in events.Scalars(tag)
+                ]
+    return found
 
 
 @contextlib.contextmanager

@@ -15,7 +15,8 @@ from compare_kit import edit_result
 from tinylab import cli
 from tinylab.config import compose
 from tinylab.config.groups import choices, groups
-from tinylab.config.options import FOLDERS, options
+from tinylab.config.option import FOLDERS
+from tinylab.config.options import options
 from tinylab.store.folder import run_folder
 
 TINY = ["train.epochs=2", "train.batch_size=128"]

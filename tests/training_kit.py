@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from option_records import AdamConfig, BaselineConfig
 from tinylab import models
-from tinylab.config.schema import AugmentConfig, ModelConfig, OptimConfig, TrainConfig
+from tinylab.config.base_records import AugmentConfig, ModelConfig, OptimConfig
+from tinylab.config.schema import TrainConfig
 from tinylab.data.arrays import Images
 from tinylab.data.batches import Batches, fit_class_weights, fit_normalization, to_device
 from tinylab.experiment.run import fit_and_save

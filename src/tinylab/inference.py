@@ -6,7 +6,7 @@ Needs no training data, and never executes code from a run's folder.
 import contextlib
 import dataclasses
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,8 +19,9 @@ from torch import Tensor, nn
 from tinylab import models
 from tinylab.comparison.settings import group
 from tinylab.config import code, options, user_code
+from tinylab.config.base_records import ModelConfig
 from tinylab.config.compose import restore
-from tinylab.config.schema import Config, ModelConfig
+from tinylab.config.schema import Config
 from tinylab.data.batches import restore_normalization
 from tinylab.errors import UserError
 from tinylab.models.pretrained import head
@@ -151,6 +152,17 @@ class Ensemble:
         """
         found = [each.unlike(images) for each in self.members if each.calibration is not None]
         return np.mean(found, axis=0) > 0.5 if found else None
+
+
+def in_batches(
+    member: Trained,
+    function: Callable[[NDArray[np.uint8]], NDArray[Any]],
+    images: NDArray[np.uint8],
+) -> NDArray[Any]:
+    """What a function of the network gives for images, uint8 (N, C, H, W), of any number."""
+    size = member.config.train.eval_batch_size
+    starts = range(0, len(images), size)
+    return np.concatenate([function(images[start : start + size]) for start in starts])
 
 
 def neighbor_distance(

@@ -10,7 +10,7 @@ import pytest
 from compare_kit import config, write_run
 from tinylab import cli
 from tinylab.commands import report
-from tinylab.config.schema import run_id
+from tinylab.config.identity import run_id
 
 RELOAD = '<meta http-equiv="refresh" content="5.0">'
 

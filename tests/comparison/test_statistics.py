@@ -11,6 +11,8 @@ from scipy import stats
 from statsmodels.stats.power import TTestIndPower, TTestPower
 
 from tinylab.comparison.statistics import (
+    Outcome,
+    adjust,
     corrected_t,
     crossed_error,
     crossed_t,
@@ -303,7 +305,7 @@ def test_the_interval_of_matched_shares_is_agresti_and_mins() -> None:
     assert found.difference == pytest.approx(-0.04)
     error = math.sqrt(86.5 + 150.5 - 64**2 / 1602) / 1602
     expected = -64 / 1602 - 1.959964 * error, -64 / 1602 + 1.959964 * error
-    assert (found.low, found.high) == pytest.approx(expected, rel=1e-3)
+    assert (found.low, found.high) == pytest.approx(expected, rel=1e-3)  # 1602 is N + 2
     assert found.p == pytest.approx(stats.binomtest(86, 236).pvalue)
 
 
@@ -323,10 +325,97 @@ def test_holm_is_the_textbook_example() -> None:
     assert holm([0.2]) == [0.2]
 
 
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=9))
+@settings(max_examples=3)  # statsmodels collects garbage, which takes a while
+def test_holm_is_that_of_statsmodels(p_values: list[float]) -> None:
+    from statsmodels.stats.multitest import multipletests
+
+    assert holm(p_values) == pytest.approx(multipletests(p_values, 0.05, method="holm")[1])
+
+
+def test_simultaneous_intervals_are_those_of_statsmodels_and_scipy() -> None:
+    """Dunn's: a t interval, or a normal one, at the level 1 - 0.05/m."""
+    from statsmodels.stats.weightstats import DescrStatsW
+
+    other = [0.012, 0.004, 0.009, 0.015, 0.008]
+    first, second = rights(50, 8, 12, 30)
+    found = adjust([paired_t(GAINED), paired_t(other), mcnemar(first, second)])
+    for values, each in zip((GAINED, other), found, strict=False):
+        expected = DescrStatsW(values).tconfint_mean(alpha=0.05 / 3)
+        assert (each.low, each.high) == pytest.approx(expected)
+    counts = DescrStatsW([1, -1, 0], weights=[8.5, 12.5, 81])
+    expected = counts.zconfint_mean(0.05 / 3)  # by n - 1, which Agresti and Min do not do
+    assert (found[2].low, found[2].high) == pytest.approx(expected, rel=0.01)
+    [alone] = adjust([welch(TERM, EARLY)])
+    expected = stats.ttest_ind(TERM, EARLY, equal_var=False).confidence_interval(0.95)
+    assert (alone.low, alone.high) == pytest.approx((expected.low, expected.high))
+    assert adjust([]) == []
+
+
+FAMILY = st.lists(st.tuples(SPREAD, st.floats(0.001, 1.0)), min_size=1, max_size=5)
+
+
+@given(FAMILY, st.booleans())
+@settings(max_examples=60)
+def test_no_interval_contradicts_its_p_value(
+    family: list[tuple[list[float], float]], has_other_p: bool
+) -> None:
+    """Nor where p is not that of the interval, as of rank tests."""
+    outcomes = [paired_t(values) for values, _ in family]
+    if has_other_p:
+        outcomes = [
+            Outcome(each.difference, each.low, each.high, p, each.error, each.freedom)
+            for each, (_, p) in zip(outcomes, family, strict=True)
+        ]
+    for outcome, found in zip(outcomes, adjust(outcomes), strict=True):
+        assert found.p >= outcome.p
+        if found.p < 0.05:
+            assert found.low >= 0 or found.high <= 0
+        else:
+            assert found.low <= 0 <= found.high
+        assert found.low <= outcome.difference <= found.high
+
+
+def test_where_holm_rejects_more_than_bonferroni_the_interval_ends_at_0() -> None:
+    strong, weak = paired_t([0.010, 0.011, 0.012]), paired_t([0.010, 0.001, 0.009, 0.002, 0.005])
+    assert 0.025 < weak.p < 0.05
+    [_, found] = adjust([strong, weak])
+    assert found.p < 0.05
+    assert found.low == 0
+    assert found.high > weak.high
+
+
+@pytest.mark.parametrize("means", [(0, 0, 0, 0), (0, 0, 2, 9), (1, 1, 2, 2)])
+def test_simultaneous_intervals_contain_all_differences_in_95_percent_of_experiments(
+    means: tuple[float, ...],
+) -> None:
+    """Four settings against one, whose runs are in every difference; five seeds."""
+    generator = np.random.default_rng(0)
+    all_contained, wrong = [], []
+    for _ in range(300):
+        against = generator.normal(size=5)
+        found = adjust(
+            [paired_t((mean + generator.normal(size=5) - against).tolist()) for mean in means]
+        )
+        pairs = list(zip(means, found, strict=True))
+        all_contained.append(all(each.low <= mean <= each.high for mean, each in pairs))
+        wrong.append(any(mean == 0 and each.p < 0.05 for mean, each in pairs))
+    assert np.mean(all_contained) > 0.92, "95%, and what 300 experiments leave open"
+    assert np.mean(wrong) < 0.08
+
+
 def test_power_is_that_of_published_tables() -> None:
     """Cohen (1988), table 2.4.1: 64 a group for d = 0.5; G*Power's manual: 34 pairs for dz 0.5."""
     assert group_size_needed(std=0.02, detect=0.01) == 64
     assert pairs_needed(std=0.02, detect=0.01) == 34
+
+
+def test_a_stricter_level_needs_more() -> None:
+    """A family of three is tested at 0.05/3."""
+    solved = TTestPower().solve_power(0.5, None, 0.05 / 3, 0.8)
+    assert pairs_needed(std=0.02, detect=0.01, alpha=0.05 / 3) == math.ceil(solved)
+    solved = TTestIndPower().solve_power(0.5, None, 0.05 / 3, 0.8)
+    assert group_size_needed(std=0.02, detect=0.01, alpha=0.05 / 3) == math.ceil(solved)
 
 
 @given(st.floats(0.008, 0.1))  # below, SciPy's power is NaN

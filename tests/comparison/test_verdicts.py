@@ -9,7 +9,7 @@ from scipy import stats
 from compare_kit import write_run
 from tinylab.comparison import statistics
 from tinylab.comparison.settings import Setting, group
-from tinylab.comparison.verdicts import Trial, judge, p_text, try_out
+from tinylab.comparison.verdicts import Plan, Trial, judge, p_text, try_out
 from tinylab.store.collect import collect
 
 pytestmark = pytest.mark.costly
@@ -59,7 +59,12 @@ def test_equal_seeds_on_one_test_set_are_paired(tmp_path: Path) -> None:
     assert trial.outcome is not None
     assert trial.outcome.p == pytest.approx(stats.ttest_rel([92, 83, 86], [90, 80, 85]).pvalue)
     assert trial.difference == pytest.approx(0.02)
-    assert trial.otherwise == "7 more seeds needed to detect a 1-point difference with 80% power"
+    assert trial.advice(family=1) == (
+        "2 more seeds needed to detect this difference with 80% power; 7 for 1 point"
+    )
+    assert trial.advice(family=3) == (
+        "3 more seeds needed to detect this difference with 80% power; 11 for 1 point"
+    )
 
 
 def test_an_official_test_set_pairs_over_split_seeds_without_correction(tmp_path: Path) -> None:
@@ -92,7 +97,10 @@ def test_splits_crossed_with_seeds_share_their_luck(tmp_path: Path) -> None:
     expected = statistics.crossed_t(shares, 1 / 9)
     assert trial.outcome is not None
     assert (trial.outcome.p, trial.outcome.low) == pytest.approx((expected.p, expected.low))
-    assert "more splits and as many more seeds" in trial.otherwise or "would not" in trial.otherwise
+    assert trial.advice(family=1) == (
+        "2 more splits and as many more seeds needed to detect this difference with 80% power; "
+        "1,024+ for 1 point"
+    )
 
 
 def test_an_official_test_set_crosses_without_correction(tmp_path: Path) -> None:
@@ -153,8 +161,8 @@ def test_unequal_seeds_on_one_test_set_are_welchs(tmp_path: Path) -> None:
     expected = stats.ttest_ind([95, 93, 96], [90, 80, 85, 88], equal_var=False)
     assert trial.outcome is not None
     assert trial.outcome.p == pytest.approx(expected.pvalue)
-    assert trial.otherwise.endswith(
-        "more seeds of each needed to detect a 1-point difference with 80% power"
+    assert trial.advice(family=1) == (
+        "1 more seed of each needed to detect this difference with 80% power; 165 for 1 point"
     )
     rank_trial = tried(tmp_path, "wilcoxon")
     assert rank_trial.outcome is not None
@@ -235,6 +243,7 @@ def test_a_family_is_adjusted_by_holm_and_what_was_not_tested_does_not_count(
             write_run(tmp_path, right, model__filters=filters, seed=seed)
     made = settings_of(tmp_path)
     family = judge([(made[8], made[4]), (made[4], made[32]), (made[8], made[16])])
+    assert [verdict.family for verdict in family] == [2, 2, 2]
     alone = [judge([(verdict.first, verdict.second)])[0].p for verdict in family]
     assert alone[1] is family[1].p is None
     assert [family[0].p, family[2].p] == pytest.approx(statistics.holm([alone[0], alone[2]]))  # type: ignore[list-item]
@@ -257,6 +266,24 @@ def test_pooled_settings_are_paired_by_all_that_varies_in_them(tmp_path: Path) -
     assert trial.method == "paired t over 4 pairs, on one test set"
     assert trial.outcome is not None
     assert trial.outcome.p == pytest.approx(stats.ttest_1samp([5, 10, 5, 10], 0).pvalue)
+
+
+@pytest.mark.parametrize(
+    ("difference", "std", "words"),
+    [
+        (0.002, 0.004, "29 more seeds needed to detect this difference with 80% power; these are "
+                       "enough for 1 point"),
+        (-0.0001, 0.004, "more than 1,024 seeds needed to detect this difference with 80% power; "
+                         "these are enough for 1 point"),
+        (0.0, 0.004, "these seeds detect a 1-point difference with 80% power"),
+        (0.0, 0.02, "29 more seeds needed to detect a 1-point difference with 80% power"),
+        (0.0001, 0.9, "more than 1,024 seeds needed to detect this difference with 80% power; "
+                      "1,024+ for 1 point"),
+        (0.04, 0.02, "29 more seeds needed to detect a 1-point difference with 80% power"),
+    ],
+)  # fmt: skip
+def test_what_more_seeds_would_show(difference: float, std: float, words: str) -> None:
+    assert Plan(std, 5, "seed").words(difference, family=1) == words
 
 
 def test_a_small_p_is_not_written_as_zero() -> None:

@@ -14,7 +14,9 @@ from tinylab import cli
 from tinylab.commands.completion import answers
 from tinylab.config import code, modules, named, options, user_code
 from tinylab.config.compose import compose_plain
-from tinylab.config.schema import Config, identity, is_plain_name, run_id
+from tinylab.config.identity import identity, run_id
+from tinylab.config.option import Option
+from tinylab.config.schema import Config, is_plain_name
 from tinylab.errors import UserError
 
 NETS = '''raise SystemExit("executed")
@@ -164,7 +166,7 @@ class Called:
 
 
 def called(made: Config, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    monkeypatch.setattr(options.Option, "load", lambda self: Called())
+    monkeypatch.setattr(Option, "load", lambda self: Called())
     return dict(options.of(made.model).make(made.model, (3, 8, 9), 7))
 
 

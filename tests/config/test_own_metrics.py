@@ -10,8 +10,9 @@ from tinylab import cli
 from tinylab.commands.completion import answers
 from tinylab.commands.train_help import help_text
 from tinylab.config import code, options, own_metrics
+from tinylab.config.identity import run_id
 from tinylab.config.metrics import METRICS, goodness
-from tinylab.config.schema import Config, SweepConfig, TrainConfig, run_id
+from tinylab.config.schema import Config, SweepConfig, TrainConfig
 from tinylab.errors import UserError
 from tinylab.training.own_metrics import OwnMetrics, load
 

@@ -17,8 +17,9 @@ from tinylab.commands.completion import answers
 from tinylab.commands.train_help import help_text
 from tinylab.config import code, options, user_code
 from tinylab.config.compose import compose_plain
+from tinylab.config.identity import run_id
 from tinylab.config.keys import entries
-from tinylab.config.schema import Config, run_id
+from tinylab.config.schema import Config
 from tinylab.errors import UserError
 
 SOURCE = '''import tinylab

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy import ndimage, stats
 from torch import Tensor
 
-from tinylab.config.schema import AugmentConfig
+from tinylab.config.base_records import AugmentConfig
 from tinylab.data import augment
 from tinylab.data.augment import Draws
 

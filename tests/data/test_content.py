@@ -10,7 +10,8 @@ import pytest
 from image_files import encoded, fill, picture
 from option_records import AdamConfig, DigitsConfig, FolderConfig, MlpConfig, Scene15Config
 from tinylab import data
-from tinylab.config.schema import Config, run_id
+from tinylab.config.identity import run_id
+from tinylab.config.schema import Config
 from tinylab.errors import UserError
 
 

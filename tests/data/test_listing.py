@@ -15,7 +15,9 @@ from option_records import FolderConfig
 from tinylab import data
 from tinylab.config.schema import SplitConfig
 from tinylab.data import part_of
-from tinylab.data.listing import Listing, class_folders, table
+from tinylab.data.class_tree import class_folders
+from tinylab.data.label_table import table
+from tinylab.data.listing import Listing
 from tinylab.errors import UserError
 
 

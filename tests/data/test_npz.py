@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from image_files import encoded
 from option_records import AdamConfig, ArraysConfig, MlpConfig
 from tinylab import cli, data
-from tinylab.config.schema import Config, SplitConfig, run_id
+from tinylab.config.identity import run_id
+from tinylab.config.schema import Config, SplitConfig
 from tinylab.data import npz, parts
 from tinylab.data.arrays import DataAbsentError, Images
 from tinylab.errors import UserError

@@ -12,7 +12,8 @@ from PIL import Image
 from option_records import AdamConfig, MlpConfig
 from tinylab import data
 from tinylab.config import options
-from tinylab.config.schema import Config, SplitConfig, run_id
+from tinylab.config.identity import run_id
+from tinylab.config.schema import Config, SplitConfig
 from tinylab.data.arrays import DataAbsentError, Images
 from tinylab.data.cache import folder as cache_folder
 from tinylab.errors import UserError

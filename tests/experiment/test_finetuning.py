@@ -13,7 +13,8 @@ import torch
 from tinylab import cli
 from tinylab.config import weights
 from tinylab.config.compose import compose_plain
-from tinylab.config.schema import Config, run_id
+from tinylab.config.identity import run_id
+from tinylab.config.schema import Config
 from tinylab.inference import load, the_run
 from tinylab.store.folder import RunFolder
 from tinylab.store.result import Result

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from option_records import BaselineConfig, MlpConfig, ResnetConfig, TimmConfig, TorchvisionConfig
 from tinylab import models
-from tinylab.config.schema import ModelConfig
+from tinylab.config.base_records import ModelConfig
 from tinylab.errors import UserError
 from tinylab.models import pretrained
 

@@ -87,6 +87,18 @@ def test_duplicates_are_told_and_are_a_limit(trained: Path, tmp_path: Path) -> N
     assert "in both the training and the test set make the test accuracy optimistic" in card
 
 
+def test_overfitting_is_told(trained: Path, tmp_path: Path) -> None:
+    assert "Validation loss was" not in card_of(trained, tmp_path)
+    rows = [
+        {"epoch": epoch, "train_loss": 1 / epoch, "train_accuracy": 1.0, "val_loss": loss}
+        for epoch, loss in enumerate([1.0, 0.5, 0.4, 0.5, 0.6, 0.7, 0.8], start=1)
+    ]
+    copy = tmp_path / trained.name
+    (copy / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    report.write_card(copy, copy / "card.md")
+    assert "Validation loss was best at epoch 3 (0.4)" in (copy / "card.md").read_text()
+
+
 def test_an_older_run_did_not_record_duplicates(trained: Path, tmp_path: Path) -> None:
     card = card_of(trained, tmp_path, duplicates=None)
     assert "- Duplicates: not recorded by this run." in card

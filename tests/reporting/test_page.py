@@ -230,6 +230,29 @@ def test_three_numeric_keys_make_parallel_coordinates(tmp_path: Path) -> None:
 # ---------------------------------------------------------------- learning curves
 
 
+def test_what_the_learning_curves_show_is_said_of_those_that_show_something(
+    tmp_path: Path,
+) -> None:
+    rising = [1.0, 0.5, 0.4, 0.5, 0.6, 0.7, 0.8]
+    for filters, losses in ((4, rising), (8, [0.5] * 7)):
+        for seed in (0, 1):
+            folder = write_run(tmp_path, val=0.9 - filters / 100, model__filters=filters, seed=seed)
+            rows = [
+                {
+                    "epoch": epoch, "val_loss": loss, "val_accuracy": 0.5,
+                    "train_loss": 1 / epoch, "train_accuracy": 1.0,
+                }
+                for epoch, loss in enumerate(losses, start=1)
+            ]  # fmt: skip
+            (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    [said] = charts.readings(compared(tmp_path).rows)
+    assert said.startswith(
+        "A (2 of 2 runs; the first of them): validation loss was best at epoch 3"
+    )
+    reporting.write([tmp_path], tmp_path / "report.html")
+    assert f"<p>{said}</p>" in (tmp_path / "report.html").read_text()
+
+
 def write_history(folder: Path, epochs: int, **columns: Any) -> None:
     rows = []
     for epoch in range(1, epochs + 1):

@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 
 from server_kit import Server
+from tensorboard_kit import read_scalars
 
 pytestmark = pytest.mark.costly
 
@@ -77,12 +78,7 @@ def undisturbed(
 
 
 def tensorboard_steps(folder: Path) -> list[int]:
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    [file] = folder.glob("events.out.tfevents.*")
-    events = EventAccumulator(str(file))
-    events.Reload()
-    return [point.step for point in events.Scalars("loss/train")]
+    return [step for step, _, _ in read_scalars(folder)["loss/train"]]
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -238,7 +234,7 @@ def test_damaged_and_lost_files_are_made_again(
     data = bytearray(checkpoint.read_bytes())
     data[len(data) // 2] ^= 0xFF
     checkpoint.write_bytes(data)
-    for derived in checkpoint.parent.glob("events.out.tfevents.*"):
+    for derived in checkpoint.parent.rglob("events.out.tfevents.*"):
         derived.unlink()
     (checkpoint.parent / "metrics.jsonl").write_text("{rubbish")
     assert server.run(tmp_path, command("dropout")) == 0

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from run_folders import begun, config, failed, finished, stopped
 from tinylab import cli
-from tinylab.config.schema import run_id
+from tinylab.config.identity import run_id
 from tinylab.errors import UserError
 from tinylab.store import query
 from tinylab.store.folder import RunFolder

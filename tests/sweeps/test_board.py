@@ -17,7 +17,7 @@ from tinylab.comparison.settings import group
 from tinylab.config.metrics import METRICS
 from tinylab.store.collect import collect
 from tinylab.sweeps import board
-from tinylab.ui.tensorboard import TAGS
+from tinylab.ui.tensorboard import TAGS, stream_and_tag
 
 pytestmark = pytest.mark.costly
 
@@ -55,14 +55,19 @@ def test_the_mean_and_the_band_are_those_of_the_seeds(sweep: Path, model: str) -
     for column in ("train_loss", "val_loss", "train_accuracy", "val_accuracy"):
         values = np.array([[row[column] for row in rows] for rows in runs])  # (seed, epoch)
         mean, std = values.mean(0), values.std(0, ddof=1)
-        for prefix, expected in (("", mean), ("std_low/", mean - std), ("std_high/", mean + std)):
-            points = scalars[prefix + TAGS[column]]
+        stream, tag = stream_and_tag(TAGS[column])
+        bands = {tag: mean, f"band/{tag}/mean": mean, f"band/{tag}/low": mean - std,
+                 f"band/{tag}/high": mean + std}  # fmt: skip
+        for name, expected in bands.items():
+            points = scalars[f"{name}/{stream}"]
             assert [step for step, _, _ in points] == [row["step"] for row in runs[0]]
             assert [value for _, value, _ in points] == pytest.approx(expected, rel=1e-6)
 
 
 def test_the_hparams_tab_has_the_same_columns_for_all(sweep: Path) -> None:
-    with serve_tensorboard(sweep / "tensorboard", num_runs=7) as server:
+    with serve_tensorboard(
+        sweep / "tensorboard", num_runs=17
+    ) as server:  # 4 x 3, the means 2 x 2, and the columns
         experiment = fetch(f"{server}/data/plugin/hparams/experiment", {})
         assert isinstance(experiment, dict)
         assert [info["name"]["tag"] for info in experiment["metricInfos"]] == FINALS
@@ -77,6 +82,15 @@ def test_the_hparams_tab_has_the_same_columns_for_all(sweep: Path) -> None:
         assert isinstance(found, dict)
         assert len(found["sessionGroups"]) == 4
         assert all(len(row["metricValues"]) == len(FINALS) for row in found["sessionGroups"])
+        check_that_no_band_lacks_a_tag(fetch(f"{server}/data/plugin/scalars/tags"))
+
+
+def check_that_no_band_lacks_a_tag(tags_by_run: object) -> None:
+    """The custom scalars page complains about a run that has one or two of a band's three tags."""
+    assert isinstance(tags_by_run, dict)
+    for run, tags in tags_by_run.items():
+        bands = [tag for tag in tags if tag.startswith("band/")]
+        assert len(bands) == (3 * (4 if run.endswith("val") else 2)) * run.startswith("mean"), run
 
 
 @given(st.lists(st.text(st.characters(codec="utf-8"), max_size=300), unique=True))
@@ -99,7 +113,9 @@ def test_names_are_as_typed_unless_that_is_too_long_or_taken() -> None:
 def test_long_settings_that_end_differently_have_folders_of_their_own(tmp_path: Path) -> None:
     long = {f"augment__{key}": 0.123456789 for key in ("scale", "brightness", "contrast")}
     for filters, seed in ((4, 0), (4, 1), (8, 0), (8, 1)):
-        write_run(tmp_path, model__filters=filters, seed=seed, **long)
+        folder = write_run(tmp_path, model__filters=filters, seed=seed, **long)
+        row = {"epoch": 1, "step": 9, "time": 1e6, "train_loss": 1.0, "train_accuracy": 0.5}
+        (folder / "metrics.jsonl").write_text(json.dumps(row))
     found = collect([tmp_path])[0]
     labels = {run.name: "x" * 200 + run.name for run in found}
     board.write(tmp_path / "board", labels, group(found))

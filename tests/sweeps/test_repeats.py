@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from search_kit import AXES, EPOCHS, curve, drive, finish, make_plan, states, trials
 from tinylab import cli
-from tinylab.config.schema import run_id
+from tinylab.config.identity import run_id
 from tinylab.store.collect import collect
 from tinylab.sweeps import leaderboard
 from tinylab.sweeps.combinations import repeats_in_order

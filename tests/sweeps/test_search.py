@@ -33,8 +33,9 @@ from tinylab import cli
 from tinylab import sweeps as sweep
 from tinylab.config import compose
 from tinylab.config.groups import choices
+from tinylab.config.identity import run_id
 from tinylab.config.metrics import CHOOSABLE
-from tinylab.config.schema import SweepConfig, run_id
+from tinylab.config.schema import SweepConfig
 from tinylab.errors import UserError
 from tinylab.sweeps import leaderboard, search
 from tinylab.sweeps.grid import expand

@@ -27,7 +27,7 @@ from option_records import (
     ResnetConfig,
     SgdConfig,
 )
-from tinylab.config.schema import AugmentConfig
+from tinylab.config.base_records import AugmentConfig
 from tinylab.data import augment
 from tinylab.errors import Stopped
 from tinylab.models.baseline import Baseline

@@ -137,7 +137,8 @@ from tinylab.system import runtime
 from tinylab.training.evaluate import evaluate
 from tinylab.training.state import Recipe
 from tinylab.config.options import record
-from tinylab.config.schema import AugmentConfig, TrainConfig
+from tinylab.config.base_records import AugmentConfig
+from tinylab.config.schema import TrainConfig
 from tinylab.data.batches import Batches, fit_normalization
 
 N, num_classes = 60_000, 100

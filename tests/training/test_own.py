@@ -14,7 +14,8 @@ import torch.nn.functional as F
 
 from option_records import AdamConfig, AdamwConfig, SgdConfig, TorchOptimConfig
 from tinylab.config import options
-from tinylab.config.schema import AugmentConfig, LossConfig, ScheduleConfig
+from tinylab.config.base_records import AugmentConfig, LossConfig, ScheduleConfig
+from tinylab.config.option import FOLDERS
 from tinylab.errors import Stopped, UserError
 from tinylab.training import loop, optim, own
 from tinylab.training.capture import Captured
@@ -46,7 +47,7 @@ def declared(tmp_path: Path) -> Iterator[Declare]:
         options.use_files([file])
         [found] = [
             option
-            for group in options.FOLDERS
+            for group in FOLDERS
             for option in options.options(group).values()
             if not option.is_builtin
         ]

@@ -23,7 +23,7 @@ from option_records import (
     ResnetConfig,
     SgdConfig,
 )
-from tinylab.config.schema import OptimConfig
+from tinylab.config.base_records import OptimConfig
 from tinylab.data import stream
 from tinylab.errors import Stopped
 from tinylab.training.loop import StepDone

@@ -12,8 +12,8 @@ import pytest
 
 from run_folders import config
 from tinylab import cli
+from tinylab.config.identity import run_id
 from tinylab.config.metrics import METRICS
-from tinylab.config.schema import run_id
 from tinylab.ui import mirrors
 from tinylab.ui.tensorboard import TAGS
 

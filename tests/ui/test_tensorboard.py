@@ -92,17 +92,23 @@ def test_a_curve_without_values_is_left_out(tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def server(runs_folder: Path) -> Iterator[str]:
     """The address of a TensorBoard that shows the runs."""
-    with serve_tensorboard(runs_folder, num_runs=2) as address:
+    with serve_tensorboard(runs_folder, num_runs=6) as address:
         yield address
 
 
-def test_tensorboard_serves_the_curves_of_both_runs(server: str, runs_folder: Path) -> None:
-    runs = fetch(f"{server}/data/runs")
-    assert isinstance(runs, list)
-    assert sorted(runs) == sorted(path.name for path in runs_folder.glob("digits-*"))
-    url = f"{server}/data/plugin/scalars/scalars?tag=accuracy/val&run={runs[0]}"
-    points = fetch(url)
-    rows = (runs_folder / runs[0] / "metrics.jsonl").read_text().splitlines()
+def test_train_and_validation_of_a_run_are_two_runs_with_the_same_tags(
+    server: str, runs_folder: Path
+) -> None:
+    """So TensorBoard draws both into one chart."""
+    names = [path.name for path in runs_folder.glob("digits-*")]
+    tags = fetch(f"{server}/data/plugin/scalars/tags")
+    assert isinstance(tags, dict)
+    assert set(tags) == {f"{name}{stream}" for name in names for stream in ("", "/train", "/val")}
+    for name in names:
+        assert {"loss", "accuracy"} <= tags[f"{name}/train"].keys() & tags[f"{name}/val"].keys()
+        assert set(tags[name]) == set(FINALS)
+    points = fetch(f"{server}/data/plugin/scalars/scalars?tag=accuracy&run={names[0]}/val")
+    rows = (runs_folder / names[0] / "metrics.jsonl").read_text().splitlines()
     expected = [json.loads(row)["val_accuracy"] for row in rows]
     assert [value for _, _, value in points] == pytest.approx(expected)  # type: ignore[attr-defined]
 

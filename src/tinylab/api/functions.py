@@ -17,7 +17,7 @@ from tinylab.api.frames import pandas
 from tinylab.api.swept import Sweep, run_sweep
 from tinylab.api.trained import TrainedRun
 from tinylab.commands.compare import DEFAULT_METRIC, collect_finished, refuse_unknown_metric
-from tinylab.commands.report import place
+from tinylab.commands.report import place, write
 from tinylab.commands.train_job import refuse_sweep
 from tinylab.commands.train_job import train as train_config
 from tinylab.comparison import comparison
@@ -136,11 +136,9 @@ def report(*found: Runs, out: str | Path | None = None) -> Path:
     folder of the single run or sweep, otherwise in the working folder. Raises UserError if there is
     no finished run.
     """
-    from tinylab import reporting
-
     paths = [_path(each) for each in found] or [Path(default_outputs())]
     file = Path(out).expanduser() if out is not None else place(paths)
-    reporting.write(paths, file)
+    write(paths, file)
     return file.absolute()
 
 

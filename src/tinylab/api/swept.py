@@ -19,7 +19,7 @@ from tinylab.config.metrics import MONITORED, PARTS, TAKEN
 from tinylab.config.overrides import checked, parse
 from tinylab.errors import UserError
 from tinylab.store.collect import collect
-from tinylab.store.sweep import SweepFolder
+from tinylab.store.sweep import SweepFolder, made_by
 from tinylab.ui.console import is_terminal
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def run_sweep(arguments: Sequence[str]) -> Sweep:
     flagged = checked(["-m", *arguments])[1:]
     outputs = _outputs(flagged)
     _run(["-m", *flagged])
-    return Sweep(_folder(outputs, flagged))
+    return Sweep(made_by(outputs, flagged).absolute())
 
 
 def _outputs(arguments: Sequence[str]) -> Path:
@@ -121,14 +121,3 @@ def _run(arguments: Sequence[str]) -> None:
 def _show(output: IO[str]) -> None:
     for line in output:
         print(line, end="", flush=True)
-
-
-def _folder(outputs: Path, arguments: Sequence[str]) -> Path:
-    """Return the most recent sweep that these arguments produced."""
-    sweeps = [SweepFolder(folder) for folder in (outputs / "sweeps").glob("*")]
-    kept = [sweep for sweep in sweeps if sweep.state_file.is_file()]
-    made = [sweep for sweep in kept if sweep.arguments() == arguments]
-    if not made:
-        raise UserError(f"{outputs / 'sweeps'}: the sweep no longer exists")
-    newest = max(made, key=lambda sweep: sweep.state_file.stat().st_mtime)
-    return newest.path.absolute()

@@ -15,7 +15,8 @@ from tinylab.commands import COMMANDS
 from tinylab.commands.parser import Parser
 from tinylab.config.groups import choices, groups
 from tinylab.config.keys import defaults, words_of
-from tinylab.config.options import FOLDERS, options, without_code
+from tinylab.config.option import FOLDERS
+from tinylab.config.options import options, without_code
 from tinylab.config.values import shown
 from tinylab.errors import UserError
 from tinylab.ui.console import say
@@ -68,8 +69,8 @@ SCRIPTS = {
     "fish": (FISH, "tinylab completion fish > ~/.config/fish/completions/tinylab.fish"),
 }
 TRAIN_FLAGS = ("--help", "--from", "--multirun", "--cfg", "--info", "--resolve", "--hydra-help")
-# Command -> number of words before its first config key.
-WITH_KEYS = {"train": 1, "cite": 1, "evaluate": 2, "list": 1, "remove": 1}
+# Command -> how many words stand before its first config key.
+WITH_KEYS = {"train": 1, "cite": 1, "evaluate": 2, "inspect": 1, "list": 1, "remove": 1}
 
 
 def main(arguments: list[str]) -> None:

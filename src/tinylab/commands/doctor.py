@@ -18,7 +18,8 @@ from functools import partial
 from pathlib import Path
 
 from tinylab.commands.parser import Parser
-from tinylab.config.options import Option, options
+from tinylab.config.option import Option
+from tinylab.config.options import options
 from tinylab.errors import UserError
 from tinylab.system.project import default_outputs, project
 from tinylab.ui.console import in_bytes, say

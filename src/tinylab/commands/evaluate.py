@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 
 from tinylab import data
 from tinylab.commands.parser import Parser
+from tinylab.config.base_records import DatasetConfig
 from tinylab.config.compose import replay, run_hydra, to_config
 from tinylab.config.options import options as options_of
 from tinylab.config.options import without_code
-from tinylab.config.schema import Config, DatasetConfig
+from tinylab.config.schema import Config
 from tinylab.config.user_code import is_key
 from tinylab.data.folder import Folder
 from tinylab.errors import UserError

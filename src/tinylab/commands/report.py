@@ -54,8 +54,18 @@ def main(arguments: list[str]) -> None:
         _write_card(options.path, options.out)
         return
     out = options.out or place(options.path)
-    report.write(options.path, out)
+    write(options.path, out)
     say(f"report  {out}")
+
+
+def write(paths: Sequence[Path], out: Path) -> None:
+    """Write the page, for a single run with what explains its mistakes. Raises UserError."""
+    explanation = None
+    if len(paths) == 1 and RunFolder(paths[0]).is_run():
+        from tinylab.predict import explain_page  # and with it torch
+
+        explanation = explain_page.of_single_run(paths[0])
+    report.write(paths, out, explanation=explanation)
 
 
 def _watch(paths: Sequence[Path], out: Path | None, card: bool) -> None:

@@ -1,7 +1,8 @@
 """The text of ``tinylab train --help``."""
 
 from tinylab.config.groups import choices, groups
-from tinylab.config.options import FOLDERS, Option, options
+from tinylab.config.option import FOLDERS, Option
+from tinylab.config.options import options
 from tinylab.config.values import shown
 
 EXAMPLES = """\

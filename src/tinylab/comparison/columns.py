@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 
 from tinylab.comparison.comparison import Comparison, Row
 from tinylab.comparison.effects import Effect
-from tinylab.comparison.statistics import Outcome, Posterior, Summary, design, is_crossed
+from tinylab.comparison.statistics import Adjusted, Posterior, Summary, design, is_crossed
 from tinylab.comparison.variance import SOURCES, Variance
 from tinylab.comparison.verdicts import Verdict, points, points_span
 from tinylab.config.metrics import METRICS, between
@@ -112,7 +112,7 @@ def verdicts(comparison: Comparison) -> list[Column]:
     return [
         Column(("", "pair"), [" - ".join(names) for names in pairs], is_words=True),
         Column(("", "points"), [_points(verdict.trial.difference) for verdict in found]),
-        Column(("", "95% CI"), [_signed_span(verdict.trial.outcome) for verdict in found]),
+        Column(("", "95 % interval"), [_signed_span(verdict.adjusted) for verdict in found]),
         Column(("", "verdict"), words, is_words=True),
     ]
 
@@ -145,8 +145,8 @@ def _points(difference: float | None) -> str:
     return "-" if difference is None else points(difference)
 
 
-def _signed_span(outcome: Outcome | None) -> str:
-    return "-" if outcome is None else points_span(outcome)
+def _signed_span(adjusted: Adjusted | None) -> str:
+    return "-" if adjusted is None else points_span(adjusted)
 
 
 def effect(found: Effect) -> list[Column]:
@@ -156,7 +156,7 @@ def effect(found: Effect) -> list[Column]:
         Column(("", found.key), [shown(level.value) for level in found.levels], is_words=True),
         Column(("", "pairs"), [str(level.num_pairs) for level in found.levels]),
         Column(("", "points"), [_points(trial.difference) for trial in trials]),
-        Column(("", "95% CI"), [_signed_span(trial.outcome) for trial in trials]),
+        Column(("", "95 % interval"), [_signed_span(level.adjusted) for level in found.levels]),
         Column(("", "effect"), [level.words() for level in found.levels], is_words=True),
     ]
 

@@ -15,7 +15,7 @@ from tinylab.comparison.statistics import Summary
 from tinylab.comparison.variance import SeedVariance, Variance
 from tinylab.comparison.verdicts import Verdict, judge
 from tinylab.config.metrics import METRICS
-from tinylab.config.options import FOLDERS
+from tinylab.config.option import FOLDERS
 from tinylab.config.values import shown
 from tinylab.errors import UserError
 from tinylab.store.run import Run

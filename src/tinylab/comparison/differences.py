@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Any
 
 from tinylab.comparison.settings import varied
+from tinylab.config.identity import flatten
 from tinylab.config.keys import completed, helps, without_effect
-from tinylab.config.schema import flatten
 from tinylab.config.values import shown
 from tinylab.store.folder import RunFolder
 from tinylab.store.result import Result

@@ -8,9 +8,9 @@ from typing import Any
 
 from tinylab.comparison import statistics
 from tinylab.comparison.settings import cells
-from tinylab.comparison.statistics import Cells
+from tinylab.comparison.statistics import Adjusted, Cells
 from tinylab.comparison.variance import largest_factorial
-from tinylab.comparison.verdicts import Trial, of_differences, p_text, test_train_ratio
+from tinylab.comparison.verdicts import Trial, adjust, of_differences, p_text, test_train_ratio
 from tinylab.config.keys import SEEDS, defaults
 from tinylab.config.values import did_you_mean, order, shown
 from tinylab.errors import UserError
@@ -23,21 +23,27 @@ Pair = tuple[str, str, str]  # the setting without the key, the split, the seed
 class Level:
     """A value of the key compared to the reference, over ``num_pairs`` pairs of runs.
 
-    ``trial`` is the test accuracy of the value minus the reference's, and ``p`` is adjusted for the
-    number of levels (Holm); None if no test was possible.
+    ``trial`` is the value's test accuracy minus the reference's, ``adjusted`` for the number of
+    levels that were tested, the ``family``; None where no test could be made.
     """
 
     value: Any
     num_pairs: int
     trial: Trial
-    p: float | None
+    adjusted: Adjusted | None
+    family: int
+
+    @property
+    def p(self) -> float | None:
+        """The adjusted p-value (Holm)."""
+        return None if self.adjusted is None else self.adjusted.p
 
     def words(self) -> str:
         """As in ``raises accuracy (p = 0.003)``."""
         if self.p is None:
             return self.trial.otherwise
         if self.p >= statistics.ALPHA:
-            return f"no difference shown ({p_text(self.p)}): {self.trial.otherwise}"
+            return f"no difference shown ({p_text(self.p)}): {self.trial.advice(self.family)}"
         is_higher = (self.trial.difference or 0) > 0
         return f"{'raises' if is_higher else 'lowers'} accuracy ({p_text(self.p)})"
 
@@ -93,10 +99,10 @@ def of_key(runs: Sequence[Run], key: str) -> Effect | None:
     )
     others = [text for text in by_value if text != first]
     found = [_trial(by_value[text], by_value[first], key) for text in others]
-    adjusted = iter(statistics.holm([t.outcome.p for _, t in found if t.outcome is not None]))
+    adjusted, family = adjust([trial for _, trial in found])
     levels = [
-        Level(values[text], pairs, trial, next(adjusted) if trial.outcome is not None else None)
-        for text, (pairs, trial) in zip(others, found, strict=True)
+        Level(values[text], pairs, trial, each, family)
+        for text, (pairs, trial), each in zip(others, found, adjusted, strict=True)
     ]
     return Effect(key, values[first], tuple(levels))
 
@@ -133,7 +139,8 @@ def _trial(level: Sequence[Run], reference: Sequence[Run], key: str) -> tuple[in
         return len(over), replace(
             trial,
             method=trial.method and f"paired t over {len(over)} settings of one run each",
-            otherwise="run more seeds" if trial.outcome else trial.otherwise,
+            otherwise="more seeds would tell more" if trial.outcome else trial.otherwise,
+            plan=None,
         )
     has_splits = len({a[pair][1] for pair in differences}) > 1
     trial = of_differences(of_cells, test_train_ratio([*level, *reference]) * has_splits, "t")

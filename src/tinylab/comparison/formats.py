@@ -13,7 +13,7 @@ from typing import Any
 from tinylab.comparison.comparison import Comparison, Row
 from tinylab.comparison.effects import Effect
 from tinylab.comparison.nested import Estimate
-from tinylab.comparison.statistics import design
+from tinylab.comparison.statistics import Adjusted, design
 from tinylab.comparison.tuning import TuningCurve
 from tinylab.comparison.variance import Variance
 from tinylab.comparison.verdicts import Trial, Verdict
@@ -101,7 +101,7 @@ def _setting(row: Row) -> dict[str, Any]:
     }
 
 
-def _trial(trial: Trial) -> dict[str, Any]:
+def _trial(trial: Trial, adjusted: Adjusted | None) -> dict[str, Any]:
     outcome = trial.outcome
     return {
         "about": "test_accuracy",
@@ -110,6 +110,9 @@ def _trial(trial: Trial) -> dict[str, Any]:
         "low": None if outcome is None else outcome.low,
         "high": None if outcome is None else outcome.high,
         "p": None if outcome is None else outcome.p,
+        "p_holm": None if adjusted is None else adjusted.p,
+        "simultaneous_low": None if adjusted is None else adjusted.low,
+        "simultaneous_high": None if adjusted is None else adjusted.high,
     }
 
 
@@ -121,8 +124,7 @@ def _effect(effect: Effect) -> dict[str, Any]:
             {
                 "value": level.value,
                 "num_pairs": level.num_pairs,
-                **_trial(level.trial),
-                "p_holm": level.p,
+                **_trial(level.trial, level.adjusted),
                 "words": level.words(),
             }
             for level in effect.levels
@@ -135,8 +137,7 @@ def _verdict(comparison: Comparison, verdict: Verdict) -> dict[str, Any]:
     return {
         "first": comparison.name_of(verdict.first),
         "second": comparison.name_of(verdict.second),
-        **_trial(verdict.trial),
-        "p_holm": verdict.p,
+        **_trial(verdict.trial, verdict.adjusted),
         "winner": None if winner is None else comparison.name_of(winner),
         "posterior": None if verdict.posterior is None else dataclasses.asdict(verdict.posterior),
         "words": verdict.words(),

@@ -35,9 +35,10 @@ LEGEND_POSTERIORS = (
     "assumed independent, over splits and folds correlated by the test fraction. Not adjusted "
     "for the number of pairs."
 )
-SHOWN = 5e-5  # a smaller standard deviation would be shown as 0.00 points
-LEAST_SEEDS = 5  # runs needed to split their variance; with fewer the estimate is too rough
-MOST_SKIPPED = 5  # maximum number of names shown per reason
+FAMILY = "p (Holm) and intervals (simultaneous) are adjusted for {} {}"
+SHOWN = 5e-5  # a standard deviation that is not shown as 0.00 points
+LEAST_SEEDS = 5  # runs from which their variance is divided: of fewer it is known too roughly
+MOST_SKIPPED = 5  # names shown for each reason
 
 
 def sections(
@@ -128,7 +129,7 @@ def seed_spread(row: Row) -> list[str]:
 
 def _verdict_heading(comparison: Comparison) -> str:
     tested = sum(verdict.p is not None for verdict in comparison.verdicts)
-    family = f"; p is adjusted for {tested} comparisons (Holm), the intervals are not"
+    family = f"; {FAMILY.format(tested, 'comparisons')}"
     first = comparison.verdicts[0].first
     is_best = comparison.selected is not None and first is comparison.selected.setting
     best = f"; {comparison.name_of(first)} is best by validation" if is_best else ""
@@ -145,8 +146,8 @@ def _posterior_heading(rope: float) -> str:
 def _effect(effect: Effect) -> Section:
     against = f"against {effect.key}={shown(effect.reference)}"
     tested = sum(level.p is not None for level in effect.levels)
-    family = f"; p is adjusted for {tested} levels (Holm)" if tested > 1 else ""
-    words = f"Effect of {effect.key} on test accuracy, {against}, all else equal{family}"
+    family = f"; {FAMILY.format(tested, 'levels')}" if tested > 1 else ""
+    words = f"Effect of {effect.key} on test accuracy, {against}, all else being equal{family}"
     methods = dict.fromkeys(level.trial.method for level in effect.levels if level.trial.method)
     return Section([words], columns.effect(effect), [f"Tested by {method}." for method in methods])
 

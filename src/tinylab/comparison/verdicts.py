@@ -12,10 +12,10 @@ from statistics import fmean, stdev, variance
 
 from tinylab.comparison import statistics
 from tinylab.comparison.settings import Setting, cells
-from tinylab.comparison.statistics import Cell, Cells, Outcome, Posterior
+from tinylab.comparison.statistics import Adjusted, Cell, Cells, Outcome, Posterior
 from tinylab.store.run import Run
 
-DETECT = 0.01  # one point of accuracy, the difference that power is stated for
+DETECT = 0.01  # one point of accuracy, of which a verdict speaks beside the difference seen
 TESTS = ("t", "wilcoxon")
 SURE = 0.95  # the probability needed to decide better, or practically equal
 LEAST_RANKS = 6  # pairs, for which the smallest possible p is 2 / 2^6
@@ -23,22 +23,79 @@ Pairs = Sequence[tuple[Setting, Setting]]
 
 
 @dataclass(frozen=True)
+class Plan:
+    """How many repetitions a t test needs to detect a difference.
+
+    ``std`` is the standard deviation of the pairs' differences or, if not ``is_paired``, of each
+    group; ``have`` the number of repetitions, whose name is ``unit``; ``test_train_ratio`` as in
+    ``statistics.corrected_t``.
+    """
+
+    std: float
+    have: int
+    unit: str
+    besides: str = ""
+    test_train_ratio: float = 0.0
+    is_paired: bool = True
+
+    def words(self, difference: float, family: int) -> str:
+        """What it takes for the difference that was seen, and for DETECT.
+
+        The level is 5% divided by the number of tests in the family (Bonferroni), since the
+        p-values are adjusted for it, too.
+        """
+        seen, other = (self._needed(each, family) for each in (abs(difference), DETECT))
+        power = f"with {statistics.POWER:.0%} power"
+        if points(abs(difference)) == points(0.0) or (seen is not None and seen <= self.have):
+            if other is not None and other <= self.have:
+                return f"these {self.unit}s detect a 1-point difference {power}"
+            return f"{self._more(other)} needed to detect a 1-point difference {power}"
+        beside = "; these are enough for 1 point"
+        if other is None or other > self.have:
+            number = f"{statistics.MOST:,}+" if other is None else f"{other - self.have:,}"
+            beside = f"; {number} for 1 point"
+        return f"{self._more(seen)} needed to detect this difference {power}{beside}"
+
+    def _needed(self, detect: float, family: int) -> int | None:
+        alpha = statistics.ALPHA / family
+        if detect == 0:
+            return None
+        if self.is_paired:
+            return statistics.pairs_needed(self.std, detect, self.test_train_ratio, alpha)
+        return statistics.group_size_needed(self.std, detect, alpha)
+
+    def _more(self, needed: int | None) -> str:
+        if needed is None:
+            return f"more than {statistics.MOST:,} {self.unit}s"
+        more = needed - self.have
+        return f"{more:,} more {self.unit}{'s' * (more > 1)}{self.besides}"
+
+
+@dataclass(frozen=True)
 class Trial:
     """The test of two settings. ``outcome`` is None if no test was possible.
 
-    ``difference`` is first minus second in test accuracy, as a fraction; ``otherwise`` is the text
-    if no difference is shown.
+    ``difference`` is first minus second in test accuracy, a fraction. Where no difference is
+    shown, ``plan`` tells what more repetitions would show, or else ``otherwise`` what there is to
+    say.
     """
 
     method: str
     difference: float | None
     outcome: Outcome | None
-    otherwise: str
+    otherwise: str = ""
+    plan: Plan | None = None
+
+    def advice(self, family: int) -> str:
+        """What there is to say where no difference is shown in a family of so many tests."""
+        if self.plan is None or self.difference is None:
+            return self.otherwise
+        return self.plan.words(self.difference, family)
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """A trial in a family of comparisons: ``p`` is adjusted for their number (Holm).
+    """A trial as one of a ``family`` of tests, ``adjusted`` for their number.
 
     ``posterior`` is of first minus second; None without a region of practical equivalence, or
     without a t test.
@@ -47,8 +104,14 @@ class Verdict:
     first: Setting
     second: Setting
     trial: Trial
-    p: float | None
+    adjusted: Adjusted | None
+    family: int
     posterior: Posterior | None = None
+
+    @property
+    def p(self) -> float | None:
+        """The adjusted p-value (Holm)."""
+        return None if self.adjusted is None else self.adjusted.p
 
     @property
     def winner(self) -> Setting | None:
@@ -63,7 +126,7 @@ class Verdict:
         if self.p is None:
             return self.trial.otherwise
         if self.winner is None:
-            return f"no difference shown ({p_text(self.p)}): {self.trial.otherwise}"
+            return f"no difference shown ({p_text(self.p)}): {self.trial.advice(self.family)}"
         if self.winner is self.second:
             first, second = second, first
         return f"{first} beats {second} ({p_text(self.p)})"
@@ -91,15 +154,18 @@ def judge(pairs: Pairs, test: str = "t", rope: float | None = None) -> list[Verd
     ``rope``: differences of accuracy up to this fraction count as equal; None: not requested.
     """
     trials = [try_out(first, second, test) for first, second in pairs]
-    tested = [trial.outcome.p for trial in trials if trial.outcome is not None]
-    adjusted = iter(statistics.holm(tested))
+    adjusted, family = adjust(trials)
     return [
-        Verdict(
-            first, second, trial, next(adjusted) if trial.outcome is not None else None,
-            _posterior(trial, rope),
-        )
-        for (first, second), trial in zip(pairs, trials, strict=True)
-    ]  # fmt: skip
+        Verdict(first, second, trial, each, family, _posterior(trial, rope))
+        for (first, second), trial, each in zip(pairs, trials, adjusted, strict=True)
+    ]
+
+
+def adjust(trials: Sequence[Trial]) -> tuple[list[Adjusted | None], int]:
+    """Each trial adjusted for the number of those that were tested, and this number."""
+    tested = [trial.outcome for trial in trials if trial.outcome is not None]
+    found = iter(statistics.adjust(tested))
+    return [None if trial.outcome is None else next(found) for trial in trials], len(tested)
 
 
 def _posterior(trial: Trial, rope: float | None) -> Posterior | None:
@@ -172,13 +238,14 @@ def of_differences(differences: Cells, test_train_ratio: float, test: str) -> Tr
         return _by_ranks(values, test_train_ratio == 0 and not statistics.is_crossed(differences))
     if statistics.is_crossed(differences):
         return _crossed(differences, test_train_ratio)
-    needed = statistics.pairs_needed(stdev(values), DETECT, test_train_ratio)
     if test_train_ratio > 0:
         method = f"corrected resampled t (Nadeau and Bengio 2003) over {n} splits"
         outcome = statistics.corrected_t(values, test_train_ratio)
-        return Trial(method, mean, outcome, _more(needed, n, "split"))
+        plan = Plan(stdev(values), n, "split", test_train_ratio=test_train_ratio)
+        return Trial(method, mean, outcome, plan=plan)
     method = f"paired t over {n} pairs, on one test set"
-    return Trial(method, mean, statistics.paired_t(values), _more(needed, n, "seed"))
+    plan = Plan(stdev(values), n, "seed")
+    return Trial(method, mean, statistics.paired_t(values), plan=plan)
 
 
 def _by_ranks(differences: Sequence[float], are_independent: bool) -> Trial:
@@ -187,10 +254,10 @@ def _by_ranks(differences: Sequence[float], are_independent: bool) -> Trial:
         reason = "the Wilcoxon test needs independent pairs, and these share splits or images"
         return Trial("", mean, None, f"not tested: {reason}")
     outcome = replace(statistics.paired_t(differences), p=statistics.wilcoxon(differences))
-    method = f"Wilcoxon signed-rank over {n} pairs (CI: Student's t), on one test set"
-    needed = statistics.pairs_needed(stdev(differences), DETECT)
-    few = f"at least {LEAST_RANKS} seeds are needed to show one"
-    return Trial(method, mean, outcome, few if n < LEAST_RANKS else _more(needed, n, "seed"))
+    method = f"Wilcoxon signed-rank over {n} pairs (the interval is Student's), on one test set"
+    if n < LEAST_RANKS:
+        return Trial(method, mean, outcome, f"it takes {LEAST_RANKS} seeds to show any")
+    return Trial(method, mean, outcome, plan=Plan(stdev(differences), n, "seed"))
 
 
 def _crossed(differences: Cells, test_train_ratio: float) -> Trial:
@@ -203,9 +270,8 @@ def _crossed(differences: Cells, test_train_ratio: float) -> Trial:
     fewer = min(splits, seeds)
     error, _ = statistics.crossed_error(differences, test_train_ratio)
     std = error / math.sqrt(1 / fewer + test_train_ratio)
-    needed = statistics.pairs_needed(std, DETECT, test_train_ratio)
-    advice = _more(needed, fewer, "split", " and as many more seeds")
-    return Trial(method, outcome.difference, outcome, advice)
+    plan = Plan(std, fewer, "split", " and as many more seeds", test_train_ratio)
+    return Trial(method, outcome.difference, outcome, plan=plan)
 
 
 def _unpaired(a: Mapping[Cell, Run], b: Mapping[Cell, Run], test: str) -> Trial:
@@ -223,21 +289,9 @@ def _unpaired(a: Mapping[Cell, Run], b: Mapping[Cell, Run], test: str) -> Trial:
         outcome = replace(outcome, p=statistics.mann_whitney(first, second))
         method = "Mann-Whitney rank-sum (CI: Welch's t)"
     std = math.sqrt((variance(first) + variance(second)) / 2)
-    smaller = min(len(first), len(second))
-    advice = _more(statistics.group_size_needed(std, DETECT), smaller, "seed", " of each")
+    plan = Plan(std, min(len(first), len(second)), "seed", " of each", is_paired=False)
     seeds = f"{len(first)} and {len(second)} unpaired seeds"
-    return Trial(f"{method} over {seeds}, on one test set", difference, outcome, advice)
-
-
-def _more(needed: int | None, have: int, unit: str, besides: str = "") -> str:
-    """Return what is needed to detect a difference of DETECT."""
-    shows = f"detect a {DETECT * 100:.0f}-point difference with {statistics.POWER:.0%} power"
-    if needed is None:
-        return f"{statistics.MOST:,} {unit}s would not suffice to {shows}"
-    if needed <= have:
-        return f"this many {unit}s {shows}"
-    plural = "s" if needed > have + 1 else ""
-    return f"{needed - have} more {unit}{plural}{besides} needed to {shows}"
+    return Trial(f"{method} over {seeds}, on one test set", difference, outcome, plan=plan)
 
 
 def points(difference: float) -> str:
@@ -245,6 +299,6 @@ def points(difference: float) -> str:
     return f"{100 * difference:+.2f}"
 
 
-def points_span(outcome: Outcome) -> str:
-    """Its interval; with few runs, Student's may exceed the range of a difference."""
-    return f"{points(max(outcome.low, -1.0))} to {points(min(outcome.high, 1.0))}"
+def points_span(adjusted: Adjusted) -> str:
+    """Its interval; of few runs Student's may reach beyond what a difference of shares can be."""
+    return f"{points(max(adjusted.low, -1.0))} to {points(min(adjusted.high, 1.0))}"

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, TypeGuard
 
 from tinylab.config import modules, named, options, signature, user_code
-from tinylab.config.options import PACKAGE
+from tinylab.config.option import FOLDERS, PACKAGE
 from tinylab.errors import UserError
 from tinylab.system.files import write_json
 from tinylab.system.paths import cache_root
@@ -171,8 +171,8 @@ def trust(saved: dict[str, Any], folder: Path) -> None:
 
 
 def remember(config: Any) -> None:
-    """Record that the library code of a config was trained with here, for ``trust``."""
-    named.remember(filter(named.is_name, (getattr(config, g).name for g in options.FOLDERS)))
+    """Keep that what a config names in modules was trained with here, for ``trust``."""
+    named.remember(filter(named.is_name, (getattr(config, g).name for g in FOLDERS)))
 
 
 def own_of(saved: dict[str, Any]) -> list[Path]:
@@ -182,15 +182,15 @@ def own_of(saved: dict[str, Any]) -> list[Path]:
 
 
 def _own_names(saved: dict[str, Any]) -> list[tuple[str, str]]:
-    """Return (group, option) for options of a run's config that are user or library code."""
-    sections = {group: saved[group] for group in options.FOLDERS if group in saved}
+    """(group, option) of a run's config, where it has code of the user's, or names a module's."""
+    sections = {group: saved[group] for group in FOLDERS if group in saved}
     names = [(group, str(each["name"])) for group, each in sections.items()
              if isinstance(each, dict) and "name" in each]  # fmt: skip
     return [each for each in names if saved.get("code") or named.is_name(each[1])]
 
 
 def _known() -> set[tuple[str, str]]:
-    return {(group, name) for group in options.FOLDERS for name in options.options(group)}
+    return {(group, name) for group in FOLDERS for name in options.options(group)}
 
 
 def _first(value: Any) -> str:

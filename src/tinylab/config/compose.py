@@ -22,12 +22,14 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from tinylab.config import code, options, user_code
+from tinylab.config.base_records import AugmentConfig
 from tinylab.config.folders import conf_folder
 from tinylab.config.groups import PLAIN, choices
 from tinylab.config.keys import entries
-from tinylab.config.options import FOLDERS
+from tinylab.config.option import FOLDERS
 from tinylab.config.overrides import IN_PYTHON, checked, typed
-from tinylab.config.schema import AugmentConfig, Config
+from tinylab.config.schema import Config
+from tinylab.config.unknown import no_such
 from tinylab.config.values import did_you_mean
 from tinylab.errors import UserError
 from tinylab.system.project import default_outputs, project
@@ -328,8 +330,8 @@ def _missing(wanted: str) -> UserError:
             "machine\n  for a cluster: pip install 'tinylab[slurm]' or 'tinylab[ray]'"
         )
     if not group:
-        return UserError(f"--config-name {option}: not available; use experiment= instead")
-    return UserError(options.no_such(group, option, choices(group)))
+        return UserError(f"--config-name {option}: tinylab's is config; see experiment= instead")
+    return UserError(no_such(group, option, choices(group), options.named_files()))
 
 
 def _refuse_extra_keys(node: DictConfig, record: type, prefix: str) -> None:

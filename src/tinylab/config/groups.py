@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tinylab.config.folders import conf_folders
-from tinylab.config.options import FOLDERS, options
+from tinylab.config.option import FOLDERS
+from tinylab.config.options import options
 
 # Sections without options, and the name of their default.
 PLAIN = {"split": "default", "train": "default", "sweep": "default"}

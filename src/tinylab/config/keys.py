@@ -5,7 +5,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tinylab.config.options import FOLDERS, kept, options
+from tinylab.config.option import FOLDERS
+from tinylab.config.options import kept, options
 from tinylab.config.schema import Config
 
 SPLIT_SEEDS = ("split.seed", "split.fold")
@@ -63,13 +64,15 @@ def _default(field: dataclasses.Field[Any]) -> Any:
 
 
 def completed(flat: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the values of a run by key; keys newer than the run have their neutral value."""
+    """The values of a run by key, with those that are newer than the run at their neutral value."""
+    neutral = _neutral()
+    chosen = {key: value for (key, _), value in neutral.items() if key in FOLDERS} | dict(flat)
     newer = {
         key: value
-        for (key, choice), value in _neutral().items()
-        if key not in flat and (key in FOLDERS or choice in ("", flat.get(key.partition(".")[0])))
+        for (key, choice), value in neutral.items()
+        if key not in chosen and choice in ("", chosen.get(key.partition(".")[0]))
     }
-    return {**flat, **newer}
+    return {**chosen, **newer}
 
 
 @kept

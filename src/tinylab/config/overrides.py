@@ -20,7 +20,9 @@ from tinylab.config import slips, user_code
 from tinylab.config.folders import base, config_folders, file_of, overridden
 from tinylab.config.groups import choices, groups
 from tinylab.config.keys import Entry, entries
-from tinylab.config.options import FOLDERS, no_such, options, use
+from tinylab.config.option import FOLDERS
+from tinylab.config.options import named_files, options, use
+from tinylab.config.unknown import no_such
 from tinylab.config.values import did_you_mean, is_nullable, shown
 from tinylab.errors import UserError
 
@@ -205,7 +207,7 @@ def _check_choice(override: Override, folders: Sequence[Path], sweep: str) -> No
             raise UserError(f"{override.input_line}: expected one option; to try each: {each}")
         if str(value) not in known:
             hint = slips.option(group, str(value), known)
-            raise UserError(no_such(group, str(value), known, hint))
+            raise UserError(no_such(group, str(value), known, named_files(), hint))
         file = file_of(group, str(value), folders)
         if group == "experiment" and file is not None and not _is_global(file):
             raise UserError(

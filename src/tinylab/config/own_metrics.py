@@ -9,6 +9,7 @@ from typing import Any
 
 from tinylab.config import code, options
 from tinylab.config.metrics import is_own
+from tinylab.config.option import Option
 from tinylab.errors import UserError
 
 Recorded = Mapping[str, Mapping[str, str]]  # name -> better, and sha256 of its code
@@ -57,8 +58,8 @@ def _choosing(config: Any) -> list[str]:
     return [name for name in dict.fromkeys(named) if is_own(name)]
 
 
-def _digest(option: options.Option) -> str:
-    """Hash the function, and everything else in its file and in the modules next to it."""
+def _digest(option: Option) -> str:
+    """Of the function, and of all else in its file and in the modules beside it."""
     files = code.with_own_modules([option.file])
     own = code.facts(option.file).metrics.get(option.declaration.attribute, "")
     return code.joined(own, code.own_digest(files))

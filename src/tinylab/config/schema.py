@@ -1,150 +1,30 @@
-"""The schema of a run: typed records with checked values, and the run's identity.
+"""The schema of a run: typed records with checked values.
 
 Each part of tinylab gets its own section (``config.optim`` goes to the optimizer, and nothing
 else does). A value out of range raises UserError when the record is built, before any data is
-read. Every key says whether it can change a run's result: those that can are its identity. The
-records of models, datasets and optimizers are made by ``options.py`` from these base records.
+read. Every key says whether it can change a run's result: those that can are its identity
+(``identity.py``). The records of models, datasets and optimizers are made by ``option.py`` from
+those of ``base_records.py``.
 """
 
 import dataclasses
-import hashlib
-import json
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+from tinylab.config.base_records import (
+    UNIT,
+    AugmentConfig,
+    DatasetConfig,
+    LossConfig,
+    ModelConfig,
+    OptimConfig,
+    ScheduleConfig,
+    Section,
+)
 from tinylab.config.metrics import CHOOSABLE, MONITORED
-from tinylab.config.values import check, is_number, key
+from tinylab.config.values import key
 from tinylab.errors import UserError
-
-
-@dataclass
-class Section:
-    """A part of the config: its values are checked when it is built."""
-
-    section: ClassVar[str] = ""
-
-    def __post_init__(self) -> None:
-        check(self, self.section)
-
-
-# ---------------------------------------------------------------- options
-
-
-@dataclass
-class OptionConfig(Section):
-    """A section whose keys depend on the option that is chosen."""
-
-    name: str = key("???", "which option; chosen by dataset=NAME, model=NAME, optim=NAME, ...")
-
-    def __reduce__(self) -> Any:
-        # The class of an option's record is made when the program runs, so it is found by name.
-        from tinylab.config.options import options, restored
-
-        option = options(self.section).get(self.name)
-        file = option.file if option is not None and option.is_of_file else None
-        return restored, (self.section, vars(self), file)
-
-
-UNIT = "unit"
-
-
-@dataclass
-class DatasetConfig(OptionConfig):
-    """What every dataset has; each option adds its own keys."""
-
-    section: ClassVar[str] = "dataset"
-    image_size: int | None = key(
-        32, "height and width of the prepared images, in pixels", at_least=1, at_most=1024
-    )
-    normalize: str | None = key(
-        None,
-        "unit: pixels / 255; standard: training set's per-channel mean 0, std 1; imagenet: as "
-        "weights pretrained on ImageNet expect it; weights: as the file of model.weights says; "
-        "null: unit, or what fits model.weights",
-        one_of=("unit", "standard", "imagenet", "weights"), stands_for=UNIT,
-    )  # fmt: skip
-
-
-@dataclass
-class ModelConfig(OptionConfig):
-    """Any model. Without keys, so that a user's model may have one of any name and type."""
-
-    section: ClassVar[str] = "model"
-
-
-SCHEDULES = ("constant", "cosine", "onecycle")
-
-
-@dataclass
-class ModelKeys(ModelConfig):
-    """What every model has; each option adds its own keys."""
-
-    weights: str | None = key(
-        None, "file of initial weights, such as those of tinylab export --to state_dict",
-        neutral=True, initial=True, counted_by="weights_content", normalize="weights",
-    )  # fmt: skip
-    weights_content: str | None = key(
-        None, "a digest of the file, or the full name of pretrained weights; filled in",
-        neutral=True, initial=True,
-    )  # fmt: skip
-    freeze: str = key(
-        "none", "what is not trained: none; backbone, all but the last layer; or a regular "
-        "expression for the beginning of parameter names, such as layer[12]",
-        neutral=True, pattern="none, backbone, or a regular expression over parameter names",
-    )  # fmt: skip
-
-
-@dataclass
-class OptimConfig(OptionConfig):
-    """What every optimizer has. Weight decay excludes biases and norms."""
-
-    section: ClassVar[str] = "optim"
-    lr: float = key(0.001, "peak learning rate", above=0)
-    weight_decay: float = key(0.0, "weight decay (biases and norms excluded)", at_least=0)
-    schedule: str = key("constant", "constant, cosine, or onecycle", one_of=SCHEDULES)
-    warmup: float | None = key(
-        None,
-        "fraction of all steps in which lr rises; null: 0, and 0.3 for onecycle",
-        at_least=0,
-        below=1,
-    )
-    final: float = key(
-        0.0, "lr after the last step as a fraction of the peak (not for constant)",
-        at_least=0, at_most=1,
-    )  # fmt: skip
-    backbone_lr: float = key(
-        1.0, "lr of all layers but the last, as a fraction of lr", neutral=True, at_least=0
-    )
-
-    def __post_init__(self) -> None:
-        from tinylab.config.options import options
-
-        is_own = self.schedule not in (*SCHEDULES, ScheduleConfig.name)
-        if is_own and self.schedule in options("schedule"):
-            raise UserError(
-                f"optim.schedule={self.schedule}: expected a built-in one; choose it by "
-                f"schedule={self.schedule}"
-            )
-        super().__post_init__()
-
-
-@dataclass
-class ScheduleConfig(OptionConfig):
-    """The learning rate's course: that of ``optim.schedule``, or a schedule of the user's own."""
-
-    section: ClassVar[str] = "schedule"
-    name: str = key("default", "default: optim.schedule; or a schedule of your own", neutral=True)
-
-
-@dataclass
-class LossConfig(OptionConfig):
-    """What training makes small."""
-
-    section: ClassVar[str] = "loss"
-    name: str = key("cross_entropy", "cross_entropy, or a loss of your own", neutral=True)
-
 
 # ---------------------------------------------------------------- split
 
@@ -233,49 +113,6 @@ def _refuse_wrong_pattern(group: str | None) -> None:
             rf"split.group={group}: expected a pattern with one group, such as '(writer\d+)_', or "
             f"a column of labels.csv\n  it has {fault or f'{count} groups'}"
         )
-
-
-# ---------------------------------------------------------------- augment
-
-
-@dataclass
-class AugmentConfig(OptionConfig):
-    """Random changes of the training images, drawn anew for every image and epoch.
-
-    One of the user's own comes after these.
-    """
-
-    section: ClassVar[str] = "augment"
-    name: str = key("none", "none, or an augmentation of your own", neutral=True)
-    flip: bool = key(False, "random horizontal flip with probability 0.5")
-    shift: float = key(0.0, "maximum shift, as a fraction of the side", at_least=0, at_most=1)
-    rotate: float = key(0.0, "maximum rotation, in degrees", at_least=0, at_most=180)
-    scale: float = key(0.0, "zoom by factors from 1 - scale to 1 + scale", at_least=0, below=1)
-    shear: float = key(0.0, "maximum shear, in degrees", at_least=0, below=80)
-    elastic: float = key(
-        0.0, "maximum elastic displacement at 4x4 points, as a fraction of the side",
-        at_least=0, at_most=1,
-    )  # fmt: skip
-    fill: str = key(
-        "zeros", "what lies outside the image: zeros, border, reflection",
-        one_of=("zeros", "border", "reflection"),
-    )  # fmt: skip
-    brightness: float = key(
-        0.0, "maximum change of brightness, as a fraction of white", at_least=0, at_most=1
-    )
-    contrast: float = key(0.0, "maximum relative change of contrast", at_least=0, below=1)
-    cutout: float = key(
-        0.0, "side of the blanked square, as a fraction of the image's side", at_least=0, at_most=1
-    )
-    mixup: float = key(0.0, "alpha of mixup (Zhang et al., 2018); 0: none", at_least=0)
-    cutmix: float = key(
-        0.0, "alpha of CutMix (Yun et al., 2019); 0: none; with mixup, each has half of the images",
-        at_least=0,
-    )  # fmt: skip
-    no_aug_epochs: int = key(
-        0, "last epochs, trained on unchanged images (Ge et al., YOLOX, 2021)",
-        neutral=True, at_least=0,
-    )  # fmt: skip
 
 
 # ---------------------------------------------------------------- train
@@ -519,69 +356,3 @@ PLAIN_NAME = "up to 100 letters, digits, spaces and . + - _, beginning with a le
 def is_plain_name(name: str) -> bool:
     """Whether a name is fit to be that of a folder, and of no other folder: no ``..``, no ``/``."""
     return re.fullmatch(r"\w[\w .+-]{,99}", name) is not None
-
-
-# ---------------------------------------------------------------- identity
-
-
-def identity(record: Any, by_place: bool = False) -> dict[str, Any]:
-    """The values of a config record that can change a run's result, nested as in the config.
-
-    A key at its neutral value, which means "as before this key existed", is left out: a new key
-    changes no id. Where data lies is no part of what it is, and counts as null; with ``by_place``
-    it counts, as it did in older ids.
-    """
-    values: dict[str, Any] = {}
-    for entry in dataclasses.fields(record):
-        value = getattr(record, entry.name)
-        counted_by = entry.metadata.get("counted_by")
-        if counted_by is not None and getattr(record, counted_by) is not None:
-            value = None
-        if entry.metadata.get("neutral") and value == entry.default:
-            continue
-        if entry.metadata.get("is_place"):
-            values[entry.name] = value if by_place else None
-            continue
-        if dataclasses.is_dataclass(value):
-            if inner := identity(value, by_place):
-                values[entry.name] = inner
-        elif entry.metadata.get("identity", True):
-            values[entry.name] = _canonical(value, entry.type)
-    return values
-
-
-def flatten(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A nested config as ``{"model": "mlp", "model.layers": 2}``: keys as they are typed."""
-    flat: dict[str, Any] = {}
-    for name, value in config.items():
-        if isinstance(value, dict):
-            flat |= {name if k == "name" else f"{name}.{k}": inner for k, inner in value.items()}
-        else:
-            flat[name] = value
-    return flat
-
-
-def _canonical(value: Any, declared: Any) -> Any:
-    """1 and -0.0 as 1.0 and 0.0 where a real number is declared: equal values, equal texts."""
-    is_real = is_number(value) and declared in (float, float | None)
-    return value + 0.0 if is_real else value
-
-
-def run_id(config: Config, by_place: bool = False) -> str:
-    """``<dataset>-<model>-<hash>``: equal for equal identities, on every machine.
-
-    The hash is the first 40 bits of SHA-256 over the identity as JSON with sorted keys. JSON
-    writes a float by its shortest exact decimal, so 1e-3 and 0.001 are one value.
-    """
-    canonical = json.dumps(identity(config, by_place), sort_keys=True, separators=(",", ":"))
-    digest = hashlib.sha256(canonical.encode()).hexdigest()
-    return f"{config.dataset.name}-{_file_name(config.model.name)}-{digest[:10]}"
-
-
-def _file_name(option: str) -> str:
-    """An option as a part of a folder's name: ``torchvision.models:Net`` as ``models.Net``."""
-    module, is_named, attribute = option.partition(":")
-    if not is_named:
-        return option
-    short = f"{module.rpartition('.')[2]}.{attribute}"
-    return re.sub(r"[^\w.]", "_", short, flags=re.ASCII)[:80]

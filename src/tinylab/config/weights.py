@@ -6,7 +6,9 @@ from functools import cache
 from pathlib import Path
 
 from tinylab.config import options
-from tinylab.config.schema import Config, ModelConfig
+from tinylab.config.base_records import ModelConfig
+from tinylab.config.option import Option
+from tinylab.config.schema import Config
 from tinylab.errors import UserError
 from tinylab.system.paths import user_path
 
@@ -39,7 +41,7 @@ def identified(config: Config) -> Config:
     return dataclasses.replace(config, model=model)
 
 
-def _named(option: options.Option, record: ModelConfig, typed: str) -> str:
+def _named(option: Option, record: ModelConfig, typed: str) -> str:
     full_name = option.companion("full_name")
     if full_name is None:
         raise UserError(

@@ -15,7 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinylab.config import code, options
-from tinylab.config.schema import Config, DatasetConfig, SplitConfig, is_pattern
+from tinylab.config.base_records import DatasetConfig
+from tinylab.config.option import OWN
+from tinylab.config.schema import Config, SplitConfig, is_pattern
 from tinylab.data import cache, groups
 from tinylab.data.arrays import DataAbsentError, Images, Source
 from tinylab.data.cache import Decoded
@@ -228,8 +230,8 @@ def part_of(dataset: DatasetConfig) -> Any:
     """
     option = options.of(dataset)
     if not option.is_builtin:
-        # Imported by name, so that it is not part of the code of runs without own data.
-        return importlib.import_module(options.OWN[option.group]).Own(dataset)
+        # By its name, so that it is no part of the code of those who have no data of their own.
+        return importlib.import_module(OWN[option.group]).Own(dataset)
     return option.make(dataset)
 
 

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tinylab.config.schema import AugmentConfig
+from tinylab.config.base_records import AugmentConfig
 from tinylab.system.runtime import send
 
 

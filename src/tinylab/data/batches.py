@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tinylab.config.schema import UNIT
+from tinylab.config.base_records import UNIT
 from tinylab.data.arrays import Images
 from tinylab.data.split import Indices
 from tinylab.data.stream import stream

@@ -11,7 +11,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from tinylab.config.options import dataset
+from tinylab.config.decorators import dataset
 from tinylab.config.values import option
 from tinylab.data.arrays import Images, Ink, Source, pad_to
 

@@ -12,12 +12,14 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from tinylab.config.options import dataset
+from tinylab.config.decorators import dataset
 from tinylab.config.values import option
-from tinylab.data import content, listing
+from tinylab.data import content
 from tinylab.data.arrays import Images, Source
+from tinylab.data.class_tree import class_folders
 from tinylab.data.decoding import in_threads
-from tinylab.data.listing import Listing
+from tinylab.data.label_table import table
+from tinylab.data.listing import TABLE, Listing, say_first
 from tinylab.errors import UserError
 from tinylab.system import machine
 from tinylab.system.paths import user_path
@@ -78,9 +80,9 @@ class Folder:
         """The image files and their labels. Raises UserError as ``find`` does."""
         assert self.root is not None
         root = user_path(self.root)
-        if (root / listing.TABLE).is_file():
-            return listing.table(root, self.skip_bad)
-        return listing.class_folders(root)
+        if (root / TABLE).is_file():
+            return table(root, self.skip_bad)
+        return class_folders(root)
 
 
 def source_of(files: Listing, config: Folder) -> Source:
@@ -174,7 +176,7 @@ def _without(
     """The images that could be read, where that is enough for the user."""
     bad = sorted(faults)
     say(f"{files.root}: {len(bad):,} of {len(images):,} files cannot be read as images:")
-    listing.say_first([f"{files.names[index]}: {faults[index]}" for index in bad])
+    say_first([f"{files.names[index]}: {faults[index]}" for index in bad])
     if not config.skip_bad:
         more = f" (and {len(bad) - 1:,} more)" if len(bad) > 1 else ""
         raise UserError(

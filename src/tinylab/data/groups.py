@@ -14,9 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinylab.config import options
-from tinylab.config.schema import DatasetConfig, SplitConfig, is_pattern
-from tinylab.data import listing
+from tinylab.config.base_records import DatasetConfig
+from tinylab.config.schema import SplitConfig, is_pattern
+from tinylab.data import label_table
 from tinylab.data.arrays import Images
+from tinylab.data.listing import TABLE
 from tinylab.errors import UserError
 from tinylab.system.paths import user_path
 
@@ -45,10 +47,10 @@ def of(data: Images, dataset: DatasetConfig, group: str | None) -> Indices | Non
         texts = _matched(data.names, group)
     else:
         folder = _folder(dataset, group)
-        column = listing.column(folder, group)
+        column = label_table.column(folder, group)
         if strange := [name for name in data.names if name not in column]:
             raise UserError(
-                f"split.group={group}: {folder / listing.TABLE} has no row for {len(strange):,} "
+                f"split.group={group}: {folder / TABLE} has no row for {len(strange):,} "
                 f"images\n  expected one for every file, such as {strange[0]}"
             )
         texts = [column[name] for name in data.names]
@@ -76,20 +78,17 @@ def _folder(dataset: DatasetConfig, group: str) -> Path:
     """Return the folder of ``labels.csv``."""
     place = options.of(dataset).place(dataset)
     folder = None if place is None else user_path(place)
-    if folder is None or not (folder / listing.TABLE).is_file():
+    if folder is None or not (folder / TABLE).is_file():
         raise UserError(
-            f"split.group={group}: a column of {listing.TABLE}, but {dataset.name} has no such "
-            "file here\n"
+            f"split.group={group}: a column of {TABLE}, and {dataset.name} has none here\n"
             r"  expected a pattern over file names with one group, such as '(writer\d+)_'"
         )
     return folder
 
 
 def digest(content: str, dataset: DatasetConfig, group: str) -> str:
-    """Return the data's identity including a column that affects the split. Raises UserError as
-    ``of``.
-    """
-    column = listing.column(_folder(dataset, group), group)
+    """What the data is, with a column that decides who is where. Raises UserError as ``of``."""
+    column = label_table.column(_folder(dataset, group), group)
     total = hashlib.sha256(content.encode())
     for name, value in sorted(column.items()):
         total.update(f"\0{name}\0{value}".encode("utf-8", "surrogateescape"))

@@ -15,7 +15,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from tinylab.config.options import dataset
+from tinylab.config.decorators import dataset
 from tinylab.config.values import option
 from tinylab.data.arrays import DataAbsentError, Images, Ink, Source, pad_to
 from tinylab.errors import UserError

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from tinylab.config.options import dataset
+from tinylab.config.decorators import dataset
 from tinylab.config.values import option
 from tinylab.data import content
 from tinylab.data.arrays import DataAbsentError, Images, Source

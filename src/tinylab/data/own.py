@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from tinylab.config import options
-from tinylab.config.schema import DatasetConfig
+from tinylab.config.base_records import DatasetConfig
 from tinylab.config.user_code import mistakes_told, told_of
 from tinylab.data.arrays import DataAbsentError, Images, Source
 from tinylab.data.parts import Array, Part, joined, resized_each

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from tinylab.config.options import dataset
+from tinylab.config.decorators import dataset
 from tinylab.config.values import option
 from tinylab.data.arrays import DataAbsentError, Source
+from tinylab.data.class_tree import class_folders
 from tinylab.data.folder import Folder, source_of
-from tinylab.data.listing import class_folders
 from tinylab.errors import UserError
 from tinylab.system.paths import data_root, user_path
 from tinylab.ui.console import say

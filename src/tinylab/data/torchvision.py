@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tinylab.config.options import dataset
+from tinylab.config.decorators import dataset
 from tinylab.config.values import option
 from tinylab.data.arrays import DataAbsentError, Images, Source
 from tinylab.data.decoding import in_threads

@@ -6,8 +6,6 @@ far (Sun, Ming, Zhu, Li: Out-of-Distribution Detection with Deep Nearest Neighbo
 """
 
 import dataclasses
-from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import torch
@@ -16,7 +14,7 @@ from numpy.typing import NDArray
 from tinylab.errors import UserError
 from tinylab.evaluate.figures import Figures
 from tinylab.evaluate.scope import choose
-from tinylab.inference import Ensemble, Trained, neighbor_distance
+from tinylab.inference import Ensemble, Trained, in_batches, neighbor_distance
 from tinylab.store import calibration
 from tinylab.store.calibration import Calibration
 from tinylab.store.folder import RunFolder
@@ -76,17 +74,6 @@ def fit_temperature(logits: NDArray[np.float64], labels: NDArray[np.int64]) -> f
         middle = (low + high) / 2
         low, high = (middle, high) if slope(float(np.exp(middle))) > 0 else (low, middle)
     return float(np.exp((low + high) / 2))
-
-
-def in_batches(
-    member: Trained,
-    function: Callable[[NDArray[np.uint8]], NDArray[Any]],
-    images: NDArray[np.uint8],
-) -> NDArray[Any]:
-    """Apply a function of the network to images, uint8 (N, C, H, W), in batches."""
-    size = member.config.train.eval_batch_size
-    starts = range(0, len(images), size)
-    return np.concatenate([function(images[start : start + size]) for start in starts])
 
 
 def _evenly(count: int, most: int) -> NDArray[np.int64]:

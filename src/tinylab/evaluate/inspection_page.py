@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from tinylab import reporting
-from tinylab.evaluate.inspection import KINDS, Finding, Inspection, across
+from tinylab.evaluate.inspection import KINDS, Finding, Inspection, across, can_be_blurred
 from tinylab.reporting.gallery import Galleries, Gallery, Item
 from tinylab.reporting.mistakes import thumbnail
 from tinylab.reporting.tables import Cell, Table, number
@@ -40,8 +40,12 @@ def summary(found: Inspection) -> list[str]:
         f"duplicates: {len(identical):,} exact pairs, {len(near):,} near-duplicates; {torn:,} "
         f"with two labels, {crossing:,} with only one of the two in the test set"
     )
-    looks = [f"{len(found.of(kind)):,} {kind}" for kind in ("odd", "blurred", "dark", "light")]
-    return [*lines, f"appearance: {', '.join(looks)}"]
+    images = found.decoded.images.images
+    kinds = ["odd", "dark", "light", *["blurred"] * can_be_blurred(images)]
+    looks = ", ".join(f"{len(found.of(kind)):,} {kind}" for kind in kinds)
+    size = "x".join(map(str, images.shape[-2:]))
+    too_small = f"; images of {size} pixels are too small to tell blur from thick strokes"
+    return [*lines, f"looks: {looks}{'' if can_be_blurred(images) else too_small}"]
 
 
 def write(found: Inspection, page: Path, table: Path, paths: Sequence[Path]) -> None:

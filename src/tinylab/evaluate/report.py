@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from tinylab.config import code
-from tinylab.config.metrics import with_interval
-from tinylab.config.schema import Config, identity
+from tinylab.config.identity import identity
+from tinylab.config.schema import Config
 from tinylab.evaluate.figures import Figures
 from tinylab.evaluate.scope import Scope
 from tinylab.inference import Ensemble

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from tinylab import data
 from tinylab.config import options
-from tinylab.config.schema import DatasetConfig
+from tinylab.config.base_records import DatasetConfig
 from tinylab.data import cache, folder
 from tinylab.data.cache import Decoded
 from tinylab.data.listing import composed

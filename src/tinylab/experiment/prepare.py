@@ -8,7 +8,8 @@ from torch import nn
 
 from tinylab import data, models
 from tinylab.config import code, options, own_metrics, user_code
-from tinylab.config.schema import UNIT, Config
+from tinylab.config.base_records import UNIT
+from tinylab.config.schema import Config
 from tinylab.config.weights import is_file
 from tinylab.data.batches import (
     Batches,

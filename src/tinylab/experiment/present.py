@@ -2,6 +2,7 @@
 
 import dataclasses
 import shlex
+import textwrap
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,9 @@ import yaml
 from matplotlib.figure import Figure
 
 from tinylab import data, models
-from tinylab.config.metrics import METRICS, with_interval
-from tinylab.config.schema import Config, flatten, identity, run_id
+from tinylab.config.identity import flatten, identity, run_id
+from tinylab.config.metrics import METRICS
+from tinylab.config.schema import Config
 from tinylab.data import augment
 from tinylab.errors import UserError
 from tinylab.experiment.prepare import Prepared
@@ -21,10 +23,11 @@ from tinylab.store.result import Result
 from tinylab.system import machine, runtime
 from tinylab.system.files import write_bytes
 from tinylab.training.metrics import worst_mistakes
-from tinylab.ui import plots
+from tinylab.ui import curves, plots
 from tinylab.ui.console import in_bytes, log_to, say
 from tinylab.ui.display import duration
 from tinylab.ui.mirrors import Mirror
+from tinylab.ui.tables import WIDTH
 from tinylab.ui.tensorboard import Row, RunTracker
 
 GALLERY = 32  # images in each gallery
@@ -177,12 +180,12 @@ def _draw_end(
         show_start(prepared, tracker)
     matrix = np.array(result.confusion)
     title = f"test accuracy {_accuracy(result)}"
-    curves = plots.draw(plots.curves(history, result.run_id))
+    learning = plots.draw(plots.curves(history, result.run_id))
     confusion = plots.draw(plots.confusion(matrix, splits.data.classes, title))
     tracker.picture("test/confusion", confusion)
     tracker.picture("test/worst_mistakes", plots.draw(_worst_mistakes(splits, tested)))
     tracker.finish(_finals(result), history[-1]["step"])
-    write_bytes(files.curves_file, plots.to_png(curves))
+    write_bytes(files.curves_file, plots.to_png(learning))
     write_bytes(files.confusion_file, plots.to_png(confusion))  # the last: RunFolder.is_presented
 
 
@@ -202,6 +205,10 @@ def _say_end(config: Config, files: RunFolder, result: Result) -> None:
         words = [f"{name} {'-' if value is None else f'{value:.4f}'}"
                  for name, value in values.items()]  # fmt: skip
         say(f"        {', '.join(words)}")
+    head = "fit     "
+    for line in textwrap.wrap(curves.reading(files.history()) or "", WIDTH - len(head)):
+        say(f"{head}{line}")
+        head = " " * len(head)
     say(f"files   {files.path}")
     say(f"curves  tensorboard --logdir {shlex.quote(str(files.path.parent))}")
 

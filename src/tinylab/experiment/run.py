@@ -12,7 +12,8 @@ from torch import nn
 
 from tinylab import models
 from tinylab.config import code, options, own_metrics, user_code
-from tinylab.config.schema import Config, run_id
+from tinylab.config.identity import run_id
+from tinylab.config.schema import Config
 from tinylab.data.batches import Batches
 from tinylab.errors import Pruned, Stopped, UserError
 from tinylab.experiment import present

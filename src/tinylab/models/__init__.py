@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from tinylab.config import options
-from tinylab.config.schema import ModelConfig
+from tinylab.config.base_records import ModelConfig
 from tinylab.data.batches import IMAGENET, Statistics
 from tinylab.models import own, pretrained
 from tinylab.models.conv_pool import PooledConv2d

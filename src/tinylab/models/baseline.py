@@ -6,7 +6,7 @@ Convolution without activation, max-pool 2, flatten, dense ReLU, dropout, dense 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tinylab.config.options import model
+from tinylab.config.decorators import model
 from tinylab.config.values import option
 from tinylab.errors import UserError
 from tinylab.models.conv_pool import PooledConv2d

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from tinylab.config import options
-from tinylab.config.schema import ModelConfig
+from tinylab.config.base_records import ModelConfig
 from tinylab.config.user_code import mistakes_told
 from tinylab.errors import UserError
 from tinylab.ui.console import say

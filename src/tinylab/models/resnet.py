@@ -3,7 +3,7 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tinylab.config.options import model
+from tinylab.config.decorators import model
 from tinylab.config.values import option
 from tinylab.errors import UserError
 

@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from tinylab.config.options import model
-from tinylab.config.schema import ModelKeys
+from tinylab.config.base_records import ModelKeys
+from tinylab.config.decorators import model
 from tinylab.config.values import did_you_mean, option
 from tinylab.config.weights import is_file
 from tinylab.data.batches import IMAGENET, Statistics

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinylab import data
-from tinylab.config.schema import DatasetConfig
+from tinylab.config.base_records import DatasetConfig
 from tinylab.data import folder
 from tinylab.data.arrays import Ink, pad_to
 from tinylab.errors import UserError

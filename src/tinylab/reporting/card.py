@@ -14,6 +14,7 @@ from tinylab.config.metrics import with_interval
 from tinylab.errors import UserError
 from tinylab.reporting import details, mistakes
 from tinylab.store.collect import Skipped, read
+from tinylab.ui import curves
 
 FEW = 30  # test images of a class, below which its recall is a rough estimate
 
@@ -30,7 +31,7 @@ def facts(folder: Path) -> dict[str, Any]:
     return {
         "name": run.name,
         "result": run.result,
-        "test_accuracy": with_interval(run.result.test.accuracy, *run.result.test.accuracy_ci95),
+        "curves": curves.reading(run.files.history()),
         "config": details.config(run),
         "recall": mistakes.recall(found),
         "confused": mistakes.confused(found),

@@ -18,11 +18,13 @@ from tinylab.reporting import figures
 from tinylab.reporting.figures import Curves, Dots, Sizes, Values
 from tinylab.reporting.svg import percent, plain
 from tinylab.reporting.tables import Cell, short
+from tinylab.ui.curves import reading
 
 MOST_LINES = 12  # numbers that get a line of dots each; more of them make a scatter plot
 FEW_LINES = 5  # that get one though each comes but once, as in a search
 MOST_RANKED = 30  # settings that get a line of dots each
 LAW_POINTS = 40  # of a fitted curve
+MOST_READ = 5  # settings whose learning curves are put into words
 LEAST_AXES = 3  # numeric keys that parallel coordinates need
 TUNED = (
     "Best result after k trials in random order: median with 95% CI (by order statistics, Lourie "
@@ -39,6 +41,18 @@ class Chart:
 
     svg: Markup
     caption: str
+
+
+def readings(rows: Sequence[Row]) -> list[str]:
+    """What the learning curves of the first settings show; nothing of those that show nothing."""
+    found = []
+    for row in rows[:MOST_READ]:
+        said = [words for run in row.setting.runs if (words := reading(run.files.history()))]
+        if said:
+            runs = len(row.setting.runs)
+            where = f" ({len(said)} of {runs} runs; the first of them)" if runs > 1 else ""
+            found.append(f"{row.name}{where}: {said[0]}.")
+    return found
 
 
 def learning_curves(rows: Sequence[Row]) -> tuple[list[Chart], list[Chart]]:

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from tinylab import data
 from tinylab.config import options
-from tinylab.config.schema import DatasetConfig, SplitConfig
+from tinylab.config.base_records import DatasetConfig
+from tinylab.config.schema import SplitConfig
 from tinylab.data.folder import png_bytes
 from tinylab.errors import UserError
 from tinylab.reporting import figures

@@ -9,7 +9,8 @@ from tinylab.comparison.columns import pair
 from tinylab.comparison.comparison import Comparison, Row
 from tinylab.comparison.nested import HEAD, MEANING, METHOD, Estimate
 from tinylab.comparison.settings import Setting, varied
-from tinylab.comparison.statistics import Outcome
+from tinylab.comparison.show import FAMILY
+from tinylab.comparison.statistics import Adjusted
 from tinylab.comparison.verdicts import points, points_span
 from tinylab.config.metrics import METRICS, between
 from tinylab.config.values import is_number, order, shown
@@ -132,15 +133,13 @@ def verdicts(comparison: Comparison) -> Table | None:
                 Cell(each.words(*names)),
                 number(trial.difference, "{}") if trial.difference is None
                 else Cell(points(trial.difference), trial.difference),
-                _signed_span(trial.outcome),
+                _signed_span(each.adjusted),
                 Cell(trial.method),
             ]
         )  # fmt: skip
     chosen = comparison.selected
-    whose = (
-        "All pairs of settings" if chosen is None else f"{chosen.name} against every other setting"
-    )
-    family = f"; p is adjusted for {tested} comparisons (Holm), the intervals are not"
+    whose = "Every two settings" if chosen is None else f"{chosen.name} against each other setting"
+    family = f"; {FAMILY.format(tested, 'comparisons')}"
     return Table(
         f"{whose}, by test accuracy{family if tested > 1 else ''}",
         ["settings", "verdict", "difference in points", "95% CI", "test"],
@@ -148,10 +147,10 @@ def verdicts(comparison: Comparison) -> Table | None:
     )
 
 
-def _signed_span(outcome: Outcome | None) -> Cell:
-    if outcome is None:
+def _signed_span(adjusted: Adjusted | None) -> Cell:
+    if adjusted is None:
         return ABSENT
-    return Cell(points_span(outcome), outcome.low)
+    return Cell(points_span(adjusted), adjusted.low)
 
 
 def grid(rows: Sequence[Row], figure: str) -> Table | None:

@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 
 from tinylab import data
 from tinylab.config import code, options, own_metrics
-from tinylab.config.metrics import with_interval
-from tinylab.config.schema import Config, run_id
+from tinylab.config.identity import run_id
+from tinylab.config.schema import Config
 from tinylab.data.arrays import DataAbsentError
 from tinylab.data.split import Split
 from tinylab.errors import UserError
@@ -53,6 +53,8 @@ class RunFolder:
         self.confusion_file = path / "confusion.png"
         self.card_file = path / "MODEL_CARD.md"
         self.explanation_file = path / "explain.html"
+        self.projector_config = path / "projector_config.pbtxt"  # the name that TensorBoard expects
+        self.projector_folder = path / "projector"
         self.calibration_file = path / "calibration.npz"
         self.code_folder = path / "code"  # copies of the user's files, to be read
 
@@ -115,8 +117,9 @@ class RunFolder:
             stale.unlink()
 
     def event_files(self) -> list[Path]:
-        """Return TensorBoard's event files."""
-        return list(self.path.glob("events.out.tfevents.*"))
+        """TensorBoard's event files."""
+        pattern = "events.out.tfevents.*"
+        return [*self.path.glob(pattern), *self.path.glob(f"*/{pattern}")]
 
     def delete_checkpoints(self) -> None:
         """Delete the resume checkpoints and tested weights, unless the run is being trained.

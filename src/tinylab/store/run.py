@@ -14,9 +14,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from tinylab.config.identity import flatten
 from tinylab.config.keys import completed, without_effect
 from tinylab.config.metrics import METRICS
-from tinylab.config.schema import flatten
 from tinylab.errors import UserError
 from tinylab.store.folder import RunFolder
 from tinylab.store.lock import is_being_written

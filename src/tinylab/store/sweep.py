@@ -2,10 +2,12 @@
 
 import contextlib
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from tinylab.config.schema import is_plain_name
+from tinylab.errors import UserError
 from tinylab.store import lock
 from tinylab.store.folder import RunFolder
 from tinylab.system.files import read_json, write_json
@@ -102,3 +104,16 @@ class SweepFolder:
 def sweep_folder(outputs: str, name: str) -> SweepFolder:
     """Return ``<outputs>/sweeps/<name>``."""
     return SweepFolder(Path(outputs).expanduser() / "sweeps" / name)
+
+
+def made_by(outputs: Path, arguments: Sequence[str]) -> Path:
+    """The folder of the sweep that was written last of those that these arguments made.
+
+    Raises UserError where there is none.
+    """
+    sweeps = [SweepFolder(folder) for folder in (outputs / "sweeps").glob("*")]
+    kept = [sweep for sweep in sweeps if sweep.state_file.is_file()]
+    made = [sweep for sweep in kept if sweep.arguments() == list(arguments)]
+    if not made:
+        raise UserError(f"{outputs / 'sweeps'}: the sweep is not there any more")
+    return max(made, key=lambda sweep: sweep.state_file.stat().st_mtime).path

@@ -22,7 +22,7 @@ from omegaconf import DictConfig
 
 from tinylab import data
 from tinylab.config import own_metrics
-from tinylab.config.schema import run_id
+from tinylab.config.identity import run_id
 from tinylab.errors import UserError
 from tinylab.store.folder import outdated
 from tinylab.store.result import Result

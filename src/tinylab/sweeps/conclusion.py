@@ -7,7 +7,7 @@ from tinylab import reporting as report
 from tinylab.comparison import show
 from tinylab.comparison.comparison import compare
 from tinylab.comparison.settings import group
-from tinylab.config.schema import run_id
+from tinylab.config.identity import run_id
 from tinylab.errors import UserError
 from tinylab.store.collect import collect
 from tinylab.store.run import Run

@@ -15,10 +15,12 @@ from omegaconf.errors import OmegaConfBaseException
 
 from tinylab import data
 from tinylab.config import own_metrics, weights
+from tinylab.config.base_records import DatasetConfig, ModelConfig
 from tinylab.config.compose import explain, to_config
 from tinylab.config.groups import groups
+from tinylab.config.identity import run_id
 from tinylab.config.overrides import check, parse
-from tinylab.config.schema import Config, DatasetConfig, ModelConfig, SweepConfig, run_id
+from tinylab.config.schema import Config, SweepConfig
 from tinylab.errors import UserError
 from tinylab.store.folder import RunFolder, run_folder
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from tinylab import data
 from tinylab.comparison import nested
-from tinylab.config.schema import run_id
+from tinylab.config.identity import run_id
 from tinylab.errors import UserError
 from tinylab.store.sweep import SweepFolder, sweep_folder
 from tinylab.sweeps import conclusion, leaderboard, search

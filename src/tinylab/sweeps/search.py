@@ -13,8 +13,9 @@ import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from tinylab.config.identity import run_id
 from tinylab.config.metrics import is_own
-from tinylab.config.schema import Config, run_id
+from tinylab.config.schema import Config
 from tinylab.errors import UserError
 from tinylab.store.folder import outdated
 from tinylab.store.sweep import SweepFolder, sweep_folder

@@ -16,8 +16,8 @@ from typing import Any, Protocol, cast
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.trial import FrozenTrial
 
+from tinylab.config.identity import run_id
 from tinylab.config.metrics import METRICS
-from tinylab.config.schema import run_id
 from tinylab.store.lease import Heartbeat
 from tinylab.store.sweep import SweepFolder
 from tinylab.sweeps.job import Composer, Job, label

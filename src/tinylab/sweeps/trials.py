@@ -11,8 +11,8 @@ from functools import cached_property
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
+from tinylab.config.identity import run_id
 from tinylab.config.metrics import METRICS
-from tinylab.config.schema import run_id
 from tinylab.sweeps.job import Job
 from tinylab.sweeps.pruning import Others, is_hopeless
 

@@ -13,8 +13,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from tinylab.config.base_records import AugmentConfig
 from tinylab.config.metrics import goodness
-from tinylab.config.schema import AugmentConfig, TrainConfig
+from tinylab.config.schema import TrainConfig
 from tinylab.data import augment
 from tinylab.data.batches import Batches, batch_bounds
 from tinylab.data.split import permutation

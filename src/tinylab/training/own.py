@@ -17,8 +17,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tinylab.config import options
-from tinylab.config.options import Option
-from tinylab.config.schema import AugmentConfig, LossConfig, ScheduleConfig
+from tinylab.config.base_records import AugmentConfig, LossConfig, ScheduleConfig
+from tinylab.config.option import Option
 from tinylab.config.user_code import mistakes_told
 from tinylab.data.batches import Batches
 from tinylab.errors import UserError

@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tinylab.config.schema import AugmentConfig, OptimConfig, TrainConfig
+from tinylab.config.base_records import AugmentConfig, OptimConfig
+from tinylab.config.schema import TrainConfig
 from tinylab.data.batches import Normalization
 from tinylab.errors import UserError
 from tinylab.system.runtime import synchronize

@@ -1,5 +1,9 @@
 """Curves for TensorBoard and the file of the metrics, both made from the run's history.
 
+Training and validation are two event streams, ``train`` and ``val`` in the run's folder, whose tags
+are equal: TensorBoard draws them into one chart, as it does for Keras. Hyperparameters, final
+metrics and pictures are in the folder itself, which is the run of the HParams tab.
+
 The history travels in the checkpoint, and both files are written anew from it when a run is
 resumed: no gap, no doubled and no stale point, and a lost file is rebuilt.
 """
@@ -21,7 +25,7 @@ from tinylab.ui.console import say
 
 Row = dict[str, Any]
 
-# Column of the history -> tag of the curve.
+# Column of the history -> name of the curve. What ends in a stream's name is a tag of this stream.
 TAGS = {
     "train_loss": "loss/train",
     "val_loss": "loss/val",
@@ -33,12 +37,7 @@ TAGS = {
     "grad_norm": "optim/grad_norm",
     "images_per_second": "speed/images_per_second",
 }
-CHARTS = {
-    "training and validation": {
-        "loss": ["Multiline", ["loss/train", "loss/val"]],
-        "accuracy": ["Multiline", ["accuracy/train", "accuracy/val"]],
-    }
-}
+STREAMS = ("train", "val")
 
 
 @dataclass(frozen=True)
@@ -64,15 +63,13 @@ class RunTracker:
     ) -> None:
         self._metrics = metrics
         self._hparams = {key: _worded(value) for key, value in hparams.items()}
+        self._folder = folder
         self._writer: Any = None
+        self._streams: dict[str, Any] = {}
         self.is_whole = True
         with self._spared():
             _quiet_thread()
-            # torch's writer, which needs tensorboard; imported here, because it takes a while.
-            from torch.utils.tensorboard.writer import SummaryWriter
-
-            self._writer = SummaryWriter(str(folder), flush_secs=10)
-            self._writer.add_custom_scalars(CHARTS)
+            self._writer = _open_writer(folder)
             self._start_hparams()
         write_text(self._metrics, "".join(_line(row) for row in history))
         for row in history:
@@ -105,18 +102,23 @@ class RunTracker:
             if value is not None:
                 self._writer.add_scalar(tag, value, step)
         self._end_hparams()
-        self._writer.close()
+        for writer in (*self._streams.values(), self._writer):
+            writer.close()
 
     def close(self) -> None:
         """Put everything on the disk, as far as it can be."""
-        with self._spared():
-            self._writer.close()
+        for writer in (*self._streams.values(), self._writer):
+            with self._spared():
+                writer.close()
 
     def _curves(self, row: Row) -> None:
         with self._spared():
             for name, value in row.items():
-                if value is not None and (tag := tag_of(name)) is not None:
-                    self._writer.add_scalar(tag, value, row["step"], row["time"])
+                if value is not None and (curve := tag_of(name)) is not None:
+                    stream, tag = stream_and_tag(curve)
+                    if stream not in self._streams:  # without validation there is none of it
+                        self._streams[stream] = _open_writer(self._folder / stream)
+                    self._streams[stream].add_scalar(tag, value, row["step"], row["time"])
 
     @contextlib.contextmanager
     def _spared(self) -> Iterator[None]:
@@ -143,10 +145,23 @@ class RunTracker:
         writer.add_summary(self._end)
 
 
+def _open_writer(folder: Path) -> Any:
+    # torch's writer, which needs tensorboard; imported here, because it takes a while.
+    from torch.utils.tensorboard.writer import SummaryWriter
+
+    return SummaryWriter(str(folder), flush_secs=10)
+
+
 def tag_of(column: str) -> str | None:
-    """The tag of a column's curve; of a metric of the user's own ``NAME/val``. None: no curve."""
+    """The name of a column's curve; of a metric of the user's own ``NAME/val``. None: no curve."""
     is_own = column not in TAGS and column.startswith("val_")
     return f"{column.removeprefix('val_')}/val" if is_own else TAGS.get(column)
+
+
+def stream_and_tag(curve: str) -> tuple[str, str]:
+    """``loss/val``: the tag ``loss`` of the stream ``val``. All else is of ``train``, as it is."""
+    tag, _, stream = curve.rpartition("/")
+    return (stream, tag) if stream in STREAMS else ("train", curve)
 
 
 def write_columns(folder: Path, values: Mapping[str, Sequence[Any]], tags: Sequence[str]) -> None:
@@ -173,33 +188,37 @@ def write_columns(folder: Path, values: Mapping[str, Sequence[Any]], tags: Seque
 def write_band(folder: Path, bands: Mapping[str, list[Point]]) -> None:
     """Write one run that is the mean of others: for each column of the history its points.
 
-    The scalars page shows the mean as a curve; the custom scalars page shows the band, too.
+    The scalars page shows the mean as a curve, in the charts of the single runs; the custom scalars
+    page shows the band, too. It complains about a run that has one of a band's three tags and not
+    the others, so the mean there has a tag that no single run has.
     """
     from tensorboard.compat.proto.summary_pb2 import Summary
     from tensorboard.compat.proto.tensor_pb2 import TensorProto
     from tensorboard.plugins.custom_scalar import layout_pb2, metadata
 
-    events: list[tuple[int, float, Any]] = []
-    charts = []
+    events: dict[str, list[tuple[int, float, Any]]] = {}
+    charts = {}
     for column, points in bands.items():
-        # Named so that the pages, which sort by name, begin with accuracy and loss.
-        tag = tag_of(column)
-        tags = tag, f"std_low/{tag}", f"std_high/{tag}"
-        series = layout_pb2.MarginChartContent.Series(value=tags[0], lower=tags[1], upper=tags[2])
+        curve = tag_of(column)
+        assert curve is not None
+        stream, tag = stream_and_tag(curve)
+        low, mean, high = (f"band/{tag}/{each}" for each in ("low", "mean", "high"))
+        series = layout_pb2.MarginChartContent.Series(value=mean, lower=low, upper=high)
         margin = layout_pb2.MarginChartContent(series=[series])
-        charts.append(layout_pb2.Chart(title=tag, margin=margin))
+        charts[tag] = layout_pb2.Chart(title=tag, margin=margin)
         for point in points:
-            figures = zip(tags, (point.mean, point.low, point.high), strict=True)
-            values = [Summary.Value(tag=tag, simple_value=value) for tag, value in figures]
-            events.append((point.step, point.time, Summary(value=values)))
-    category = layout_pb2.Category(title="mean and band over seeds", chart=charts)
+            figures = {tag: point.mean, mean: point.mean, low: point.low, high: point.high}
+            values = [Summary.Value(tag=tag, simple_value=value) for tag, value in figures.items()]
+            events.setdefault(stream, []).append((point.step, point.time, Summary(value=values)))
+    category = layout_pb2.Category(title="mean and band over seeds", chart=charts.values())
     layout = layout_pb2.Layout(category=[category]).SerializeToString()
     shown = Summary.Value(
         tag=metadata.CONFIG_SUMMARY_TAG,
         metadata=metadata.create_summary_metadata(),
         tensor=TensorProto(dtype="DT_STRING", string_val=[layout]),
     )
-    _write_events(folder, [(0, now(), Summary(value=[shown])), *events])
+    for stream, written in events.items():
+        _write_events(folder / stream, [(0, now(), Summary(value=[shown])), *written])
 
 
 def _write_events(folder: Path, events: list[tuple[int, float, Any]]) -> None:

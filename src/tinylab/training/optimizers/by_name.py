@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from tinylab.config.options import optimizer
+from tinylab.config.decorators import optimizer
 from tinylab.config.values import did_you_mean, option
 from tinylab.errors import UserError
 from tinylab.training.own import told
