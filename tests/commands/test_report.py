@@ -164,8 +164,8 @@ def test_a_single_run_has_a_page_beside_it(outputs: Path) -> None:
     assert cli.run(["report", str(run)]) == 0
     said = words(run / "report.html")
     assert f"tinylab train --from {run}" in said
-    assert "One run: an interval then speaks of the images" in said
-    assert "What beats what" not in said
+    assert "One run: the CI covers the choice of test images" in said
+    assert "Comparisons" not in said
     assert "What the network looks at" in said
     assert "No Grad-CAM: the network has no convolution." in said
     assert "179 test images by the input of the last layer" in said

@@ -101,7 +101,7 @@ def test_planted_faults_are_found(planted: Path, capsys: Capture) -> None:
     capsys.readouterr()
     assert cli.run(["inspect", str(planted)]) == 0
     said = capsys.readouterr().out
-    assert "604 of 604 images were predicted by 3 runs that had not seen them" in said
+    assert "604 of 604 images were predicted by 3 runs not trained on them" in said
     assert "images of 8x8 pixels are too small to tell blur from thick strokes" in said
     assert "2 identical pairs, 1 nearly identical; 1 with two labels" in said
     with (planted / "inspect.csv").open() as file:
@@ -162,7 +162,7 @@ def test_a_fold_that_validates_counts_beside_the_official_test_set(
     assert cli.run(["train", *words]) == 0
     capsys.readouterr()
     assert cli.run(["inspect", str(tmp_path), "--out", str(tmp_path / "page.html")]) == 0
-    assert "20 of 60 images were predicted by 1 run that" in capsys.readouterr().out
+    assert "20 of 60 images were predicted by 1 run not trained on them" in capsys.readouterr().out
     with (tmp_path / "page.csv").open() as file:
         names = {row["file"] for row in csv.DictReader(file)}
     assert any(name.startswith("test image ") for name in names), names

@@ -69,7 +69,7 @@ SCRIPTS = {
     "fish": (FISH, "tinylab completion fish > ~/.config/fish/completions/tinylab.fish"),
 }
 TRAIN_FLAGS = ("--help", "--from", "--multirun", "--cfg", "--info", "--resolve", "--hydra-help")
-# Command -> how many words stand before its first config key.
+# Command -> number of words before its first config key.
 WITH_KEYS = {"train": 1, "cite": 1, "evaluate": 2, "inspect": 1, "list": 1, "remove": 1}
 
 

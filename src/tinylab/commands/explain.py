@@ -93,10 +93,10 @@ def _present(trained: Trained) -> tuple[Decoded | None, str]:
 
 
 def _mistakes(run: Run, decoded: Decoded | None, absent: str) -> list[Asked]:
-    """The wrong predictions of the highest probability, from the run's own data."""
+    """Return the misclassified test images with the highest probability, from the run's data."""
     if decoded is None:
         raise UserError(f"{absent}\n  name image files instead")
     asked = explain_page.worst(run, decoded, MOST)
     if not asked:
-        raise UserError(f"{run.name}: no test image was classified wrongly; name image files")
+        raise UserError(f"{run.name}: no test image is misclassified; pass image files instead")
     return asked

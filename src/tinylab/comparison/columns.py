@@ -112,7 +112,7 @@ def verdicts(comparison: Comparison) -> list[Column]:
     return [
         Column(("", "pair"), [" - ".join(names) for names in pairs], is_words=True),
         Column(("", "points"), [_points(verdict.trial.difference) for verdict in found]),
-        Column(("", "95 % interval"), [_signed_span(verdict.adjusted) for verdict in found]),
+        Column(("", "95% CI"), [_signed_span(verdict.adjusted) for verdict in found]),
         Column(("", "verdict"), words, is_words=True),
     ]
 
@@ -156,7 +156,7 @@ def effect(found: Effect) -> list[Column]:
         Column(("", found.key), [shown(level.value) for level in found.levels], is_words=True),
         Column(("", "pairs"), [str(level.num_pairs) for level in found.levels]),
         Column(("", "points"), [_points(trial.difference) for trial in trials]),
-        Column(("", "95 % interval"), [_signed_span(level.adjusted) for level in found.levels]),
+        Column(("", "95% CI"), [_signed_span(level.adjusted) for level in found.levels]),
         Column(("", "effect"), [level.words() for level in found.levels], is_words=True),
     ]
 

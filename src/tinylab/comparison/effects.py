@@ -139,7 +139,7 @@ def _trial(level: Sequence[Run], reference: Sequence[Run], key: str) -> tuple[in
         return len(over), replace(
             trial,
             method=trial.method and f"paired t over {len(over)} settings of one run each",
-            otherwise="more seeds would tell more" if trial.outcome else trial.otherwise,
+            otherwise="run more seeds" if trial.outcome else trial.otherwise,
             plan=None,
         )
     has_splits = len({a[pair][1] for pair in differences}) > 1

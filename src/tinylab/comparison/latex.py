@@ -14,7 +14,7 @@ def as_latex(comparisons: Sequence[Comparison]) -> str:
     r"""A ``table`` for each dataset: needs ``\usepackage{booktabs}``.
 
     The best mean of each metric is bold. A superscript names the settings that beat this one on the
-    test set, by the verdicts at 5 %.
+    test set, by the verdicts at 5%.
     """
     return "\n\n".join(_table(comparison) for comparison in comparisons)
 

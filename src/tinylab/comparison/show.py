@@ -36,9 +36,9 @@ LEGEND_POSTERIORS = (
     "for the number of pairs."
 )
 FAMILY = "p (Holm) and intervals (simultaneous) are adjusted for {} {}"
-SHOWN = 5e-5  # a standard deviation that is not shown as 0.00 points
-LEAST_SEEDS = 5  # runs from which their variance is divided: of fewer it is known too roughly
-MOST_SKIPPED = 5  # names shown for each reason
+SHOWN = 5e-5  # a smaller standard deviation would be shown as 0.00 points
+LEAST_SEEDS = 5  # runs needed to split their variance; with fewer the estimate is too rough
+MOST_SKIPPED = 5  # maximum number of names shown per reason
 
 
 def sections(
@@ -147,7 +147,7 @@ def _effect(effect: Effect) -> Section:
     against = f"against {effect.key}={shown(effect.reference)}"
     tested = sum(level.p is not None for level in effect.levels)
     family = f"; {FAMILY.format(tested, 'levels')}" if tested > 1 else ""
-    words = f"Effect of {effect.key} on test accuracy, {against}, all else being equal{family}"
+    words = f"Effect of {effect.key} on test accuracy, {against}, all else equal{family}"
     methods = dict.fromkeys(level.trial.method for level in effect.levels if level.trial.method)
     return Section([words], columns.effect(effect), [f"Tested by {method}." for method in methods])
 

@@ -244,7 +244,7 @@ def mcnemar(first_right: NDArray[np.bool_], second_right: NDArray[np.bool_]) -> 
 
 
 def holm(p_values: ArrayLike) -> list[float]:
-    """The p-values of one family, adjusted for their number (Holm, 1979)."""
+    """Return the p-values of one family, adjusted for their number (Holm, 1979)."""
     p = np.asarray(p_values, dtype=float)
     order = np.argsort(p)
     adjusted = np.empty_like(p)
@@ -296,7 +296,7 @@ def pairs_needed(
 
 
 def group_size_needed(std: float, detect: float, alpha: float = ALPHA) -> int | None:
-    """The same for the size of each of two independent groups of this standard deviation."""
+    """Return the same for the size of each of two independent groups with this sd."""
     effect = detect / std
     return _least_with_power(lambda n: _power(effect * math.sqrt(n / 2), 2 * n - 2, alpha))
 

@@ -254,9 +254,9 @@ def _by_ranks(differences: Sequence[float], are_independent: bool) -> Trial:
         reason = "the Wilcoxon test needs independent pairs, and these share splits or images"
         return Trial("", mean, None, f"not tested: {reason}")
     outcome = replace(statistics.paired_t(differences), p=statistics.wilcoxon(differences))
-    method = f"Wilcoxon signed-rank over {n} pairs (the interval is Student's), on one test set"
+    method = f"Wilcoxon signed-rank over {n} pairs (CI: Student's t), on one test set"
     if n < LEAST_RANKS:
-        return Trial(method, mean, outcome, f"it takes {LEAST_RANKS} seeds to show any")
+        return Trial(method, mean, outcome, f"at least {LEAST_RANKS} seeds are needed to show one")
     return Trial(method, mean, outcome, plan=Plan(stdev(differences), n, "seed"))
 
 
@@ -300,5 +300,5 @@ def points(difference: float) -> str:
 
 
 def points_span(adjusted: Adjusted) -> str:
-    """Its interval; of few runs Student's may reach beyond what a difference of shares can be."""
+    """Its interval; with few runs, Student's may exceed the range of a difference."""
     return f"{points(max(adjusted.low, -1.0))} to {points(min(adjusted.high, 1.0))}"

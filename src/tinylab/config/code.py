@@ -171,7 +171,7 @@ def trust(saved: dict[str, Any], folder: Path) -> None:
 
 
 def remember(config: Any) -> None:
-    """Keep that what a config names in modules was trained with here, for ``trust``."""
+    """Record that the library code of a config was trained with here, for ``trust``."""
     named.remember(filter(named.is_name, (getattr(config, g).name for g in FOLDERS)))
 
 
@@ -182,7 +182,7 @@ def own_of(saved: dict[str, Any]) -> list[Path]:
 
 
 def _own_names(saved: dict[str, Any]) -> list[tuple[str, str]]:
-    """(group, option) of a run's config, where it has code of the user's, or names a module's."""
+    """Return (group, option) for options of a run's config that are user or library code."""
     sections = {group: saved[group] for group in FOLDERS if group in saved}
     names = [(group, str(each["name"])) for group, each in sections.items()
              if isinstance(each, dict) and "name" in each]  # fmt: skip

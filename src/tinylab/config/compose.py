@@ -330,7 +330,7 @@ def _missing(wanted: str) -> UserError:
             "machine\n  for a cluster: pip install 'tinylab[slurm]' or 'tinylab[ray]'"
         )
     if not group:
-        return UserError(f"--config-name {option}: tinylab's is config; see experiment= instead")
+        return UserError(f"--config-name {option}: not available; use experiment= instead")
     return UserError(no_such(group, option, choices(group), options.named_files()))
 
 

@@ -64,7 +64,7 @@ def _default(field: dataclasses.Field[Any]) -> Any:
 
 
 def completed(flat: Mapping[str, Any]) -> dict[str, Any]:
-    """The values of a run by key, with those that are newer than the run at their neutral value."""
+    """Return the values of a run by key; keys newer than the run have their neutral value."""
     neutral = _neutral()
     chosen = {key: value for (key, _), value in neutral.items() if key in FOLDERS} | dict(flat)
     newer = {

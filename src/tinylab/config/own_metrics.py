@@ -59,7 +59,7 @@ def _choosing(config: Any) -> list[str]:
 
 
 def _digest(option: Option) -> str:
-    """Of the function, and of all else in its file and in the modules beside it."""
+    """Hash the function, and everything else in its file and in the modules next to it."""
     files = code.with_own_modules([option.file])
     own = code.facts(option.file).metrics.get(option.declaration.attribute, "")
     return code.joined(own, code.own_digest(files))

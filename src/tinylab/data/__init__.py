@@ -230,7 +230,7 @@ def part_of(dataset: DatasetConfig) -> Any:
     """
     option = options.of(dataset)
     if not option.is_builtin:
-        # By its name, so that it is no part of the code of those who have no data of their own.
+        # Imported by name, so that it is not part of the code of runs without own data.
         return importlib.import_module(OWN[option.group]).Own(dataset)
     return option.make(dataset)
 

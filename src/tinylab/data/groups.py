@@ -87,7 +87,9 @@ def _folder(dataset: DatasetConfig, group: str) -> Path:
 
 
 def digest(content: str, dataset: DatasetConfig, group: str) -> str:
-    """What the data is, with a column that decides who is where. Raises UserError as ``of``."""
+    """Return the data's identity including a column that affects the split. Raises UserError as
+    ``of``.
+    """
     column = label_table.column(_folder(dataset, group), group)
     total = hashlib.sha256(content.encode())
     for name, value in sorted(column.items()):

@@ -185,7 +185,7 @@ def _labels(part: Part) -> Array:
 def _classes(
     where: str, parts: list[Array], named: Array | None
 ) -> tuple[NDArray[np.int64], tuple[str, ...]]:
-    """Return indices into the class names, int64 (N,), and the names: those given, or the labels."""
+    """Return indices into the class names, int64 (N,), and the names: given, or the labels."""
     if len({each.dtype.kind == "U" for each in parts}) > 1:
         raise UserError(f"{where}: labels are strings in one part and numbers in another")
     labels = np.concatenate(parts)

@@ -38,7 +38,7 @@ class Split:
 
 
 def permutation(count: int, seed: int) -> Indices:
-    """Return a random order of 0 .. count - 1: the argsort of ``count`` raw outputs of PCG64(seed)."""
+    """Return a random order of 0 .. count - 1: the argsort of raw outputs of PCG64(seed)."""
     draws = np.random.PCG64(seed).random_raw(count)
     return np.argsort(draws, kind="stable")
 

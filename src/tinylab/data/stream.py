@@ -54,7 +54,7 @@ def _chunks(bounds: list[tuple[int, int]], most: int) -> list[list[tuple[int, in
 
 
 class _Slot:
-    """Buffers for a chunk: pinned in main memory, and on the device. On the CPU they are the same."""
+    """Buffers for a chunk: pinned in main memory, and on the device; one on the CPU."""
 
     def __init__(self, stored: Tensor, most: int, side: torch.cuda.Stream | None) -> None:
         shape = (most, *stored.shape[1:])

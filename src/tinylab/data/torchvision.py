@@ -162,7 +162,7 @@ class Torchvision:
     )
 
     def find(self) -> Source:
-        """Return the files. Raises DataAbsentError if one is missing, UserError for invalid keys."""
+        """Return the files. Raises DataAbsentError if one is missing, UserError for keys."""
         kind = self._kind()
         root = self._root()
         files = [root / name.format(split=self.split) for name in kind.files]

@@ -23,7 +23,7 @@ from tinylab.system import runtime
 # of MNIST (28x28) were sharp 1s, of one straight stroke.
 LEAST_SIDE = 32
 LEAST_PROBABILITY = 1e-9
-LEAST_SPREAD = 8.0  # gray levels of mean brightness that a dark or light image is away from others
+LEAST_SPREAD = 8.0  # minimum deviation of the mean brightness, in gray levels
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from typing import Any
 
 from tinylab.config import code
 from tinylab.config.identity import identity
+from tinylab.config.metrics import with_interval
 from tinylab.config.schema import Config
 from tinylab.evaluate.figures import Figures
 from tinylab.evaluate.scope import Scope

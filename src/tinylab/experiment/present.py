@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from tinylab import data, models
 from tinylab.config.identity import flatten, identity, run_id
-from tinylab.config.metrics import METRICS
+from tinylab.config.metrics import METRICS, with_interval
 from tinylab.config.schema import Config
 from tinylab.data import augment
 from tinylab.errors import UserError

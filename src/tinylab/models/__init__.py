@@ -51,7 +51,7 @@ def is_frozen(config: ModelConfig) -> bool:
 
 
 def statistics(config: ModelConfig) -> Statistics:
-    """Return the statistics of ``dataset.normalize=imagenet`` that the pretrained weights expect."""
+    """Return the statistics of ``dataset.normalize=imagenet``, as pretrained weights expect."""
     of_model = options.of(config).companion("statistics")
     found: Statistics = IMAGENET if of_model is None else of_model(config)
     return found

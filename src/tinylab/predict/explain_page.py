@@ -32,7 +32,7 @@ from tinylab.training.metrics import worst_mistakes
 MOST_FILTERS = 64
 IN_REPORT = 6  # mistakes
 TRAINING_IN_REPORT = 5000  # training images that are compared
-HEAT = "; red: where the last convolution speaks for the class (Grad-CAM)"
+HEAT = "; red: regions of the last convolution that support the class (Grad-CAM)"
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ def write(
     found = None if decoded is None else feature_map(trained, decoded)
     why = explanation(trained, asked, decoded, found)
     page = Galleries(
-        title=f"Why? {trained.name}",
+        title=f"Explanation: {trained.name}",
         summary=why.missing,
         galleries=why.galleries,
         repeat=shlex.join(words),

@@ -31,6 +31,7 @@ def facts(folder: Path) -> dict[str, Any]:
     return {
         "name": run.name,
         "result": run.result,
+        "test_accuracy": with_interval(run.result.test.accuracy, *run.result.test.accuracy_ci95),
         "curves": curves.reading(run.files.history()),
         "config": details.config(run),
         "recall": mistakes.recall(found),

@@ -138,7 +138,9 @@ def verdicts(comparison: Comparison) -> Table | None:
             ]
         )  # fmt: skip
     chosen = comparison.selected
-    whose = "Every two settings" if chosen is None else f"{chosen.name} against each other setting"
+    whose = (
+        "All pairs of settings" if chosen is None else f"{chosen.name} against every other setting"
+    )
     family = f"; {FAMILY.format(tested, 'comparisons')}"
     return Table(
         f"{whose}, by test accuracy{family if tested > 1 else ''}",

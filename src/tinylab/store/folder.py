@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from tinylab import data
 from tinylab.config import code, options, own_metrics
 from tinylab.config.identity import run_id
+from tinylab.config.metrics import with_interval
 from tinylab.config.schema import Config
 from tinylab.data.arrays import DataAbsentError
 from tinylab.data.split import Split
@@ -117,7 +118,7 @@ class RunFolder:
             stale.unlink()
 
     def event_files(self) -> list[Path]:
-        """TensorBoard's event files."""
+        """Return TensorBoard's event files."""
         pattern = "events.out.tfevents.*"
         return [*self.path.glob(pattern), *self.path.glob(f"*/{pattern}")]
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from tinylab.comparison.statistics import summarize
 from tinylab.config.identity import run_id
-from tinylab.config.metrics import CHOOSABLE, METRICS, goodness
+from tinylab.config.metrics import CHOOSABLE, METRICS, between, goodness
 from tinylab.config.values import is_number
 from tinylab.store.run import result_row
 from tinylab.store.sweep import SweepFolder
