@@ -164,13 +164,13 @@ def test_copies_of_training_images_are_recognized_by_their_pixels(
     # A run of before has no hashes with it, but its data is there.
     np.savez(run / "split.npz", **split)
     assert cli.run(["evaluate", str(run), root, f"outputs={tmp_path}/old"]) == 0
-    assert "45 of which it was trained on (40)" in capsys.readouterr().out
+    assert "45 of them used for training (40)" in capsys.readouterr().out
     shutil.rmtree(tmp_path / "photos")
     assert cli.run(["evaluate", str(run), root, f"outputs={tmp_path}/gone"]) == 0
     assert "possibly including training images" in capsys.readouterr().out
     np.savez(run / "split.npz", **arrays)
     assert cli.run(["evaluate", str(run), root, f"outputs={tmp_path}/kept"]) == 0
-    assert "45 of which it was trained on (40)" in capsys.readouterr().out
+    assert "45 of them used for training (40)" in capsys.readouterr().out
 
 
 def test_copies_that_were_reencoded_or_resized_are_said_to_look_like_training_images(
@@ -199,7 +199,7 @@ def test_copies_that_were_reencoded_or_resized_are_said_to_look_like_training_im
     capsys.readouterr()
     found, _ = evaluate(tmp_path, run, root)
     assert (found["dataset"]["num_learnt"], found["dataset"]["num_alike"]) == (0, 30)
-    assert "        30 others look like training images" in capsys.readouterr().out
+    assert "        30 others resemble training images" in capsys.readouterr().out
     shutil.rmtree(tmp_path / "photos")
     found, _ = evaluate(tmp_path / "gone", run, root)
     assert found["dataset"]["num_alike"] == 0
@@ -279,7 +279,7 @@ def test_no_image_that_has_trained_a_network_is_scored_unsaid(
     found, _ = evaluate(tmp_path, one, other, "--part", "all")
     learnt = 1797 - len(np.intersect1d(splits[0].test, splits[1].test))
     assert (found["num"], found["dataset"]["num_learnt"]) == (1797, learnt)
-    assert f"{learnt:,} of which it was trained on" in capsys.readouterr().out
+    assert f"{learnt:,} of them used for training" in capsys.readouterr().out
     for part, count in (("train", 1457), ("val", 161)):
         found, arrays = evaluate(tmp_path, one, "--part", part)
         assert found["dataset"]["num_learnt"] == found["num"] == count

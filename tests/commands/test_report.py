@@ -166,7 +166,7 @@ def test_a_single_run_has_a_page_beside_it(outputs: Path) -> None:
     assert f"tinylab train --from {run}" in said
     assert "One run: the CI covers the choice of test images" in said
     assert "Comparisons" not in said
-    assert "What the network looks at" in said
+    assert "Explanations" in said
     assert "No Grad-CAM: the network has no convolution." in said
     assert "179 test images by the input of the last layer" in said
     assert said.count("nearest features") == 6

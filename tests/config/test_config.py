@@ -500,7 +500,7 @@ def test_a_search_needs_a_number_of_trials_and_a_validation_set() -> None:
 @pytest.mark.parametrize("values", [{"trials": 5}, {"prune": "median"}])
 def test_what_only_a_search_does_is_refused_for_a_grid(values: dict[str, Any]) -> None:
     [(key, value)] = values.items()
-    with pytest.raises(UserError, match=rf"sweep\.{key}={value}: a grid runs every combination"):
+    with pytest.raises(UserError, match=rf"sweep\.{key}={value}: a grid runs all combinations"):
         SweepConfig(**values)
 
 

@@ -82,7 +82,7 @@ def config(monitor: str = "accuracy", metric: str = "val_accuracy", model: str =
         ),
         ('"far"', '"val far"', "name='val far': expected letters"),
         ("def share", "def Accuracy", "name='accuracy': expected letters"),
-        ('"far"', '"num"', "none of tinylab's own metrics"),
+        ('"far"', '"num"', "none of the built-in metrics"),
         ('"far"', '"share"', '@tinylab.metric(name="my_share")'),
     ],
 )

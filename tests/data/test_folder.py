@@ -138,7 +138,7 @@ def test_an_unlabelled_test_folder_is_said_and_not_scored(
 
 def test_two_folders_for_one_part_are_refused(tmp_path: Path) -> None:
     fill(tmp_path, *(f"{part}/{c}/1.png" for part in ("train", "val", "valid") for c in "ab"))
-    assert "val/ and valid/ are one part of the split; keep one" in refusal(tmp_path)
+    assert "val/ and valid/ are the same part of the split; keep only one" in refusal(tmp_path)
 
 
 def test_a_class_may_be_called_train(tmp_path: Path) -> None:
@@ -183,8 +183,8 @@ def test_a_home_folder_may_be_written_with_a_tilde(
 
 def test_a_folder_needs_two_classes(tmp_path: Path) -> None:
     said = refusal(tmp_path)
-    assert "found no folder; expected at least two class folders" in said
-    assert "if this is the folder of one class, name the folder above it" in said
+    assert "contains no folders; expected at least two class folders" in said
+    assert "if this is the folder of a single class, use its parent folder" in said
     fill(tmp_path, "only/1.png")
     config = FolderConfig(root=str(tmp_path), image_size=4)
     with pytest.raises(UserError, match="found only only/; expected at least two class folders"):
@@ -201,7 +201,7 @@ def test_the_folder_inside_an_archive_of_one_folder_is_named(tmp_path: Path) -> 
 def test_an_empty_class_is_refused_by_name(tmp_path: Path) -> None:
     fill(tmp_path, "a/1.png", "b/readme.txt")
     said = refusal(tmp_path)
-    assert said.startswith(f"{tmp_path}/b: a class folder without an image (.jpg,")
+    assert said.startswith(f"{tmp_path}/b: a class folder without images (.jpg,")
     assert "in it: 1 .txt" in said
 
 
@@ -358,8 +358,8 @@ def test_files_of_16_bits_that_use_only_some_are_said_with_the_factor(
     fill(tmp_path, f"a/1{suffix}", f"b/1{suffix}", content=encoded(suffix, deep))  # type: ignore[arg-type]
     read(tmp_path)
     said = capsys.readouterr().out
-    assert (f"2 files of 16 bits hold no value above {top:,} of" in said) == (bits > 0)
-    assert (f"cameras of {bits} bits save such; multiply the values by {factor}" in said) == (
+    assert (f"2 16-bit files have no value above {top:,} of" in said) == (bits > 0)
+    assert (f"{bits}-bit cameras save such files; multiply the values by {factor}" in said) == (
         bits > 0
     )
 
@@ -504,7 +504,7 @@ def test_the_first_unreadable_file_is_named_with_the_remedy(tmp_path: Path) -> N
     first, *_ = bad_files(tmp_path)
     assert refusal(tmp_path) == (
         f"{first} (and 8 more): cannot be read as an image: the file is empty\n"
-        "  mend or remove it, or leave such files out with dataset.skip_bad=true"
+        "  fix or remove it, or skip such files with dataset.skip_bad=true"
     )
 
 
@@ -585,7 +585,7 @@ def test_skip_bad_leaves_such_files_out_and_says_which(
         str(file.relative_to(tmp_path)) for file in bad
     ]
     assert said[-10] == "  a/empty.png: the file is empty"
-    assert said[-1] == "they are left out"
+    assert said[-1] == "they are skipped"
 
 
 def test_skip_bad_shortens_the_official_test_set_by_its_own_bad_files(tmp_path: Path) -> None:
@@ -668,7 +668,9 @@ def test_more_images_than_memory_is_said_before_decoding(
 
     fill(tmp_path, "a/1.png", "b/1.png")
     monkeypatch.setattr(np, "empty", no_memory)
-    assert refusal(tmp_path).startswith("dataset.image_size=8: 2 such images are 0 GB, more than")
+    assert refusal(tmp_path).startswith(
+        "dataset.image_size=8: 2 images of this size take 0 GB, more than"
+    )
 
 
 def test_without_a_terminal_progress_is_one_line_and_opencv_is_quiet(
@@ -680,5 +682,5 @@ def test_without_a_terminal_progress_is_one_line_and_opencv_is_quiet(
     read(tmp_path, skip_bad=True)
     said = capfd.readouterr()
     assert said.out.startswith("decoding images: 10 ...\n")
-    assert said.out.endswith("they are left out\n")
+    assert said.out.endswith("they are skipped\n")
     assert said.err == ""

@@ -270,7 +270,7 @@ def test_fewer_groups_than_folds_or_parts_are_refused() -> None:
     [
         ({"group": r"(\d+"}, r"expected a pattern with one .*\n  it has a fault: "),
         ({"group": r"(\d)(\d)"}, r"expected a pattern with one .*\n  it has 2 groups"),
-        ({"group": "w", "train_per_class": 3}, r"split.group=w: whole groups do not make equal"),
+        ({"group": "w", "train_per_class": 3}, r"split.group=w: whole groups cannot give equal"),
     ],
 )
 def test_a_wrong_pattern_is_refused_before_any_data_is_read(

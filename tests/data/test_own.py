@@ -207,9 +207,12 @@ def test_a_mistake_in_an_item_of_a_library_names_the_item(tmp_path: Path) -> Non
     ("keys", "words"),
     [
         ("root", "root: expected a default"),
-        ("name: str = 'a'", "dataset.name is a key of tinylab's"),
-        ("normalize: bool = True", "dataset.normalize is a key of tinylab's"),
-        ("root: str = tinylab.option('a', is_place=True)", "is_place: where own data lies counts"),
+        ("name: str = 'a'", "dataset.name is a built-in key"),
+        ("normalize: bool = True", "dataset.normalize is a built-in key"),
+        (
+            "root: str = tinylab.option('a', is_place=True)",
+            "is_place: not allowed, since the location of own data counts",
+        ),
     ],
 )
 def test_keys_that_cannot_be_are_refused_before_it_is_executed(

@@ -102,7 +102,7 @@ def test_planted_faults_are_found(planted: Path, capsys: Capture) -> None:
     assert cli.run(["inspect", str(planted)]) == 0
     said = capsys.readouterr().out
     assert "604 of 604 images were predicted by 3 runs not trained on them" in said
-    assert "images of 8x8 pixels are too small to tell blur from thick strokes" in said
+    assert "images of 8x8 pixels are too small to distinguish blur from thick strokes" in said
     assert "2 identical pairs, 1 nearly identical; 1 with two labels" in said
     with (planted / "inspect.csv").open() as file:
         rows = list(csv.DictReader(file))

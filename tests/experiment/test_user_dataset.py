@@ -151,7 +151,7 @@ def test_predict_evaluate_and_export_work_and_report_executes_nothing(
     assert "100 images, none of them seen in training" in told
     assert f"accuracy {result(Path(run)).test.accuracy:.2%}" in told
     assert cli.run(["evaluate", run, "dataset=wide", "code=mine.py"]) == 0
-    assert "30 images, 30 of which it was trained on (30)" in capsys.readouterr().out
+    assert "30 images, 30 of them used for training (30)" in capsys.readouterr().out
     assert cli.run(["export", run, "--to", "state_dict"]) == 0
     assert cli.run([*TRAIN, "train.epochs=1", "optim.lr=1e-5", "outputs=poor"]) == 0
     (student / "mine.py").write_text("raise SystemExit('executed')\n" + SOURCE)

@@ -180,7 +180,7 @@ def test_a_finished_run_is_used_as_any_other(student: Path) -> None:
     ("words", "told"),
     [
         (["loss=hard", "augment.mixup=0.2"], "does not accept their targets"),
-        (["loss=mine", "train.label_smoothing=0.1"], "only loss=cross_entropy has it"),
+        (["loss=mine", "train.label_smoothing=0.1"], "only loss=cross_entropy supports it"),
         (["loss=focal", "loss.gama=1"], "did you mean 'loss.gamma'?"),
         (["loss=focal", "loss.gamma=much"], "loss.gamma=much: expected a number"),
         (["loss=focl"], "did you mean 'focal'?"),

@@ -1,4 +1,4 @@
-"""Nested cross-validation: a search in each fold, and one number that tuning does not flatter."""
+"""Nested cross-validation: a search in each fold, and one estimate unbiased by tuning."""
 
 import json
 import os

@@ -37,7 +37,7 @@ def main(arguments: list[str]) -> None:
     say(f"files   {out}")
     if options.projector:
         if decoded is None or found is None:
-            raise UserError(f"--projector: no test images to show: {absent or 'they are too few'}")
+            raise UserError(f"--projector: no test images to show: {absent or 'there are too few'}")
         projector.write(run.files, decoded, found)
         say(f"curves  tensorboard --logdir {shlex.quote(str(run.files.path))}, tab Projector")
 
@@ -65,7 +65,8 @@ def _parser() -> Parser:
     parser.add_argument(
         "--projector",
         action="store_true",
-        help="put the features of test images into the run's folder, for TensorBoard's projector",
+        help="write the features of the test images to the run's folder, for TensorBoard's "
+        "projector",
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N, mps")
     return parser
@@ -95,7 +96,7 @@ def _present(trained: Trained) -> tuple[Decoded | None, str]:
 def _mistakes(run: Run, decoded: Decoded | None, absent: str) -> list[Asked]:
     """Return the misclassified test images with the highest probability, from the run's data."""
     if decoded is None:
-        raise UserError(f"{absent}\n  name image files instead")
+        raise UserError(f"{absent}\n  pass image files instead")
     asked = explain_page.worst(run, decoded, MOST)
     if not asked:
         raise UserError(f"{run.name}: no test image is misclassified; pass image files instead")

@@ -40,7 +40,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument(
         "path",
         nargs="+",
-        help="the folder of a cross-validation, or of its runs; or KEY=VALUE as for train: "
+        help="folder of a cross-validation, or of its runs; or KEY=VALUE as for train, which "
         "trains a cross-validation first",
     )
     parser.add_argument(
@@ -51,7 +51,7 @@ def main(arguments: list[str]) -> None:
     paths = [Path(word) for word in options.path if word not in keys]
     if keys and paths:
         raise UserError(
-            f"{paths[0]} and {keys[0]}: expected folders of finished runs, or keys of the "
+            f"{paths[0]} and {keys[0]}: expected folders of finished runs, or config keys of a "
             "cross-validation to train, not both"
         )
     if keys:

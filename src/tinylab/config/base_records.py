@@ -24,7 +24,7 @@ class Section:
 class OptionConfig(Section):
     """A section whose keys depend on the option that is chosen."""
 
-    name: str = key("???", "which option; chosen by dataset=NAME, model=NAME, optim=NAME, ...")
+    name: str = key("???", "the selected option; set by dataset=NAME, model=NAME, optim=NAME, ...")
 
     def __reduce__(self) -> Any:
         # The class of an option's record is made when the program runs, so it is found by name.
@@ -48,9 +48,9 @@ class DatasetConfig(OptionConfig):
     )
     normalize: str | None = key(
         None,
-        "unit: pixels / 255; standard: training set's per-channel mean 0, std 1; imagenet: as "
-        "weights pretrained on ImageNet expect it; weights: as the file of model.weights says; "
-        "null: unit, or what fits model.weights",
+        "unit: pixels / 255; standard: by the training set's per-channel mean and std; imagenet: "
+        "by ImageNet's statistics; weights: as recorded in the file of model.weights; "
+        "null: unit, or as model.weights requires",
         one_of=("unit", "standard", "imagenet", "weights"), stands_for=UNIT,
     )  # fmt: skip
 
@@ -74,12 +74,12 @@ class ModelKeys(ModelConfig):
         neutral=True, initial=True, counted_by="weights_content", normalize="weights",
     )  # fmt: skip
     weights_content: str | None = key(
-        None, "a digest of the file, or the full name of pretrained weights; filled in",
+        None, "digest of the file, or the full name of pretrained weights; filled in",
         neutral=True, initial=True,
     )  # fmt: skip
     freeze: str = key(
-        "none", "what is not trained: none; backbone, all but the last layer; or a regular "
-        "expression for the beginning of parameter names, such as layer[12]",
+        "none", "frozen parameters: none; backbone, all but the last layer; or a regular "
+        "expression matched at the start of parameter names, such as layer[12]",
         neutral=True, pattern="none, backbone, or a regular expression over parameter names",
     )  # fmt: skip
 
@@ -94,7 +94,7 @@ class OptimConfig(OptionConfig):
     schedule: str = key("constant", "constant, cosine, or onecycle", one_of=SCHEDULES)
     warmup: float | None = key(
         None,
-        "fraction of all steps in which lr rises; null: 0, and 0.3 for onecycle",
+        "warmup as a fraction of all steps; null: 0, or 0.3 for onecycle",
         at_least=0,
         below=1,
     )
@@ -112,7 +112,7 @@ class OptimConfig(OptionConfig):
         is_own = self.schedule not in (*SCHEDULES, ScheduleConfig.name)
         if is_own and self.schedule in options("schedule"):
             raise UserError(
-                f"optim.schedule={self.schedule}: expected a built-in one; choose it by "
+                f"optim.schedule={self.schedule}: expected a built-in schedule; choose yours by "
                 f"schedule={self.schedule}"
             )
         super().__post_init__()
@@ -123,7 +123,7 @@ class ScheduleConfig(OptionConfig):
     """The learning rate's course: that of ``optim.schedule``, or a schedule of the user's own."""
 
     section: ClassVar[str] = "schedule"
-    name: str = key("default", "default: optim.schedule; or a schedule of your own", neutral=True)
+    name: str = key("default", "default: optim.schedule; or your own schedule", neutral=True)
 
 
 @dataclass
@@ -131,7 +131,7 @@ class LossConfig(OptionConfig):
     """What training makes small."""
 
     section: ClassVar[str] = "loss"
-    name: str = key("cross_entropy", "cross_entropy, or a loss of your own", neutral=True)
+    name: str = key("cross_entropy", "cross_entropy, or your own loss", neutral=True)
 
 
 @dataclass
@@ -142,7 +142,7 @@ class AugmentConfig(OptionConfig):
     """
 
     section: ClassVar[str] = "augment"
-    name: str = key("none", "none, or an augmentation of your own", neutral=True)
+    name: str = key("none", "none, or your own augmentation", neutral=True)
     flip: bool = key(False, "random horizontal flip with probability 0.5")
     shift: float = key(0.0, "maximum shift, as a fraction of the side", at_least=0, at_most=1)
     rotate: float = key(0.0, "maximum rotation, in degrees", at_least=0, at_most=180)
@@ -153,7 +153,7 @@ class AugmentConfig(OptionConfig):
         at_least=0, at_most=1,
     )  # fmt: skip
     fill: str = key(
-        "zeros", "what lies outside the image: zeros, border, reflection",
+        "zeros", "padding outside the image: zeros, border, reflection",
         one_of=("zeros", "border", "reflection"),
     )  # fmt: skip
     brightness: float = key(
@@ -161,14 +161,18 @@ class AugmentConfig(OptionConfig):
     )
     contrast: float = key(0.0, "maximum relative change of contrast", at_least=0, below=1)
     cutout: float = key(
-        0.0, "side of the blanked square, as a fraction of the image's side", at_least=0, at_most=1
+        0.0,
+        "side of the square set to the image's mean, as a fraction of the image's side",
+        at_least=0,
+        at_most=1,
     )
     mixup: float = key(0.0, "alpha of mixup (Zhang et al., 2018); 0: none", at_least=0)
     cutmix: float = key(
-        0.0, "alpha of CutMix (Yun et al., 2019); 0: none; with mixup, each has half of the images",
+        0.0, "alpha of CutMix (Yun et al., 2019); 0: none; with mixup, each applies to half of "
+        "the images",
         at_least=0,
     )  # fmt: skip
     no_aug_epochs: int = key(
-        0, "last epochs, trained on unchanged images (Ge et al., YOLOX, 2021)",
+        0, "number of last epochs without augmentation (Ge et al., YOLOX, 2021)",
         neutral=True, at_least=0,
     )  # fmt: skip

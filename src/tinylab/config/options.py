@@ -110,9 +110,10 @@ def use(arguments: Sequence[str]) -> None:
         if file not in by_name and not signature.read(file) and not modules.is_library(file):
             use_files(before)
             raise UserError(
-                f"code={file}: expected a class or function under @tinylab.model or the like in "
-                f"it, or one that is named, as model={file.stem}:Class\n"
-                "  (modules that it imports from beside it need not be named)"
+                f"code={file}: expected a class or function decorated by @tinylab.model or "
+                "similar in "
+                f"it, or one named as model={file.stem}:Class\n"
+                "  (modules that it imports from its folder need not be named)"
             )
 
 
@@ -192,8 +193,8 @@ def options(group: str) -> dict[str, Option]:
             if (other := _of_same_name(each, found)) is not None:
                 [decorator] = [kind for kind, of in signature.KINDS.items() if of == group]
                 raise UserError(
-                    f"{group}={each.name}: {file} declares it, and so does {other}\n"
-                    f'  give it another name: @tinylab.{decorator}(name="my_{each.name}")'
+                    f"{group}={each.name}: declared by both {file} and {other}\n"
+                    f'  choose another name: @tinylab.{decorator}(name="my_{each.name}")'
                 )
             found[each.name] = Option(group, each.name, file, "", each)
     for (of_group, name), part in _named.items():

@@ -38,7 +38,7 @@ def declared_in(file: Path) -> list[Declaration]:
 def _refuse_unfit(own: Declaration, where: str) -> None:
     if not re.fullmatch(r"[A-Za-z_][\w-]*", own.name):
         raise UserError(
-            f"{where}: name={own.name!r}: expected letters, digits, - and _, a letter first"
+            f"{where}: name={own.name!r}: expected letters, digits, - and _, starting with a letter"
         )
     names = [key.name for key in own.keys]
     common = [entry.name for entry in dataclasses.fields(FOLDERS[own.group][1])]
@@ -47,12 +47,14 @@ def _refuse_unfit(own: Declaration, where: str) -> None:
         if name in taken:
             raise UserError(
                 f"{where}: {name}: expected another name for this parameter: {own.group}.{name} is "
-                "a key of tinylab's"
+                "a built-in key"
             )
     if unknown := [name for name in own.common if name not in common]:
         raise UserError(f"{where}: {unknown[0]}: expected one of {', '.join(common)}")
     if own.group == "dataset" and any(key.is_place for key in own.keys):
-        raise UserError(f"{where}: is_place: where own data lies counts; leave it out")
+        raise UserError(
+            f"{where}: is_place: not allowed, since the location of own data counts; leave it out"
+        )
     _refuse_ungiven(own, [each for each in own.takes if each not in names], common, where)
 
 
@@ -67,7 +69,7 @@ def _refuse_ungiven(own: Declaration, without: list[str], common: list[str], whe
     if surplus:
         raise UserError(
             f"{where}: {surplus[0]}: expected a default, such as {surplus[0]}: int = 1\n"
-            f"  (without one are {' and '.join(given) or 'none'}, which tinylab gives)"
+            f"  (only {' and '.join(given) or 'none'}, which tinylab provides, may have none)"
         )
     if own.group != "model" and not own.is_class and len(without) < len(given):
         raise UserError(
@@ -85,11 +87,12 @@ def _refuse_unfit_metric(own: Declaration, where: str) -> None:
         )
     if not re.fullmatch(r"[A-Za-z_]\w*", own.name) or own.name in metrics.TAKEN:
         raise UserError(
-            f"{where}: name={own.name!r}: expected letters, digits and _, a letter first, and none "
-            "of tinylab's own metrics"
+            f"{where}: name={own.name!r}: expected letters, digits and _, starting with a letter, "
+            "and none "
+            "of the built-in metrics"
         )
     if len(own.takes) != 2:
         raise UserError(
             f"{where}({', '.join(own.takes)}): expected a function of (labels, probabilities)\n"
-            "  further parameters need a default"
+            "  further parameters need defaults"
         )

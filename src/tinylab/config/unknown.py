@@ -26,8 +26,9 @@ def no_such(
     said = f"{group}={name}: no such option"
     if group in FOLDERS and name in _names_in_main():
         return (
-            f"{said}; a class of this session is none, since other processes cannot have it\n"
-            f'  write it into a file (%%writefile {name}.py in a cell), then code="{name}.py"'
+            f"{said}; a class defined in this session cannot be used, since other processes "
+            "cannot import it\n"
+            f'  write it to a file (%%writefile {name}.py in a cell), then use code="{name}.py"'
         )
     if group in FOLDERS and (file := _declaring(group, name)) is not None:
         paths = [os.path.relpath(each) for each in (*files, file)]

@@ -39,7 +39,7 @@ def class_folders(root: Path) -> Listing:
     """
     if not root.is_dir():
         raise DataAbsentError(
-            f"dataset.root={root}: no such folder; expected one with a folder a class in it"
+            f"dataset.root={root}: no such folder; expected one with a folder per class"
         )
     passed = _Passed()
     folders = _part_folders(root)
@@ -47,11 +47,11 @@ def class_folders(root: Path) -> Listing:
     for part in parts.keys() - {"train"}:
         _refuse_other_classes(root, folders["train"], folders[part], part, parts)
     if passed.others:
-        say_once(f"{root}: passed over what is no image by its name: {kinds(passed.others)}")
+        say_once(f"{root}: skipped files without an image suffix: {kinds(passed.others)}")
     if passed.deep:
         say_once(
-            f"{root}: {len(passed.deep):,} images are in folders inside class folders, such as "
-            f"{passed.deep[0]}; they belong to the class"
+            f"{root}: {len(passed.deep):,} images are in subfolders of class folders, such as "
+            f"{passed.deep[0]}; they are assigned to that class"
         )
     return listed(root, parts)
 
@@ -71,16 +71,16 @@ def _part_folders(root: Path) -> dict[str, str]:
     for several in given.values():
         if len(several) > 1:
             raise UserError(
-                f"{root}: {' and '.join(f'{name}/' for name in several)} are one part of the "
-                "split; keep one of them"
+                f"{root}: {' and '.join(f'{name}/' for name in several)} are the same part of the "
+                "split; keep only one of them"
             )
     known = set(folders_in(root / given["train"][0]))
     parts = {part: found[0] for part, found in given.items() if found}
     for part in ("val", "test"):
         if part in parts and not _is_labelled(root / parts[part], known):
             say_once(
-                f"{root / parts[part]}: has no class folders, so its images are unlabelled and not "
-                f"used; the {part} part is drawn from {parts['train']}/"
+                f"{root / parts[part]}: has no class folders, so its images are unlabeled and not "
+                f"used; the {part} part is taken from {parts['train']}/"
             )
             del parts[part]
     beside = [name for name in names if all(name not in found for found in given.values())]
@@ -101,19 +101,20 @@ def _class_files(root: Path, part: str, passed: _Passed) -> dict[str, list[str]]
     names = folders_in(root / part)
     if not names:
         raise UserError(
-            f"{root / part}: found no folder; expected at least two class folders with images "
-            "inside\n  if this is the folder of one class, name the folder above it"
+            f"{root / part}: contains no folders; expected at least two class folders with images "
+            "\n  if this is the folder of a single class, use its parent folder"
         )
     classes: dict[str, list[str]] = defaultdict(list)
     for name in names:
         others: list[str] = []
         files = sorted(images_below(root / part / name, "", set(), others), key=natural_key)
         if not files:
-            inside = f"; in it: {kinds(others)}" if others else ""
+            inside = f"; it contains {kinds(others)}" if others else ""
             raise UserError(
-                f"{root / part / name}: a class folder without an image "
+                f"{root / part / name}: a class folder without images "
                 f"({', '.join(SUFFIXES[:4])}, ...{inside})\n"
-                "  add images or remove the folder; a given split is read from train/, val/ and "
+                "  add images or remove the folder; an official split is read from train/, val/ "
+                "and "
                 "test/"
             )
         paths = [f"{part}{name}/{file}" for file in files]
@@ -130,7 +131,7 @@ def _class_name(folder: Path) -> str:
     if text != name:
         say_once(
             f"{folder.parent}: the name of class folder {text} is not UTF-8 (an old archive?); "
-            "rename it to have it shown properly"
+            "rename it to display it correctly"
         )
     return text
 

@@ -39,8 +39,8 @@ class Folder:
 
     root: str | None = option(
         None,
-        "the folder of class folders, or of labels.csv; dataset=folder needs it",
-        required="the folder that holds the class folders",
+        "folder with class folders or labels.csv (required)",
+        required="the folder with the class folders",
         is_place=True,
     )
     image_size: int = option(
@@ -48,7 +48,7 @@ class Folder:
     )
     source_size: int | None = option(
         None,
-        "training images are decoded at this size, augmented there and averaged down to image_size "
+        "decode training images at this size, augment them and average down to image_size "
         "(a multiple of it); null: at image_size",
         at_least=1,
         at_most=2048,
@@ -56,14 +56,12 @@ class Folder:
     )
     interpolation: str = option(
         "linear",
-        "how OpenCV resizes: nearest, linear, area, cubic",
+        "OpenCV interpolation: nearest, linear, area, cubic",
         one_of=("nearest", "linear", "area", "cubic", "lanczos"),
     )
-    grayscale: bool = option(False, "true: one channel; false: three (red, green, blue)")
+    grayscale: bool = option(False, "true: one channel; false: three (RGB)")
     skip_bad: bool = option(False, "leave out files that cannot be read, and list them")
-    content: str | None = option(
-        None, "a digest of the files: what the data is, wherever it lies; filled in", neutral=True
-    )
+    content: str | None = option(None, "digest of the files' contents; filled in", neutral=True)
 
     def find(self) -> Source:
         """The image files of ``dataset.root``, in class folders or as its ``labels.csv`` says.
@@ -135,9 +133,9 @@ def read(
     if deep and max(deep) < FOURTEEN_BITS:
         bits = next(bits for bits in (8, 10, 12, 14) if max(deep) < 2**bits)
         say(
-            f"{files.root}: {len(deep):,} files of 16 bits hold no value above {max(deep):,} of "
+            f"{files.root}: {len(deep):,} 16-bit files have no value above {max(deep):,} of "
             "65,535, so they are dark or black\n"
-            f"  cameras of {bits} bits save such; multiply the values by {2 ** (16 - bits)} and "
+            f"  {bits}-bit cameras save such files; multiply the values by {2 ** (16 - bits)} and "
             "save them again"
         )
     if not faults:
@@ -182,9 +180,9 @@ def _without(
         raise UserError(
             f"{files.root}/{files.names[bad[0]]}{more}: cannot be read as an image: "
             f"{faults[bad[0]]}\n"
-            "  mend or remove it, or leave such files out with dataset.skip_bad=true"
+            "  fix or remove it, or skip such files with dataset.skip_bad=true"
         )
-    say("they are left out")
+    say("they are skipped")
     good = np.setdiff1d(np.arange(len(images)), bad)
     num_test = int((good >= len(images) - files.num_test).sum())
     num_val = int((good >= len(images) - files.num_test - files.num_val).sum()) - num_test
@@ -200,8 +198,8 @@ def _room_for(count: int, config: Folder) -> NDArray[np.uint8]:
         return np.empty(shape, np.uint8)
     except MemoryError as error:
         raise UserError(
-            f"dataset.image_size={config.image_size}: {count:,} such images are "
-            f"{math.prod(shape) / 1e9:,.0f} GB, more than the memory\n"
+            f"dataset.image_size={config.image_size}: {count:,} images of this size take "
+            f"{math.prod(shape) / 1e9:,.0f} GB, more than the available memory\n"
             "  choose a smaller size, or dataset.grayscale=true"
         ) from error
 
@@ -211,7 +209,7 @@ def _refuse_lost_class(train_labels: NDArray[np.int64], classes: tuple[str, ...]
         if count == 0:
             raise UserError(
                 f"class {classes[label]}: none of its training images can be read\n"
-                "  mend them, or remove the folder"
+                "  fix them, or remove the folder"
             )
 
 
@@ -251,7 +249,7 @@ def _on_white(data: NDArray[np.uint8], flag: int, deep: list[int] | None) -> NDA
     except OSError:
         return decode_bytes(data, flag)
     if whole.dtype.itemsize > 2:
-        raise OSError(f"its pixels are {whole.dtype} numbers; expected 8 or 16 bits")
+        raise OSError(f"its pixels are {whole.dtype}; expected 8 or 16 bits")
     if deep is not None and whole.dtype == np.uint16:
         deep.append(int(whole[..., :3].max() if whole.ndim == 3 else whole.max()))
     if whole.ndim != 3 or whole.shape[2] != 4 or whole.dtype not in (np.uint8, np.uint16):
@@ -325,5 +323,5 @@ def decode_bytes(data: NDArray[np.uint8], flag: int) -> NDArray[Any]:
         too_large = "MAX_IMAGE_PIXELS" in str(error)
         raise OSError("too many pixels" if too_large else "damaged") from error
     if image is None:
-        raise OSError("damaged, or of a kind that OpenCV does not know")
+        raise OSError("damaged, or in a format that OpenCV cannot read")
     return image

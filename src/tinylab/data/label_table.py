@@ -60,7 +60,7 @@ def table(root: Path, skip_bad: bool) -> Listing:
         if not fault:
             path, fault = files.find(row.path, skip_bad)
         if not fault and path in lines:
-            fault = f"{path}: is in line {lines[path]} already"
+            fault = f"{path}: already in line {lines[path]}"
         if fault:
             wrong.append(f"line {row.line}: {fault}")
             continue
@@ -72,7 +72,8 @@ def table(root: Path, skip_bad: bool) -> Listing:
         raise UserError(f"{root / TABLE}: {wrong[0]}{more}")
     if files.completed:
         say_once(
-            f"{root / TABLE}: {len(files.completed):,} of {len(lines):,} paths are completed, such "
+            f"{root / TABLE}: {len(files.completed):,} of {len(lines):,} paths were completed, "
+            "such "
             f"as {files.completed[0]}"
         )
     _refuse_untrained(root / TABLE, parts)
@@ -108,8 +109,8 @@ def _rows(file: Path, group: str | None = None) -> list[_Row]:
             label = next((columns[name] for name in LABEL_COLUMNS if name in columns), None)
             if path is None or label is None:
                 raise UserError(
-                    f"{file}: the first line is {','.join(reader.fieldnames or [])[:80]}; expected "
-                    "path,label, and perhaps split"
+                    f"{file}: the header is {','.join(reader.fieldnames or [])[:80]}; expected "
+                    "path,label and optionally split"
                 )
             part = columns.get("split")
             if group is not None and group.strip().lower() not in columns:
@@ -138,7 +139,7 @@ def _rows(file: Path, group: str | None = None) -> list[_Row]:
 def _fault(row: _Row, part: str) -> str:
     """What is wrong with a row, but for its file; empty where nothing is."""
     if row.has_more:
-        return 'more cells than the header has; a comma in a name wants quotes: "a, b.jpg",label'
+        return 'more cells than the header; quote names with a comma: "a, b.jpg",label'
     if row.path in ("", ".") or "\0" in row.path or row.label == "":
         return "expected a path and a label"
     return "" if part else f"split {row.part}: expected train, val or test"
@@ -170,9 +171,9 @@ class _Files:
             self.completed.append(f"{typed} -> {fitting[0]}")
             return fitting[0], ""
         if fitting:
-            return path, f"{path}: may be any of {first(fitting)}"
+            return path, f"{path}: ambiguous, may be any of {first(fitting)}"
         if not is_image(path):
-            return path, f"{path}: no image by its name ({', '.join(SUFFIXES[:4])}, ...)"
+            return path, f"{path}: not an image suffix ({', '.join(SUFFIXES[:4])}, ...)"
         return path, "" if skip_bad else f"{path}: no such file"
 
     @cached_property
@@ -204,5 +205,5 @@ def _refuse_untrained(file: Path, parts: dict[str, dict[str, list[str]]]) -> Non
         lost = sorted(parts[part].keys() - parts["train"].keys())
         if lost:
             raise UserError(
-                f"{file}: in {part} rows alone: {first(lost)}; expected training rows too"
+                f"{file}: only in {part} rows: {first(lost)}; expected training rows too"
             )

@@ -44,7 +44,7 @@ class Arrays:
 
     file: str | None = option(
         None,
-        "the .npz file; dataset=arrays needs it",
+        "the .npz file (required)",
         required="the .npz file with images and labels",
         is_place=True,
     )
@@ -54,9 +54,7 @@ class Arrays:
         at_least=1,
         at_most=1024,
     )
-    content: str | None = option(
-        None, "a digest of the file: what the data is, wherever it lies; filled in", neutral=True
-    )
+    content: str | None = option(None, "digest of the file's contents; filled in", neutral=True)
 
     def find(self) -> Source:
         """Return the file. Raises DataAbsentError if it does not exist."""

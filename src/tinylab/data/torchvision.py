@@ -136,7 +136,7 @@ class Torchvision:
 
     set: str | None = option(
         None,
-        "which of torchvision's datasets, such as CIFAR10; dataset=torchvision needs it",
+        "one of torchvision's datasets, such as CIFAR10 (required)",
         one_of=(
             "MNIST", "FashionMNIST", "KMNIST", "QMNIST", "EMNIST", "USPS", "SEMEION", "CIFAR10",
             "CIFAR100", "SVHN", "STL10", "EuroSAT", "GTSRB", "Food101", "Flowers102", "DTD",
@@ -147,7 +147,7 @@ class Torchvision:
     )  # fmt: skip
     split: str | None = option(
         None,
-        "EMNIST's division into classes: byclass, bymerge, balanced, letters, digits, mnist",
+        "EMNIST's split: byclass, bymerge, balanced, letters, digits, mnist",
         one_of=("byclass", "bymerge", "balanced", "letters", "digits", "mnist"),
     )
     root: str | None = option(

@@ -159,7 +159,9 @@ def _data(run: Run) -> Decoded:
     try:
         dataset = restore(run.result.config).dataset
     except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{run.folder}: its config is of another version of tinylab") from error
+        raise UserError(
+            f"{run.folder}: its config was written by another version of tinylab"
+        ) from error
     decoded = data.load_present(dataset)
     if decoded.fingerprint != run.result.dataset.fingerprint:
         raise UserError(f"{run.name}: its data has changed since\n  restore the old data")

@@ -19,7 +19,7 @@ MOST_PAIRS = 15
 SUSPICIOUS = 0.15  # fraction of all labels; more are errors of the network
 # Columns of the CSV if nothing was found.
 NOTHING = dict.fromkeys(("kind", "index", "file", "label"))
-TITLES = {"label": "Label errors", "near": "Nearly identical images"}
+TITLES = {"label": "Label errors", "near": "Near-duplicates"}
 
 
 def summary(found: Inspection) -> list[str]:
@@ -44,8 +44,8 @@ def summary(found: Inspection) -> list[str]:
     kinds = ["odd", "dark", "light", *["blurred"] * can_be_blurred(images)]
     looks = ", ".join(f"{len(found.of(kind)):,} {kind}" for kind in kinds)
     size = "x".join(map(str, images.shape[-2:]))
-    too_small = f"; images of {size} pixels are too small to tell blur from thick strokes"
-    return [*lines, f"looks: {looks}{'' if can_be_blurred(images) else too_small}"]
+    too_small = f"; images of {size} pixels are too small to distinguish blur from thick strokes"
+    return [*lines, f"appearance: {looks}{'' if can_be_blurred(images) else too_small}"]
 
 
 def write(found: Inspection, page: Path, table: Path, paths: Sequence[Path]) -> None:

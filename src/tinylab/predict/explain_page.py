@@ -86,7 +86,7 @@ def of_single_run(path: Path) -> Explanation | None:
         found = feature_map(trained, decoded)
         return explanation(trained, asked, decoded, found, TRAINING_IN_REPORT)
     except UserError as error:
-        return Explanation([f"It cannot be shown: {str(error).partition(chr(10))[0]}."])
+        return Explanation([f"Not available: {str(error).partition(chr(10))[0]}."])
 
 
 def worst(run: Run, decoded: Decoded, most: int) -> list[Asked]:
@@ -108,7 +108,9 @@ def explanation(
     most: int | None = None,
 ) -> Explanation:
     """What there is to show; at most ``most`` training images are compared with."""
-    missing = [] if decoded is not None else ["No training images: they are not here as they were."]
+    missing = (
+        [] if decoded is not None else ["No training images: the data is missing or has changed."]
+    )
     galleries: list[Gallery] = []
     if asked:
         images = np.stack([each.image for each in asked])
@@ -124,8 +126,8 @@ def explanation(
         ]
         if near is not None and len(near.index) < near.total:
             missing.append(
-                f"The nearest training images are those of {len(near.index):,} of "
-                f"{near.total:,}; tinylab explain looks at all."
+                f"The nearest training images are searched among {len(near.index):,} of "
+                f"{near.total:,}; tinylab explain searches all."
             )
     charts = [] if decoded is None or found is None else [_chart(decoded, found)]
     return Explanation(missing, [*galleries, *_filters(trained)], charts)
@@ -137,8 +139,8 @@ def _chart(decoded: Decoded, found: FeatureMap) -> Chart:
     drawn = figures.feature_map(found.points, labels, found.predicted, images.classes)
     caption = (
         f"{len(labels):,} test images by the input of the last layer (t-SNE), colored by class; "
-        "ringed: classified wrongly. What is near is alike to the network; distances between "
-        "groups and their sizes mean nothing"
+        "ringed: misclassified. Neighbors are similar to the network; distances between "
+        "clusters and their sizes are not meaningful"
     )
     return Chart(drawn, caption)
 

@@ -317,7 +317,10 @@ def feature_map(
         half = len(name) * LETTER / 2
         middle = min(max(float(a), half), WIDTH - half)
         drawn.append(text((middle, float(b) + 4), name, class_="halo"))
-    words = f"{len(points)} images of {len(np.unique(labels))} classes, {len(wrong)} of them wrong"
+    words = (
+        f"{len(points)} images of {len(np.unique(labels))} classes, {len(wrong)} of them "
+        "misclassified"
+    )
     return figure(WIDTH, WIDTH, "test images by their features", words, *drawn)
 
 
@@ -347,7 +350,7 @@ def parallel(keys: Sequence[str], runs: Values, scores: Sequence[float], name: s
         )
     best = int(np.argmax(scores))
     chosen = ", ".join(f"{key}={plain(v)}" for key, v in zip(keys, runs[best], strict=True))
-    words = f"{len(scores)} runs; the best, {percent(round(scores[best], 4))}, has {chosen}"
+    words = f"{len(scores)} runs; the best, {percent(round(scores[best], 4))}, with {chosen}"
     return figure(places[-1] + 60, 270, f"{name} by {len(keys)} keys", words, *lines, *axes)
 
 

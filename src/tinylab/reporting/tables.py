@@ -40,8 +40,7 @@ class Table:
 ABSENT = Cell("–")
 LUCK = (
     "Standard deviation (sd) and CI of the mean: variation over seeds (Student's t). CI of one "
-    "test "
-    "set: variation over the choice of test images (Wilson)"
+    "test set: variation over the choice of test images (Wilson)"
 )
 
 
