@@ -434,7 +434,7 @@ class Config(Section):
         at_least=1,
     )  # fmt: skip
     jobs: int | None = key(
-        None, "jobs of a sweep that run at once; null: one per core, or one per GPU",
+        None, "jobs of a sweep that run at once; null: one per core, or several per GPU",
         identity=False, at_least=1,
     )  # fmt: skip
     outputs: str = key("outputs", "folder in which runs and sweeps are kept", identity=False)
