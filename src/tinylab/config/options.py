@@ -422,7 +422,8 @@ def add_named(group: str, option: str, further: Iterable[str] = ()) -> None:
     known = _named[key].further if key in _named else ()
     wanted = tuple(dict.fromkeys((*known, *further)))
     if key not in _named or wanted != known:
-        part = named.find(group, option, [*_files])
+        places = len(GIVEN[group])
+        part = named.find(group, option, [*_files], places, _taken(group))
         added = _Named(part, wanted, _stamps(part))
         _replace(dict(_files), _named | {key: added})
 
@@ -535,9 +536,8 @@ def _refuse_unfit(own: Declaration, where: str) -> None:
         )
     names = [key.name for key in own.keys]
     common = [entry.name for entry in dataclasses.fields(FOLDERS[own.group][1])]
-    taken = ("name", *common) if own.group == "augment" else TAKEN.get(own.group, ("name",))
     for name in names:
-        if name in taken:
+        if name in _taken(own.group):
             raise UserError(
                 f"{where}: {name}: expected another name for this parameter: {own.group}.{name} is "
                 "a key of tinylab's"
@@ -547,6 +547,13 @@ def _refuse_unfit(own: Declaration, where: str) -> None:
     if own.group == "dataset" and any(key.is_place for key in own.keys):
         raise UserError(f"{where}: is_place: where own data lies counts; leave it out")
     _refuse_ungiven(own, [each for each in own.takes if each not in names], common, where)
+
+
+def _taken(group: str) -> tuple[str, ...]:
+    """Names of keys that a part of the user's cannot have, since tinylab's own have them."""
+    if group == "augment":
+        return ("name", *(entry.name for entry in dataclasses.fields(FOLDERS[group][1])))
+    return TAKEN.get(group, ("name",))
 
 
 def _refuse_ungiven(own: Declaration, without: list[str], common: list[str], where: str) -> None:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from tinylab.config.metrics import is_own
-from tinylab.config.schema import Config, run_id
+from tinylab.config.schema import Config, file_name, run_id
 from tinylab.errors import UserError
 from tinylab.store.folder import outdated
 from tinylab.store.sweep import SweepFolder, sweep_folder
@@ -99,7 +99,7 @@ def folder_of(space: Space, config: Config) -> SweepFolder:
     """``outputs/sweeps/<name>``, or named by what is searched: more trials, the same folder."""
     canonical = json.dumps(describe(space, config), sort_keys=True)
     digest = hashlib.sha256(canonical.encode()).hexdigest()[:10]
-    name = config.name or f"{config.dataset.name}-{digest}"
+    name = config.name or f"{file_name(config.dataset.name)}-{digest}"
     return sweep_folder(config.outputs, name)
 
 
