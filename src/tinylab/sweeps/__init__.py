@@ -22,7 +22,7 @@ from omegaconf import DictConfig
 
 from tinylab import data
 from tinylab.config import own_metrics
-from tinylab.config.identity import run_id
+from tinylab.config.identity import file_name, run_id
 from tinylab.errors import UserError
 from tinylab.store.folder import outdated
 from tinylab.store.result import Result
@@ -146,7 +146,7 @@ def _folder(jobs: list[Job]) -> SweepFolder:
     """Return ``outputs/sweeps/<name>``, by default named after a hash of its runs."""
     config = jobs[0].config
     digest = hashlib.sha256(" ".join(sorted(run_id(job.config) for job in jobs)).encode())
-    name = config.name or f"{config.dataset.name}-{digest.hexdigest()[:10]}"
+    name = config.name or f"{file_name(config.dataset.name)}-{digest.hexdigest()[:10]}"
     return sweep_folder(config.outputs, name)
 
 
