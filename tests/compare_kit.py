@@ -19,7 +19,8 @@ from option_records import (
     SgdConfig,
     TorchvisionSetConfig,
 )
-from tinylab.config.schema import Config, run_id
+from tinylab.config.identity import run_id
+from tinylab.config.schema import Config
 
 GROUPS = {
     "dataset": {"digits": DigitsConfig, "torchvision": partial(TorchvisionSetConfig, set="USPS")},

@@ -8,7 +8,8 @@ from typing import Any
 import yaml
 
 from option_records import AdamConfig, DigitsConfig, MlpConfig
-from tinylab.config.schema import Config, run_id
+from tinylab.config.identity import run_id
+from tinylab.config.schema import Config
 
 # In C where that is there: hundreds of configs are written in seconds less.
 DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)

@@ -92,7 +92,7 @@ def test_any_text_comes_back_as_it_was_given(text: str) -> None:
 
 
 def test_the_mark_of_a_missing_value_is_refused() -> None:
-    with pytest.raises(UserError, match=r"outputs='\?\?\?': expected a text"):
+    with pytest.raises(UserError, match=r"outputs='\?\?\?': expected another string"):
         tinylab.compose(outputs="???")
 
 
@@ -128,7 +128,7 @@ def test_lists_are_axes_of_a_sweep_but_for_its_own_keys() -> None:
         (lambda: tinylab.compose(model=nn.Linear), "model=Linear: expected a name.*%%writefile"),
         (lambda: tinylab.compose(seed=1j), "seed=1j: expected a number, .* not complex"),
         (lambda: tinylab.train({"optim.lr": -1}), "optim.lr=-1.*: expected"),
-        (lambda: tinylab.sweep(seed=[]), "seed=.*: expected one value or more"),
+        (lambda: tinylab.sweep(seed=[]), "seed=.*: expected at least one value"),
         (lambda: tinylab.load("nowhere"), "nowhere: not there"),
         (lambda: tinylab.compare("nowhere"), "no finished run in nowhere"),
         (lambda: tinylab.compare(test="z"), "test=z: expected one of"),

@@ -15,7 +15,8 @@ from compare_kit import edit_result
 from tinylab import cli
 from tinylab.config import compose
 from tinylab.config.groups import choices, groups
-from tinylab.config.options import FOLDERS, options
+from tinylab.config.option import FOLDERS
+from tinylab.config.options import options
 from tinylab.store.folder import run_folder
 
 TINY = ["train.epochs=2", "train.batch_size=128"]
@@ -61,7 +62,7 @@ def test_a_run_leaves_every_file_of_the_contract(capsys: pytest.CaptureFixture[s
     assert any(name.startswith("events.out.tfevents.") for name in names)
     assert not any(name.startswith(".") for name in names)
     screen = capsys.readouterr().out
-    assert "95 % interval" in screen
+    assert "95% CI" in screen
     assert "tensorboard --logdir" in screen
     log = (the_run() / "train.log").read_text()
     assert "test    accuracy" in log
@@ -162,7 +163,7 @@ def test_a_run_is_repeated_with_its_own_threads(
     edit_result(run, environment__threads=12)
     assert threads() == ["threads=8"]
     said = capsys.readouterr().out
-    assert "12 threads, and this machine has 8 cores: the bits will not be equal" in said
+    assert "12 threads, but this machine has 8 cores: results will not be bit-identical" in said
     edit_result(run, environment__device="cuda")
     assert threads() == []
     (run / "result.json").unlink()
@@ -192,7 +193,7 @@ def test_changed_code_is_noticed_and_the_old_run_kept(
     monkeypatch.setattr("tinylab.config.code.of_result", lambda config: "another")
     capsys.readouterr()
     assert cli.run(["train", *TINY]) == 0
-    assert "code has changed since; the old folder is kept as" in capsys.readouterr().out
+    assert "code has changed since; old folder kept as" in capsys.readouterr().out
     assert len(list(Path("outputs/runs").glob("digits-*"))) == 2
 
 
@@ -219,8 +220,8 @@ def test_a_result_that_this_version_cannot_read_is_kept_and_the_run_made_again(
     assert file.exists(), "only the holder of the run's lock may set it aside"
     assert cli.run(["train", *TINY]) == 0
     said = capsys.readouterr().out
-    assert f"result.json is not tinylab's: {path}" in said
-    assert "the old folder is kept as" in said
+    assert f"result.json is invalid: {path}" in said
+    assert "old folder kept as" in said
     [again] = [f for f in Path("outputs/runs").glob("digits-*") if "." not in f.name]
     assert json.loads((again / "result.json").read_text())["test"]["accuracy"] > 0
 
@@ -240,7 +241,7 @@ WRONG = {
     "out of range": (["optim.lr=-1"], ["optim.lr=-1", "above 0"]),
     "share above one": (["split.val=1.5"], ["split.val=1.5", "below 1"]),
     "unknown word": (["optim.schedule=cosin"], ["cosin", "did you mean 'cosine'"]),
-    "unknown flag": (["--lr=3"], ["--lr", "without dashes"]),
+    "unknown flag": (["--lr=3"], ["--lr", "have no dashes"]),
     "bad syntax": (["optim.lr=[1"], ["[1"]),
     "no value": (["optim.lr"], ["optim.lr"]),
     "removed group": (["~model"], ["model"]),
@@ -267,7 +268,7 @@ WRONG = {
     "two ways to test": (["split.folds=5", "split.test=0.2"], ["split.test=0.2", "split.folds=5"]),
     "folder of a run that is none": (
         ["--from", "nowhere"],
-        ["nowhere: expected the folder of a run (it is not there)"],
+        ["nowhere: expected the folder of a run (it does not exist)"],
     ),
 }
 
@@ -333,7 +334,7 @@ def test_a_loss_that_is_no_number_fails_with_the_remedy(
 ) -> None:
     assert cli.run(["train", *TINY, "optim=sgd", "optim.lr=1e30"]) == 1
     error = capsys.readouterr().err
-    assert "not a finite number" in error
+    assert "became non-finite" in error
     assert "lower optim.lr" in error
     [folder] = Path("outputs/runs").glob("digits-*")
     assert json.loads((folder / "failure.json").read_text())["status"] == "failed"
@@ -347,7 +348,7 @@ def test_an_error_of_torch_that_the_user_can_mend_comes_with_the_remedy(
     wrong = ["model=resnet", "model.stages=4", "train.batch_size=1", "train.epochs=1"]
     assert cli.run(["train", *wrong]) == 1
     error = capsys.readouterr().err
-    assert "train.batch_size of 2 or more" in error
+    assert "train.batch_size of at least 2" in error
     assert "Traceback" not in error
 
 

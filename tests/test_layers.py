@@ -35,7 +35,7 @@ ONLY = {
     "tensorboard": {"ui"},
     "cv2": {"data"},
     "torchvision": {"system"},
-    "sklearn": {"data"},
+    "sklearn": {"data", "predict"},
     "scipy": {"comparison"},
     "pandas": {"api"},
     "jinja2": {"reporting"},

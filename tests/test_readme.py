@@ -5,7 +5,8 @@ import re
 from pathlib import Path
 
 from tinylab.config.keys import Entry, entries
-from tinylab.config.options import FOLDERS, options
+from tinylab.config.option import FOLDERS
+from tinylab.config.options import options
 from tinylab.config.values import shown
 
 README = Path(__file__).parents[1] / "README.md"

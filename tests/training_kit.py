@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from option_records import AdamConfig, BaselineConfig
 from tinylab import models
-from tinylab.config.schema import AugmentConfig, ModelConfig, OptimConfig, TrainConfig
+from tinylab.config.base_records import AugmentConfig, ModelConfig, OptimConfig
+from tinylab.config.schema import TrainConfig
 from tinylab.data.arrays import Images
 from tinylab.data.batches import Batches, fit_class_weights, fit_normalization, to_device
 from tinylab.experiment.run import fit_and_save
@@ -41,13 +42,15 @@ def tiny_batches(
     channels_last: bool = True,
     device: torch.device = CPU,
     streamed: bool = False,
+    enlarged: int = 1,
 ) -> Batches:
     """Noise of 8x8 pixels on which each class has a bright row of its own."""
     generator = np.random.default_rng(seed)
     labels = generator.integers(0, NUM_CLASSES, N)
     images = generator.integers(0, 200, (N, C, 8, 8), dtype=np.uint8)
     images[np.arange(N), :, labels * 2] += 55
-    data = Images(images, labels, tuple("abc"))
+    larger = images.repeat(enlarged, 2).repeat(enlarged, 3) if enlarged > 1 else None
+    data = Images(images, labels, tuple("abc"), sources=larger)
     return to_device(data, device, channels_last, streamed)
 
 
@@ -89,6 +92,7 @@ class Lab:
     channels: int = 1
     device: torch.device = CPU
     streamed: bool = False
+    enlarged: int = 1  # times: the images that training starts from
     in_one_pass: bool = False  # convolution and pooling by Numba
 
     def recipe(self) -> Recipe:
@@ -105,12 +109,15 @@ class Lab:
                 NUM_CLASSES,
                 TrainConfig(**self.train).class_weights,
             ),
+            shrink=self.enlarged,
             is_frozen=models.is_frozen(self.model),
         )
 
     def batches(self, N: int, seed: int = 0) -> Batches:
         channels_last = TrainConfig(**self.train).channels_last
-        return tiny_batches(N, self.channels, seed, channels_last, self.device, self.streamed)
+        return tiny_batches(
+            N, self.channels, seed, channels_last, self.device, self.streamed, self.enlarged
+        )
 
     def parts(self) -> dict[str, Batches]:
         return {"train": self.batches(self.num_train), "val": self.batches(self.num_val, seed=1)}

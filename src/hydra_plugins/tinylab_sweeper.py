@@ -1,4 +1,7 @@
-"""tinylab's sweeper, where Hydra looks for plugins. It is imported at every start: no torch."""
+"""tinylab's sweeper, in the package where Hydra looks for plugins.
+
+Imported at every start, so it does not import torch.
+"""
 
 from typing import Any
 
@@ -10,12 +13,12 @@ from omegaconf import DictConfig
 
 
 class TinylabSweeper(Sweeper):
-    """What runs ``tinylab train -m``."""
+    """The sweeper behind ``tinylab train -m``."""
 
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
     ) -> None:
-        """Make the launcher that the config names, if it names one."""
+        """Create the launcher that the config names, if any."""
         self._loader = hydra_context.config_loader
         self._master = config
         self._launcher: Launcher | None = None
@@ -26,7 +29,7 @@ class TinylabSweeper(Sweeper):
             )
 
     def sweep(self, arguments: list[str]) -> Any:
-        """Check every job, run what is missing, show the table."""
+        """Check all jobs, run the missing ones and show the table."""
         from tinylab.sweeps import run
 
         return run(arguments, self._loader, self._master, self._launcher)

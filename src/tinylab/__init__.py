@@ -1,26 +1,26 @@
-"""tinylab: a laboratory for small-image experiments.
+"""tinylab: reproducible experiments on small images.
 
-From Python: ``tinylab.train("model=mlp", seed=1)`` and what else ``PUBLIC`` lists. Nothing of it is
-imported before it is asked for.
+The Python API is ``tinylab.train("model=mlp", seed=1)`` and the other names in ``PUBLIC``, which
+are imported lazily.
 """
 
 __version__ = "0.1.0"
 
 PUBLIC = {
     "UserError": "tinylab.errors:UserError",
-    "augmentation": "tinylab.config.options:augmentation",
+    "augmentation": "tinylab.config.decorators:augmentation",
     "compare": "tinylab.api.functions:compare",
     "compose": "tinylab.api.functions:compose",
-    "dataset": "tinylab.config.options:dataset",
+    "dataset": "tinylab.config.decorators:dataset",
     "load": "tinylab.api.functions:load",
-    "loss": "tinylab.config.options:loss",
-    "metric": "tinylab.config.options:metric",
-    "model": "tinylab.config.options:model",
-    "optimizer": "tinylab.config.options:optimizer",
+    "loss": "tinylab.config.decorators:loss",
+    "metric": "tinylab.config.decorators:metric",
+    "model": "tinylab.config.decorators:model",
+    "optimizer": "tinylab.config.decorators:optimizer",
     "option": "tinylab.config.values:option",
     "report": "tinylab.api.functions:report",
     "runs": "tinylab.api.functions:runs",
-    "schedule": "tinylab.config.options:schedule",
+    "schedule": "tinylab.config.decorators:schedule",
     "sweep": "tinylab.api.functions:sweep",
     "train": "tinylab.api.functions:train",
 }  # name -> "module:attribute"
@@ -28,7 +28,7 @@ __all__ = list(PUBLIC)
 
 
 def __getattr__(name: str) -> object:
-    """Import a public name when it is first asked for (PEP 562)."""
+    """Import a public name on first access (PEP 562)."""
     if name not in PUBLIC:
         raise AttributeError(f"module 'tinylab' has no attribute {name!r}")
     from importlib import import_module
@@ -39,5 +39,5 @@ def __getattr__(name: str) -> object:
 
 
 def __dir__() -> list[str]:
-    """The public names too, so that the TAB key completes them."""
+    """List the public names too, for tab completion."""
     return sorted({*globals(), *PUBLIC})

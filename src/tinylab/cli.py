@@ -1,4 +1,4 @@
-"""The command line: finds the command, runs it, and turns every end into an exit code."""
+"""The command line: dispatches commands and maps every outcome to an exit code."""
 
 import contextlib
 import importlib
@@ -21,17 +21,17 @@ EXAMPLES = """\
 
 def main() -> None:
     """Entry point of the console command."""
-    # Closed by who started it. What is opened next would get its number, and what is printed there.
+    # Whoever started us closed it. The next file opened would get its descriptor, and our output.
     sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115
     sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
-    with relaxed_gc():  # also for what ``run`` leaves: not for its own end
+    with relaxed_gc():  # also for what ``run`` leaves behind, but not at its own end
         status = run(sys.argv[1:])
         forget_garbage()
     sys.exit(_with_streams_closed(status))
 
 
 def _with_streams_closed(status: int) -> int:
-    """The exit code: an answer that is not whole is an error, words beside a training are not."""
+    """Return the exit code: a lost answer is an error, lost progress output is not."""
     fault = drop_unwritten()
     if fault is None:
         return status
@@ -43,8 +43,8 @@ def _with_streams_closed(status: int) -> int:
 def run(arguments: Sequence[str]) -> int:
     """Run one command; returns the exit code.
 
-    0: done. 1: a mistake that the user can mend, said without a traceback. 128 + N: stopped by
-    signal N, with the state on disk.
+    0: success. 1: an error that the user can fix, shown without a traceback. 128 + N: stopped by
+    signal N, with the state saved.
     """
     try:
         with tuned():
@@ -57,7 +57,7 @@ def run(arguments: Sequence[str]) -> int:
     except KeyboardInterrupt:
         print("\ntinylab: stopped", file=sys.stderr)
         return 130
-    except BrokenPipeError:  # who read our output has gone
+    except BrokenPipeError:  # the reader of our output has gone
         return 1
 
 
@@ -79,11 +79,11 @@ def _unknown(name: str, arguments: list[str]) -> str:
     if "=" in name or name in ("-m", "--multirun"):
         return f"{name}: expected a command first: tinylab train {shlex.join(arguments)}"
     known = list(COMMANDS)
-    return f"{name}: no such command{did_you_mean(name, known)}; there are {', '.join(known)}"
+    return f"{name}: no such command{did_you_mean(name, known)}; available: {', '.join(known)}"
 
 
 def help_text() -> str:
-    """What ``tinylab`` alone says."""
+    """Return the output of ``tinylab`` without a command."""
     listed = "\n".join(f"  {name:10} {what}" for name, what in COMMANDS.items())
     return f"""\
 tinylab {__version__}: a laboratory for small-image experiments

@@ -1,12 +1,12 @@
-"""Finished runs, ready to classify: the tested network and the preparation it was trained with.
+"""Finished runs, ready to classify: the tested network and its preprocessing.
 
-Nothing here needs the training data, and nothing that lies in a run's folder can execute code.
+Needs no training data, and never executes code from a run's folder.
 """
 
 import contextlib
 import dataclasses
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,8 +19,9 @@ from torch import Tensor, nn
 from tinylab import models
 from tinylab.comparison.settings import group
 from tinylab.config import code, options, user_code
+from tinylab.config.base_records import ModelConfig
 from tinylab.config.compose import restore
-from tinylab.config.schema import Config, ModelConfig
+from tinylab.config.schema import Config
 from tinylab.data.batches import restore_normalization
 from tinylab.errors import UserError
 from tinylab.models.pretrained import head
@@ -39,15 +40,15 @@ from tinylab.training.state import Recipe
 from tinylab.ui.console import say
 
 MOST_NAMED = 20  # classes in a message
-NEIGHBOR = 10  # the training image, by its distance, that says how far an image is from them
+NEIGHBOR = 10  # which nearest training image determines how unlike the training data an image is
 CHUNK = 256  # images whose distances to all others are in memory at once
 
 
 @dataclass(frozen=True)
 class Trained:
-    """A finished run's network, on the device and in evaluation mode, and what belongs to it.
+    """A finished run's network, on the device and in evaluation mode, with its metadata.
 
-    calibration: what is applied to its probabilities; None: nothing.
+    calibration: applied to its probabilities; None: none.
     """
 
     folder: Path
@@ -69,12 +70,14 @@ class Trained:
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
-        """(C, H, W) of the images it takes."""
+        """(C, H, W) of its input images."""
         return self.result.dataset.image_shape
 
     @torch.inference_mode()
     def logits(self, images: NDArray[np.uint8]) -> Tensor:
-        """uint8 (N, C, H, W) -> float32 (N, num_classes) on the CPU, as in the run's own test."""
+        """uint8 (N, C, H, W) -> logits float32 (N, num_classes) on the CPU, as in the run's own
+        test.
+        """
         device, train = self.recipe.device, self.config.train
         with runtime.settings(device, None, self.config.deterministic):
             pixels = torch.from_numpy(images).to(device)
@@ -84,15 +87,15 @@ class Trained:
                 return mean_logits(self.model, pixels, self.recipe, train.tta).cpu()
 
     def probabilities(self, images: NDArray[np.uint8]) -> NDArray[np.float64]:
-        """uint8 (N, C, H, W) -> (N, num_classes), of the calibrated logits."""
+        """uint8 (N, C, H, W) -> probabilities (N, num_classes), from the calibrated logits."""
         temperature = 1.0 if self.calibration is None else self.calibration.temperature
         return (self.logits(images).double() / temperature).softmax(1).numpy()
 
     @torch.inference_mode()
     def features(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """uint8 (N, C, H, W) -> (N, D): the input of the last layer, each of length 1.
+        """uint8 (N, C, H, W) -> (N, D): the input of the last layer, normalized to unit length.
 
-        Of a map it is the mean over positions. Raises UserError where the layer is not called.
+        Feature maps are averaged over positions. Raises UserError if the layer is not called.
         """
         kept: list[Tensor] = []
         hook = head(self.model)[1].register_forward_pre_hook(lambda _, given: kept.append(given[0]))
@@ -105,7 +108,7 @@ class Trained:
         if not kept:
             raise UserError(
                 f"{self.name}: model={self.config.model.name} does not call its last layer, so "
-                "that its images have no features"
+                "its images have no features"
             )
         found = kept[-1].float()
         found = found.mean((2, 3)) if found.dim() == 4 else found.flatten(1)
@@ -126,7 +129,7 @@ class Ensemble:
 
     @property
     def first(self) -> Trained:
-        """The run whose order of classes and whose reading of files the others share."""
+        """The run whose class order and file reading the others share."""
         return self.members[0]
 
     @property
@@ -135,7 +138,7 @@ class Ensemble:
         return self.first.classes
 
     def probabilities(self, images: NDArray[np.uint8]) -> NDArray[np.float64]:
-        """uint8 (N, C, H, W) -> each member's, (members, N, num_classes)."""
+        """uint8 (N, C, H, W) -> the probabilities of each member, (members, N, num_classes)."""
         return np.stack(
             [
                 member.probabilities(images)[:, [member.classes.index(c) for c in self.classes]]
@@ -144,17 +147,28 @@ class Ensemble:
         )
 
     def unlike(self, images: NDArray[np.uint8]) -> NDArray[np.bool_] | None:
-        """uint8 (N, C, H, W) -> (N,): which most calibrated members find unlike their training
-        data; None where no member is calibrated.
+        """uint8 (N, C, H, W) -> (N,): which images most calibrated members find unlike their
+        training data; None if no member is calibrated.
         """
         found = [each.unlike(images) for each in self.members if each.calibration is not None]
         return np.mean(found, axis=0) > 0.5 if found else None
 
 
+def in_batches(
+    member: Trained,
+    function: Callable[[NDArray[np.uint8]], NDArray[Any]],
+    images: NDArray[np.uint8],
+) -> NDArray[Any]:
+    """What a function of the network gives for images, uint8 (N, C, H, W), of any number."""
+    size = member.config.train.eval_batch_size
+    starts = range(0, len(images), size)
+    return np.concatenate([function(images[start : start + size]) for start in starts])
+
+
 def neighbor_distance(
     features: NDArray[np.floating[Any]], others: NDArray[np.floating[Any]]
 ) -> NDArray[np.float64]:
-    """(N, D), (M, D), all of length 1 -> (N,), the distance to the NEIGHBOR-th nearest other."""
+    """(N, D), (M, D), of unit length -> (N,), the distance to the NEIGHBOR-th nearest other."""
     place = min(NEIGHBOR, len(others)) - 1
     there = others.astype(np.float32)
     found = np.empty(len(features))
@@ -166,11 +180,10 @@ def neighbor_distance(
 
 
 def load_ensemble(found: Sequence[Run], device: str, calibrated: bool = False) -> Ensemble:
-    """The networks of finished runs on ``device``.
+    """Load the networks of finished runs onto ``device``.
 
-    ``calibrated``: with the calibrations that are kept beside them.
-
-    Raises UserError for what ``load`` refuses, and where the runs do not fit each other.
+    ``calibrated``: with the calibrations saved with them. Raises UserError for what ``load``
+    refuses, and if the runs do not match.
     """
     chosen = runtime.choose_device(device)
     members = [load(run, chosen) for run in found]
@@ -190,47 +203,47 @@ def _calibrated(member: Trained) -> Trained:
 def _refuse_misfit(first: Trained, other: Trained) -> None:
     if set(other.classes) != set(first.classes):
         raise UserError(
-            f"{first.name} and {other.name} know different classes: {few(first.classes)}; "
-            f"and {few(other.classes)}\n  average runs of one dataset only"
+            f"{first.name} and {other.name} have different classes: {few(first.classes)}; "
+            f"and {few(other.classes)}\n  average only runs on one dataset"
         )
     if other.image_shape != first.image_shape:
         shapes = ["x".join(map(str, each.image_shape)) for each in (first, other)]
         raise UserError(
             f"{first.name} and {other.name} take images of {' and of '.join(shapes)}\n"
-            "  average runs with the same dataset options only"
+            "  average only runs with the same dataset options"
         )
     if reading(other.config) != reading(first.config):
         raise UserError(
             f"{first.name} and {other.name} read images differently: {reading(first.config)}; and "
-            f"{reading(other.config)}\n  average runs with the same dataset options only"
+            f"{reading(other.config)}\n  average only runs with the same dataset options"
         )
 
 
 def few(classes: Sequence[str]) -> str:
-    """The names of classes in a message: all of a few, or the first of many."""
+    """Return class names for a message: all if few, otherwise the first ones."""
     more = f" and {len(classes) - MOST_NAMED} more" if len(classes) > MOST_NAMED else ""
     return ", ".join(classes[:MOST_NAMED]) + more
 
 
 def reading(config: Config) -> dict[str, Any]:
-    """What decides the pixels of an image file; where the training images lay does not."""
+    """Return what determines the pixels of an image file; the data's location does not."""
     keys = (*options.WHICH_DATA, "image_size", "grayscale", "interpolation")
     values = dataclasses.asdict(config.dataset)
     return {key: values[key] for key in keys if key in values}
 
 
 def is_run(path: Path) -> bool:
-    """Whether a path is the folder of a run, in whatever state, or of a sweep."""
+    """Return whether a path is the folder of a run, in any state, or of a sweep."""
     return RunFolder(path).is_run() or SweepFolder(path).is_sweep()
 
 
 def the_run(path: Path) -> Run:
-    """The finished run in a folder, or a sweep's best by validation. Raises UserError."""
+    """Return the finished run in a folder, or a sweep's best by validation. Raises UserError."""
     if SweepFolder(path).is_sweep():
         return _best(path)
     run = read(path)
     if isinstance(run, Skipped):
-        remedy = "give the folder of a finished run, or of a sweep"
+        remedy = "expected the folder of a finished run or a sweep"
         if is_run(path):
             remedy = f"finish it: {_again(path)}"
         raise UserError(f"{path}: {run.reason}\n  {remedy}")
@@ -238,16 +251,16 @@ def the_run(path: Path) -> Run:
 
 
 def _best(sweep: Path) -> Run:
-    """The best run of the setting that validation prefers, by its mean over the seeds.
+    """Return the best run of the setting that is best by validation, by its mean over seeds.
 
-    Of a sweep that keeps the checkpoints of some settings, one of these.
+    If a sweep keeps only some checkpoints, one of those.
     """
     found, _ = collect([sweep])
     ranked = [run for run in found if run.result.val is not None]
     if not ranked:
         raise UserError(
-            f"{sweep}: no finished run with a validation accuracy, so none is the best\n"
-            "  give the folder of the run that you want"
+            f"{sweep}: no finished run with a validation accuracy to select by\n"
+            "  pass the folder of a single run"
         )
     kept = [run for run in ranked if run.files.best_checkpoint.exists()]
     best = max(group(kept or ranked)[0].runs, key=_goodness)
@@ -262,7 +275,7 @@ def _goodness(run: Run) -> tuple[float, float]:
 
 
 def _again(folder: Path) -> str:
-    """The command that trains what is missing of a run."""
+    """Return the command that trains what is missing of a run."""
     outputs = folder.absolute().parent.parent
     where = (
         ""
@@ -273,16 +286,15 @@ def _again(folder: Path) -> str:
 
 
 def load(run: Run, device: torch.device) -> Trained:
-    """The tested network of a finished run.
+    """Load the tested network of a finished run.
 
-    Raises UserError where its weights are damaged or others than were tested, where another
-    version of tinylab left it that this one cannot repeat, or where it is of the user's own code
-    and that is not there or has changed.
+    Raises UserError if its weights are damaged or not those that were tested, if another version of
+    tinylab wrote it and this one cannot reproduce it, or if its own code is missing or has changed.
     """
     environment = run.result.environment
     code.require(run.result.config, environment.extra.get("own_code_sha256"), run.folder)
     weights = _weights(run)
-    # A new network draws its initial weights from torch's global generator.
+    # A new network uses torch's global generator for its initial weights.
     with runtime.settings(device, None, deterministic=True), _another_version(run.folder):
         config, dataset = restore(run.result.config), run.result.dataset
         if dataset.normalization is None:
@@ -295,9 +307,9 @@ def load(run: Run, device: torch.device) -> Trained:
         model = build_model(config.model, shape, recipe.num_classes)
         model.load_state_dict(weights)
         if weights_sha256(model) != run.result.weights_sha256:
-            raise _unusable(run.files, "it holds other weights than those that were tested")
+            raise _unusable(run.files, "its weights are not those that were tested")
     if not code.is_same(environment.code_sha256, config):
-        say(f"{run.name}: trained by other code of tinylab than today's")
+        say(f"{run.name}: trained by another version of tinylab's code")
     layout = torch.channels_last if config.train.channels_last else torch.contiguous_format
     model = model.to(device, memory_format=layout).eval()  # type: ignore[call-overload]
     return Trained(run.folder, run.result, config, model, recipe)
@@ -306,7 +318,7 @@ def load(run: Run, device: torch.device) -> Trained:
 def build_model(
     config: ModelConfig, image_shape: tuple[int, int, int], num_classes: int
 ) -> nn.Module:
-    """A network whose weights are to be loaded: pretrained ones are not fetched before that."""
+    """Build a network whose weights are to be loaded; pretrained ones are not downloaded."""
     return models.build(options.of(config).for_trained(config), image_shape, num_classes)
 
 
@@ -324,18 +336,18 @@ def _weights(run: Run) -> dict[str, Tensor]:
 def _unusable(files: RunFolder, why: str) -> UserError:
     return UserError(
         f"{files.best_checkpoint}: cannot be used: {why}\n"
-        f"  delete {files.result_file}, then make it again: {_again(files.path)}"
+        f"  delete {files.result_file}, then train it again: {_again(files.path)}"
     )
 
 
 @contextlib.contextmanager
 def _another_version(folder: Path) -> Iterator[None]:
-    """What does not fit this tinylab in a run that is whole was left by another one."""
+    """A complete run that does not fit this version was written by another one."""
     try:
         yield
     except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise UserError(
-            f"{folder}: left by another version of tinylab ({type(error).__name__}: {reason})\n"
+            f"{folder}: written by another version of tinylab ({type(error).__name__}: {reason})\n"
             f"  train it again: {_again(folder)} fresh=true"
         ) from error

@@ -18,7 +18,8 @@ import torch
 sys.path.append(str(Path(__file__).parents[1]))
 from option_records import AdamConfig, BaselineConfig
 from tinylab import models
-from tinylab.config.schema import AugmentConfig, TrainConfig
+from tinylab.config.base_records import AugmentConfig
+from tinylab.config.schema import TrainConfig
 from tinylab.data.arrays import Images
 from tinylab.data.augment import Draws
 from tinylab.data.batches import fit_normalization, to_device

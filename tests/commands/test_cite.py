@@ -46,7 +46,7 @@ def test_a_run_is_cited_as_its_config_is(
 
 def test_data_without_an_entry_is_said_in_a_comment() -> None:
     assert bibtex([{"dataset": {"name": "folder"}}]) == [
-        "% dataset=folder: no entry known; cite the source of these images"
+        "% dataset=folder: no entry available; cite the source of these images"
     ]
     [line] = bibtex([{"dataset": {"name": "torchvision", "set": "DTD"}}])
     assert line.startswith("% dataset=torchvision dataset.set=DTD:")

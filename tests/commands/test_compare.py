@@ -53,13 +53,13 @@ def test_the_screen_says_how_many_were_tried_before_it_shows_any_test_accuracy(
     out = compare(capsys, outputs)
     lines = out.splitlines()
     assert lines[0] == "digits: 3 settings tried in 9 runs, ranked by validation accuracy"
-    assert lines[1].startswith("warning: the best test accuracy is not that of the best validation")
+    assert lines[1].startswith("warning: validation and test accuracy disagree on the best setting")
     assert [line.split()[:3] for line in lines if line[:3] in ("A  ", "B  ", "C  ")] == [
         ["A", "4", "3"],
         ["B", "8", "3"],
         ["C", "16", "3"],
     ]
-    assert "* not for choosing" in out
+    assert "* not for selection" in out
     assert "A - B" in out
     assert "B beats A (p = " in out
     assert "A - C" in out
@@ -183,7 +183,7 @@ def test_without_a_choice_all_pairs_of_a_few_settings_are_judged(
         write_run(tmp_path, 80 + filters, None, model__filters=filters, split__val=0.0)
     [found] = as_json(capsys, tmp_path)["comparisons"]
     assert len(found["verdicts"]) == num_verdicts
-    assert "being the best by validation" not in compare(capsys, tmp_path)
+    assert "is best by validation" not in compare(capsys, tmp_path)
 
 
 def test_other_datasets_are_shown_apart_and_never_judged_together(
@@ -195,7 +195,7 @@ def test_other_datasets_are_shown_apart_and_never_judged_together(
     changed = write_run(outputs, 50, 0.99, model__filters=4, seed=7)
     edit_result(changed, dataset__fingerprint="0ther1mages")
     out = compare(capsys, outputs)
-    assert "not compared with one another, being of different images: " in out
+    assert "not compared with each other, since their images differ: " in out
     assert "digits (images 0ther1ma)" in out
     found = as_json(capsys, outputs)["comparisons"]
     assert sorted(len(each["settings"]) for each in found) == [1, 1, 3]
@@ -217,10 +217,10 @@ def test_named_pairs_replace_the_best_against_all(
 @pytest.mark.parametrize(
     ("pair", "words"),
     [
-        (("A", "Z"), "--pair Z: no setting is called so"),
+        (("A", "Z"), "--pair Z: no such setting"),
         (("A", "model=baseline"), "--pair model=baseline: that is A, B"),
-        (("A", "model.filters=4"), "expected two settings; both names mean A"),
-        (("A", "="), "--pair =: no setting is called so"),
+        (("A", "model.filters=4"), "expected two settings; both names refer to A"),
+        (("A", "="), "--pair =: no such setting"),
     ],
 )
 def test_a_pair_that_does_not_name_two_settings_is_refused(
@@ -241,7 +241,7 @@ def test_wrong_options_are_one_line(
 def test_grouping_pools_and_says_so(capsys: pytest.CaptureFixture[str], outputs: Path) -> None:
     [found] = as_json(capsys, outputs, "--group-by", "seed")["comparisons"]
     assert [len(setting["runs"]) for setting in found["settings"]] == [3, 3, 3]
-    assert "pooled within the settings, as asked: model.filters" in found["warnings"]
+    assert "pooled within settings, as requested: model.filters" in found["warnings"]
 
 
 def test_results_of_different_code_are_pointed_out(
@@ -290,7 +290,7 @@ def test_a_metric_of_the_test_set_is_shown_and_validations_ranks(
     assert comparison["settings"][0]["test_macro_f1"]["mean"] == 0.52
     assert comparison["settings"][0]["test_ece"] is None, "these runs are of before it"
     lacking = compare(capsys, tmp_path, "--metric", "test_ece")
-    assert "no validation expected calibration error: no setting can be chosen here" in lacking
+    assert "no validation expected calibration error, so no setting can be selected here" in lacking
 
 
 def test_many_keys_leave_the_table_and_come_before_it(
@@ -327,8 +327,8 @@ def test_the_variance_of_a_factorial(capsys: pytest.CaptureFixture[str], tmp_pat
         "0",
         "%",
     ]
-    assert "A: left out of the factorial, which has gaps: 1 of 7 runs." in out
-    assert "B: needs two split seeds by two training seeds, or more." in out
+    assert "A: left out because their cells are incomplete: 1 of 7 runs." in out
+    assert "B: needs at least two split seeds by two training seeds." in out
     [found] = as_json(capsys, tmp_path, "--variance")["comparisons"]
     assert found["variances"][0]["components"]["split"] == pytest.approx(0.01)
     assert found["variances"][1] is None
@@ -360,7 +360,7 @@ def test_settings_without_validation_beside_others_are_named(
     write_run(outputs, 99, None, split__val=0.0)
     [found] = as_json(capsys, outputs)["comparisons"]
     assert found["selected"] == "A"
-    assert found["warnings"][0] == "without validation set, and so not to be chosen: D"
+    assert found["warnings"][0] == "without a validation set, so they cannot be selected: D"
 
 
 def test_real_runs_from_training_to_verdict(
@@ -397,7 +397,7 @@ def test_a_region_of_equivalence_is_answered_beside_the_verdicts(
 ) -> None:
     out = compare(capsys, outputs, "--rope", 1)
     assert "B beats A (p = " in out
-    assert "Differences up to 1 points are practically none" in out
+    assert "Differences up to 1 points count as equal" in out
     lines = out[out.index("Better, equal, or unknown?") :].splitlines()
     assert max(map(len, out.splitlines())) <= 100
     [line] = [line for line in lines if line.startswith("A - C")]
@@ -433,8 +433,8 @@ def test_an_effect_is_shown_and_in_the_json(
 @pytest.mark.parametrize(
     ("key", "message"),
     [
-        ("model.filter", "no run has this key (did you mean 'model.filters'?)"),
-        ("seed", "a seed has none"),
+        ("model.filter", "not a key of any run (did you mean 'model.filters'?)"),
+        ("seed", "a seed has no effect to estimate"),
         ("augment.flip", "all runs have augment.flip=false\n  expected two or more values"),
     ],
 )

@@ -37,7 +37,7 @@ def only(check: Callable[[], Findings]) -> Finding:
 def test_a_sound_machine_has_nothing_to_mend(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run(["doctor"]) == 0
     said = capsys.readouterr().out
-    assert said.endswith("\nnothing to mend\n")
+    assert said.endswith("\nno problems found\n")
     assert all(line.startswith("ok    ") for line in said.splitlines()[:-1])
     for words in ("torch 2", "numpy 2", "fingerprint ", "outputs can be written", "event files"):
         assert words in said
@@ -71,11 +71,11 @@ def test_a_torch_that_cannot_be_imported_is_said_and_the_rest_looked_at(tmp_path
     )
     assert done.returncode == 1
     lines = done.stdout.splitlines()
-    place = next(i for i, line in enumerate(lines) if line.startswith("mend  library"))
+    place = next(i for i, line in enumerate(lines) if line.startswith("fail  library"))
     assert "cannot be imported: libtorch_cpu.so: cannot open" in lines[place]
     assert lines[place + 1].strip().startswith("pip install --force-reinstall 'torch>=")
     assert "are not a matching pair (libtorch" in done.stdout
-    assert "mend  device       not looked at: libtorch" in done.stdout
+    assert "fail  device       not checked: libtorch" in done.stdout
     for sound in ("ok    library      numpy 2", "ok    config", "ok    data         digits, fing"):
         assert sound in done.stdout
     assert "Traceback" not in done.stdout + done.stderr
@@ -98,7 +98,7 @@ def test_without_a_checkout_the_installed_package_says_what_it_needs(
 @pytest.mark.parametrize(
     ("version", "text", "remedy"),
     [
-        ("1.26.4", "numpy 1.26.4, but tinylab was tried with ~=2.4", "'numpy~=2.4'"),
+        ("1.26.4", "numpy 1.26.4, but tinylab is tested with ~=2.4", "'numpy~=2.4'"),
         ("2.99.0", "numpy 2.99.0", None),
     ],
 )
@@ -157,7 +157,7 @@ def test_a_gpu_that_torch_does_not_see_is_said(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
     device, gpu = doctor.device()
     assert device.text.startswith("cpu (")
-    assert gpu.text == "there is an NVIDIA GPU that torch cannot use"
+    assert gpu.text == "an NVIDIA GPU is present, but torch cannot use it"
 
 
 def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
@@ -182,7 +182,7 @@ def test_damaged_data_is_named(tmp_path: Path) -> None:
         (raw / f"{name}-ubyte").write_bytes(b"half")
     found = {finding.text.split(",")[0].split(":")[0]: finding for finding in doctor.datasets()}
     damaged = found[str(raw / "train-images-idx3-ubyte")]
-    assert "choose an empty folder as dataset.root" in damaged.remedy
+    assert "set dataset.root to an empty folder" in damaged.remedy
     assert found["digits"].remedy is found["scene15"].remedy is None
 
 
@@ -195,5 +195,5 @@ def test_the_command_ends_with_the_number_of_faults(
     assert cli.run(["doctor", "--outputs", str(tmp_path / "file")]) == 1
     said = capsys.readouterr()
     assert said.err == "tinylab: 2 things to mend\n"
-    assert said.out.count("\nmend  ") == 2
+    assert said.out.count("\nfail  ") == 2
     assert "\n                   unset OMP_WAIT_POLICY\n" in said.out

@@ -80,7 +80,7 @@ def test_the_own_test_part_gives_the_runs_own_figures_and_leaves_the_run_alone(
         for key in ("index", "label", "predicted"):
             assert (arrays[key] == run[key]).all()
         assert np.abs(arrays["probabilities"] - run["probabilities"]).max() < 1e-3
-    assert "digits, test: 179 images, none of which the network" in capsys.readouterr().out
+    assert "digits, test: 179 images, none of them seen in training" in capsys.readouterr().out
 
 
 def test_with_views_averaged_the_runs_own_figures_come_out_too(tmp_path: Path) -> None:
@@ -105,7 +105,7 @@ def test_other_data_is_prepared_as_in_training_and_scored_whole(
     assert found["accuracy"] == result["test"]["accuracy"]
     assert found["dataset"]["image_size"] == 8
     said = capsys.readouterr().out
-    assert "folder, all: 179 images, none of which the network was trained on, compared by" in said
+    assert "folder, all: 179 images, none of them seen in training, compared by" in said
     assert "read as predict reads them: 0 inverted, 0 fitted, 0 several" in said
 
 
@@ -139,7 +139,7 @@ def test_photographs_of_digits_are_scored_as_predict_reads_them(
                     f"outputs={tmp_path}/no"]) == 0  # fmt: skip
     assert "0 inverted" in capsys.readouterr().out
     assert cli.run(["evaluate", str(digits_run), "--invert", "yes"]) == 1
-    assert "--invert yes: expected a network of digits and image files" in capsys.readouterr().err
+    assert "--invert yes: expected a network for digits, and image files" in capsys.readouterr().err
 
 
 def test_copies_of_training_images_are_recognized_by_their_pixels(
@@ -160,17 +160,17 @@ def test_copies_of_training_images_are_recognized_by_their_pixels(
     root = f"dataset.root={tmp_path}/copies"
     found, _ = evaluate(tmp_path, run, root)
     assert (found["dataset"]["num_trained"], found["dataset"]["num_learnt"]) == (40, 45)
-    assert "50 images, 45 of which it was trained on (40) or chosen by" in capsys.readouterr().out
+    assert "50 images, 45 of them used for training (40) or selection" in capsys.readouterr().out
     # A run of before has no hashes with it, but its data is there.
     np.savez(run / "split.npz", **split)
     assert cli.run(["evaluate", str(run), root, f"outputs={tmp_path}/old"]) == 0
-    assert "45 of which it was trained on (40)" in capsys.readouterr().out
+    assert "45 of them used for training (40)" in capsys.readouterr().out
     shutil.rmtree(tmp_path / "photos")
     assert cli.run(["evaluate", str(run), root, f"outputs={tmp_path}/gone"]) == 0
-    assert "some may have trained the network" in capsys.readouterr().out
+    assert "possibly including training images" in capsys.readouterr().out
     np.savez(run / "split.npz", **arrays)
     assert cli.run(["evaluate", str(run), root, f"outputs={tmp_path}/kept"]) == 0
-    assert "45 of which it was trained on (40)" in capsys.readouterr().out
+    assert "45 of them used for training (40)" in capsys.readouterr().out
 
 
 def test_copies_that_were_reencoded_or_resized_are_said_to_look_like_training_images(
@@ -199,7 +199,7 @@ def test_copies_that_were_reencoded_or_resized_are_said_to_look_like_training_im
     capsys.readouterr()
     found, _ = evaluate(tmp_path, run, root)
     assert (found["dataset"]["num_learnt"], found["dataset"]["num_alike"]) == (0, 30)
-    assert "        30 others look like training images" in capsys.readouterr().out
+    assert "        30 others resemble training images" in capsys.readouterr().out
     shutil.rmtree(tmp_path / "photos")
     found, _ = evaluate(tmp_path / "gone", run, root)
     assert found["dataset"]["num_alike"] == 0
@@ -263,7 +263,7 @@ def test_an_ensemble_is_scored_beside_its_members(
     assert np.abs(arrays["probabilities"] - mean).max() < 2e-3
     assert [each["accuracy"] for each in both["runs"]] == [each["accuracy"] for each, _ in alone]
     out = capsys.readouterr().out
-    assert out.count("95 % interval") == 3
+    assert out.count("95% CI") == 3
 
 
 def test_no_image_that_has_trained_a_network_is_scored_unsaid(
@@ -279,7 +279,7 @@ def test_no_image_that_has_trained_a_network_is_scored_unsaid(
     found, _ = evaluate(tmp_path, one, other, "--part", "all")
     learnt = 1797 - len(np.intersect1d(splits[0].test, splits[1].test))
     assert (found["num"], found["dataset"]["num_learnt"]) == (1797, learnt)
-    assert f"{learnt:,} of which it was trained on" in capsys.readouterr().out
+    assert f"{learnt:,} of them used for training" in capsys.readouterr().out
     for part, count in (("train", 1457), ("val", 161)):
         found, arrays = evaluate(tmp_path, one, "--part", part)
         assert found["dataset"]["num_learnt"] == found["num"] == count
@@ -333,9 +333,12 @@ WRONG = {
     "folder that is no run": (["nowhere"], ["nowhere", "finished run"]),
     "images too small": (["{run}", "dataset=mnist"], ["28 to 1024", "takes images of 1x8x8"]),
     "images of another size": (["{run}", "dataset.image_size=9"], ["1x9x9", "takes 1x8x8"]),
-    "its own normalisation": (["{run}", "dataset.normalize=unit"], ["keeps the normalisation"]),
+    "its own normalization": (["{run}", "dataset.normalize=unit"], ["keeps the normalization"]),
     "a key of training": (["{run}", "train.epochs=3"], ["train.epochs=3", "dataset.KEY"]),
-    "another split": (["{run}", "split.seed=3"], ["split.seed=3", "all else is the run's"]),
+    "another split": (
+        ["{run}", "split.seed=3"],
+        ["split.seed=3", "everything else comes from the run"],
+    ),
     "unknown key": (["{run}", "dataset.sise=3"], ["dataset.sise", "did you mean"]),
     "unknown dataset": (["{run}", "dataset=digit"], ["dataset=digit", "did you mean 'digits'"]),
     "unknown part": (["{run}", "--part", "most"], ["most", "test"]),

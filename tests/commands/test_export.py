@@ -139,7 +139,7 @@ def test_a_file_that_computes_something_else_is_not_kept(
     monkeypatch.setitem(FORMATS, "state_dict", spoiled)
     assert cli.run(["export", str(digits_run), "--to", "state_dict"]) == 1
     error = capsys.readouterr().err
-    assert "not written: its logits differ from the original's by up to 0.01" in error
+    assert "not written: its logits differ from the original network's by up to 0.01" in error
     assert not list(Path().iterdir())
 
 

@@ -99,14 +99,15 @@ def test_what_is_no_image_by_its_name_is_counted(
 ) -> None:
     (tmp_path / "a.HEIC").write_bytes(b"")
     assert cli.run(["predict", str(digits_run), str(tmp_path)]) == 1
-    assert "no image file to classify (passed over what is no" in capsys.readouterr().err
+    said = "no image files to classify (skipped files without an image suffix: 1 .heic)"
+    assert said in capsys.readouterr().err
     cv2.imwrite(str(tmp_path / "two.png"), np.hstack([255 - drawn_zero()] * 2))
     [row] = predict(capsys, digits_run, tmp_path)
     assert (row["inverted"], row["fitted"], row["several"]) == ("yes", "yes", "yes")
     assert cli.run(["predict", str(digits_run), str(tmp_path)]) == 0
     said = capsys.readouterr().err
-    assert "passed over what is no image by its name: 1 .heic" in said
-    assert "several: 1 (digits in one picture" in said
+    assert "skipped files without an image suffix: 1 .heic" in said
+    assert "several: 1 (several digits in one picture" in said
 
 
 def test_it_is_said_by_what_the_ink_was_judged(
@@ -117,7 +118,7 @@ def test_it_is_said_by_what_the_ink_was_judged(
     for options, is_judged in (([], True), (["--invert", "yes"], False)):
         assert cli.run(["predict", str(digits_run), scan, *options]) == 0
         err = capsys.readouterr().err
-        assert "inverted: 1 (dark ink on a light ground" in err
+        assert "inverted: 1 (dark ink on a light background" in err
         assert ("by the border" in err) == is_judged
 
 
@@ -187,7 +188,7 @@ def test_what_cannot_be_read_is_listed_and_counted_and_the_rest_predicted(
         assert f"cannot be read: {tmp_path / 'empty.png'}: the file is empty" in captured.err
         assert "cannot be read: absent.png: No such file or directory" in captured.err
         assert captured.err.splitlines()[-1] == (
-            "tinylab: 3 of 5 files cannot be read; they are listed above"
+            "tinylab: 3 of 5 files cannot be read (listed above)"
         )
         assert "Traceback" not in captured.err
 
@@ -338,7 +339,7 @@ def test_batches_do_not_matter(
 
 
 WRONG = {
-    "no run": (["nowhere", "x.png"], ["nowhere", "give the folder of a finished run"]),
+    "no run": (["nowhere", "x.png"], ["nowhere", "expected the folder of a finished run"]),
     "no path": (["{run}"], ["path"]),
     "only runs": (["{run}", "{run}"], ["no image file"]),
     "empty folder": (["{run}", "{empty}"], ["empty", "no image file"]),

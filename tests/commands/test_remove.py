@@ -114,7 +114,7 @@ def test_a_script_must_say_yes(
     folder = finished(outputs)
     monkeypatch.setattr(sys.stdin, "isatty", lambda: False, raising=False)
     assert cli.run(["remove", "*"]) == 1
-    assert "--yes removes without asking" in capsys.readouterr().err
+    assert "use --yes to remove without asking" in capsys.readouterr().err
     assert left(outputs) == [folder.name]
     assert cli.run(["remove", "*", "--yes"]) == 0
     assert left(outputs) == []
@@ -153,7 +153,7 @@ def test_a_running_one_is_left_alone_and_named(
         assert cli.run(["remove", str(busy), "--yes"]) == 1
     assert left(outputs) == [busy.name]
     said = capsys.readouterr()
-    assert said.err == 2 * f"tinylab: being trained, and left alone: {busy.name}\n"
+    assert said.err == 2 * f"tinylab: not removed, since they are being trained: {busy.name}\n"
     assert "this run" in said.out
     assert other.name in said.out
 
@@ -200,7 +200,7 @@ def test_a_link_is_refused(outputs: Path, capsys: pytest.CaptureFixture[str]) ->
     moved = folder.rename(Path(folder.name).absolute())
     folder.symlink_to(moved)
     assert cli.run(["remove", "*", "--yes"]) == 1
-    assert "a link" in capsys.readouterr().err
+    assert "a symbolic link" in capsys.readouterr().err
     assert (moved / "result.json").exists()
 
 
@@ -245,11 +245,11 @@ def test_decoded_images_are_removed_and_made_again(
     asked = answer("y")
     assert cli.run(["remove", "--cache"]) == 0
     assert list(own_cache.iterdir()) == []
-    assert asked[0].startswith("remove these 2 decoded datasets (")
+    assert asked[0].startswith("remove these 2 cached datasets (")
     assert f"{file.name}  " in (shown := capsys.readouterr().out)
     assert "2.0 days old" in shown
     assert cli.run(["remove", "--cache"]) == 1
-    assert "no decoded images are kept" in capsys.readouterr().err
+    assert "no cached images" in capsys.readouterr().err
     assert load(DigitsConfig(), SplitConfig()).fingerprint == first.fingerprint
 
 

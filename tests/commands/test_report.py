@@ -164,8 +164,13 @@ def test_a_single_run_has_a_page_beside_it(outputs: Path) -> None:
     assert cli.run(["report", str(run)]) == 0
     said = words(run / "report.html")
     assert f"tinylab train --from {run}" in said
-    assert "One run: an interval then speaks of the images" in said
-    assert "What beats what" not in said
+    assert "One run: the CI covers the choice of test images" in said
+    assert "Comparisons" not in said
+    assert "Explanations" in said
+    assert "No Grad-CAM: the network has no convolution." in said
+    assert "179 test images by the input of the last layer" in said
+    assert said.count("nearest features") == 6
+    assert (run / "report.html").stat().st_size < 500_000
 
 
 def test_other_paths_are_reported_in_this_folder(
@@ -194,18 +199,18 @@ def test_a_better_test_accuracy_elsewhere_is_warned_of(sweep: Path, outputs: Pat
         is_wide = json.loads(path.read_text())["config"]["model"]["hidden"] == 32
         change(path.parent, test__accuracy=0.5 if is_wide else 0.9)
     said = written(sweep)
-    assert "The best test accuracy is not that of the best validation" in said
+    assert "Validation and test accuracy disagree on the best setting" in said
     assert "B has 90.00%" in said
 
 
 def test_no_warning_where_validation_and_test_agree(sweep: Path) -> None:
-    assert "best test accuracy is not" not in written(sweep)
+    assert "disagree on the best setting" not in written(sweep)
 
 
 def test_without_validation_nothing_is_best(sweep: Path, outputs: Path) -> None:
     change(outputs, val=None)
     said = written(sweep)
-    assert "2 settings, and no validation set to choose one by" in said
+    assert "2 settings, but no validation set to select one" in said
     assert "No validation set (split.val=0)" in said
     assert "Best of" not in said
     assert "validation accuracy" not in said.partition("Details")[0]
@@ -256,7 +261,7 @@ def test_unfinished_failed_and_foreign_folders_are_listed(outputs: Path, sweep: 
     (foreign / "result.json").write_text("[]")
     said = written(sweep)
     assert "3 left out" in said
-    assert "1 setting tried in 1 run, besides 3 that are left out below." in said
+    assert "1 setting tried in 1 run, not counting 3 left out below." in said
     for folder, reason in ((unfinished, "unfinished"), (failed, "failed: too hot")):
         assert f"{folder} {reason}" in said
     assert str(foreign) in said
@@ -267,7 +272,7 @@ def test_nothing_finished_is_an_error_and_writes_nothing(tmp_path: Path) -> None
     out = tmp_path / "report.html"
     with pytest.raises(UserError, match="no finished run in"):
         report.write([tmp_path / "empty"], out)
-    with pytest.raises(UserError, match="not there"):
+    with pytest.raises(UserError, match="does not exist"):
         report.write([tmp_path / "absent"], out)
     assert not out.exists()
 
@@ -286,7 +291,7 @@ def test_a_lost_or_damaged_file_costs_only_its_part(
         path.unlink() if content is None else path.write_bytes(content)
     said = written(sweep)
     assert "Best of 2 settings" in said
-    assert ("They cannot be shown" in said) == (name == "predictions.npz")
+    assert ("Not available: " in said) == (name == "predictions.npz")
     assert ("Learning curves" in said) == (name != "metrics.jsonl")
 
 

@@ -10,7 +10,7 @@ import pytest
 from compare_kit import config, write_run
 from tinylab import cli
 from tinylab.commands import report
-from tinylab.config.schema import run_id
+from tinylab.config.identity import run_id
 
 RELOAD = '<meta http-equiv="refresh" content="5.0">'
 
@@ -80,7 +80,7 @@ def test_an_interrupt_leaves_a_page_that_rests(
     meanwhile([interrupt])
     assert cli.run(["report", str(folder), "--watch"]) == 0
     assert RELOAD not in (folder / "report.html").read_text()
-    assert "stopped; the sweep goes on" in capsys.readouterr().out
+    assert "stopped; the sweep keeps running" in capsys.readouterr().out
 
 
 def test_repeats_that_will_not_run_are_not_waited_for(tmp_path: Path, meanwhile: Any) -> None:

@@ -25,8 +25,8 @@ def test_a_value_that_differs_is_explained(tmp_path: Path) -> None:
 def test_what_only_one_choice_has_is_said_so(tmp_path: Path) -> None:
     lines = said(write_run(tmp_path, model="baseline"), write_run(tmp_path, model="mlp"))
     assert "model: baseline in A, mlp in B" in lines
-    assert "model.filters: only A has it, 28 (channels of the convolution)" in lines
-    assert "model.layers: only B has it, 2 (number of hidden layers)" in lines
+    assert "model.filters: only in A, 28 (channels of the convolution)" in lines
+    assert "model.layers: only in B, 2 (number of hidden layers)" in lines
     assert any(line.startswith("model.hidden: 128 in A, 256 in B") for line in lines)
 
 
@@ -40,8 +40,8 @@ def test_what_cannot_change_a_result_is_only_named(tmp_path: Path) -> None:
     first = write_run(tmp_path / "one", name="mine", device="cpu")
     second = write_run(tmp_path / "other", name="yours", device="cuda")
     assert said(first, second) == [
-        "the same in every value that counts",
-        "no part of a run's identity: device, name",
+        "equal in every value that affects the result",
+        "not part of a run's identity: device, name",
     ]
 
 
@@ -50,9 +50,9 @@ def test_one_config_with_other_bits_is_said_with_what_they_depend_on(tmp_path: P
     for threads, run in enumerate(runs, start=1):
         edit_result(run, weights_sha256=f"{threads}f", environment__threads=threads)
     assert said(*runs) == [
-        "the same in every value that counts, but with other bits",
+        "equal in every value that affects the result, but with other bits",
         "CPU threads: 1 in A, 2 in B",
-        "no part of a run's identity: threads",
+        "not part of a run's identity: threads",
     ]
 
 
@@ -65,7 +65,9 @@ def test_other_images_code_and_machines_are_differences_too(tmp_path: Path) -> N
     assert lines[0].startswith("seed: 0 in A, 1 in B")
     assert lines[1].startswith("the images themselves: images of DigitsConf")
     assert lines[2] == f"tinylab's code: c0re in A, {'d' * 20} in B"
-    assert lines[3] == f"the code of the core and the chosen options: c0de in A, {'c' * 20} in B"
+    assert (
+        lines[3] == f"the code of the core and of the selected options: c0de in A, {'c' * 20} in B"
+    )
 
 
 def test_unfinished_runs_are_compared_by_their_configs(tmp_path: Path) -> None:

@@ -58,7 +58,7 @@ def test_an_effect_is_the_mean_over_pairs_tested_over_seeds(tmp_path: Path) -> N
     interval = expected.confidence_interval(0.95)
     assert (outcome.low, outcome.high) == pytest.approx((interval.low, interval.high))
     assert level.trial.method == (
-        "paired t over 4 pairs, on one test set, each a mean over 2 settings"
+        "paired t over 4 pairs, on one test set, each averaged over 2 settings"
     )
     assert level.words().startswith("raises accuracy (p = 0.0")
 
@@ -138,4 +138,4 @@ def test_runs_on_other_test_images_are_not_paired(tmp_path: Path) -> None:
     write_run(tmp_path, 90, augment__flip=True, official_test=True, split__seed=1)
     [level] = effect(tmp_path, "augment.flip").levels
     assert level.num_pairs == 1
-    assert level.words() == "not tested: one pair; more seeds of both would tell more"
+    assert level.words() == "not tested: only one pair; run more seeds of both"

@@ -49,9 +49,7 @@ def test_equal_predictions_show_no_difference(tmp_path: Path) -> None:
     write_pairs(tmp_path, [90], [90], "seed")
     made = settings_of(tmp_path)
     [verdict] = judge([(made[4], made[8])])
-    assert verdict.words("A", "B") == (
-        "no difference shown (p = 1.000): more seeds of both would tell more"
-    )
+    assert verdict.words("A", "B") == ("no difference shown (p = 1.000): run more seeds of both")
 
 
 def test_equal_seeds_on_one_test_set_are_paired(tmp_path: Path) -> None:
@@ -125,7 +123,7 @@ def test_splits_without_a_common_seed_are_refused(tmp_path: Path) -> None:
     for split in range(3):
         write_run(tmp_path, model__filters=4, split__seed=split, seed=0)
         write_run(tmp_path, model__filters=8, split__seed=split, seed=1)
-    assert "have a training seed in common" in tried(tmp_path).otherwise
+    assert "with a common training seed" in tried(tmp_path).otherwise
 
 
 def test_unpaired_factorials_are_refused(tmp_path: Path) -> None:
@@ -140,7 +138,7 @@ def test_unpaired_factorials_are_refused(tmp_path: Path) -> None:
 def test_ranks_are_refused_where_pairs_are_not_independent(tmp_path: Path) -> None:
     write_pairs(tmp_path, [90, 80, 85], [92, 83, 86], "split__seed")
     assert tried(tmp_path, "wilcoxon").otherwise == (
-        "not tested: Wilcoxon's test needs independent pairs, and these share splits or images"
+        "not tested: the Wilcoxon test needs independent pairs, and these share splits or images"
     )
 
 
@@ -174,10 +172,7 @@ def test_unequal_seeds_on_one_test_set_are_welchs(tmp_path: Path) -> None:
 def test_wilcoxon_on_request(tmp_path: Path) -> None:
     write_pairs(tmp_path, [80, 80, 80, 80, 80, 80], [81, 82, 83, 84, 85, 86], "seed")
     trial = tried(tmp_path, "wilcoxon")
-    assert (
-        trial.method
-        == "Wilcoxon signed-rank over 6 pairs (the interval is Student's), on one test set"
-    )
+    assert trial.method == "Wilcoxon signed-rank over 6 pairs (CI: Student's t), on one test set"
     assert trial.outcome is not None
     assert trial.outcome.p == pytest.approx(2 / 2**6)
 
@@ -186,14 +181,17 @@ def test_too_few_pairs_for_wilcoxon_are_said(tmp_path: Path) -> None:
     write_pairs(tmp_path, [80] * 5, [81, 82, 83, 84, 85], "seed")
     made = settings_of(tmp_path)
     [verdict] = judge([(made[8], made[4])], "wilcoxon")
-    assert verdict.words() == "no difference shown (p = 0.062): it takes 6 seeds to show any"
+    assert (
+        verdict.words()
+        == "no difference shown (p = 0.062): at least 6 seeds are needed to show one"
+    )
 
 
 @pytest.mark.parametrize(
     ("eights", "words"),
     [
-        ([80, 70], "not tested: equal accuracy in each of 2 pairs"),
-        ([83, 73], "not tested: the same +3.00 points in each of 2 pairs"),
+        ([80, 70], "not tested: equal accuracy in all 2 pairs"),
+        ([83, 73], "not tested: the same +3.00 points in all 2 pairs"),
     ],
 )
 def test_differences_without_spread_are_not_tested(
@@ -208,7 +206,7 @@ def test_differences_without_spread_are_not_tested(
 
 def test_unpaired_runs_without_spread_are_not_tested(tmp_path: Path) -> None:
     write_pairs(tmp_path, [80, 80, 80], [70, 70], "seed")
-    assert tried(tmp_path).otherwise == "not tested: no spread over the seeds of either"
+    assert tried(tmp_path).otherwise == "not tested: neither varies over its seeds"
 
 
 def test_what_cannot_be_compared_is_refused_with_the_reason(tmp_path: Path) -> None:
@@ -219,14 +217,14 @@ def test_what_cannot_be_compared_is_refused_with_the_reason(tmp_path: Path) -> N
     [verdict] = judge([(made[4], made[8])])
     assert verdict.p is None
     assert verdict.words() == (
-        "not compared: one of them has a single run, whose spread over seeds is not known"
+        "not compared: one setting has a single run, so its spread over seeds is unknown"
     )
 
 
 def test_no_common_split_is_refused(tmp_path: Path) -> None:
     write_run(tmp_path, model__filters=4, split__seed=0)
     write_run(tmp_path, model__filters=8, split__seed=1)
-    assert tried(tmp_path).otherwise == "not compared: they have no test split in common"
+    assert tried(tmp_path).otherwise == "not compared: no common test split"
 
 
 def test_lost_predictions_are_named(tmp_path: Path) -> None:

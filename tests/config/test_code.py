@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 
 from option_records import AdamConfig, BaselineConfig, DigitsConfig, MlpConfig, SgdConfig
-from tinylab.config import code, options
+from tinylab.config import code, option, options
 from tinylab.config.schema import Config
 
 pytestmark = pytest.mark.costly
 
 CONFIG = Config(dataset=DigitsConfig(), model=MlpConfig(), optim=AdamConfig())
-REAL = options.PACKAGE
+REAL = option.PACKAGE
 SOURCE = '''"""A module."""
 
 from x import y
@@ -88,8 +88,8 @@ def copied(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def package(own_cache: Path, copied: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A copy of the source, to be edited: afterwards it is again what it was."""
-    monkeypatch.setattr(options, "PACKAGE", copied)
-    monkeypatch.setattr(code, "PACKAGE", copied)
+    for module in (code, option, options):
+        monkeypatch.setattr(module, "PACKAGE", copied)
     # Tables of its own: what other tests hold stays that of the real one.
     for name in ("options", "_builtin"):
         read = functools.cache(getattr(options, name).__wrapped__)
@@ -105,7 +105,7 @@ def package(own_cache: Path, copied: Path, monkeypatch: pytest.MonkeyPatch) -> I
 
 
 def of(config: Config) -> str:
-    if options.PACKAGE != REAL:
+    if option.PACKAGE != REAL:
         options.options.cache_clear()
         options._builtin.cache_clear()
     return code.of_result(config)
@@ -179,7 +179,7 @@ def test_configs_of_other_options_have_other_code() -> None:
 
 
 def test_every_module_of_the_core_is_there() -> None:
-    assert all((options.PACKAGE / part).exists() for part in code.CORE)
+    assert all((option.PACKAGE / part).exists() for part in code.CORE)
 
 
 def test_an_older_digest_is_accepted_as_long_as_the_files_are_those_it_was_compared_with(
@@ -198,7 +198,7 @@ def test_an_older_digest_is_accepted_as_long_as_the_files_are_those_it_was_compa
 
 def test_the_table_of_equal_bits_names_files_that_are_there() -> None:
     for files in code._same_bits().values():
-        assert all((options.PACKAGE / name).is_file() for name in files)
+        assert all((option.PACKAGE / name).is_file() for name in files)
 
 
 def note_equal_bits(recorded: str, unequal: Sequence[str]) -> None:
@@ -207,9 +207,9 @@ def note_equal_bits(recorded: str, unequal: Sequence[str]) -> None:
     Only after the two have been compared: the same configs trained by both, weights_sha256 equal.
     unequal: files of options that may give other bits, so that results of these are outdated.
     """
-    parts = [path for part in code.CORE for path in [options.PACKAGE / part]]
+    parts = [path for part in code.CORE for path in [option.PACKAGE / part]]
     files = [file for part in parts for file in ([part] if part.is_file() else part.rglob("*.py"))]
-    today = {f.relative_to(options.PACKAGE).as_posix(): code.facts(f).digest for f in sorted(files)}
+    today = {f.relative_to(option.PACKAGE).as_posix(): code.facts(f).digest for f in sorted(files)}
     today = {name: digest for name, digest in today.items() if name not in unequal}
     table = Path(code.__file__).with_name("same_bits.json")
     known = json.loads(table.read_text())

@@ -27,30 +27,27 @@ from option_records import (
     TorchvisionConfig,
     TorchvisionSetConfig,
 )
-from tinylab.config import compose, schema
-from tinylab.config.keys import completed
-from tinylab.config.options import FOLDERS
-from tinylab.config.options import options as option_table
-from tinylab.config.schema import (
+from tinylab.config import base_records, compose, identity, schema
+from tinylab.config.base_records import (
     AugmentConfig,
-    Config,
     DatasetConfig,
     LossConfig,
     ModelConfig,
     ModelKeys,
     OptimConfig,
+    OptionConfig,
     ScheduleConfig,
-    SplitConfig,
-    SweepConfig,
-    TrainConfig,
-    flatten,
-    identity,
-    run_id,
+    Section,
 )
+from tinylab.config.identity import flatten, run_id
+from tinylab.config.keys import completed
+from tinylab.config.option import FOLDERS
+from tinylab.config.options import options as option_table
+from tinylab.config.schema import Config, SplitConfig, SweepConfig, TrainConfig
 from tinylab.config.values import did_you_mean, key, shown
 from tinylab.errors import UserError
 
-ABSTRACT = {schema.Section, schema.OptionConfig, DatasetConfig, ModelConfig, ModelKeys, OptimConfig}
+ABSTRACT = {Section, OptionConfig, DatasetConfig, ModelConfig, ModelKeys, OptimConfig}
 SECTIONS = [
     "dataset", "split", "model", "optim", "schedule", "augment", "loss", "train", "sweep",
 ]  # fmt: skip
@@ -70,8 +67,8 @@ ADAM = {**OPTIM, "beta1": 0.5, "beta2": 0.5, "eps": 0.1}
 COUNTS: dict[type, dict[str, Any]] = {
     DigitsConfig: {"image_size": 9, "normalize": "standard"},
     MnistConfig: {"image_size": 32, "normalize": "standard"},
-    FolderConfig: {**FOLDER, "grayscale": True},
-    Scene15Config: {**FOLDER, "grayscale": False},
+    FolderConfig: {**FOLDER, "grayscale": True, "source_size": 18},
+    Scene15Config: {**FOLDER, "grayscale": False, "source_size": 18},
     ArraysConfig: {"image_size": 9, "normalize": "standard", "content": "00"},
     TorchvisionSetConfig: {
         "set": "SVHN", "split": "letters", "image_size": 9, "normalize": "standard",
@@ -87,7 +84,7 @@ COUNTS: dict[type, dict[str, Any]] = {
     MlpConfig: {"hidden": 5, "layers": 1, "dropout": 0.5, **MODEL},
     ResnetConfig: {
         "width": 5, "depth": 2, "stages": 2, "stem_stride": 2, "squeeze": 2, "dropout": 0.5,
-        **MODEL,
+        "growth": 1.5, **MODEL,
     },
     TimmConfig: {"arch": "vgg11", **MODEL},
     TorchvisionConfig: {"arch": "vgg11", **MODEL},
@@ -101,7 +98,7 @@ COUNTS: dict[type, dict[str, Any]] = {
     AugmentConfig: {
         "flip": True, "shift": 0.1, "rotate": 10.0, "scale": 0.1, "shear": 10.0, "fill": "border",
         "brightness": 0.1, "contrast": 0.1, "cutout": 0.1, "mixup": 0.1, "cutmix": 0.1,
-        "elastic": 0.1,
+        "elastic": 0.1, "no_aug_epochs": 1,
     },
     TrainConfig: {
         "epochs": 5, "batch_size": 5, "eval_batch_size": 5, "label_smoothing": 0.1, "ema": 0.9,
@@ -161,7 +158,8 @@ GOLDEN_IDS_BY_PLACE = {
 
 def records() -> list[type]:
     """Every record of the schema."""
-    classes = [found for _, found in inspect.getmembers(schema, inspect.isclass)]
+    names = vars(base_records) | vars(schema)
+    classes = [found for found in names.values() if inspect.isclass(found)]
     options = [each.record for group in FOLDERS for each in option_table(group).values()]
     return [found for found in [*classes, *options] if dataclasses.is_dataclass(found)]
 
@@ -258,8 +256,8 @@ def test_a_run_of_before_a_key_existed_has_it_at_its_neutral_value() -> None:
 
 def test_names_of_records_are_part_of_the_identity() -> None:
     adamw = AdamwConfig(weight_decay=0.0, schedule="constant", warmup=None)
-    values = identity(make(Config, optim=adamw))
-    assert values["optim"] == {**identity(AdamConfig()), "name": "adamw"}
+    values = identity.identity(make(Config, optim=adamw))
+    assert values["optim"] == {**identity.identity(AdamConfig()), "name": "adamw"}
     assert values["dataset"]["name"] == "digits"
     assert "sweep" not in values
 
@@ -274,12 +272,12 @@ def test_equal_numbers_give_equal_ids() -> None:
 
 def test_the_order_of_keys_does_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
     before = run_id(make(Config))
-    forwards = schema.identity
+    forwards = identity.identity
 
     def backwards(record: Any, by_place: bool = False) -> dict[str, Any]:
         return dict(reversed(forwards(record, by_place).items()))
 
-    monkeypatch.setattr(schema, "identity", backwards)
+    monkeypatch.setattr(identity, "identity", backwards)
     assert list(backwards(make(Config))) != list(forwards(make(Config)))
     assert run_id(make(Config)) == before
 
@@ -298,8 +296,12 @@ OUT_OF_RANGE: dict[type, dict[str, list[Any]]] = {
     MnistConfig: {"image_size": [0, 27, 1025], "normalize": ["standart"]},
     FolderConfig: {
         "image_size": [0, 1025], "normalize": ["units"], "interpolation": ["bilinear"],
+        "source_size": [0, 2049],
     },
-    Scene15Config: {"image_size": [0], "normalize": ["none"], "interpolation": ["bilinear"]},
+    Scene15Config: {
+        "image_size": [0], "source_size": [0], "normalize": ["none"],
+        "interpolation": ["bilinear"],
+    },
     ArraysConfig: {"image_size": [0, 1025], "normalize": ["none"]},
     TorchvisionSetConfig: {
         "set": ["CIFAR1O", "ImageNet", "CelebA", "LFWPeople"], "split": ["letter"],
@@ -317,7 +319,7 @@ OUT_OF_RANGE: dict[type, dict[str, list[Any]]] = {
     MlpConfig: {"freeze": ["*"], "hidden": [0], "layers": [-1], "dropout": SHARE},
     ResnetConfig: {
         "width": [0], "depth": [0], "stages": [0, 9], "stem_stride": [0, 3], "squeeze": [0],
-        "dropout": SHARE, "freeze": ["(?"],
+        "dropout": SHARE, "freeze": ["(?"], "growth": [0.9, 4.1],
     },
     AdamConfig: {
         "lr": [0.0, -1.0, math.inf], "weight_decay": [-0.1, math.inf], "schedule": ["linear"],
@@ -333,6 +335,7 @@ OUT_OF_RANGE: dict[type, dict[str, list[Any]]] = {
         "shift": [-0.1, 1.1], "brightness": [-0.1, 1.1], "cutout": [-0.1, 1.1], "scale": SHARE,
         "contrast": SHARE, "rotate": [-1.0, 181.0], "shear": [-1.0, 80.0], "fill": ["wrap"],
         "mixup": [-0.1, math.inf], "cutmix": [-0.1, math.inf], "elastic": [-0.1, 1.1],
+        "no_aug_epochs": [-1],
     },
     TrainConfig: {
         "epochs": [0], "batch_size": [0], "eval_batch_size": [0], "label_smoothing": SHARE,
@@ -457,7 +460,7 @@ def test_label_smoothing_and_class_weights_are_those_of_cross_entropy() -> None:
 
 def test_only_datasets_that_know_their_size_take_null_for_it() -> None:
     assert ArraysConfig(file="x").image_size is None
-    with pytest.raises(UserError, match=r"dataset\.image_size=null: expected a whole number"):
+    with pytest.raises(UserError, match=r"dataset\.image_size=null: expected an integer"):
         compose.run_hydra(lambda _: None, ["dataset.image_size=null"])
 
 
@@ -497,7 +500,7 @@ def test_a_search_needs_a_number_of_trials_and_a_validation_set() -> None:
 @pytest.mark.parametrize("values", [{"trials": 5}, {"prune": "median"}])
 def test_what_only_a_search_does_is_refused_for_a_grid(values: dict[str, Any]) -> None:
     [(key, value)] = values.items()
-    with pytest.raises(UserError, match=rf"sweep\.{key}={value}: a grid runs every combination"):
+    with pytest.raises(UserError, match=rf"sweep\.{key}={value}: a grid runs all combinations"):
         SweepConfig(**values)
 
 

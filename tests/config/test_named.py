@@ -14,7 +14,9 @@ from tinylab import cli
 from tinylab.commands.completion import answers
 from tinylab.config import code, modules, named, options, user_code
 from tinylab.config.compose import compose_plain
-from tinylab.config.schema import Config, identity, is_plain_name, run_id
+from tinylab.config.identity import identity, run_id
+from tinylab.config.option import Option
+from tinylab.config.schema import Config, is_plain_name
 from tinylab.errors import UserError
 
 NETS = '''raise SystemExit("executed")
@@ -75,6 +77,34 @@ def keys(option: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
+    ("group", "attribute", "takes"),
+    [
+        ("loss", "blend", ["input", "target", "share"]),  # two places, whatever they are called
+        ("loss", "Focal", ["gamma"]),  # of a class an instance is called
+        ("optim", "Sgd", ["params", "lr"]),
+        ("augment", "shaken", ["images", "generator", "sd"]),  # flip is a key of tinylab's
+        ("dataset", "blobs", ["n"]),
+    ],
+)
+def test_parts_of_every_group_are_named(
+    group: str, attribute: str, takes: list[str], library: Path
+) -> None:
+    (library / "nets_of_theirs" / "parts.py").write_text(
+        "def blend(input, target, share: float = 0.5): ...\n"
+        "class Focal:\n    def __init__(self, gamma=2.0): ...\n"
+        "class Sgd:\n    def __init__(self, params, lr=0.1, betas=(0.9, 0.99)): ...\n"
+        "def shaken(images, generator, sd=0.1, flip=True): ...\n"
+        "def blobs(n=10, normalize=None): ...\n"
+    )
+    option = f"nets_of_theirs.parts:{attribute}"
+    options.add_named(group, option)
+    made = options.options(group)[option]
+    assert list(made.declaration.takes) == takes
+    assert made.is_of_library
+    assert made.record().name == option
+
+
+@pytest.mark.parametrize(
     ("attribute", "expected"),
     [
         ("Net", {"depth": 3, "drop": 0, "act": None, "scale": "a"}),
@@ -108,16 +138,19 @@ def test_it_is_shown_completed_and_composed_without_being_executed(
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["model=nets_of_their.zoo:Net"], "no module nets_of_their.zoo, installed or beside"),
+        (["model=nets_of_their.zoo:Net"], "no module nets_of_their.zoo, neither installed nor"),
         (["model=nets_of_theirs.zo:Net"], "did you mean 'nets_of_theirs.zoo'?"),
         (["model=nets_of_theirs.zoo:Nett"], "no class or function Nett (did you mean 'Net'?) in"),
-        (["model=nets_of_theirs.zoo:needs"], "no default of layers and width, and data does not"),
+        (
+            ["model=nets_of_theirs.zoo:needs"],
+            "layers and width has no default and is not given by the data",
+        ),
         (["model=nets_of_theirs.zoo:Net", "model.dept=1"], "did you mean 'model.depth'?"),
-        (["model=nets_of_theirs.zoo:Net", "model.depth=deep"], "depth=deep: expected a whole"),
-        (["model=nets_of_theirs.zoo:Net", "+model.more=1"], "a + before it does not make one"),
+        (["model=nets_of_theirs.zoo:Net", "model.depth=deep"], "depth=deep: expected an integer"),
+        (["model=nets_of_theirs.zoo:Net", "+model.more=1"], "a leading + cannot add one"),
         (["model=nets_of_theirs.zoo:build", "model.a=1"], "to its **kwargs: +model.a=1"),
-        (["optim=nets_of_theirs.zoo:Net"], "there are models only"),
-        (["model=tinylab.models.mlp:Mlp"], "chosen by their names"),
+        (["optim=nets_of_theirs.zoo:needs"], "layers and width has no default"),
+        (["model=tinylab.models.mlp:Mlp"], "options are chosen by name"),
         (["model=beside:Net"], "add code=beside.py"),
     ],
 )
@@ -161,7 +194,7 @@ class Called:
 
 
 def called(made: Config, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    monkeypatch.setattr(options.Option, "load", lambda self: Called())
+    monkeypatch.setattr(Option, "load", lambda self: Called())
     return dict(options.of(made.model).make(made.model, (3, 8, 9), 7))
 
 
@@ -198,7 +231,7 @@ def test_another_version_of_the_library_outdates_and_changes_no_id(library: Path
     (library / "nets_of_theirs-1.0.dist-info" / "METADATA").write_text("Name: x\nVersion: 1.1\n")
     modules.version.cache_clear()
     assert code.changed(recorded["code_sha256"], recorded, made) == (
-        "made with nets_of_theirs 1.0, and this is nets_of_theirs 1.1"
+        "made with nets_of_theirs 1.0, but this is nets_of_theirs 1.1"
     )
     assert run_id(made) == before
     assert code.own_files(made) == []
@@ -258,7 +291,7 @@ def test_what_cannot_be_imported_is_told_in_words(library: Path) -> None:
 def test_a_library_is_executed_for_a_run_only_where_it_was_trained_with(tmp_path: Path) -> None:
     option = "nets_of_theirs.zoo:Net"
     saved = {"model": {"name": option, "depth": 3}, "code": None}
-    with pytest.raises(UserError, match="was never trained with on this machine") as refused:
+    with pytest.raises(UserError, match="was never trained on this machine") as refused:
         code.require(saved, None, tmp_path)
     assert "add code=nets_of_theirs.zoo" in str(refused.value)
     options.without_code(["code=nets_of_theirs.zoo"])
@@ -272,5 +305,5 @@ def test_a_run_cannot_consent_for_the_user(tmp_path: Path, library: Path) -> Non
     file = library / "nets_of_theirs" / "zoo.py"
     saved = {"model": {"name": "nets_of_theirs.zoo:Net"}, "code": str(file)}
     options.without_code(["code=null"])
-    with pytest.raises(UserError, match="was never trained with"):
+    with pytest.raises(UserError, match="was never trained on"):
         code.require(saved, None, tmp_path / "runs" / "run")

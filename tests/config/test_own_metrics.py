@@ -10,8 +10,9 @@ from tinylab import cli
 from tinylab.commands.completion import answers
 from tinylab.commands.train_help import help_text
 from tinylab.config import code, options, own_metrics
+from tinylab.config.identity import run_id
 from tinylab.config.metrics import METRICS, goodness
-from tinylab.config.schema import Config, SweepConfig, TrainConfig, run_id
+from tinylab.config.schema import Config, SweepConfig, TrainConfig
 from tinylab.errors import UserError
 from tinylab.training.own_metrics import OwnMetrics, load
 
@@ -81,7 +82,7 @@ def config(monitor: str = "accuracy", metric: str = "val_accuracy", model: str =
         ),
         ('"far"', '"val far"', "name='val far': expected letters"),
         ("def share", "def Accuracy", "name='accuracy': expected letters"),
-        ('"far"', '"num"', "none of tinylab's own metrics"),
+        ('"far"', '"num"', "none of the built-in metrics"),
         ('"far"', '"share"', '@tinylab.metric(name="my_share")'),
     ],
 )
@@ -118,9 +119,9 @@ def test_a_typo_is_refused_before_anything_is_executed(
 
 def test_a_metric_that_only_a_result_tells_of_cannot_choose(marks: Path) -> None:
     options.use_files([])
-    with pytest.raises(UserError, match=r"share: no file of yours declares this metric\n.*code="):
+    with pytest.raises(UserError, match=r"share: none of your files declares this metric\n.*code="):
         own_metrics.refuse_undeclared(config(monitor="share"))
-    with pytest.raises(UserError, match="far: no file of yours"):
+    with pytest.raises(UserError, match="far: none of your files"):
         own_metrics.refuse_undeclared(config(metric="val_far"))
 
 
@@ -239,7 +240,7 @@ def test_a_metric_that_fails_has_no_value_which_is_said_once(
         found = own.of(np.zeros(2, np.int64), np.ones((2, 1)))
         assert found == {"broken": None, "undefined": None, "whole": 0.5}
     told = capsys.readouterr().out.splitlines()
-    assert [line.partition(": no value")[0] for line in told] == [
+    assert [line.partition(" has no value")[0] for line in told] == [
         "warning: metric broken", "warning: metric undefined"
     ]  # fmt: skip
 

@@ -13,7 +13,7 @@ import pytest
 
 from server_kit import LIBRARIES, Server
 from tinylab.config.folders import conf_folder
-from tinylab.config.options import PACKAGE
+from tinylab.config.option import PACKAGE
 
 CONTRIBUTING = Path(__file__).parents[2] / "docs" / "contributing.md"
 

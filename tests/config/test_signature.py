@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tinylab.config import options, signature
-from tinylab.config.options import FOLDERS
+from tinylab.config.option import FOLDERS
 from tinylab.errors import UserError
 
 HEAD = "import tinylab\n\n\n@tinylab.model\n"

@@ -17,8 +17,9 @@ from tinylab.commands.completion import answers
 from tinylab.commands.train_help import help_text
 from tinylab.config import code, options, user_code
 from tinylab.config.compose import compose_plain
+from tinylab.config.identity import run_id
 from tinylab.config.keys import entries
-from tinylab.config.schema import Config, run_id
+from tinylab.config.schema import Config
 from tinylab.errors import UserError
 
 SOURCE = '''import tinylab
@@ -85,7 +86,7 @@ def test_a_broken_file_does_not_stop_completion(tiny: Path) -> None:
     ("arguments", "words"),
     [
         (["model=tiny", "model.widht=8"], "did you mean 'model.width'?"),
-        (["model=tiny", "model.width=wide"], "model.width=wide: expected a whole number"),
+        (["model=tiny", "model.width=wide"], "model.width=wide: expected an integer"),
         (["model=tyny"], "model=tyny: no such option (did you mean 'tiny'?)"),
         (["model=tiny", "code=other.py"], "code=other.py: no such file"),
         (["code=tiny.py,b.py"], "code=[tiny.py,b.py]"),
@@ -112,7 +113,7 @@ def test_what_is_wrong_is_refused_before_it_is_executed(
         ("@tinylab.model", "@tinylab.optimizer", "num_classes: expected a default"),
         ("@tinylab.model", "@tinylab.model(widht=8)", "widht: expected one of name"),
         ("@tinylab.model", "@tinylab.dataset", "image_shape: expected a default"),
-        ("@tinylab.model", "", "expected a class or function under @tinylab.model"),
+        ("@tinylab.model", "", "expected a class or function decorated by @tinylab.model"),
         ("(image_shape[1]", "((image_shape[1]", "was never closed"),
     ],
 )
@@ -191,7 +192,7 @@ def test_the_built_in_parts_are_no_part_of_an_id_and_own_ones_are(tiny: Path) ->
 def test_an_own_schedule_is_chosen_by_its_group(tiny: Path) -> None:
     tiny.write_text(PARTS)
     options.use_files([tiny])
-    with pytest.raises(UserError, match=r"optim\.schedule=poly: .* choose it by schedule=poly"):
+    with pytest.raises(UserError, match=r"optim\.schedule=poly: .* choose yours by schedule=poly"):
         AdamConfig(schedule="poly")
     tiny.write_text(PARTS.replace("def poly", "def cosine"))
     options.use_files([tiny])

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy import ndimage, stats
 from torch import Tensor
 
-from tinylab.config.schema import AugmentConfig
+from tinylab.config.base_records import AugmentConfig
 from tinylab.data import augment
 from tinylab.data.augment import Draws
 
@@ -179,6 +179,30 @@ def test_a_batch_takes_the_draws_of_its_place_in_the_epoch() -> None:
     images, draws = some_images((9, 3, 6, 6)), draw(config, 9)
     parts = [augment.apply(images[a:b], draws.rows(a, b), config) for a, b in ((0, 4), (4, 9))]
     torch.testing.assert_close(torch.cat(parts), augment.apply(images, draws, config))
+
+
+def test_larger_images_are_warped_at_their_size_and_averaged_down() -> None:
+    config = AugmentConfig(**EVERYTHING)
+    images = some_images((5, 3, 24, 24))
+    draws = draw(config, 5)
+    of_the_warp = Draws(**{**OFF, "matrix": draws.matrix, "bend": draws.bend})
+    large = augment.apply(images, of_the_warp, config).numpy()
+    small = torch.from_numpy(large.reshape(5, 3, 8, 3, 8, 3).mean(axis=(3, 5)))
+    expected = augment.apply(small, draws._replace(matrix=None, bend=None), config)
+    found = augment.apply(images, draws, config, shrink=3)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-3)
+
+
+@given(st.integers(1, 4))
+def test_unchanged_larger_images_are_only_averaged(shrink: int) -> None:
+    images = some_images((2, 1, 4 * shrink, 4 * shrink))
+    blocks = images.double().numpy().reshape(2, 1, 4, shrink, 4, shrink)
+    found = augment.apply(images, Draws(**OFF), AugmentConfig(), shrink)
+    np.testing.assert_allclose(found, blocks.mean(axis=(3, 5)), atol=1e-4)
+
+
+def test_the_number_of_unchanged_epochs_draws_nothing() -> None:
+    assert draw(AugmentConfig(no_aug_epochs=2)) == Draws(**OFF)
 
 
 # ---------------------------------------------------------------- geometry

@@ -321,5 +321,5 @@ def test_the_first_twin_is_the_first_image_with_the_same_pixels() -> None:
 
 def test_without_a_home_the_remedy_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", "~nobody-of-this-name")
-    with pytest.raises(UserError, match="TINYLAB_CACHE to folders of yours"):
+    with pytest.raises(UserError, match="or set TINYLAB_DATA and TINYLAB_CACHE"):
         cache.load(made_up())

@@ -10,7 +10,8 @@ import pytest
 from image_files import encoded, fill, picture
 from option_records import AdamConfig, DigitsConfig, FolderConfig, MlpConfig, Scene15Config
 from tinylab import data
-from tinylab.config.schema import Config, run_id
+from tinylab.config.identity import run_id
+from tinylab.config.schema import Config
 from tinylab.errors import UserError
 
 
@@ -102,5 +103,5 @@ def test_data_of_one_name_needs_no_look_at_its_files() -> None:
 def test_a_content_that_is_said_must_be_that_of_the_files(photos: Path) -> None:
     found = data.identified(config(photos)).dataset.content  # type: ignore[attr-defined]
     assert id_of(photos, content=found) == id_of(photos)
-    with pytest.raises(UserError, match=r"dataset\.content=00: the files in .*photos are others"):
+    with pytest.raises(UserError, match=r"dataset\.content=00: the files in .*photos differ"):
         data.identified(config(photos, content="00"))

@@ -43,8 +43,8 @@ def refusal(url: str, root: Path) -> str:
         fetch_zip(url, root / "scenes")
     assert list(root.rglob("*")) == []
     first, remedy = str(error.value).splitlines()
-    assert first.startswith(f"{url}: cannot be fetched: ")
-    assert remedy == (f"  fill {root}/scenes by hand with a folder a class, or set dataset.root")
+    assert first.startswith(f"{url}: cannot be downloaded: ")
+    assert remedy == f"  put one folder per class into {root}/scenes, or set dataset.root"
     return first
 
 
@@ -129,7 +129,7 @@ def test_an_entry_that_would_leave_the_folder_is_refused(
     tmp_path: Path, serve: Callable[..., str], name: str
 ) -> None:
     url = serve({"a.zip": zipped("0/1.jpg", name)}) + "a.zip"
-    assert f"entry {name!r} would leave the folder" in refusal(url, tmp_path)
+    assert f"entry {name!r} points outside the folder" in refusal(url, tmp_path)
 
 
 def test_a_symbolic_link_is_refused(tmp_path: Path, serve: Callable[..., str]) -> None:
@@ -140,7 +140,7 @@ def test_a_symbolic_link_is_refused(tmp_path: Path, serve: Callable[..., str]) -
         archive.writestr(link, "/etc")
         archive.writestr("0/link/passwd", "root::0:0")
     url = serve({"a.zip": packed.getvalue()}) + "a.zip"
-    assert "entry '0/link' would leave the folder" in refusal(url, tmp_path)
+    assert "entry '0/link' points outside the folder" in refusal(url, tmp_path)
 
 
 def test_a_page_that_is_no_archive_is_refused(tmp_path: Path, serve: Callable[..., str]) -> None:
@@ -203,7 +203,7 @@ def test_an_address_that_is_none_is_said(tmp_path: Path, url: str) -> None:
 
 def test_a_place_that_cannot_be_written_is_said(tmp_path: Path, serve: Callable[..., str]) -> None:
     (tmp_path / "file").write_text("no folder")
-    with pytest.raises(UserError, match=f"fill {tmp_path}/file/scenes by hand"):
+    with pytest.raises(UserError, match=f"put one folder per class into {tmp_path}/file/scenes"):
         fetch_zip(serve({"a.zip": zipped("0/1.jpg")}) + "a.zip", tmp_path / "file" / "scenes")
 
 

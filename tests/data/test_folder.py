@@ -110,11 +110,11 @@ def test_an_own_validation_part_validates(tmp_path: Path, names: tuple[str, ...]
     assert [part.tolist() for part in parts] == [
         list(range(8)), list(range(8, 12)), list(range(12, 18)),
     ]  # fmt: skip
-    assert splits.official_val() == "validated on the data's own 4 validation images"
+    assert splits.official_val() == "validated on the official 4 validation images"
     redrawn = data.load(config, SplitConfig(val=0.5))
     assert [len(redrawn.split.train), len(redrawn.split.val)] == [6, 6]
     assert redrawn.split.test.tolist() == list(range(12, 18))
-    assert redrawn.official_val().startswith("split.val=0.5: the data's own 4 validation images")
+    assert redrawn.official_val().startswith("split.val=0.5: the official 4 validation images")
 
 
 def test_a_validation_part_without_a_test_part_leaves_the_test_to_be_drawn(tmp_path: Path) -> None:
@@ -138,7 +138,7 @@ def test_an_unlabelled_test_folder_is_said_and_not_scored(
 
 def test_two_folders_for_one_part_are_refused(tmp_path: Path) -> None:
     fill(tmp_path, *(f"{part}/{c}/1.png" for part in ("train", "val", "valid") for c in "ab"))
-    assert "val/ and valid/ are one part of the split; keep one" in refusal(tmp_path)
+    assert "val/ and valid/ are the same part of the split; keep only one" in refusal(tmp_path)
 
 
 def test_a_class_may_be_called_train(tmp_path: Path) -> None:
@@ -183,8 +183,8 @@ def test_a_home_folder_may_be_written_with_a_tilde(
 
 def test_a_folder_needs_two_classes(tmp_path: Path) -> None:
     said = refusal(tmp_path)
-    assert "found no folder; expected at least two class folders" in said
-    assert "if this is the folder of one class, name the folder above it" in said
+    assert "contains no folders; expected at least two class folders" in said
+    assert "if this is the folder of a single class, use its parent folder" in said
     fill(tmp_path, "only/1.png")
     config = FolderConfig(root=str(tmp_path), image_size=4)
     with pytest.raises(UserError, match="found only only/; expected at least two class folders"):
@@ -201,7 +201,7 @@ def test_the_folder_inside_an_archive_of_one_folder_is_named(tmp_path: Path) -> 
 def test_an_empty_class_is_refused_by_name(tmp_path: Path) -> None:
     fill(tmp_path, "a/1.png", "b/readme.txt")
     said = refusal(tmp_path)
-    assert said.startswith(f"{tmp_path}/b: a class folder without an image (.jpg,")
+    assert said.startswith(f"{tmp_path}/b: a class folder without images (.jpg,")
     assert "in it: 1 .txt" in said
 
 
@@ -232,6 +232,40 @@ def test_pixels_are_those_of_a_plain_opencv_resize(tmp_path: Path, name: str, fl
     found = read(tmp_path, interpolation=name).images
     assert found.shape == (2, 3, 8, 8)
     assert np.array_equal(found[0], expected.transpose(2, 0, 1))
+
+
+def test_training_images_are_decoded_at_their_own_size_by_areas(
+    tmp_path: Path, own_cache: Path
+) -> None:
+    root = tmp_path / "photos"
+    fill(root, "a/1.png", "b/1.png")
+    large = cv2.resize(
+        cv2.cvtColor(picture(), cv2.COLOR_BGR2RGB), (16, 16), interpolation=cv2.INTER_AREA
+    )
+    config = FolderConfig(root=str(root), image_size=8, source_size=16)
+    for _ in range(2):  # decoded, and from the cache
+        found = data.load_undivided(config).images
+        assert found.sources is not None
+        assert np.array_equal(found.sources[0], large.transpose(2, 0, 1))
+        assert np.array_equal(found.images, read(root).images)
+    plain = data.load_undivided(FolderConfig(root=str(root), image_size=8))
+    assert plain.images.sources is None
+    assert plain.fingerprint == found.fingerprint()  # so that runs of both can be compared
+
+
+def test_bad_files_are_left_out_of_the_larger_images_too(tmp_path: Path) -> None:
+    fill(tmp_path, "a/1.png", "a/2.png", "b/1.png")
+    (tmp_path / "a" / "1.png").write_bytes(b"")
+    found = read(tmp_path, source_size=16, skip_bad=True)
+    assert found.sources is not None
+    assert len(found.sources) == len(found.images) == 2
+
+
+def test_the_size_of_training_images_is_a_multiple(tmp_path: Path) -> None:
+    fill(tmp_path, "a/1.png", "b/1.png")
+    assert refusal(tmp_path, source_size=20) == (
+        "dataset.source_size=20: expected a multiple of dataset.image_size=8, such as 16"
+    )
 
 
 def test_the_first_channel_is_red(tmp_path: Path) -> None:
@@ -324,8 +358,8 @@ def test_files_of_16_bits_that_use_only_some_are_said_with_the_factor(
     fill(tmp_path, f"a/1{suffix}", f"b/1{suffix}", content=encoded(suffix, deep))  # type: ignore[arg-type]
     read(tmp_path)
     said = capsys.readouterr().out
-    assert (f"2 files of 16 bits hold no value above {top:,} of" in said) == (bits > 0)
-    assert (f"cameras of {bits} bits save such; multiply the values by {factor}" in said) == (
+    assert (f"2 16-bit files have no value above {top:,} of" in said) == (bits > 0)
+    assert (f"{bits}-bit cameras save such files; multiply the values by {factor}" in said) == (
         bits > 0
     )
 
@@ -470,7 +504,7 @@ def test_the_first_unreadable_file_is_named_with_the_remedy(tmp_path: Path) -> N
     first, *_ = bad_files(tmp_path)
     assert refusal(tmp_path) == (
         f"{first} (and 8 more): cannot be read as an image: the file is empty\n"
-        "  mend or remove it, or leave such files out with dataset.skip_bad=true"
+        "  fix or remove it, or skip such files with dataset.skip_bad=true"
     )
 
 
@@ -551,7 +585,7 @@ def test_skip_bad_leaves_such_files_out_and_says_which(
         str(file.relative_to(tmp_path)) for file in bad
     ]
     assert said[-10] == "  a/empty.png: the file is empty"
-    assert said[-1] == "they are left out"
+    assert said[-1] == "they are skipped"
 
 
 def test_skip_bad_shortens_the_official_test_set_by_its_own_bad_files(tmp_path: Path) -> None:
@@ -634,7 +668,9 @@ def test_more_images_than_memory_is_said_before_decoding(
 
     fill(tmp_path, "a/1.png", "b/1.png")
     monkeypatch.setattr(np, "empty", no_memory)
-    assert refusal(tmp_path).startswith("dataset.image_size=8: 2 such images are 0 GB, more than")
+    assert refusal(tmp_path).startswith(
+        "dataset.image_size=8: 2 images of this size take 0 GB, more than"
+    )
 
 
 def test_without_a_terminal_progress_is_one_line_and_opencv_is_quiet(
@@ -646,5 +682,5 @@ def test_without_a_terminal_progress_is_one_line_and_opencv_is_quiet(
     read(tmp_path, skip_bad=True)
     said = capfd.readouterr()
     assert said.out.startswith("decoding images: 10 ...\n")
-    assert said.out.endswith("they are left out\n")
+    assert said.out.endswith("they are skipped\n")
     assert said.err == ""

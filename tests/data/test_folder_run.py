@@ -55,7 +55,7 @@ def test_classes_of_unequal_size_are_said_with_the_remedy(
 ) -> None:
     train(photos, "split.stratified=true")
     said = capsys.readouterr().out
-    words = "training images a class: 10 (My cat) to 29 (Zürich)"
+    words = "training images per class: 10 (My cat) to 29 (Zürich)"
     assert f"{words}; train.class_weights=balanced weighs them equally\n" in said
     train(photos, "split.stratified=true", "train.class_weights=balanced")
     assert f"{words}; weighed equally\n" in capsys.readouterr().out
@@ -68,7 +68,7 @@ def test_an_own_validation_part_is_said(photos: Path, capsys: pytest.CaptureFixt
             fill(photos.parent / "parts" / "val", f"{name}/{number}.png", content=image)
     photos.rename(photos.parent / "parts" / "train")
     run = train(photos.parent / "parts")
-    assert "validated on the data's own 15 validation images" in capsys.readouterr().out
+    assert "validated on the official 15 validation images" in capsys.readouterr().out
     result = json.loads((run / "result.json").read_text())
     assert [result["dataset"][f"num_{part}"] for part in ("train", "val", "test")] == [65, 15, 7]
     assert result["config"]["split"]["val"] == 0.1
@@ -90,7 +90,7 @@ def test_nearly_black_images_are_said(tmp_path: Path, capsys: pytest.CaptureFixt
     where = [f"dataset.root={tmp_path}", "dataset.image_size=8", f"outputs={tmp_path}/.outputs"]
     assert cli.run(["train", *TINY, *where]) == 0
     said = capsys.readouterr().out
-    assert "in all training images, red, green, blue: nearly black: look at the files" in said
+    assert "in all training images, red, green, blue: nearly black: check the files" in said
 
 
 def test_nothing_is_said_of_classes_of_nearly_equal_size(photos: Path) -> None:
@@ -125,8 +125,8 @@ def test_a_class_of_which_none_is_left_to_train_on_is_refused(photos: Path) -> N
             refused.append(str(error))
     assert refused, "the only cat was never outside the training set"
     assert refused[0].startswith("split.seed=")
-    assert "of class My cat (images: 1) none is left to train on\n" in refused[0]
-    assert "split.stratified=true gives every part its share" in refused[0]
+    assert "none of the 1 images of class My cat is left for training\n" in refused[0]
+    assert "split.stratified=true keeps class proportions" in refused[0]
     assert 0 in data.load(config, SplitConfig(stratified=True)).split.train
 
 

@@ -223,8 +223,8 @@ def test_the_digest_of_the_data_has_the_column(letters: Path) -> None:
     ("group", "message"),
     [
         ("writr", r"labels.csv has no such column \(did you mean 'Writer'\?\)\n  its columns: pa"),
-        (r"(\d+)\.jpg", r"no group in 36 of 36 file names\n  expected a pattern that is found in"),
-        (r"(img)", r"all 36 images are of one group, img\n  expected two or more"),
+        (r"(\d+)\.jpg", r"no group in 36 of 36 file names\n  expected a pattern that matches each"),
+        (r"(img)", r"all 36 images are in one group, img\n  expected at least two"),
     ],
 )
 def test_groups_that_the_data_does_not_have_are_refused(
@@ -248,15 +248,19 @@ def test_data_without_file_names_has_no_groups() -> None:
 
 
 def test_a_column_needs_a_table() -> None:
-    with pytest.raises(UserError, match=r"a column of labels.csv, and folder has none here\n"):
+    with pytest.raises(
+        UserError, match=r"a column of labels.csv, but folder has no such file here\n"
+    ):
         groups.of(images("a/1.png", "b/2.png"), FolderConfig(root="nowhere"), "writer")
 
 
 def test_fewer_groups_than_folds_or_parts_are_refused() -> None:
     labels, together = np.arange(60) % 3, np.arange(60) // 20 * 20
-    with pytest.raises(UserError, match=r"split.folds=4: split.group=writer makes 3 groups\n"):
+    with pytest.raises(UserError, match=r"split.folds=4: split.group=writer gives 3 groups\n"):
         divide(labels, together, folds=4)
-    with pytest.raises(UserError, match=r"1 group is left to be divided\n  expected one for"):
+    with pytest.raises(
+        UserError, match=r"only 1 group is left to split\n  expected at least one per"
+    ):
         divide(labels, np.arange(60) // 30 * 30)
     assert len(divide(labels, np.arange(60) // 30 * 30, val=0).test) == 30
 
@@ -266,7 +270,7 @@ def test_fewer_groups_than_folds_or_parts_are_refused() -> None:
     [
         ({"group": r"(\d+"}, r"expected a pattern with one .*\n  it has a fault: "),
         ({"group": r"(\d)(\d)"}, r"expected a pattern with one .*\n  it has 2 groups"),
-        ({"group": "w", "train_per_class": 3}, r"split.group=w: whole groups do not make equal"),
+        ({"group": "w", "train_per_class": 3}, r"split.group=w: whole groups cannot give equal"),
     ],
 )
 def test_a_wrong_pattern_is_refused_before_any_data_is_read(

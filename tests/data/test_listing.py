@@ -15,7 +15,9 @@ from option_records import FolderConfig
 from tinylab import data
 from tinylab.config.schema import SplitConfig
 from tinylab.data import part_of
-from tinylab.data.listing import Listing, class_folders, table
+from tinylab.data.class_tree import class_folders
+from tinylab.data.label_table import table
+from tinylab.data.listing import Listing
 from tinylab.errors import UserError
 
 
@@ -45,7 +47,7 @@ def test_what_is_passed_over_is_said(tmp_path: Path, capsys: pytest.CaptureFixtu
     fill(tmp_path, "a/1.png", "a/2.HEIC", "a/deep/3.heic", "b/1.png", "b/notes", "b/.x")
     assert class_folders(tmp_path).names == ("a/1.png", "b/1.png")
     said = capsys.readouterr().out
-    assert said.startswith(f"{tmp_path}: passed over what is no image by its name: 2 .heic, 1 ")
+    assert said.startswith(f"{tmp_path}: skipped files without an image suffix: 2 .heic, 1 ")
     assert "1 without a suffix" in said
 
 
@@ -57,7 +59,7 @@ def test_folders_inside_a_class_folder_belong_to_the_class(
     files = class_folders(tmp_path)
     assert files.names == ("a/2.png", "a/10.png", "a/x/y/1.png", "b/deep/1.png")
     assert files.labels.tolist() == [0, 0, 0, 1]
-    assert "2 images are in folders inside class folders, such as a/x" in capsys.readouterr().out
+    assert "2 images are in subfolders of class folders, such as a/x" in capsys.readouterr().out
 
 
 def test_nothing_is_said_where_nothing_is_passed_over(
@@ -130,13 +132,13 @@ def test_changed_labels_are_noticed_though_no_image_changed(
         ("y/../../x.png,a", "../x.png: expected a path inside the folder of labels.csv"),
         ("/etc/x.png,a", "/etc/x.png: expected a path inside the folder of labels.csv"),
         ("gone.png,a", "gone.png: no such file"),
-        ("y,a", "y: no image by its name (.jpg, .jpeg, .jpe, .png, ...)"),
+        ("y,a", "y: not an image suffix (.jpg, .jpeg, .jpe, .png, ...)"),
         ("x.png,", "expected a path and a label"),
         (" ,a", "expected a path and a label"),
         ("x.png", "expected a path and a label"),
         (
             "x.png,one, two",
-            'more cells than the header has; a comma in a name wants quotes: "a, b.jpg",label',
+            'more cells than the header; quote names with a comma: "a, b.jpg",label',
         ),
         ("a\0b.png,a", "expected a path and a label"),
     ],
@@ -157,7 +159,7 @@ def test_all_wrong_rows_are_listed(tmp_path: Path, capsys: pytest.CaptureFixture
 
 def test_a_file_listed_twice_is_wrong(tmp_path: Path) -> None:
     written(tmp_path, "x.png,b", "./x.png,a")
-    assert refusal(tmp_path).endswith("line 3: x.png: is in line 2 already")
+    assert refusal(tmp_path).endswith("line 3: x.png: already in line 2")
 
 
 def test_a_split_is_train_val_or_test(tmp_path: Path) -> None:
@@ -223,9 +225,9 @@ def test_skip_bad_leaves_out_files_that_are_not_there(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "the first line is ; expected path,label"),
-        ("x.png,a\n", "the first line is x.png,a; expected path,label, and perhaps split"),
-        ("path;label\nx.png;a\n", "the first line is path;label; expected"),
+        ("", "the header is ; expected path,label"),
+        ("x.png,a\n", "the header is x.png,a; expected path,label and optionally split"),
+        ("path;label\nx.png;a\n", "the header is path;label; expected"),
         ("path,label\n", "0 classes in the training rows; expected at least two"),
         ("path,label\nx.png,\xe9\n", "expected a CSV table in UTF-8 ("),
         (f"path,label\n{'x' * 200_000},a\n", "expected a CSV table in UTF-8 (field larger"),

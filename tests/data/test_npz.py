@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from image_files import encoded
 from option_records import AdamConfig, ArraysConfig, MlpConfig
 from tinylab import cli, data
-from tinylab.config.schema import Config, SplitConfig, run_id
+from tinylab.config.identity import run_id
+from tinylab.config.schema import Config, SplitConfig
 from tinylab.data import npz, parts
 from tinylab.data.arrays import DataAbsentError, Images
 from tinylab.errors import UserError
@@ -76,7 +77,7 @@ def test_medmnist_layout_keeps_all_three_parts(shape: tuple[int, ...], tmp_path:
     splits = data.load(config, SplitConfig())
     assert splits.split.val.tolist() == list(range(20, 26))
     assert splits.split.test.tolist() == list(range(26, 34))
-    assert splits.official_val() == "validated on the data's own 6 validation images"
+    assert splits.official_val() == "validated on the official 6 validation images"
     expected = arrays["val_images"].reshape(6, 28, 28, -1).transpose(0, 3, 1, 2)
     assert (splits.data.images[splits.split.val] == expected).all()
 
@@ -129,7 +130,7 @@ def test_channels_are_found_first_and_last(N: int, C: int, S: int) -> None:
 @pytest.mark.parametrize("shape", [(4, 3, 3, 3), (4, 3, 8, 1), (4, 1, 1, 3)])
 def test_channels_that_may_be_either_are_refused(shape: tuple[int, ...], tmp_path: Path) -> None:
     said = refusal(tmp_path, images=pixels(*shape), labels=np.arange(4))
-    assert "may be first or last" in said
+    assert "channels either first or last" in said
 
 
 @pytest.mark.parametrize("shape", [(4, 64), (4, 8, 8, 4), (4, 8, 8, 8), (4, 8, 8, 8, 3)])
@@ -160,7 +161,7 @@ def test_parts_of_different_shapes_are_refused(tmp_path: Path) -> None:
     said = refusal(tmp_path, x_train=pixels(4, 8, 8), **parts)
     assert "1x6x6, 1x8x8" in said
     assert read(tmp_path, 7, x_train=pixels(4, 8, 8), **parts).images.shape == (6, 1, 7, 7)
-    assert "same channels" in refusal(tmp_path, 7, x_train=pixels(4, 8, 8, 3), **parts)
+    assert "same number of channels" in refusal(tmp_path, 7, x_train=pixels(4, 8, 8, 3), **parts)
 
 
 # ---------------------------------------------------------------- values
@@ -173,9 +174,9 @@ def test_real_numbers_of_either_range_are_scaled_and_said(
     images, labels = pixels(9, 16, 16), np.arange(9)
     assert {images.min(), images.max()} == {0, 255}
     unit = read(tmp_path, images=(images / 255).astype(dtype), labels=labels)
-    assert "real numbers from 0 to 1, taken for 0 to 1" in capsys.readouterr().out
+    assert "floats from 0 to 1, interpreted as 0 to 1" in capsys.readouterr().out
     whole = read(tmp_path, images=images.astype(dtype), labels=labels)
-    assert "real numbers from 0 to 255, taken for 0 to 255" in capsys.readouterr().out
+    assert "floats from 0 to 255, interpreted as 0 to 255" in capsys.readouterr().out
     assert (unit.images[:, 0] == images).all()
     assert (whole.images[:, 0] == images).all()
 
@@ -247,7 +248,7 @@ def test_names_that_do_not_fit_the_labels_are_refused(tmp_path: Path) -> None:
         said = refusal(tmp_path, images=images, labels=labels, classes=names)
         assert "expected 0 to 1, or the names" in said
     twice = np.array(["a", "a", "b", "c"])
-    assert "each another name" in refusal(
+    assert "one array of distinct strings" in refusal(
         tmp_path, images=images, labels=np.arange(4), classes=twice
     )
 
@@ -255,9 +256,9 @@ def test_names_that_do_not_fit_the_labels_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("labels", "words"),
     [
-        (np.eye(4), "one label an image"),
-        (np.ones((4, 14), np.uint8), "several labels an image cannot be learnt here"),
-        (np.array([0.5, 1, 2, 3]), "expected whole numbers or texts"),
+        (np.eye(4), "one label per image"),
+        (np.ones((4, 14), np.uint8), "multi-label data is not supported"),
+        (np.array([0.5, 1, 2, 3]), "expected integers or strings"),
         (np.zeros(4), "at least two classes"),
     ],
 )
@@ -280,7 +281,7 @@ def test_objects_are_never_unpickled(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", [b"", b"hello", b"PK\x03\x04 and no more"])
 def test_a_file_that_is_no_archive_is_refused(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "x.npz").write_bytes(content)
-    with pytest.raises(UserError, match=r"x\.npz: (no|a damaged) \.npz file"):
+    with pytest.raises(UserError, match=r"x\.npz: (not an|a damaged) \.npz file"):
         npz.read(tmp_path / "x.npz", None)
 
 

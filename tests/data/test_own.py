@@ -12,7 +12,8 @@ from PIL import Image
 from option_records import AdamConfig, MlpConfig
 from tinylab import data
 from tinylab.config import options
-from tinylab.config.schema import Config, SplitConfig, run_id
+from tinylab.config.identity import run_id
+from tinylab.config.schema import Config, SplitConfig
 from tinylab.data.arrays import DataAbsentError, Images
 from tinylab.data.cache import folder as cache_folder
 from tinylab.errors import UserError
@@ -101,7 +102,7 @@ def test_colors_palettes_and_sizes_are_brought_to_one_form(tmp_path: Path) -> No
     )
     images = read(tmp_path, body, image_size=16)
     assert images.images.shape == (12, 3, 16, 16)
-    with pytest.raises(UserError, match=r"several sizes.*\n.*dataset\.image_size=SIZE"):
+    with pytest.raises(UserError, match=r"different sizes.*\n.*dataset\.image_size=SIZE"):
         read(tmp_path, body)
 
 
@@ -145,24 +146,24 @@ def test_a_size_of_its_own_is_given_to_the_function(tmp_path: Path) -> None:
         ("X, Y, NAMES", "name 'NAMES' is not defined"),
         ("X, Y, 1", "train is a tuple\n"),
         ("X, Y[:-1]", "(11,); expected as many labels as images"),
-        ("X[:0], Y[:0]", "one at least"),
-        ("X, Y + 0.5", "train labels: values of type float64; expected whole numbers"),
-        ("X, np.eye(12)", "train labels: shape (12, 12); expected one label an image"),
+        ("X[:0], Y[:0]", "at least one"),
+        ("X, Y + 0.5", "train labels: values of type float64; expected integers"),
+        ("X, np.eye(12)", "train labels: shape (12, 12); expected one label per image"),
         ("X, Y - 1", "train labels from -1 to 1\n  expected 0 or more"),
         ("{'train': (X, Y), 'classes': ['a', 'b']}", "from 0 to 2 for 2 classes\n  expected 0 to"),
         ("{'train': (X, Y), 'test': (X, Y + 1), 'classes': 'abc'}", "test labels from 1 to 3 for"),
-        ("{'train': (X, Y), 'test': (X[:, :4], Y)}", "images of 4x8; expected square ones"),
+        ("{'train': (X, Y), 'test': (X[:, :4], Y)}", "images of 4x8; expected square images"),
         ("{'train': (X, Y), 'test': (X / 255, Y)}", "values of type float64, uint8"),
         ("{'trian': (X, Y)}", "gave a dict with trian\n"),
         ("{'train': (X, Y), 'tset': (X, Y)}", "gave a dict with train, tset\n"),
         ("X - 128.0, Y", "values from -128 to 127; expected 0 to 255, or 0 to 1\n"),
         ("X.astype(complex), Y", "values of type complex128"),
-        ("X.reshape(12, 64), Y", "shape (12, 64), no 1 or 3 channels"),
+        ("X.reshape(12, 64), Y", "shape (12, 64), not 1 or 3 channels"),
         ("X, Y * 0", "all labels are 0; expected at least two classes"),
         ("[*X]", "item 0 is an ndarray of 8x8\n  expected (image, label)"),
         ("range(3)", "item 0 is an int\n  expected (image, label)"),
         ("X, [[1], [2, 3]]", "train labels: "),
-        ("[*X[:-1], X[0, :4]], Y", "of several sizes: 4x8, 8x8\n"),
+        ("[*X[:-1], X[0, :4]], Y", "different sizes: 4x8, 8x8\n"),
         ("Pairs(X / 0)", "values from"),
         ("1 / 0", "mine.py:"),
     ],
@@ -206,9 +207,12 @@ def test_a_mistake_in_an_item_of_a_library_names_the_item(tmp_path: Path) -> Non
     ("keys", "words"),
     [
         ("root", "root: expected a default"),
-        ("name: str = 'a'", "dataset.name is a key of tinylab's"),
-        ("normalize: bool = True", "dataset.normalize is a key of tinylab's"),
-        ("root: str = tinylab.option('a', is_place=True)", "is_place: where own data lies counts"),
+        ("name: str = 'a'", "dataset.name is a built-in key"),
+        ("normalize: bool = True", "dataset.normalize is a built-in key"),
+        (
+            "root: str = tinylab.option('a', is_place=True)",
+            "is_place: not allowed, since the location of own data counts",
+        ),
     ],
 )
 def test_keys_that_cannot_be_are_refused_before_it_is_executed(

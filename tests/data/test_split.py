@@ -285,16 +285,16 @@ def test_the_hash_tells_the_parts_apart() -> None:
 @pytest.mark.parametrize(
     ("count", "num_official", "options", "message"),
     [
-        (9, 0, {}, r"split\.test=0\.1: of 9 images none is left to test; expected a larger share"),
-        (20, 0, {"test": 0.01}, r"split\.test=0\.01: of 20 images none is left to test"),
-        (20, 5, {"test": 0.2}, r"split\.test=0\.2: this dataset has an official test set"),
-        (20, 0, {"val": 0.01}, r"split\.val=0\.01: of 18 images none is left to validate"),
+        (9, 0, {}, r"split\.test=0\.1: none of 9 images is left for testing; expected a larger"),
+        (20, 0, {"test": 0.01}, r"split\.test=0\.01: none of 20 images is left for testing"),
+        (20, 5, {"test": 0.2}, r"split\.test=0\.2: this dataset has a fixed official test set"),
+        (20, 0, {"val": 0.01}, r"split\.val=0\.01: of 18 images, none is left for validation"),
         (20, 0, {"train_per_class": 9}, r"train_per_class=9: the smallest class has 4 images"),
         (
             20,
             0,
             {"train_per_class": 4, "val": 0},
-            r"train_per_class=4: of 20 images .*; expected fewer",
+            r"train_per_class=4: none of 20 images .*; expected fewer",
         ),
         (20, 0, {"folds": 21}, r"split\.folds=21: expected at most 20, the number of images"),
         (20, 5, {"folds": 16}, r"split\.folds=16: expected at most 15, the number of images"),
@@ -311,7 +311,7 @@ def test_an_impossible_request_is_refused_with_the_numbers(
 
 def test_duplicates_that_leave_nobody_to_test_are_refused() -> None:
     labels, one_picture = np.arange(40) % 2, np.zeros(40, dtype=np.int64)
-    with pytest.raises(UserError, match="none is left"):
+    with pytest.raises(UserError, match="none of 40 images is left for testing"):
         divide(labels, twins=one_picture, group_duplicates=True)
 
 

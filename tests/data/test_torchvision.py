@@ -415,7 +415,7 @@ def test_files_are_found_without_torchvision(
     assert len(source.files) == 7
     assert source.preparation["torchvision"].startswith(torchvision.__version__.split("+")[0])
     (tmp_path / "cifar-10-batches-py" / "test_batch").unlink()
-    with pytest.raises(DataAbsentError, match="test_batch: absent"):
+    with pytest.raises(DataAbsentError, match="test_batch: not found"):
         part_of(config(tmp_path, "CIFAR10")).find()
 
 
@@ -445,7 +445,7 @@ def test_absent_files_are_downloaded_by_torchvision(
     check(read(tmp_path, "FashionMNIST"), parts)
     said = capfd.readouterr()
     first = said.out.splitlines()[0]
-    assert first == f"FashionMNIST is not in {tmp_path}: torchvision fetches it"
+    assert first == f"FashionMNIST is not in {tmp_path}: torchvision downloads it"
     assert said.err == ""
 
 

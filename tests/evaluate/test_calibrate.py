@@ -178,7 +178,7 @@ def test_what_cannot_be_calibrated_or_rejected_is_refused(
     assert cli.run(["train", *tiny, f"outputs={tmp_path}"]) == 0
     [run] = (tmp_path / "runs").glob("digits-*")
     assert cli.run(["evaluate", str(run), "--calibrate"]) == 1
-    assert "no image validates" in capsys.readouterr().err
+    assert "has no validation images" in capsys.readouterr().err
     assert not RunFolder(run).calibration_file.exists()
     assert cli.run(["predict", str(digits_run), "x.png", "--reject", "2"]) == 1
     assert "--reject 2: expected a probability" in capsys.readouterr().err

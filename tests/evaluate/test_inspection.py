@@ -78,8 +78,9 @@ def planted(costly: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     cv2.imwrite(str(folder / "images" / "1" / "white.png"), np.full((8, 8), 255, np.uint8))
     words = ["dataset=folder", f"dataset.root={folder / 'images'}", "dataset.image_size=8",
              "dataset.grayscale=true", "model=mlp", "train.epochs=12", "split.folds=3",
-             "split.fold=0,1,2", "name=cv", f"outputs={folder}"]  # fmt: skip
-    assert cli.run(["train", "-m", *words]) == 0
+             "name=cv", f"outputs={folder}"]  # fmt: skip
+    assert cli.run(["inspect", *words]) == 0
+    assert (folder / "sweeps" / "cv" / "inspect.html").exists()
     return folder / "sweeps" / "cv"
 
 
@@ -100,7 +101,8 @@ def test_planted_faults_are_found(planted: Path, capsys: Capture) -> None:
     capsys.readouterr()
     assert cli.run(["inspect", str(planted)]) == 0
     said = capsys.readouterr().out
-    assert "604 of 604 images were predicted by 3 runs that had not seen them" in said
+    assert "604 of 604 images were predicted by 3 runs not trained on them" in said
+    assert "images of 8x8 pixels are too small to distinguish blur from thick strokes" in said
     assert "2 identical pairs, 1 nearly identical; 1 with two labels" in said
     with (planted / "inspect.csv").open() as file:
         rows = list(csv.DictReader(file))
@@ -125,7 +127,7 @@ def test_the_report_of_a_cross_validation_pools_its_folds(planted: Path) -> None
     page = Text()
     page.feed((planted / "report.html").read_text())
     said = " ".join(page.words)
-    assert "all 3 folds together" in said
+    assert "all 3 folds pooled" in said
     assert any(word.endswith(".png") and "/" in word for word in page.words), "file names"
     assert "risk-coverage" in said
 
@@ -134,14 +136,43 @@ def test_what_cannot_be_inspected_is_refused(
     planted: Path, digits_run: Path, tmp_path: Path, capsys: Capture
 ) -> None:
     assert cli.run(["inspect", str(planted), str(digits_run)]) == 1
-    assert "runs of different images" in capsys.readouterr().err
+    assert "were trained on different images" in capsys.readouterr().err
     assert cli.run(["inspect", str(tmp_path)]) == 1
     assert "no finished run" in capsys.readouterr().err
+
+
+def test_keys_of_a_cross_validation_are_no_folders(planted: Path, capsys: Capture) -> None:
+    assert cli.run(["inspect", str(planted), "model=mlp"]) == 1
+    assert "expected folders of finished runs, or keys" in capsys.readouterr().err
+    assert cli.run(["inspect", "model=mpl"]) == 1
+    assert "did you mean 'mlp'" in capsys.readouterr().err
+
+
+@pytest.mark.costly
+def test_a_fold_that_validates_counts_beside_the_official_test_set(
+    tmp_path: Path, capsys: Capture
+) -> None:
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (60, 8, 8), dtype=np.uint8)
+    labels = np.arange(60) % 2
+    np.savez(tmp_path / "data.npz", x_train=images[:50], y_train=labels[:50],
+             x_test=images[50:], y_test=labels[50:])  # fmt: skip
+    words = ["dataset=arrays", f"dataset.file={tmp_path / 'data.npz'}", "model=mlp",
+             "train.epochs=1", "split.folds=5", "split.fold=2", f"outputs={tmp_path}"]  # fmt: skip
+    assert cli.run(["train", *words]) == 0
+    capsys.readouterr()
+    assert cli.run(["inspect", str(tmp_path), "--out", str(tmp_path / "page.html")]) == 0
+    assert "20 of 60 images were predicted by 1 run not trained on them" in capsys.readouterr().out
+    with (tmp_path / "page.csv").open() as file:
+        names = {row["file"] for row in csv.DictReader(file)}
+    assert any(name.startswith("test image ") for name in names), names
 
 
 def test_one_run_tells_of_the_images_it_was_tested_on(
     digits_run: Path, tmp_path: Path, capsys: Capture
 ) -> None:
     assert cli.run(["inspect", str(digits_run), "--out", str(tmp_path / "page.html")]) == 0
-    assert "179 of 1,797 images were predicted by 1 run that" in capsys.readouterr().out
+    assert (
+        "179 of 1,797 images were predicted by 1 run not trained on them" in capsys.readouterr().out
+    )
     assert (tmp_path / "page.csv").exists()

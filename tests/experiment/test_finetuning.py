@@ -13,7 +13,8 @@ import torch
 from tinylab import cli
 from tinylab.config import weights
 from tinylab.config.compose import compose_plain
-from tinylab.config.schema import Config, run_id
+from tinylab.config.identity import run_id
+from tinylab.config.schema import Config
 from tinylab.inference import load, the_run
 from tinylab.store.folder import RunFolder
 from tinylab.store.result import Result
@@ -75,7 +76,7 @@ def test_an_export_is_fine_tuned_and_its_frozen_part_stays_to_the_bit(
     assert f"weights net.pt: {len(exported)} of {len(exported)} tensors" in said
     trained_values = sum(exported[name].numel() for name in differing)
     assert result.num_trained_parameters == trained_values < result.num_parameters
-    assert f"{result.num_parameters:,} parameters, {trained_values:,} of them trained" in said
+    assert f"{result.num_parameters:,} parameters, {trained_values:,} of them trainable" in said
     assert result.config["dataset"]["normalize"] == "weights"
 
 
@@ -86,7 +87,7 @@ def test_a_run_without_it_says_and_records_nothing_of_it(
     values = json.loads((path / "result.json").read_text())
     assert "num_trained_parameters" not in values
     log = (path / "train.log").read_text()
-    assert "of them trained" not in log
+    assert "of them trainable" not in log
     assert "normalize" not in log
 
 
@@ -176,10 +177,10 @@ REFUSED: dict[str, tuple[list[str], str]] = {
         "model.weights=NONSENSE: not available for resnet18; expected null, a file",
     ),
     "another network": ([*SMALL, "model.weights=mobilenet.pth"], "does not fit this network"),
-    "a pattern without a match": ([*SMALL, "model.freeze=layer"], "matches no parameter"),
+    "a pattern without a match": ([*SMALL, "model.freeze=layer"], "matches no parameters"),
     "no pattern": ([*SMALL, "model.freeze='('"], "model.freeze=(: expected none, backbone, or"),
     "other weights than they were": (
-        [*SMALL, "model.weights=net.pt", "model.weights_content=00"], "holds other weights by now"
+        [*SMALL, "model.weights=net.pt", "model.weights_content=00"], "now holds other weights"
     ),
 }  # fmt: skip
 
@@ -259,7 +260,7 @@ def test_an_export_is_fine_tuned_with_the_normalization_that_it_was_trained_with
     _, other = trained("other", *SMALL, "model.weights=std.pt", "dataset.normalize=unit")
     assert other.dataset.normalization != before.dataset.normalization
     said = " ".join(capsys.readouterr().out.split())
-    assert "std.pt was trained with another normalization; take it with" in said
+    assert "std.pt was trained with another normalization; use it with" in said
 
 
 def test_a_file_that_does_not_say_its_normalization_is_told(

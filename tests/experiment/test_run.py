@@ -19,7 +19,7 @@ from tinylab import cli
 from tinylab.config.schema import Config, TrainConfig
 from tinylab.errors import Pruned, Stopped
 from tinylab.experiment import run as experiment
-from tinylab.experiment.run import RunDone
+from tinylab.experiment.run import RunDone, RunStarted
 from tinylab.inference import load_ensemble, the_run
 from tinylab.store.folder import RunFolder, run_folder
 from tinylab.store.run import open_run
@@ -101,7 +101,7 @@ def test_predictions_leave_the_process_as_it_was(digits_run: Path) -> None:
 def test_a_run_yields_its_steps_its_epochs_and_its_result(tmp_path: Path) -> None:
     seen = list(experiment.events(config(tmp_path), "a test"))
     kinds = [StepDone] * 3 + [EpochDone]
-    assert [type(event) for event in seen] == [*kinds, *kinds, RunDone]
+    assert [type(event) for event in seen] == [RunStarted, *kinds, *kinds, RunDone]
     again = list(experiment.events(config(tmp_path), "a test"))
     assert [type(event) for event in again] == [RunDone]
     assert again[0].result.weights_sha256 == seen[-1].result.weights_sha256  # type: ignore[union-attr]
@@ -171,7 +171,7 @@ def test_figures_that_cannot_be_drawn_do_not_cost_the_result(
         patch.setattr(f"tinylab.{broken}", unable)
         result = experiment.run(config(tmp_path), "a test")
     said = capsys.readouterr().out
-    assert "figures not drawn (RuntimeError: no pens left);" in said
+    assert "cannot make the figures (RuntimeError: no pens left);" in said
     assert "second line" not in said
     assert f"test    accuracy {result.test.accuracy:.2%}" in said
     assert files.result() == result
@@ -204,7 +204,7 @@ def test_what_only_shows_a_run_does_not_cost_it(
         result = experiment.run(config(tmp_path), "a test")
     said = capsys.readouterr().out
     assert said.count("No space left on device") <= 2, said
-    assert "figures not drawn (" in said
+    assert "cannot make the figures (" in said
     files = run_folder(config(tmp_path))
     assert files.result() == result
     assert not files.failure_file.exists()

@@ -107,7 +107,7 @@ def test_data_that_has_changed_is_not_resumed_on(
     (run_of(student, "halted") / "result.json").unlink()
     np.save("more.npy", np.uint8(2))
     assert cli.run(halted) == 1
-    assert "not those that this half-finished run began with" in capsys.readouterr().err
+    assert "have changed since this unfinished run was started" in capsys.readouterr().err
     assert cli.run([*halted, "fresh=true"]) == 0
 
 
@@ -148,10 +148,10 @@ def test_predict_evaluate_and_export_work_and_report_executes_nothing(
     assert "middle" in capsys.readouterr().out
     assert cli.run(["evaluate", run]) == 0
     told = capsys.readouterr().out
-    assert "100 images, none of which the network was trained on" in told
+    assert "100 images, none of them seen in training" in told
     assert f"accuracy {result(Path(run)).test.accuracy:.2%}" in told
     assert cli.run(["evaluate", run, "dataset=wide", "code=mine.py"]) == 0
-    assert "30 images, 30 of which it was trained on (30)" in capsys.readouterr().out
+    assert "30 images, 30 of them used for training (30)" in capsys.readouterr().out
     assert cli.run(["export", run, "--to", "state_dict"]) == 0
     assert cli.run([*TRAIN, "train.epochs=1", "optim.lr=1e-5", "outputs=poor"]) == 0
     (student / "mine.py").write_text("raise SystemExit('executed')\n" + SOURCE)

@@ -115,9 +115,9 @@ def test_an_edit_retrains_only_what_the_metric_chooses(
     assert cli.run(TRAIN) == 0
     told = capsys.readouterr().out
     assert "already finished" in told
-    assert "metric again: edited since; its values are those of the code of then" in told
+    assert "metric again: edited since; its values come from the earlier code" in told
     assert cli.run(chosen) == 0
-    assert "metric again has changed since; the old folder is kept" in capsys.readouterr().out
+    assert "metric again has changed since; old folder kept" in capsys.readouterr().out
 
 
 def test_a_grid_says_once_which_metric_was_edited(
@@ -128,7 +128,7 @@ def test_a_grid_says_once_which_metric_was_edited(
     assert "edited since" not in capsys.readouterr().out
     edit(student, "labels]).mean()", "labels]).max()")
     assert cli.run(sweep) == 0
-    assert capsys.readouterr().out.count("metric again: edited since; its values are those") == 1
+    assert capsys.readouterr().out.count("metric again: edited since; its values come from") == 1
 
 
 def test_an_evaluation_has_the_own_metrics_too(
@@ -246,4 +246,4 @@ def test_a_finished_run_needs_no_file_of_metrics_and_another_training_does(
     run = str(run_of(student, "chosen"))
     assert cli.run(["evaluate", run]) == 0
     assert cli.run(["train", "--from", run, "seed=1"]) == 1
-    assert "no file of yours declares this metric" in capsys.readouterr().err
+    assert "none of your files declares this metric" in capsys.readouterr().err

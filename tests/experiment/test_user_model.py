@@ -157,7 +157,7 @@ def test_the_same_command_finds_it_and_an_edit_outdates_it_and_no_other(
     edit(student / "layers_of_mine.py")
     assert cli.run(mine) == 0
     told = capsys.readouterr().out
-    assert "mine.py or layers_of_mine.py has changed since; the old folder is kept" in told
+    assert "mine.py or layers_of_mine.py has changed since; old folder kept" in told
     assert cli.run([*TRAIN, "model=mlp", "code=mine.py"]) == 0
     assert "already finished" in capsys.readouterr().out
 
@@ -224,7 +224,7 @@ def test_a_config_again_says_where_the_file_differs_from_the_runs(
     edit(student / "layers_of_mine.py")
     assert cli.run(["train", "--from", str(run), "seed=2"]) == 0
     told = capsys.readouterr().out
-    words = f"differs from that of {run.name}: this trains a new run with today's code; the run's"
+    words = f"has changed since {run.name}: this trains a new run with the current code; the run's"
     assert f"layers_of_mine.py {words} copy is in {run / 'code'}\n" in told
     assert cli.run(["train", "--from", str(run), "model=mlp", "model.hidden=8"]) == 0
     assert "differs" not in capsys.readouterr().out

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from option_records import BaselineConfig, MlpConfig, ResnetConfig, TorchvisionConfig
 from tinylab import models
-from tinylab.config.schema import ModelConfig
+from tinylab.config.base_records import ModelConfig
 from tinylab.errors import UserError
 from tinylab.models import kernels, layers
 from tinylab.models.layers import DenseOverMap
@@ -271,6 +271,11 @@ def test_dense_over_map_copies_no_map_in_channels_last(
 
 
 # ---------------------------------------------------------------- resnet
+
+
+def test_stages_grow_as_asked() -> None:
+    model = build(ResnetConfig(width=5, stages=3, growth=1.5), (1, 16, 16))
+    assert [block.bn2.num_features for block in model.blocks] == [5, 8, 11]
 
 
 @pytest.mark.parametrize("stages", [1, 2, 3, 4])

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from option_records import BaselineConfig, MlpConfig, ResnetConfig, TimmConfig, TorchvisionConfig
 from tinylab import models
-from tinylab.config.schema import ModelConfig
+from tinylab.config.base_records import ModelConfig
 from tinylab.errors import UserError
 from tinylab.models import pretrained
 
@@ -192,7 +192,7 @@ def test_a_pattern_freezes_exactly_the_names_that_begin_with_a_match(parts: list
     pattern, model = "|".join(parts), network()
     expected = {name for name in NAMES if re.match(pattern, name)}
     if len(expected) == len(NAMES):
-        assert "leaves no parameter to train" in said_of(lambda: pretrained.freeze(model, pattern))
+        assert "leaves no parameters to train" in said_of(lambda: pretrained.freeze(model, pattern))
         return
     pretrained.freeze(model, pattern)
     assert frozen(model) == expected
@@ -204,10 +204,10 @@ def test_nothing_is_frozen_by_default() -> None:
 
 def test_a_pattern_that_matches_nothing_is_refused_with_the_nearest_name() -> None:
     said = said_of(lambda: resnet(0, freeze="blcks"))
-    assert "model.freeze=blcks: matches no parameter (did you mean 'blocks'?)" in said
-    assert said.splitlines()[1].startswith("  expected the beginning of some of their names: ")
+    assert "model.freeze=blcks: matches no parameters (did you mean 'blocks'?)" in said
+    assert said.splitlines()[1].startswith("  expected the start of parameter names: ")
     one_layer = MlpConfig(layers=0, freeze="backbone")
-    assert "matches no parameter" in said_of(lambda: models.build(one_layer, GRAY, 5))
+    assert "matches no parameters" in said_of(lambda: models.build(one_layer, GRAY, 5))
 
 
 def test_frozen_norms_keep_their_statistics_and_others_do_not() -> None:

@@ -1,6 +1,7 @@
 """`tinylab explain`: Grad-CAM against class activation maps, neighbors against brute force."""
 
 import html.parser
+import re
 import types
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,10 @@ from tinylab.config.schema import SplitConfig
 from tinylab.inference import load_ensemble, the_run
 from tinylab.predict import explain
 from tinylab.predict.explain import Learnt
+from tinylab.predict.feature_map import tsne
+from tinylab.ui import projector
 
+FILES = {name: [f"{name}.tsv", "metadata.tsv", "sprite.png"] for name in ("features", "tsne")}
 Capture = pytest.CaptureFixture[str]
 
 
@@ -73,7 +77,7 @@ def test_neighbors_are_the_nearest_by_brute_force() -> None:
     rng = np.random.default_rng(0)
     points, others = (rng.normal(size=(n, 4)) for n in (5, 30))
     points, others = (each / np.linalg.norm(each, axis=1)[:, None] for each in (points, others))
-    known = Learnt(None, np.arange(30) + 100, others)  # type: ignore[arg-type]
+    known = Learnt(None, np.arange(30) + 100, others, 30)  # type: ignore[arg-type]
     places, distances = known.nearest(points)
     far = np.linalg.norm(points[:, None] - others, axis=2)
     assert np.array_equal(places - 100, far.argsort(axis=1)[:, : explain.NEIGHBORS])
@@ -87,6 +91,32 @@ def test_red_is_laid_where_the_heat_is() -> None:
     assert found[:, 0, 0].tolist() == [100, 100, 100]
     assert found[0, 0, 1] > 150
     assert found[2, 0, 1] < 50
+
+
+@pytest.mark.costly
+def test_groups_of_features_stay_groups_on_the_plane() -> None:
+    rng = np.random.default_rng(0)
+    group = np.arange(24) % 2
+    features = (rng.normal(0, 0.05, (24, 6)) + np.eye(6)[group]).astype(np.float32)
+    points = tsne(features)
+    assert np.array_equal(points, tsne(features))
+    middles = np.stack([points[group == k].mean(axis=0) for k in (0, 1)])
+    nearest = np.linalg.norm(points[:, None] - middles, axis=2).argmin(axis=1)
+    assert np.array_equal(nearest, group)
+    assert tsne(np.ones((6, 1), np.float32)).shape == (6, 2)
+
+
+def test_large_images_are_thinned_out_in_a_square_sheet() -> None:
+    images = np.random.default_rng(0).integers(0, 256, (5, 3, 100, 130), dtype=np.uint8)
+    sheet = projector.sprite(images)
+    assert sheet.shape == (3, 3 * 34, 3 * 44)
+    assert np.array_equal(sheet[:, 34:68, 44:88], images[4, :, ::3, ::3])
+    assert not sheet[:, 68:].any()
+
+
+def test_a_cell_of_the_table_breaks_no_line() -> None:
+    found = projector.table({"class": ["a\tb", "c\nd"], "image": ["1", "2"]})
+    assert found == "class\timage\na b\t1\nc d\t2\n"
 
 
 class Page(html.parser.HTMLParser):
@@ -125,19 +155,35 @@ def test_a_training_image_resembles_itself(
 
 
 def test_without_images_the_worst_mistakes_are_explained(copied_run: Path, capsys: Capture) -> None:
-    assert cli.run(["explain", str(copied_run)]) == 0
+    assert cli.run(["explain", str(copied_run), "--projector"]) == 0
     said = " ".join(Page(copied_run / "explain.html").words)
     trained = load_ensemble([the_run(copied_run)], "cpu").first
-    assert "labelled" in said
-    assert said.count("what speaks for") == round(
+    assert "labeled" in said
+    assert said.count("evidence for") == round(
         (1 - trained.result.test.accuracy) * trained.result.test.num
     )
+    assert "179 test images by the input of the last layer" in said
+    config = (copied_run / "projector_config.pbtxt").read_text()
+    named = re.findall(r'_path: "(.*)"', config)
+    assert named == [f"projector/{name}" for name in FILES["features"] + FILES["tsne"]]
+    folder = copied_run / "projector"
+    features, points = (np.loadtxt(folder / f"{name}.tsv") for name in FILES)
+    assert (features.shape[0], points.shape) == (179, (179, 2))
+    known = [line.split("\t") for line in (folder / "metadata.tsv").read_text().splitlines()]
+    assert known[0] == ["class", "predicted", "right", "image"]
+    right = sum(row[2] == "yes" for row in known[1:]) / 179
+    assert right == pytest.approx(trained.result.test.accuracy)
+    sheet = cv2.imread(str(folder / "sprite.png"), cv2.IMREAD_GRAYSCALE)
+    assert sheet is not None
+    images = data.load(DigitsConfig(), SplitConfig()).data.images
+    cell = sheet[8:16, 16:24]  # of 14 in a row the 17th image
+    assert np.array_equal(cell, images[int(known[1 + 14 + 2][3]), 0])
 
 
 def test_what_cannot_be_explained_is_refused(
     digits_run: Path, tmp_path: Path, capsys: Capture
 ) -> None:
     assert cli.run(["explain", str(digits_run), str(tmp_path)]) == 1
-    assert "no image file to explain" in capsys.readouterr().err
+    assert "no image files to explain" in capsys.readouterr().err
     assert cli.run(["explain", str(digits_run), "absent.png"]) == 1
     assert "cannot be read" in capsys.readouterr().err

@@ -48,7 +48,9 @@ def test_the_card_says_what_the_run_found(
     assert capsys.readouterr().out == f"card    {trained / 'MODEL_CARD.md'}\n"
     card, result = (trained / "MODEL_CARD.md").read_text(), result_of(trained)
     low, high = result["test"]["accuracy_ci95"]
-    assert f"{result['test']['accuracy']:.2%} right (95 % interval {low:.2%} to {high:.2%})" in card
+    shown = f"{100 * low:.2f}–{100 * high:.2f}"
+    words = f"{result['test']['accuracy']:.2%} (95% CI {shown})"
+    assert f"It classifies {words} of {result['test']['num']} test images correctly." in card
     for part in ("train", "val", "test"):
         score = result[part]
         assert (
@@ -62,13 +64,13 @@ def test_the_card_says_what_the_run_found(
     assert f"| torch | {result['environment']['torch']} |" in card
     threads = result_of(trained)["environment"]["threads"]
     assert f"    tinylab train --from {trained} threads={threads}\n" in card
-    assert "- Duplicates: no two images have the same pixels." in card
+    assert "- Duplicates: none (no two images have the same pixels)." in card
 
 
 def test_confusion_is_told_in_words(trained: Path) -> None:
     report.write_card(trained, trained / "card.md")
     told = re.findall(
-        r"^- (\d) was taken for (\d) in (\d+) test images? \(",
+        r"^- (\d) was predicted as (\d) in (\d+) test images? \(",
         (trained / "card.md").read_text(),
         re.M,
     )
@@ -82,7 +84,7 @@ def test_confusion_is_told_in_words(trained: Path) -> None:
 def test_duplicates_are_told_and_are_a_limit(trained: Path, tmp_path: Path) -> None:
     card = card_of(trained, tmp_path, duplicates="18 duplicate images, 4 in test and train")
     assert "- Duplicates: 18 duplicate images, 4 in test and train." in card
-    assert "in test and train as well make the test accuracy too good" in card
+    assert "in both the training and the test set make the test accuracy optimistic" in card
 
 
 def test_overfitting_is_told(trained: Path, tmp_path: Path) -> None:
@@ -99,9 +101,9 @@ def test_overfitting_is_told(trained: Path, tmp_path: Path) -> None:
 
 def test_an_older_run_did_not_record_duplicates(trained: Path, tmp_path: Path) -> None:
     card = card_of(trained, tmp_path, duplicates=None)
-    assert "- Duplicates: this run did not record them." in card
-    assert "too good" in card
-    assert "in test and train as well" not in card
+    assert "- Duplicates: not recorded by this run." in card
+    assert "optimistically biased" in card
+    assert "in both the training and the test set" not in card
 
 
 def test_names_do_not_become_markup(trained: Path, tmp_path: Path) -> None:
@@ -133,5 +135,5 @@ def test_a_result_that_lacks_something_is_an_error_in_words(trained: Path, tmp_p
     del result["dataset"]["image_shape"]
     (tmp_path / "result.json").write_text(json.dumps(result))
     (tmp_path / "predictions.npz").write_bytes((trained / "predictions.npz").read_bytes())
-    with pytest.raises(UserError, match=r"not tinylab's: dataset\.image_shape is missing"):
+    with pytest.raises(UserError, match=r"is invalid: dataset\.image_shape is missing"):
         report.write_card(tmp_path, tmp_path / "card.md")

@@ -49,6 +49,15 @@ def check(figure: Markup) -> ElementTree.Element:
     return tree
 
 
+def test_a_map_has_a_dot_per_image_and_rings_the_wrong_ones() -> None:
+    points = np.random.default_rng(0).normal(size=(30, 2))
+    labels, predicted = np.arange(30) % 3, np.arange(30) % 3
+    predicted[:4] = 2
+    tree = check(figures.feature_map(points, labels, predicted, ["a", "b<", "a long name " * 9]))
+    circles = [each.get("class") for each in tree.iter() if each.tag == "circle"]
+    assert (circles.count("dot"), circles.count("miss")) == (30, 3)
+
+
 # ---------------------------------------------------------------- scales
 
 

@@ -154,7 +154,7 @@ def test_numbers_beyond_the_data_have_no_pictures_but_words(tmp_path: Path) -> N
     tested = run(tmp_path, [0], [1], [0.5])
     with np.load(tmp_path / "predictions.npz") as arrays:
         np.savez(tmp_path / "predictions.npz", **{**arrays, "index": np.array([9999])})
-    assert "no images of these numbers" in mistakes.find([tested]).no_pictures
+    assert "no images with these indices" in mistakes.find([tested]).no_pictures
 
 
 def test_absent_data_is_not_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

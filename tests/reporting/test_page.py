@@ -57,7 +57,7 @@ def test_columns_without_a_figure_are_left_out(tmp_path: Path) -> None:
     table = tables.leaderboard(compared(tmp_path))
     assert "validation accuracy" not in table.head
     assert "sd" not in table.head
-    assert "95 % interval of one test set" in table.head
+    assert "95% CI of one test set" in table.head
     assert "best" not in table.caption
 
 
@@ -73,7 +73,7 @@ def test_an_interval_does_not_leave_what_a_share_can_be(tmp_path: Path) -> None:
     for seed, right in enumerate((70, 99)):
         write_run(tmp_path, right, seed=seed)
     table = tables.leaderboard(compared(tmp_path))
-    assert column(table, "95 % interval of the mean") == ["0.00% to 100.00%"]
+    assert column(table, "95% CI of the mean") == ["0.00–100.00"]
 
 
 def test_an_interval_of_a_difference_ends_at_a_hundred_points(tmp_path: Path) -> None:
@@ -88,8 +88,8 @@ def test_an_interval_of_a_difference_ends_at_a_hundred_points(tmp_path: Path) ->
     assert outcome.high > 1
     table = tables.verdicts(comparison)
     assert table is not None
-    assert column(table, "95 % interval") == ["-100.00 to +100.00"]
-    [shown] = [each for each in columns.verdicts(comparison) if each.head[1] == "95 % interval"]
+    assert column(table, "95% CI") == ["-100.00 to +100.00"]
+    [shown] = [each for each in columns.verdicts(comparison) if each.head[1] == "95% CI"]
     assert shown.cells == ["-100.00 to +100.00"]
 
 
@@ -163,7 +163,7 @@ def test_one_key_has_one_figure_in_the_order_of_its_values(tmp_path: Path) -> No
         for seed in (0, 1):
             write_run(tmp_path, val=0.9 + seed / 100, model__filters=filters, seed=seed)
     [chart] = charts.effects(compared(tmp_path).rows, "val_accuracy")
-    assert chart.caption == "model.filters: every run a dot; mean and its 95 % interval a line"
+    assert chart.caption == "model.filters: one dot per run; line: mean and 95% CI"
     places = [chart.svg.index(f"filters={value}") for value in (4, 16, 128)]
     assert places == sorted(places)
     assert chart.svg.count("<circle") == 6
@@ -180,8 +180,8 @@ def test_where_other_keys_vary_too_no_interval_is_drawn(tmp_path: Path) -> None:
     ranking, *effects = charts.effects(compared(tmp_path).rows, "val_accuracy")
     assert "interval" in ranking.caption
     assert captions(effects) == [
-        "model.filters: every run a dot; their mean a line",
-        "model.hidden: every run a dot; their mean a line",
+        "model.filters: one dot per run; line: mean",
+        "model.hidden: one dot per run; line: mean",
     ]
     assert not any('class="interval"' in chart.svg for chart in effects)
 
@@ -322,14 +322,14 @@ def test_the_answer_names_few_and_counts_many(tmp_path: Path) -> None:
     best, verdict = answer.answer(compared(tmp_path))
     assert best.startswith("Best of 5 settings by validation: model.filters=100 (A), with 95.00%.")
     assert "91.00%" in best
-    assert verdict.startswith("On the test set it beats 4 others, the best of which is B.")
+    assert verdict.startswith("On the test set, it beats 4 others, of which B is best.")
 
 
 def test_one_run_has_the_interval_of_its_test_set(tmp_path: Path) -> None:
     write_run(tmp_path, 90)
     comparison = compared(tmp_path)
     [sentence] = answer.answer(comparison)
-    interval = "95 % interval 82.56% to 94.48%; one run, 100 images"
+    interval = "95% CI 82.56–94.48; one run, 100 images"
     assert sentence == f"digits baseline: test accuracy 90.00% ({interval})."
     assert answer.discipline(comparison, 0).startswith("One setting was tried")
 
@@ -350,7 +350,7 @@ def test_without_validation_every_two_settings_are_named(tmp_path: Path) -> None
     comparison = compared(tmp_path)
     table = tables.verdicts(comparison)
     assert table is not None
-    assert table.caption.startswith("Every two settings")
+    assert table.caption.startswith("All pairs of settings")
     assert column(table, "settings") == ["A and B", "A and C", "B and C"]
     assert [words.partition(" (")[0] for words in column(table, "verdict")] == [
         "B beats A", "C beats A", "no difference shown",
@@ -358,7 +358,7 @@ def test_without_validation_every_two_settings_are_named(tmp_path: Path) -> None
     assert answer.answer(comparison)[1:] == [
         "On the test set B beats A (p = 0.001).",
         "On the test set C beats A (p = 0.001).",
-        "On the test set no difference is shown between B and C.",
+        "On the test set, no difference is shown between B and C.",
     ]
 
 
@@ -378,14 +378,14 @@ def test_the_page_says_what_twice_the_images_would_bring_and_draws_it(tmp_path: 
     assert "points of test accuracy (95% CI +" in words
     assert "by a bootstrap over 3 runs of each size" in words
     assert "test accuracy by number of training images" in page
-    assert "dashed the power law" in page
+    assert "dashed: power law" in page
 
 
 @pytest.mark.parametrize(
     ("fractions", "words"),
     [
-        ((0.25, 0.5, 1.0), "without an interval, which takes 3 seeds of every size"),
-        ((0.5, 1.0), "A power law takes 3 sizes or more, such as split.train_fraction=0.1,0.3,1."),
+        ((0.25, 0.5, 1.0), "no CI, which needs 3 seeds per size"),
+        ((0.5, 1.0), "A power law needs at least 3 sizes, such as split.train_fraction=0.1,0.3,1."),
     ],
 )
 def test_too_few_seeds_or_sizes_are_said(

@@ -102,8 +102,8 @@ def test_what_is_no_finished_run_is_listed_with_its_reason(tmp_path: Path) -> No
         unfinished.name: "unfinished",
         failed.name: "failed: no memory",
         broken.name: "its result.json cannot be read",
-        old.name: "its result.json is not tinylab's: test.accuracy is missing or wrong",
-        other.name: "its result.json is not tinylab's: num_parameters is missing or wrong",
+        old.name: "its result.json is invalid: test.accuracy is missing or wrong",
+        other.name: "its result.json is invalid: num_parameters is missing or wrong",
         odd.name: "unfinished",
         "foreign": "no run",
     }
@@ -168,9 +168,9 @@ def test_places_that_are_not_there_or_empty(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "file").write_text("")
     assert reasons([tmp_path / "nowhere", tmp_path / "file", tmp_path / "empty"]) == {
-        "nowhere": "not there",
+        "nowhere": "does not exist",
         "file": "not a folder",
-        "empty": "no run in it",
+        "empty": "contains no run",
     }
     assert reasons([tmp_path / "a*b"]) == {"a*b": "matches nothing"}
 
@@ -223,9 +223,9 @@ def test_a_repeat_with_other_bits_is_told_from_a_copy(tmp_path: Path) -> None:
     found, skipped = collect([tmp_path / name for name in "abcd"])
     assert [run.folder for run in found] == [first]
     assert {each.path.parents[1].name: each.reason for each in skipped} == {
-        "b": f"the same config as {first}, other bits (threads 1 and 2)",
+        "b": f"same config as {first}, but other bits (threads 1 and 2)",
         "c": f"the same run as {first}",
-        "d": f"the same config as {first}, other bits (other code of tinylab's)",
+        "d": f"same config as {first}, but other bits (a different version of tinylab's code)",
     }
 
 

@@ -117,7 +117,7 @@ def test_a_signal_saves_and_says_how_to_go_on(
     assert "run the same command to resume" in screen
     assert "Traceback" not in screen
     assert server.run(tmp_path, command("dropout")) == 0
-    assert "going on from epoch" in (tmp_path / "screen.log").read_text()
+    assert "resuming at epoch" in (tmp_path / "screen.log").read_text()
     assert outcome(only_run(tmp_path)) == expected
     assert json.loads((only_run(tmp_path) / "result.json").read_text())["resumed_at"]
 
@@ -177,7 +177,7 @@ def test_a_sweep_whose_parent_alone_is_stopped_leaves_no_orphan(
         assert time.monotonic() < deadline
         time.sleep(0.05)
     screen = (tmp_path / "screen.log").read_text()
-    assert ("the same command goes on" in screen) == (signum == signal.SIGTERM)
+    assert ("the same command resumes" in screen) == (signum == signal.SIGTERM)
     assert "Traceback" not in screen
     for log in tmp_path.glob("outputs/runs/*/train.log"):
         assert "stopped, checkpoint saved" in log.read_text()
@@ -238,7 +238,7 @@ def test_damaged_and_lost_files_are_made_again(
         derived.unlink()
     (checkpoint.parent / "metrics.jsonl").write_text("{rubbish")
     assert server.run(tmp_path, command("dropout")) == 0
-    assert "is not used" in (tmp_path / "screen.log").read_text()
+    assert "is not usable" in (tmp_path / "screen.log").read_text()
     assert outcome(only_run(tmp_path)) == undisturbed["dropout"][0]
 
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from run_folders import begun, config, failed, finished, stopped
 from tinylab import cli
-from tinylab.config.schema import run_id
+from tinylab.config.identity import run_id
 from tinylab.errors import UserError
 from tinylab.store import query
 from tinylab.store.folder import RunFolder
@@ -238,7 +238,7 @@ def test_old_runs_are_shown_where_they_are_asked_for(outputs: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["optim.lrr<1"], r"optim\.lrr: no run has such a key \(did you mean 'optim\.lr'\?\)"),
+        (["optim.lrr<1"], r"optim\.lrr: not a key of any run \(did you mean 'optim\.lr'\?\)"),
         (["nothing"], "nothing: no such run in outputs/runs; expected a run's name or folder"),
         (["outputs"], "outputs: expected the folder of a run"),
     ],
@@ -286,8 +286,8 @@ def test_the_table_has_a_line_a_run_and_a_sum(
     failed(outputs, seed=2)
     head, first, second, last, total = listed(capsys).splitlines()
     assert head.split()[:4] == ["run", "state", "when", "epochs"]
-    assert "10/10   80.00%   90.00% (88.00% to 91.00%)  3.2 " in first  # the older one
-    assert " 50.00% (48.00% to 51.00%)" in second
+    assert "10/10   80.00%   90.00% (88.00–91.00)  3.2 " in first  # the older one
+    assert " 50.00% (48.00–51.00)" in second
     assert " failed " in last
     assert last.endswith("too hot")
     assert total.startswith("2 finished, 1 failed; ")

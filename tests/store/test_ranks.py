@@ -46,7 +46,7 @@ def test_one_trains_and_the_others_answer_from_its_result(
     result["environment"]["code_sha256"] = "of another version"
     result_file.write_text(json.dumps(result))
     said = start_all(servers, tmp_path)
-    assert said.count("the old folder is kept as") == 1
+    assert said.count("old folder kept as") == 1
     assert said.count("test    accuracy") == 1
     assert said.count("already finished: test accuracy") == RANKS - 1
     assert len(list(tmp_path.glob("outputs/runs/digits-*"))) == 2

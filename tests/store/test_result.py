@@ -94,9 +94,7 @@ def test_a_value_that_is_wrong_is_named(path: tuple[str, ...], wrong: Any) -> No
     )
     assert isinstance(found, Result) == is_right
     if isinstance(found, Fault):
-        assert found.reason == (
-            f"its result.json is not tinylab's: {'.'.join(path)} is missing or wrong"
-        )
+        assert found.reason == (f"its result.json is invalid: {'.'.join(path)} is missing or wrong")
 
 
 @pytest.mark.parametrize("wrong", ["high", math.nan, True])
@@ -115,7 +113,10 @@ def test_a_newer_format_is_refused_clearly(
     newer = f"its result has format {FORMAT + 1}, and this tinylab reads up to {FORMAT}"
     assert cli.run(["list", "--outputs", str(tmp_path), "--format", "json"]) == 0
     [row] = json.loads(capsys.readouterr().out)
-    assert (row["state"], row["error"]) == ("damaged", f"{newer}: it is of a newer one")
+    assert (row["state"], row["error"]) == (
+        "damaged",
+        f"{newer}: it was written by a newer version",
+    )
     assert cli.run(["compare", str(tmp_path)]) == 1
     assert newer in capsys.readouterr().err
     assert cli.run(["train", "model=mlp", f"outputs={tmp_path}"]) == 1

@@ -67,7 +67,7 @@ def test_each_job_is_said_when_it_ends_and_not_when_all_have(
 
     assert elsewhere.launch(Cluster(work), jobs(tmp_path), 5) == [1, 2, 3]
     assert said[0] == (
-        f"Cluster runs the jobs (3); meanwhile tinylab list --outputs {tmp_path} shows how they go"
+        f"Cluster runs 3 jobs; tinylab list --outputs {tmp_path} shows their progress"
     )
     assert said[1].startswith("3 of 5  seed=2  finished  val accuracy 80.00%  |  0:00 left")
     assert said[2].startswith("4 of 5  seed=0  finished")

@@ -73,7 +73,7 @@ def test_what_other_code_has_found_is_run_again_and_said(
     capsys.readouterr()
     assert cli.run(["train", "-m", "seed=0,1", *TINY]) == 0
     out = capsys.readouterr().out
-    assert "tinylab's code has changed since; set aside, and run again: 1 of 2" in out
+    assert "tinylab's code has changed since; set aside and re-run: 1 of 2" in out
     assert "0 finished already" in out
 
 
@@ -128,7 +128,7 @@ def test_what_shows_a_sweep_does_not_cost_it_and_is_made_by_the_same_command(
     with monkeypatch.context() as patch:
         patch.setattr("tinylab.sweeps.board.write", broken)
         assert cli.run(command) == 0
-    assert "no curves and report (ValueError: no ink)" in capsys.readouterr().out
+    assert "cannot make the curves and the report (ValueError: no ink)" in capsys.readouterr().out
     folder = Path("outputs/sweeps/my sweep")
     assert (folder / "leaderboard.csv").exists()
     assert not (folder / "report.html").exists()
@@ -165,7 +165,7 @@ def test_a_sweep_that_cannot_write_its_runs_ends_in_two_lines(
 
 def test_without_validation_the_table_warns(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run(["train", "-m", "model.hidden=8,16", "split.val=0", *TINY]) == 0
-    assert "do not choose a setting by its test accuracy" in capsys.readouterr().out
+    assert "do not select a setting by test accuracy" in capsys.readouterr().out
 
 
 def test_a_sweep_leaves_its_state_and_a_leaderboard() -> None:

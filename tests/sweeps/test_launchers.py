@@ -43,10 +43,10 @@ def test_slurm_jobs_finish_and_a_requeued_one_goes_on_by_itself(tmp_path: Path) 
     assert sweep.returncode == 0, out
     assert result_of(tmp_path, 0)["resumed_at"]
     assert result_of(tmp_path, 0)["failures"] == [], "to be queued again is no failure"
-    assert "LocalLauncher runs the jobs (1); meanwhile tinylab list shows how they go" in out
+    assert "LocalLauncher runs 1 job; tinylab list shows their progress" in out
     assert "  finished  val accuracy " in out
     [log] = tmp_path.glob("outputs/runs/*/train.log")
-    assert "going on from epoch" in log.read_text()
+    assert "resuming at epoch" in log.read_text()
     assert not (tmp_path / ".submitit").exists(), "nothing outside the outputs"
 
 

@@ -1,4 +1,4 @@
-"""Nested cross-validation: a search in each fold, and one number that tuning does not flatter."""
+"""Nested cross-validation: a search in each fold, and one estimate unbiased by tuning."""
 
 import json
 import os
@@ -66,7 +66,7 @@ def test_each_fold_chooses_by_its_own_validation_and_the_tests_make_one_number(
     assert estimate.low == pytest.approx(max(outcome.low, 0))
     assert estimate.sentence in said
     assert cli.run([*NESTED, "seed=0,1"]) == 0
-    assert "12 runs ended already" in capsys.readouterr().out
+    assert "12 runs already ended" in capsys.readouterr().out
     assert cli.run(["compare", "outputs/sweeps/n"]) == 0
     assert capsys.readouterr().out.startswith(estimate.sentence)
     page = Path("outputs/sweeps/n/report.html").read_text()
@@ -96,14 +96,14 @@ def test_a_nested_search_killed_and_repeated_is_that_of_one_in_peace(
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["sweep.search=random", "sweep.trials=2"], "expected folds, in each of which to search"),
+        (["sweep.search=random", "sweep.trials=2"], "expected folds to search in"),
         (["split=crossval"], "expected a search in each fold"),
         (["split=crossval", "sweep.search=tpe", "sweep.trials=2", "split.fold=0,1"],
-         "with split.fold: it uses every fold of one division once"),
+         "with split.fold: it uses each fold of one split once"),
         (["split=crossval", "sweep.search=tpe", "sweep.trials=2", "split.fold=1"],
-         "with split.fold: it uses every fold"),
+         "with split.fold: it uses each fold"),
         (["split=crossval", "sweep.search=tpe", "sweep.trials=2", "split.seed=0,1"],
-         "with split.seed: it uses every fold"),
+         "with split.seed: it uses each fold"),
         (["split=crossval", "sweep.search=tpe", "sweep.trials=2", "split.val=0"],
          "with split.val=0"),
     ],

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from search_kit import AXES, EPOCHS, curve, drive, finish, make_plan, states, trials
 from tinylab import cli
-from tinylab.config.schema import run_id
+from tinylab.config.identity import run_id
 from tinylab.store.collect import collect
 from tinylab.sweeps import leaderboard
 from tinylab.sweeps.combinations import repeats_in_order
@@ -158,7 +158,7 @@ def test_the_finished_seeds_of_a_pruned_setting_are_left_out_of_comparisons(
     whole = {e.run_id for t in plan.trials if t.state == "finished" for e in t.repeats}
     assert {run.name for run in found} == whole
     reasons = {each.path.name: each.reason for each in skipped}
-    assert {reasons[name] for name in partial} == {"a repeat of a setting that is pruned"}
+    assert {reasons[name] for name in partial} == {"repeat of a setting that is pruned"}
 
 
 @pytest.mark.costly
@@ -302,7 +302,7 @@ def test_a_search_over_seeds_says_means_with_intervals(
     assert [line.split()[1:3] for line in table[1:4]] == [["finished", "3"]] * 3
     before = trials(Path("outputs"))
     assert cli.run(command) == 0
-    assert "9 runs ended already" in capsys.readouterr().out
+    assert "9 runs already ended" in capsys.readouterr().out
     assert trials(Path("outputs")) == before
 
 
@@ -314,7 +314,7 @@ def test_a_job_of_a_stranger_does_not_end_up_in_a_trial(tmp_path: Path) -> None:
     state = json.loads(path.read_text())
     state["jobs"][1]["overrides"]["seed"] = "7"
     path.write_text(json.dumps(state))
-    with pytest.raises(Exception, match="not what tinylab writes"):
+    with pytest.raises(Exception, match="not written by tinylab"):
         repeated(tmp_path)
 
 

@@ -33,8 +33,9 @@ from tinylab import cli
 from tinylab import sweeps as sweep
 from tinylab.config import compose
 from tinylab.config.groups import choices
+from tinylab.config.identity import run_id
 from tinylab.config.metrics import CHOOSABLE
-from tinylab.config.schema import SweepConfig, run_id
+from tinylab.config.schema import SweepConfig
 from tinylab.errors import UserError
 from tinylab.sweeps import leaderboard, search
 from tinylab.sweeps.grid import expand
@@ -164,7 +165,7 @@ def test_a_result_of_other_code_begins_the_search_again(
     plan = finish(make_plan(tmp_path, trials=5))
     write_result(plan.jobs[3], environment={"code_sha256": "another"})
     assert make_plan(tmp_path, trials=5).num_ended == 0
-    assert "code has changed since: the search begins again" in capsys.readouterr().out
+    assert "code has changed since: the search starts over" in capsys.readouterr().out
 
 
 def test_a_name_is_for_one_search(tmp_path: Path, composer: Composer) -> None:
@@ -243,10 +244,8 @@ def test_what_does_not_go_together_is_passed_over(
     assert len(set(labels(plan))) == 5
     assert "model.hidden=32 model.filters=4" not in labels(plan)
     out = capsys.readouterr().out
-    assert (
-        out.count("model.hidden=32 model.filters=4 is passed over: these do not go together") == 1
-    )
-    assert "no other combination is left: 5 trials in all" in out
+    assert out.count("model.hidden=32 model.filters=4 is skipped: these do not go together") == 1
+    assert "no combinations are left: 5 trials in total" in out
 
 
 @pytest.mark.parametrize(
@@ -483,32 +482,32 @@ def checked(arguments: list[str], composer: Composer) -> list[Job]:
         (["sweep.search=tpe", "sweep.trials=0", "seed=1,2"], "sweep.trials=0: expected null"),
         (["sweep.search=tp", "sweep.trials=9"], "expected one of grid, random, tpe (did you mean"),
         (["sweep.search=tpe", "sweep.trials=9"], "nothing to search over"),
-        (["sweep=lr", "sweep.trials=9"], "a grid runs every combination"),
-        (["sweep=seeds", "sweep.prune=median"], "a grid runs every combination"),
+        (["sweep=lr", "sweep.trials=9"], "a grid runs all combinations"),
+        (["sweep=seeds", "sweep.prune=median"], "a grid runs all combinations"),
         (["sweep=tpe", "split.val=0"], "sweep.search=tpe with split.val=0"),
         (["sweep=tpe", "model=resnet"], "model.hidden: belongs to"),
         (["sweep=tpe", "optim.lrr=interval(1,2)"], "optim.lrr: unknown key (did you mean"),
         (["sweep=tpe", "optim.lr=interval(-1,1)"], "optim.lr=-1.0: expected a number above 0"),
         (["sweep=tpe", "model.dropout=interval(0,1)"], "model.dropout=1.0: expected 0 to below 1"),
-        (["sweep=tpe", "model.hidden=interval(8,64)"], "whole numbers are int(interval"),
-        (["sweep=tpe", "model.hidden=int(interval(64,8))"], "the smaller one first"),
-        (["sweep=tpe", "optim.lr=interval(1,1)"], "the smaller one first"),
+        (["sweep=tpe", "model.hidden=interval(8,64)"], "for integers: int(interval"),
+        (["sweep=tpe", "model.hidden=int(interval(64,8))"], "the smaller first"),
+        (["sweep=tpe", "optim.lr=interval(1,1)"], "the smaller first"),
         (["sweep=tpe", "optim.lr=interval(1,inf)"], "expected two numbers"),
-        (["sweep=tpe", "optim.lr=tag(log,interval(0,1))"], "a logarithm needs numbers above 0"),
-        (["sweep=tpe", "optim.lr=tag(lin,interval(0,1))"], "the only tag there is is log"),
-        (["sweep=tpe", "optim.lr=tag(log,choice(1,2))"], "a tag is for an interval"),
-        (["sweep=tpe", "model.layers=range(5,1)"], "no value to try"),
-        (["sweep=tpe", "model=glob(x*)"], "no value to try"),
+        (["sweep=tpe", "optim.lr=tag(log,interval(0,1))"], "log needs numbers above 0"),
+        (["sweep=tpe", "optim.lr=tag(lin,interval(0,1))"], "the only tag is log"),
+        (["sweep=tpe", "optim.lr=tag(log,choice(1,2))"], "tags need an interval"),
+        (["sweep=tpe", "model.layers=range(5,1)"], "no values to try"),
+        (["sweep=tpe", "model=glob(x*)"], "no values to try"),
         (["sweep=tpe", "optim.lr=choice()"], "empty choice"),
         (["sweep=tpe", "optim.lr=0.1,big"], "optim.lr=big: expected a number"),
         (["sweep=tpe", "threads=1,2"], "are the same run"),
         (["sweep=tpe", "train.checkpoint_seconds=interval(1,9)"], "are the same run"),
-        (["sweep=tpe", "sweep.seed=1,2"], "sweep.seed=1,2: this is for the whole sweep"),
-        (["sweep=tpe,lr"], "sweep=tpe,lr: this is for the whole sweep"),
+        (["sweep=tpe", "sweep.seed=1,2"], "sweep.seed=1,2: this applies to the whole sweep"),
+        (["sweep=tpe,lr"], "sweep=tpe,lr: this applies to the whole sweep"),
         (["+sweep.space={seed: '3'}"], "seed=3: expected several values"),
         (["+sweep.space={sede: '3,4'}"], "sede: unknown key"),
         (["+sweep.space={seed: 'choice(3'}"], "choice(3"),
-        (["seed=interval(1,3)"], "a grid needs a list of values, or ask for a search"),
+        (["seed=interval(1,3)"], "a grid needs a list of values; for a search"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_refused_before_the_first_job(
@@ -626,7 +625,7 @@ def test_a_search_of_somebody_else_sets_nothing_but_what_is_searched(
     state = json.loads(path.read_text())
     state["jobs"][0] |= change
     path.write_text(json.dumps(state))
-    with pytest.raises(UserError, match="not what tinylab writes"):
+    with pytest.raises(UserError, match="not written by tinylab"):
         make_plan(tmp_path)
 
 

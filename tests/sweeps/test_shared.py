@@ -227,7 +227,7 @@ def test_a_disk_without_locks_is_refused_in_two_lines(
         raise NotImplementedError("FileSystem does not appear to support flock")
 
     monkeypatch.setattr(lease.FileLock, "acquire", unsupported)
-    with pytest.raises(UserError, match="has no working locks") as refused:
+    with pytest.raises(UserError, match="which do not work on this disk") as refused:
         BriefLock(tmp_path / "journal.log").acquire()
     assert len(str(refused.value).splitlines()) == 2
     assert not lease.has_working_locks(tmp_path)
@@ -253,7 +253,9 @@ def agreed(outputs: Path, search: dict[str, Any]) -> crew.Work:
 
 
 def test_another_space_is_refused_in_two_lines(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="a study of another space or other settings") as refused:
+    with pytest.raises(
+        UserError, match="a study with another search space or other settings"
+    ) as refused:
         crew.work_here(agreed(tmp_path, {"space": "another"}))
     assert len(str(refused.value).splitlines()) == 2
 
@@ -266,7 +268,7 @@ def test_other_code_is_refused_in_two_lines(
     crew._agree(work, work.plan())
     crew._agree(work, work.plan())
     monkeypatch.setattr(crew.code, "of_result", lambda config: "another")
-    with pytest.raises(UserError, match="was begun with other code") as refused:
+    with pytest.raises(UserError, match="was started with different code") as refused:
         crew.work_here(work)
     assert len(str(refused.value).splitlines()) == 2
 
@@ -274,7 +276,7 @@ def test_other_code_is_refused_in_two_lines(
 def test_fresh_and_a_search_without_workers_are_refused_in_two_lines(tmp_path: Path) -> None:
     work = agreed(tmp_path, {"space": "one"})
     work.folder.write_state(arguments=[], search={"space": "one"}, jobs=[])
-    with pytest.raises(UserError, match="was begun without workers") as refused:
+    with pytest.raises(UserError, match="was started without workers") as refused:
         crew.run(work, [], None)
     assert len(str(refused.value).splitlines()) == 2
     fresh = dataclasses.replace(work.jobs[0].config, fresh=True)
@@ -341,7 +343,7 @@ def test_a_grid_by_workers_has_the_leaderboard_of_one_without(tmp_path: Path) ->
     assert folders[0].ended_jobs() is None
     done = subprocess.run([*TINYLAB, "work", folders[0].path], capture_output=True, text=True)
     assert done.returncode == 1
-    assert "all 4 runs have ended, and no worker is needed" in done.stderr
+    assert "all 4 runs have ended, so no worker is needed" in done.stderr
     assert len(done.stderr.splitlines()) == 2
     more = said(train(tmp_path, *grid, "sweep.workers=1", "outputs=crew", "seed=0,1,2"))
     assert "study of 6 runs over model.hidden, seed; 4 ended already" in more

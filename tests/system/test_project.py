@@ -81,8 +81,8 @@ def test_an_edited_table_is_read_anew(folder: Path) -> None:
     ("table", "words"),
     [
         ("[tool.tinylab]\noutput = 'o'", "output: unknown key .did you mean 'outputs'?"),
-        ("[tool.tinylab]\noutputs = 3", "outputs=3: expected a text"),
-        ("[tool.tinylab]\ncode = [1]", r"code=\[1\]: expected a text, or a list of texts"),
+        ("[tool.tinylab]\noutputs = 3", "outputs=3: expected a string"),
+        ("[tool.tinylab]\ncode = [1]", r"code=\[1\]: expected a string, or a list of strings"),
         ("[tool.tinylab]\nconf = 'no'", "conf=no: no such folder"),
         ("[tool]\ntinylab = 1", "expected a table with code, conf, data, outputs"),
         ("[tool.tinylab", "pyproject.toml: "),

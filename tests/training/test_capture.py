@@ -27,7 +27,7 @@ from option_records import (
     ResnetConfig,
     SgdConfig,
 )
-from tinylab.config.schema import AugmentConfig
+from tinylab.config.base_records import AugmentConfig
 from tinylab.data import augment
 from tinylab.errors import Stopped
 from tinylab.models.baseline import Baseline
@@ -55,6 +55,7 @@ LABS = {
     "dropout": changed(LAB, model=MlpConfig(hidden=8, dropout=0.5)),
     "batch norm": changed(LAB, model=ResnetConfig(width=4, stages=2, dropout=0.3)),
     "augmented": changed(LAB, augment=MANY, channels=3),
+    "augmented but at the end": changed(LAB, augment={**MANY, "no_aug_epochs": 1}, enlarged=2),
     "smoothed": changed(LAB, train={**LAB.train, "label_smoothing": 0.1}),
     "weighted": changed(LAB, train={**LAB.train, "class_weights": "balanced"}),
     "bfloat16": changed(LAB, train={**LAB.train, "precision": "bfloat16"}),
@@ -127,7 +128,7 @@ def on_tape(step: Callable[[], None]) -> Callable[[], None]:
 def refused(step: Callable[[], None]) -> Callable[[], None]:
     """What it does with a step that cannot be recorded."""
     warm_up(step)
-    raise CaptureError("a part of the step waits for the device")
+    raise CaptureError("part of the step waits for the device")
 
 
 @pytest.fixture
@@ -181,7 +182,9 @@ def test_numbers_in_tensors_change_no_more_than_the_rounding(
             torch.testing.assert_close(value, expected[part][key], rtol=2e-3, atol=2e-4)
 
 
-@pytest.mark.parametrize("name", ["batch norm", "augmented", "averaged", "streamed"])
+@pytest.mark.parametrize(
+    "name", ["batch norm", "augmented", "augmented but at the end", "averaged", "streamed"]
+)
 @pytest.mark.usefixtures("captured")
 def test_recorded_training_that_is_resumed_ends_with_the_same_bits(
     name: str, tmp_path: Path
@@ -227,7 +230,8 @@ def test_a_step_that_cannot_be_recorded_is_taken_as_it_is_and_one_line_says_so(
     assert differences(LABS["dropout"].run(tmp_path).state_dict(), expected) == []
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("cuda")]
     assert lines == [
-        "cuda    each kernel is launched by itself: a part of the step waits for the device"
+        "cuda    no CUDA graph, kernels are launched one by one: part of the step waits for the "
+        "device"
     ]
 
 
@@ -392,7 +396,7 @@ def test_a_recorded_training_is_that_of_kernels_launched_one_by_one(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     found = ON_CUDA[name].run(tmp_path / "recorded").state_dict()
-    assert "launched by itself" not in capsys.readouterr().out
+    assert "one by one" not in capsys.readouterr().out
     by_kernels(monkeypatch)
     expected = ON_CUDA[name].run(tmp_path / "launched").state_dict()
     assert torch.equal(found["rng_cuda"], expected["rng_cuda"])
@@ -460,7 +464,7 @@ def test_a_network_that_waits_is_not_recorded_and_trained_all_the_same(
     monkeypatch.setattr(Baseline, "forward", waiting)
     capsys.readouterr()
     found = lab.run(tmp_path / "waiting").state_dict()
-    assert "a part of the step waits for the device" in capsys.readouterr().out
+    assert "part of the step waits for the device" in capsys.readouterr().out
     for key, value in found["model"].items():
         torch.testing.assert_close(value, expected["model"][key], rtol=1e-3, atol=1e-4)
 

@@ -144,7 +144,7 @@ def test_the_previous_checkpoint_is_used_and_a_line_says_so(
     last.write_bytes(damage(last.read_bytes()))
     assert loaded(tmp_path) == 1
     (line,) = capsys.readouterr().out.splitlines()
-    assert line.startswith("last.ckpt is not used (")
+    assert line.startswith("last.ckpt is not usable (")
 
 
 @every_damage

@@ -14,7 +14,7 @@ from option_records import (
     ResnetConfig,
     SgdConfig,
 )
-from tinylab.config.schema import OptimConfig
+from tinylab.config.base_records import OptimConfig
 from tinylab.models.pretrained import head
 from tinylab.training.state import Training
 from training_kit import Lab, changed, differences

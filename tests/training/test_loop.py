@@ -137,7 +137,8 @@ from tinylab.system import runtime
 from tinylab.training.evaluate import evaluate
 from tinylab.training.state import Recipe
 from tinylab.config.options import record
-from tinylab.config.schema import AugmentConfig, TrainConfig
+from tinylab.config.base_records import AugmentConfig
+from tinylab.config.schema import TrainConfig
 from tinylab.data.batches import Batches, fit_normalization
 
 N, num_classes = 60_000, 100
@@ -530,7 +531,7 @@ def test_a_loss_that_is_not_finite_is_refused_with_its_steps(tmp_path: Path) -> 
     lab = changed(LAB, optim=SgdConfig(lr=1e30))
     with pytest.raises(UserError) as refusal:
         lab.run(tmp_path)
-    assert "not a finite number any more, in epoch 1 between steps 1 and 4\n" in str(refusal.value)
+    assert "became non-finite in epoch 1 between steps 1 and 4\n" in str(refusal.value)
     assert "optim.lr" in str(refusal.value)
     assert list(tmp_path.glob("*.ckpt")) == []
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from option_records import AdamConfig, AdamwConfig, MuonConfig, SgdConfig
-from tinylab.config.schema import OptimConfig
+from tinylab.config.base_records import OptimConfig
 from tinylab.training import optim
 from tinylab.training.optimizers.muon import orthogonal
 

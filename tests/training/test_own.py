@@ -14,7 +14,8 @@ import torch.nn.functional as F
 
 from option_records import AdamConfig, AdamwConfig, SgdConfig, TorchOptimConfig
 from tinylab.config import options
-from tinylab.config.schema import AugmentConfig, LossConfig, ScheduleConfig
+from tinylab.config.base_records import AugmentConfig, LossConfig, ScheduleConfig
+from tinylab.config.option import FOLDERS
 from tinylab.errors import Stopped, UserError
 from tinylab.training import loop, optim, own
 from tinylab.training.capture import Captured
@@ -46,7 +47,7 @@ def declared(tmp_path: Path) -> Iterator[Declare]:
         options.use_files([file])
         [found] = [
             option
-            for group in options.FOLDERS
+            for group in FOLDERS
             for option in options.options(group).values()
             if not option.is_builtin
         ]
@@ -118,7 +119,7 @@ def test_what_is_no_loss_is_refused_in_two_lines(declared: Declare, body: str, w
 def test_a_loss_with_parameters_is_refused(declared: Declare) -> None:
     record = declared("@tinylab.loss\nclass Mine(nn.Linear):\n"
                       "    def __init__(self): super().__init__(3, 3)\n")  # fmt: skip
-    with pytest.raises(UserError, match="has parameters of its own") as refused:
+    with pytest.raises(UserError, match="has parameters, which are not trained") as refused:
         loss_of(record)
     two_lines(refused)
 
@@ -229,7 +230,7 @@ def test_a_global_generator_is_warned_about_and_put_back(
     before = (torch.get_rng_state().tolist(), random.getstate(), str(np.random.get_state()))
     augmentation_of(record)
     told = capsys.readouterr().out
-    assert f"warning: augment=mine draws from the global generator of {stream}," in told
+    assert f"warning: augment=mine uses the global generator of {stream}," in told
     assert (torch.get_rng_state().tolist(), random.getstate(), str(np.random.get_state())) == before
 
 
@@ -367,7 +368,7 @@ def test_torchs_optimizers_by_name_have_the_bits_of_the_built_in_ones(
             BFLOAT16.replace(
                 "for group", "self.n = getattr(self, 'n', 0) + 1\n        for group", 1
             ).replace("0.9", "0.9 / self.n"),
-            "goes on from a checkpoint with other bits",
+            "does not resume bit-identically",
         ),
         (
             BFLOAT16.replace("sum_.mul_", "self.state[p]['kind'] = nn.Linear; sum_.mul_"),

@@ -23,7 +23,7 @@ from option_records import (
     ResnetConfig,
     SgdConfig,
 )
-from tinylab.config.schema import OptimConfig
+from tinylab.config.base_records import OptimConfig
 from tinylab.data import stream
 from tinylab.errors import Stopped
 from tinylab.training.loop import StepDone
@@ -250,7 +250,11 @@ def labs(draw: st.DrawFn) -> Lab:
     fill = draw(st.sampled_from(["zeros", "border", "reflection"]))
     return Lab(
         train=train, optim=optim, model=model, seed=draw(st.integers(0, 2**63 - 1)),
-        augment={"fill": fill, **{kind: AUGMENTS[kind] for kind in kinds}},
+        augment={
+            "fill": fill, "no_aug_epochs": draw(st.integers(0, 2)),
+            **{kind: AUGMENTS[kind] for kind in kinds},
+        },
+        enlarged=draw(st.sampled_from([1, 2])),
         num_train=draw(st.integers(45, 60)), channels=draw(st.sampled_from([1, 3])),
     )  # fmt: skip
 

@@ -45,17 +45,17 @@ def test_the_sum_the_best_and_every_running_job(screen: Screen) -> None:
     shown.epoch(2, {"epoch": 5, "val_accuracy": 0.875})
     total, best, job = screen(shown)
     assert total.startswith("sweep ━")
-    assert " 46 %  4 of 12 done, 1 failed, 1 running, " in total
+    assert " 46%  4 of 12 done, 1 failed, 1 running, " in total
     assert best == "best  validation accuracy 98.76%  model=mlp"
     assert job.startswith("model=mlp seed=2 ━")
-    assert job.endswith(" 50 %  epoch 5, val 87.50%")
+    assert job.endswith(" 50%  epoch 5, val 87.50%")
 
 
 def test_without_validation_there_is_the_epoch(screen: Screen) -> None:
     shown = SweepDisplay(total=1, done=0)
     shown.start(0, "seed=1")
     shown.epoch(0, {"epoch": 5, "val_accuracy": None})
-    assert screen(shown)[-1].endswith("  0 %  epoch 5")
+    assert screen(shown)[-1].endswith("  0%  epoch 5")
 
 
 @pytest.mark.parametrize(
@@ -77,7 +77,7 @@ def test_a_label_leaves_room_for_the_figures(screen: Screen, label: str, name: s
     shown.progress(0, 1.0)
     line = screen(shown)[-1]
     assert line.startswith(name)
-    assert line.endswith("━━━━━━━━━━ 100 %  epoch 100, val 100.00%")
+    assert line.endswith("━━━━━━━━━━ 100%  epoch 100, val 100.00%")
     assert len(line) <= 80
 
 

@@ -1,5 +1,5 @@
-"""The laboratory from Python: the same commands, runs and folders as from the shell.
+"""The Python API: the same commands, runs and folders as on the command line.
 
-``functions`` are those that ``import tinylab`` offers; ``arguments`` turns what they are given into
-what a shell would have typed; ``trained``, ``swept`` and ``compared`` are what they return.
+``functions`` has the functions of ``import tinylab``; ``arguments`` translates their arguments into
+command-line overrides; ``trained``, ``swept`` and ``compared`` are the return types.
 """

@@ -1,4 +1,4 @@
-"""From what a Python function is given to what would have been typed after ``tinylab train``."""
+"""Translate Python arguments into the overrides of ``tinylab train``."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -14,11 +14,12 @@ AXES = (list, tuple, range)
 def arguments(
     overrides: Sequence[Overrides], values: Mapping[str, Any], with_axes: bool = False
 ) -> list[str]:
-    """``("model=mlp", {"optim.lr": 0.01}), {"seed": 1}`` -> ``model=mlp optim.lr=0.01 seed=1``.
+    """Translate ``("model=mlp", {"optim.lr": 0.01}), {"seed": 1}`` to ``model=mlp optim.lr=0.01
+    seed=1``.
 
-    Texts are taken as they are typed, values of dicts and keywords as they are: nothing in them is
-    a part of the grammar. ``with_axes``: a list is what a key is swept over, but for the keys of
-    ``sweep``. Raises UserError for what is no override.
+    Strings are passed as they are; values of dicts and keyword arguments are quoted, so that
+    nothing in them is parsed as grammar. With ``with_axes``, a list means the values to sweep over,
+    except for keys of ``sweep``. Raises UserError for an invalid override.
     """
     found: list[str] = []
     for given in (*overrides, values):
@@ -36,8 +37,10 @@ def arguments(
 
 def _checked(override: str) -> str:
     if override.startswith("-"):
-        remedy = "; tinylab.sweep(...) makes many runs" if override in ("-m", "--multirun") else ""
-        raise UserError(f"{override}: expected overrides, not flags of the command line{remedy}")
+        remedy = (
+            "; use tinylab.sweep(...) for several runs" if override in ("-m", "--multirun") else ""
+        )
+        raise UserError(f"{override}: expected an override, not a command-line flag{remedy}")
     return override
 
 
@@ -48,32 +51,34 @@ def _override(key: object, value: Any, with_axes: bool) -> str:
     if not is_axis:
         return f"{key}={_typed(key, value)}"
     if not len(value):
-        raise UserError(f"{key}=[]: expected one value or more to sweep over")
+        raise UserError(f"{key}=[]: expected at least one value to sweep over")
     return f"{key}={','.join([_typed(key, each) for each in value])}"
 
 
 def _typed(key: str, value: Any) -> str:
     if isinstance(value, str) and value == "???":
-        raise UserError(f"{key}='???': expected a text; this one means a missing value to Hydra")
+        raise UserError(
+            f"{key}='???': expected another string; to Hydra, ??? means a missing value"
+        )
     if callable(value):
         name = getattr(value, "__name__", type(value).__name__)
         option = name.lower() if name.isidentifier() else "mine"
         raise UserError(
             f"{key}={name}: expected a name, not a class or function, which other processes cannot "
-            f"have\n  write it into a file (%%writefile {option}.py in a cell), then "
+            f"import\n  write it to a file (%%writefile {option}.py in a cell), then use "
             f'code="{option}.py", {key}="{option}"'
         )
     try:
         return typed(_plain(value))
     except TypeError as error:
         raise UserError(
-            f"{key}={value!r}: expected a number, text, truth value, None, or a list of them, not "
+            f"{key}={value!r}: expected a number, string, bool, None, or a list of these, not "
             f"{error}"
         ) from error
 
 
 def _plain(value: Any) -> Any:
-    """The same of the kinds that ``typed`` knows: NumPy's numbers and arrays, paths, ranges."""
+    """Convert to a type that ``typed`` supports: NumPy scalars and arrays, paths, ranges."""
     if isinstance(value, os.PathLike):
         return os.fspath(value)
     if isinstance(value, Mapping):

@@ -1,4 +1,4 @@
-"""A comparison in Python: what ``tinylab compare`` prints, with everything that is behind it."""
+"""A comparison in Python: the output of ``tinylab compare`` and the values behind it."""
 
 import html
 from collections.abc import Sequence
@@ -10,9 +10,9 @@ from tinylab.ui.tables import on_screen
 
 
 class Comparisons(list[Comparison]):
-    """One Comparison for each dataset; shown as the tables that ``tinylab compare`` prints.
+    """A list with one Comparison per dataset, displayed as the tables of ``tinylab compare``.
 
-    skipped: what was left out, and why.
+    skipped: the runs that were left out, and why.
     """
 
     def __init__(self, comparisons: Sequence[Comparison], skipped: Sequence[Skipped]) -> None:
@@ -23,5 +23,5 @@ class Comparisons(list[Comparison]):
         return "\n".join(on_screen(show.sections(self, self.skipped, is_narrow=True)))
 
     def _repr_html_(self) -> str:
-        # JupyterLab's own rule for <pre> is not in pages that nbconvert makes.
+        # nbconvert's pages lack JupyterLab's style for <pre>.
         return f'<pre style="font-family: monospace">{html.escape(repr(self))}</pre>'

@@ -1,4 +1,4 @@
-"""Tables for Python: pandas, which only those need who ask for one."""
+"""Tables as pandas data frames; pandas is imported only on use."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ from tinylab.errors import UserError
 
 
 def pandas() -> Any:
-    """The library. Raises UserError where it is not installed."""
+    """Import pandas. Raises UserError if it is not installed."""
     try:
         import pandas
     except ImportError as error:

@@ -1,6 +1,7 @@
-"""What ``import tinylab`` offers: the commands as functions that return what they found.
+"""The functions of ``import tinylab``: the commands, returning their results.
 
-Overrides are texts as on the command line, or dicts of dotted keys; top-level keys are keywords.
+Overrides are strings as on the command line, or dicts with dotted keys; top-level keys may be
+keyword arguments.
 """
 
 import shlex
@@ -16,7 +17,7 @@ from tinylab.api.frames import pandas
 from tinylab.api.swept import Sweep, run_sweep
 from tinylab.api.trained import TrainedRun
 from tinylab.commands.compare import DEFAULT_METRIC, collect_finished, refuse_unknown_metric
-from tinylab.commands.report import place
+from tinylab.commands.report import place, write
 from tinylab.commands.train_job import refuse_sweep
 from tinylab.commands.train_job import train as train_config
 from tinylab.comparison import comparison
@@ -33,21 +34,21 @@ from tinylab.system.project import default_outputs
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-Runs = str | Path | TrainedRun | Sweep  # or what finds them
+Runs = str | Path | TrainedRun | Sweep  # a run, or a path to search for runs
 
 
 def compose(*overrides: Overrides, **values: Any) -> Config:
-    """The config that ``train`` would train. Raises UserError for what is wrong with it."""
+    """Return the config that ``train`` would train. Raises UserError if it is invalid."""
     return compose_plain(arguments(overrides, values))
 
 
 def train(*overrides: Overrides, **values: Any) -> TrainedRun:
-    """Train one run, resume it, or answer from its result, as the command ``tinylab train``.
+    """Train a run, resume it, or return its finished result, as ``tinylab train`` does.
 
-    ``train("model=mlp", {"optim.lr": 0.01}, seed=1, outputs="o")``. Raises UserError for what the
-    user can mend; KeyboardInterrupt after an interrupt, with a checkpoint from which the same call
-    goes on. What it changes in the process (torch's threads, determinism and random streams, the
-    handlers of signals) is as before when it returns.
+    Example: ``train("model=mlp", {"optim.lr": 0.01}, seed=1, outputs="o")``. Raises UserError for
+    errors that the user can fix, and KeyboardInterrupt after an interrupt, with a checkpoint saved
+    from which the same call resumes. Process-wide state (torch's threads, determinism and
+    generators, signal handlers) is restored on return.
     """
     given = arguments(overrides, values)
     with tuned():
@@ -60,7 +61,7 @@ def train(*overrides: Overrides, **values: Any) -> TrainedRun:
 
 @contextmanager
 def _interrupts() -> Iterator[None]:
-    """A training that a signal has stopped ends as if the signal had come when it was saved."""
+    """Re-raise a signal that stopped a training, now that its checkpoint is saved."""
     try:
         yield
     except Stopped as stop:
@@ -71,27 +72,27 @@ def _interrupts() -> Iterator[None]:
 
 
 def sweep(*overrides: Overrides, **values: Any) -> Sweep:
-    """Run a sweep in worker processes, as the command ``tinylab train -m``.
+    """Run a sweep in worker processes, as ``tinylab train -m`` does.
 
-    ``sweep(model=["mlp", "baseline"], seed=range(3))``: lists are what a key is swept over. Raises
-    UserError before the first job where any is wrong, and after the last where any has failed;
-    KeyboardInterrupt after an interrupt. The same call runs what is missing.
+    Example: ``sweep(model=["mlp", "baseline"], seed=range(3))``; lists are the values to sweep
+    over. Raises UserError before the first job if any job is invalid, and after the last one if any
+    has failed; KeyboardInterrupt after an interrupt. The same call runs what is missing.
     """
     return run_sweep(arguments(overrides, values, with_axes=True))
 
 
 def load(path: str | Path) -> TrainedRun:
-    """The finished run in a folder, or a sweep's best by validation. Raises UserError."""
-    from tinylab.inference import the_run  # and with it torch
+    """Load a finished run, or a sweep's best run by validation. Raises UserError."""
+    from tinylab.inference import the_run  # imports torch
 
     return TrainedRun(the_run(Path(path).expanduser().absolute()))
 
 
 def runs(folder: str | Path | None = None, *filters: str) -> "DataFrame":
-    """A row per run in an outputs folder, the newest last: state, config keys and metrics.
+    """Return one row per run in an outputs folder, newest last: state, config keys and metrics.
 
-    folder: None: ``outputs``, or the project's.
-    ``filters`` as of ``tinylab list``: ``runs("outputs", "model=mlp", "val_accuracy>0.9")``.
+    folder: None means the project's outputs folder, or ``outputs``. ``filters``: as for ``tinylab
+    list``, such as ``runs("outputs", "model=mlp", "val_accuracy>0.9")``.
     """
     found = in_order(select(filters, Path(folder or default_outputs()).expanduser()), "when")
     rows = [{**run.row, "folder": str(run.folder.absolute())} for run in found]
@@ -108,13 +109,13 @@ def compare(
     rope: float | None = None,
     effects: Sequence[str] = (),
 ) -> Comparisons:
-    """Compare finished runs as ``tinylab compare``: a list with a comparison for each dataset.
+    """Compare finished runs, as ``tinylab compare`` does; returns one comparison per dataset.
 
-    found: runs, sweeps, or paths of them; of none, ``outputs``. by: the keys that make a setting
-    (None: all but the seeds). metric: what settings are ranked by. pairs: judge these, named by
-    letter or values. rope: points of accuracy up to which settings are practically equal, such as
-    0.5. effects: keys whose main effects are asked for. Raises UserError where there is no finished
-    run, or no such key or metric.
+    found: runs, sweeps, or their paths (default: ``outputs``). by: the keys that define a setting
+    (None: all except seeds). metric: the metric to rank settings by. pairs: the settings to
+    compare, by letter or values. rope: points of accuracy that count as practically equal, such as
+    0.5. effects: keys whose main effects to estimate. Raises UserError if there is no finished run,
+    or no such key or metric.
     """
     if test not in TESTS:
         hint = did_you_mean(test, TESTS)
@@ -129,17 +130,15 @@ def compare(
 
 
 def report(*found: Runs, out: str | Path | None = None) -> Path:
-    """Write one HTML page on finished runs as ``tinylab report``; returns the file.
+    """Write an HTML report of finished runs, as ``tinylab report`` does; returns its path.
 
-    found: runs, sweeps, or paths of them; of none, ``outputs``. out: None: report.html in the
-    folder of the one run or sweep, else in this one. Raises UserError where there is no finished
-    run.
+    found: runs, sweeps, or their paths (default: ``outputs``). out: None means report.html in the
+    folder of the single run or sweep, otherwise in the working folder. Raises UserError if there is
+    no finished run.
     """
-    from tinylab import reporting
-
     paths = [_path(each) for each in found] or [Path(default_outputs())]
     file = Path(out).expanduser() if out is not None else place(paths)
-    reporting.write(paths, file)
+    write(paths, file)
     return file.absolute()
 
 

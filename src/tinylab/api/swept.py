@@ -1,7 +1,7 @@
-"""A sweep in Python: the command ``tinylab train -m`` in a process of its own, and what it found.
+"""A sweep in Python: ``tinylab train -m`` in its own process, and its results.
 
-A process of its own, since the processes of a sweep would import a script that has started one
-anew, and since Hydra's entry for sweeps changes logging, its own state and ``sys.argv``.
+A separate process, since a sweep's worker processes would re-import the script that started it, and
+Hydra's entry point for sweeps changes logging, global state and ``sys.argv``.
 """
 
 import subprocess
@@ -19,31 +19,31 @@ from tinylab.config.metrics import MONITORED, PARTS, TAKEN
 from tinylab.config.overrides import checked, parse
 from tinylab.errors import UserError
 from tinylab.store.collect import collect
-from tinylab.store.sweep import SweepFolder
+from tinylab.store.sweep import SweepFolder, made_by
 from tinylab.ui.console import is_terminal
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-DECIDE_PLACE = ("outputs", "experiment", "sweep")  # the overrides that can say where outputs are
+DECIDE_PLACE = ("outputs", "experiment", "sweep")  # the overrides that can set the outputs folder
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """A sweep that has ended; its finished runs are those of ``tinylab list`` too."""
+    """A finished sweep; its runs also appear in ``tinylab list``."""
 
     path: Path
 
     @property
     def runs(self) -> list[TrainedRun]:
-        """The finished runs, in the order in which the sweep lists them."""
+        """The finished runs, in the order of the sweep."""
         return [TrainedRun(run) for run in collect([self.path])[0]]
 
     @property
     def leaderboard(self) -> "DataFrame":
-        """A row per job, best validation first: its values, state, metrics and run id.
+        """One row per job, best validation first: values, state, metrics and run id.
 
-        Of a search over seeds a row per setting, with means over the seeds.
+        For a search over seeds, one row per setting with means over the seeds.
         """
         try:
             return pandas().read_csv(SweepFolder(self.path).table_file)
@@ -52,13 +52,13 @@ class Sweep:
 
     @property
     def best(self) -> TrainedRun:
-        """The best run by validation. Raises UserError where no image validates."""
+        """The best run by validation. Raises UserError without validation images."""
         from tinylab.inference import the_run
 
         return TrainedRun(the_run(self.path))
 
     def _repr_html_(self) -> str:
-        """For notebooks: the leaderboard, without metrics that cannot choose a run."""
+        """For notebooks: the leaderboard, without metrics that cannot rank runs."""
         beside = [f"{part}_{name}" for part in PARTS for name in TAKEN if name not in MONITORED]
         columns = ["test_low", "test_high", *beside]
         table = self.leaderboard.drop(columns=columns, errors="ignore")
@@ -66,15 +66,15 @@ class Sweep:
 
 
 def run_sweep(arguments: Sequence[str]) -> Sweep:
-    """Run ``tinylab train -m`` with these arguments, with its output shown.
+    """Run ``tinylab train -m`` with these arguments and show its output.
 
-    Raises UserError for what is wrong with them, and at the end where a job has failed;
-    KeyboardInterrupt after an interrupt, with the state of every job on disk.
+    Raises UserError for invalid arguments, and at the end if a job failed; KeyboardInterrupt after
+    an interrupt, with the state of every job saved.
     """
     flagged = checked(["-m", *arguments])[1:]
     outputs = _outputs(flagged)
     _run(["-m", *flagged])
-    return Sweep(_folder(outputs, flagged))
+    return Sweep(made_by(outputs, flagged).absolute())
 
 
 def _outputs(arguments: Sequence[str]) -> Path:
@@ -88,7 +88,7 @@ def _outputs(arguments: Sequence[str]) -> Path:
 
 
 def _run(arguments: Sequence[str]) -> None:
-    # -P: what lies in the current folder is not imported, as the console command does not.
+    # -P: do not import from the working folder, as for the console command.
     command = [sys.executable, "-P", "-m", "tinylab", "train", *arguments]
     inherits = is_terminal() and sys.stdout is sys.__stdout__
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="backslashreplace") as said:
@@ -115,20 +115,9 @@ def _run(arguments: Sequence[str]) -> None:
     if words:
         print(words, file=sys.stderr, end="")
     if status:
-        raise UserError(f"the sweep ended with exit code {status}; the same call goes on with it")
+        raise UserError(f"the sweep ended with exit code {status}; run the same call to resume it")
 
 
 def _show(output: IO[str]) -> None:
     for line in output:
         print(line, end="", flush=True)
-
-
-def _folder(outputs: Path, arguments: Sequence[str]) -> Path:
-    """The sweep that was written last of those that these arguments made."""
-    sweeps = [SweepFolder(folder) for folder in (outputs / "sweeps").glob("*")]
-    kept = [sweep for sweep in sweeps if sweep.state_file.is_file()]
-    made = [sweep for sweep in kept if sweep.arguments() == arguments]
-    if not made:
-        raise UserError(f"{outputs / 'sweeps'}: the sweep is not there any more")
-    newest = max(made, key=lambda sweep: sweep.state_file.stat().st_mtime)
-    return newest.path.absolute()

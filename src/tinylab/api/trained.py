@@ -1,4 +1,4 @@
-"""A finished run in Python: its config, metrics, network, predictions and figures."""
+"""A finished run in Python: config, metrics, network, predictions and figures."""
 
 import base64
 import html
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from tinylab.api.frames import pandas
 from tinylab.config import code
 from tinylab.config.compose import restore
+from tinylab.config.metrics import with_interval
 from tinylab.config.schema import Config
 from tinylab.errors import UserError
 from tinylab.reporting import mistakes
@@ -33,37 +34,37 @@ AT_ONCE = 256  # images
 
 @dataclass(frozen=True, eq=False, repr=False)
 class TrainedRun:
-    """A finished run. What is asked of it is read from its folder; its data is not needed.
+    """A finished run; everything is read lazily from its folder, and its data is not needed.
 
-    Raises UserError, whatever is asked, where the folder does not hold it any more.
+    Every attribute raises UserError if the folder no longer contains it.
     """
 
     run: Run
 
     @property
     def path(self) -> Path:
-        """Its folder."""
+        """The run's folder."""
         return self.run.folder
 
     @property
     def name(self) -> str:
-        """Its folder's name, which is the run's id."""
+        """The folder's name, which is the run's id."""
         return self.run.name
 
     @property
     def result(self) -> Result:
-        """All that is in its ``result.json``."""
+        """The contents of ``result.json``."""
         return self.run.result
 
     @cached_property
     def config(self) -> Config:
-        """Its whole config."""
+        """The full config."""
         try:
             code.know(self.result.config, self.path)
             return restore(self.result.config)
         except (KeyError, TypeError, ValueError) as error:
             raise UserError(
-                f"{self.path}: its config is another version's of tinylab ({error}); "
+                f"{self.path}: its config was written by another version of tinylab ({error}); "
                 "result.config has the values"
             ) from error
 
@@ -79,7 +80,7 @@ class TrainedRun:
 
     @property
     def metrics(self) -> "DataFrame":
-        """A row per epoch: losses (nats), accuracies (fractions), learning rate, seconds."""
+        """One row per epoch: losses (nats), accuracies (fractions), learning rate, seconds."""
         return pandas().DataFrame(self.run.files.history())
 
     @property
@@ -92,7 +93,7 @@ class TrainedRun:
         return pandas().DataFrame(mistakes.read(self.run).matrix, **names)
 
     def mistakes(self) -> "DataFrame":
-        """The test images with a wrong prediction, that of the highest probability first.
+        """The misclassified test images, highest predicted probability first.
 
         Columns: ``index`` (in the dataset), ``true``, ``predicted``, ``probability``.
         """
@@ -109,24 +110,24 @@ class TrainedRun:
             }
         )
 
-    # ------------------------------------------------------------ its network
+    # ------------------------------------------------------------ network
 
     @cached_property
     def _ensemble(self) -> "Ensemble":
-        from tinylab.inference import load_ensemble  # and with it torch
+        from tinylab.inference import load_ensemble  # imports torch
 
         return load_ensemble([self.run], "auto", calibrated=True)
 
     @property
     def model(self) -> "nn.Module":
-        """The tested network, in evaluation mode, on the best device that is there.
+        """The tested network in evaluation mode, on the best available device.
 
-        It takes normalized float32 images (N, C, H, W) and gives logits (N, num_classes).
+        It takes normalized float32 images (N, C, H, W) and returns logits (N, num_classes).
         """
         return self._ensemble.first.model
 
     def predict(self, images: NDArray[np.uint8] | PathLike | Sequence[PathLike]) -> NDArray[Any]:
-        """The class names of images, (N,); what ``images`` may be, ``predict_proba`` says."""
+        """Return the predicted class names, (N,); see ``predict_proba`` for ``images``."""
         best = self.predict_proba(images).argmax(axis=1)
         names: NDArray[Any] = np.array(self.classes)[best]
         return names
@@ -134,11 +135,11 @@ class TrainedRun:
     def predict_proba(
         self, images: NDArray[np.uint8] | PathLike | Sequence[PathLike]
     ) -> NDArray[np.float64]:
-        """The probabilities of the classes, (N, num_classes), calibrated where the run is.
+        """Return class probabilities, (N, num_classes), calibrated if the run is.
 
-        images: uint8 (N, C, H, W), or (N, H, W) of gray ones, of the training images' size; or
-        files, folders, globs, or a list of them, which are read as ``tinylab predict`` does.
-        Raises UserError for other arrays, and for files that cannot be read.
+        images: uint8 (N, C, H, W), or (N, H, W) for gray images, of the training images' size; or
+        files, folders, globs, or a list of them, read as by ``tinylab predict``. Raises UserError
+        for other arrays and for files that cannot be read.
         """
         if isinstance(images, str | Path):
             return self._of_files([images])
@@ -169,22 +170,22 @@ class TrainedRun:
 
         files = gather(["./-" if str(path) == "-" else str(path) for path in paths])
         if not files:
-            raise UserError(f"{', '.join(map(str, paths)) or '[]'}: no image file to classify")
+            raise UserError(f"{', '.join(map(str, paths)) or '[]'}: no image files to classify")
         ensemble = self._ensemble
         read = pictures.reader(ensemble.first.config.dataset, "auto", ensemble.first.image_shape)
         found = list(classify(ensemble, files, read))
         faults = [each for each in found if each.picture is None]
         if faults:
             raise UserError(
-                f"{len(faults):,} of {len(files):,} files cannot be read; the first is "
+                f"{len(faults):,} of {len(files):,} files cannot be read; first: "
                 f"{faults[0].file}: {faults[0].fault}"
             )
         return np.stack([each.probabilities for each in found])
 
-    # ------------------------------------------------------------ to look at
+    # ------------------------------------------------------------ display
 
     def plot(self) -> "Drawing":
-        """Loss and accuracy by epoch, a figure of matplotlib's. A notebook shows it."""
+        """Plot loss and accuracy by epoch; returns a matplotlib figure, which notebooks display."""
         from tinylab.ui import plots
 
         history = self.run.files.history()
@@ -193,26 +194,23 @@ class TrainedRun:
         return plots.curves(history, self.name)
 
     def __repr__(self) -> str:
-        low, high = self.test.accuracy_ci95
-        return (
-            f"<run {self.path}: test accuracy {self.test.accuracy:.2%} "
-            f"(95 % interval {low:.2%} to {high:.2%})>"
-        )
+        accuracy = with_interval(self.test.accuracy, *self.test.accuracy_ci95)
+        return f"<run {self.path}: test accuracy {accuracy}>"
 
     def _repr_html_(self) -> str:
-        """For notebooks: what it is, how good, and its curves."""
+        """For notebooks: a summary and the learning curves."""
         from tinylab.ui import plots
 
-        result, (low, high) = self.result, self.test.accuracy_ci95
+        result = self.result
+        accuracy = with_interval(self.test.accuracy, *self.test.accuracy_ci95)
         val = "-" if result.val is None else f"{result.val.accuracy:.2%}"
         rows = {
             "run": str(self.path),
             "dataset": f"{result.dataset.name}, {result.dataset.num_train:,} training images",
             "model": f"{result.config['model']['name']}, {result.parameters}",
-            "epochs": f"{result.epochs}, of which {result.best_epoch} was tested",
+            "epochs": f"{result.epochs}, tested at epoch {result.best_epoch}",
             "validation accuracy": val,
-            "test accuracy": f"{self.test.accuracy:.2%} (95 % interval {low:.2%} to {high:.2%}), "
-            f"on {self.test.num:,} images",
+            "test accuracy": f"{accuracy}, on {self.test.num:,} images",
         }
         lines = [
             f"<tr><th>{name}</th><td>{html.escape(value)}</td></tr>" for name, value in rows.items()

@@ -1,21 +1,21 @@
-"""One small module a command; each has a ``main(arguments)``."""
+"""The commands, one small module each, with a function ``main(arguments)``."""
 
-# Command -> what it does, in the order of the help.
+# Command -> description, in the order of the help.
 COMMANDS = {
-    "train": "train one config, or with -m a sweep",
-    "work": "join the workers that share a sweep",
-    "compare": "settings with intervals over their seeds, and which beats which",
-    "report": "one HTML page on finished runs: tables, verdicts, figures",
+    "train": "train one config, or a sweep with -m",
+    "work": "join a shared sweep as a worker",
+    "compare": "compare settings: confidence intervals and tests over seeds",
+    "report": "write an HTML report of finished runs: tables, tests, figures",
     "predict": "classify image files with a finished run",
-    "explain": "show where a network looks, and the training images that resemble an image",
-    "evaluate": "score a finished run on other labelled data, or an ensemble of runs",
-    "inspect": "likely label errors, copies and odd images in the data of finished runs",
-    "export": "write a network as ONNX, torch.export or weights, checked",
+    "explain": "explain predictions: Grad-CAM and the most similar training images",
+    "evaluate": "evaluate a finished run, or an ensemble of runs, on labeled data",
+    "inspect": "find likely label errors, duplicates and outliers in the data of finished runs",
+    "export": "export a network to ONNX, torch.export or a state_dict, and check it",
     "sync": "send finished runs to MLflow or Weights & Biases",
-    "verify": "prove that a run, killed and resumed here, ends with the same bits",
-    "list": "show what runs there are, by config and figures",
-    "remove": "delete runs, or decoded images, after asking",
-    "cite": "BibTeX entries for tinylab, and a run's dataset and methods",
-    "doctor": "look at libraries, device, data and disks; say what to mend",
-    "completion": "print what makes the TAB key complete all this",
+    "verify": "check that a killed and resumed run is bit-identical on this machine",
+    "list": "list runs, filtered by config and metrics",
+    "remove": "delete runs or cached images, after asking",
+    "cite": "print BibTeX entries for tinylab and a run's dataset and methods",
+    "doctor": "check libraries, device, data and disks",
+    "completion": "print a shell completion script",
 }

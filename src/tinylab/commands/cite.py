@@ -56,12 +56,12 @@ WORKS: tuple[tuple[str, object, tuple[str, ...]], ...] = (
 
 
 def main(arguments: list[str]) -> None:
-    """Run the command. Raises UserError for what is neither a run's folder nor a config key."""
+    """Run the command. Raises UserError for anything but a run folder or a config key."""
     words = _parser().parse_args(without_code(arguments)).what
     folders = [Path(word) for word in words if "=" not in word or Path(word).is_dir()]
     overrides = [word for word in words if Path(word) not in folders]
     if folders and overrides:
-        raise UserError("tinylab cite: expected folders of runs or config keys, not both")
+        raise UserError("tinylab cite: expected run folders or config keys, not both")
     configs = [RunFolder(folder).config() for folder in folders]
     if overrides:
         configs.append(dataclasses.asdict(compose_plain(overrides)))
@@ -71,21 +71,21 @@ def main(arguments: list[str]) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = Parser(
         prog="tinylab cite",
-        description="Print BibTeX entries for tinylab, and for what a run or a config uses.",
+        description="Print BibTeX entries for tinylab and for what a run or config uses.",
         epilog="""examples:
   tinylab cite                                  tinylab alone
-  tinylab cite outputs/runs/RUN                 and the dataset and methods of a run
+  tinylab cite outputs/runs/RUN                 also a run's dataset and methods
   tinylab cite experiment=mnist_best > refs.bib""",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "what", nargs="*", metavar="RUN", help="folders of runs, or config keys (key=value)"
+        "what", nargs="*", metavar="RUN", help="run folders, or config keys (key=value)"
     )
     return parser
 
 
 def bibtex(configs: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The entries of what these configs use, each once; a comment where the data has none."""
+    """Return the entries for these configs without repetition; a comment if the data has none."""
     known = entries()
     cited = dict.fromkeys(name for config in configs for name in _cited(config))
     unknown = dict.fromkeys(text for config in configs for text in _without_entry(config))
@@ -93,7 +93,7 @@ def bibtex(configs: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def entries() -> dict[str, str]:
-    """The entries of REFERENCES by their BibTeX keys."""
+    """Return the entries of REFERENCES by BibTeX key."""
     texts = REFERENCES.read_text(encoding="utf-8").strip().split("\n\n")
     return {re.split(r"[{,]", text, maxsplit=2)[1]: text for text in texts}
 
@@ -110,7 +110,7 @@ def _without_entry(config: Mapping[str, Any]) -> Iterator[str]:
     name, which = _value(config, "dataset.name"), _value(config, "dataset.set")
     if name not in data and which not in data:
         words = f"dataset={name}" + (f" dataset.set={which}" if which else "")
-        yield f"% {words}: no entry known; cite the source of these images"
+        yield f"% {words}: no entry available; cite the source of these images"
 
 
 def _value(config: Mapping[str, Any], key: str) -> Any:

@@ -1,4 +1,4 @@
-"""``tinylab compare``: runs grouped by everything but their seeds, with intervals and verdicts."""
+"""``tinylab compare``: settings with confidence intervals and tests."""
 
 import argparse
 import sys
@@ -26,14 +26,14 @@ EXAMPLES = """\
 examples:
   tinylab compare outputs                               all finished runs
   tinylab compare outputs/sweeps/NAME --format markdown
-  tinylab compare outputs --group-by model.filters      all else in one pot
+  tinylab compare outputs --group-by model.filters      pool everything else
   tinylab compare outputs --pair model=mlp model=baseline
   tinylab compare outputs --rope 0.5 --effect augment.flip
   tinylab compare --diff outputs/runs/ONE outputs/runs/OTHER"""
 
 
 def main(arguments: list[str]) -> None:
-    """Run the command. Raises UserError for what the user can mend."""
+    """Run the command. Raises UserError for errors that the user can fix."""
     parser = _parser()
     options = parser.parse_args(arguments)
     _refuse_idle(parser, options)
@@ -64,9 +64,9 @@ def main(arguments: list[str]) -> None:
 
 
 def refuse_unknown_metric(said: str, metric: str) -> None:
-    """Raise UserError for a metric that settings cannot be ranked by; ``said`` stands before it.
+    """Raise UserError for a metric that cannot rank settings; the message starts with ``said``.
 
-    Metrics of the user's own are known once a result that has them was read.
+    The user's own metrics are known once a result that contains them has been read.
     """
     known = [name for name in METRICS if METRICS[name].better and name != "test_accuracy"]
     if metric not in known:
@@ -75,9 +75,9 @@ def refuse_unknown_metric(said: str, metric: str) -> None:
 
 
 def collect_finished(paths: Sequence[str | Path]) -> tuple[list[Run], list[Skipped]]:
-    """The finished runs that ``paths`` mean, and what was left out.
+    """Return the finished runs in ``paths``, and what was left out.
 
-    Raises UserError where there is none.
+    Raises UserError if there are none.
     """
     found, skipped = collect(paths)
     if not found:
@@ -92,12 +92,10 @@ def _refuse_idle(parser: Parser, options: argparse.Namespace) -> None:
     given = {key for key, value in values if value and value != parser.get_default(key)}
     if "diff" in given and len(given) > 1:
         others = ", ".join(sorted(given - {"diff"}))
-        raise UserError(f"--diff: compares two configs and nothing else; leave out {others}")
+        raise UserError(f"--diff: only compares two configs; leave out {others}")
     if idle := given & LACKING.get(options.format, set()):
         flag = min(idle)
-        raise UserError(
-            f"--format {options.format}: has no room for --{flag}; json has, or a table"
-        )
+        raise UserError(f"--format {options.format}: cannot show --{flag}; use json or table")
     if "diff" not in given and not options.paths:
         raise UserError("tinylab compare: expected a PATH, such as outputs")
 
@@ -105,23 +103,37 @@ def _refuse_idle(parser: Parser, options: argparse.Namespace) -> None:
 def _parser() -> Parser:
     parser = Parser(
         prog="tinylab compare",
-        description="Runs grouped by every config value but the seeds: means, intervals, verdicts.",
+        description="Compare runs grouped by all config values except seeds: means, confidence "
+        "intervals, tests.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("paths", nargs="*", metavar="PATH", help="folders of runs or sweeps, outputs, or globs")
-    add("--format", choices=FORMATS, default="table", help="what to print (default table)")
-    metric_help = "what settings are ranked by: of the test set it is shown, and validation's ranks"
+    add(
+        "paths",
+        nargs="*",
+        metavar="PATH",
+        help="folders of runs or sweeps, an outputs folder, or globs",
+    )
+    add("--format", choices=FORMATS, default="table", help="output format (default: table)")
+    metric_help = "metric to rank settings by; a test metric is shown, but ranking uses validation"
     add("--metric", default=DEFAULT_METRIC, metavar="METRIC", help=metric_help)
-    add("--group-by", metavar="KEY,KEY", help="the keys that make a setting (default: all)")
-    pair_help = "judge these two, named by letter or values, not the best against all; repeatable"
+    add("--group-by", metavar="KEY,KEY", help="config keys that define a setting (default: all)")
+    pair_help = "compare these two, by letter or values, not the best against all; repeatable"
     add("--pair", nargs=2, action="append", default=[], metavar=("A", "B"), help=pair_help)
-    add("--test", choices=TESTS, default=TESTS[0], help="how repeated settings are judged")
-    rope_help = "also: better, practically equal (up to so many points of accuracy), or unknown?"
+    add("--test", choices=TESTS, default=TESTS[0], help="test for settings with several runs")
+    rope_help = (
+        "region of practical equivalence, in points of accuracy: better, equal or undecided?"
+    )
     add("--rope", type=float, metavar="POINTS", help=rope_help)
-    effect_help = "what this key does, over pairs of runs that are equal otherwise; repeatable"
+    effect_help = "effect of this key over pairs of runs that differ in nothing else; repeatable"
     add("--effect", action="append", default=[], metavar="KEY", help=effect_help)
-    add("--variance", action="store_true", help="how much of the spread is split's and seed's")
-    add("--diff", nargs=2, type=Path, metavar=("A", "B"), help="in what two runs' configs differ")
+    add("--variance", action="store_true", help="variance components of split and seed")
+    add(
+        "--diff",
+        nargs=2,
+        type=Path,
+        metavar=("A", "B"),
+        help="show how the configs of two runs differ",
+    )
     return parser

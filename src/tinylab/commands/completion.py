@@ -1,8 +1,8 @@
-"""``tinylab completion``: what the TAB key offers in bash, zsh and fish.
+"""``tinylab completion``: tab completion in bash, zsh and fish.
 
-The shell's part is small: it asks ``tinylab completion answer`` with the line up to the cursor,
-and where nothing is answered it offers files. Hydra's own completion knows no commands. Without
-Hydra and torch an answer takes a tenth of a second.
+The shell script is small: it calls ``tinylab completion answer`` with the line up to the cursor,
+and falls back to file names. Hydra's own completion does not know tinylab's commands. Without Hydra
+and torch, an answer takes a tenth of a second.
 """
 
 import contextlib
@@ -15,7 +15,8 @@ from tinylab.commands import COMMANDS
 from tinylab.commands.parser import Parser
 from tinylab.config.groups import choices, groups
 from tinylab.config.keys import defaults, words_of
-from tinylab.config.options import FOLDERS, options, without_code
+from tinylab.config.option import FOLDERS
+from tinylab.config.options import options, without_code
 from tinylab.config.values import shown
 from tinylab.errors import UserError
 from tinylab.ui.console import say
@@ -61,43 +62,43 @@ function __tinylab
     end
 end
 complete -c tinylab -f -a '(__tinylab)'"""
-# Shell -> its part, and how it is made to last.
+# Shell -> its script, and the command that installs it.
 SCRIPTS = {
     "bash": (BASH, "tinylab completion bash >> ~/.bashrc"),
     "zsh": (ZSH, "tinylab completion zsh >> ~/.zshrc"),
     "fish": (FISH, "tinylab completion fish > ~/.config/fish/completions/tinylab.fish"),
 }
 TRAIN_FLAGS = ("--help", "--from", "--multirun", "--cfg", "--info", "--resolve", "--hydra-help")
-# Command -> how many words stand before its first config key.
-WITH_KEYS = {"train": 1, "cite": 1, "evaluate": 2, "list": 1, "remove": 1}
+# Command -> number of words before its first config key.
+WITH_KEYS = {"train": 1, "cite": 1, "evaluate": 2, "inspect": 1, "list": 1, "remove": 1}
 
 
 def main(arguments: list[str]) -> None:
-    """Run the command: print a shell's part, or answer it."""
+    """Run the command: print a shell's script, or answer it."""
     if arguments[:1] == ["answer"]:
         for answer in answers(" ".join(arguments[1:])):
             say(answer)
         return
     parser = Parser(
         prog="tinylab completion",
-        description="Print what makes the TAB key complete commands, config keys and options.",
-        epilog="to make it last: " + "; ".join(lasting for _, lasting in SCRIPTS.values()),
+        description="Print a shell script that completes commands, config keys and options.",
+        epilog="to install it: " + "; ".join(lasting for _, lasting in SCRIPTS.values()),
     )
     parser.add_argument("shell", choices=SCRIPTS)
     say(SCRIPTS[parser.parse_args(arguments).shell][0])
 
 
 def answers(line: str) -> list[str]:
-    """What the last word of a command line, as far as it is typed, may become."""
+    """Return the possible completions of the last word of a command line."""
     words = line.split()
     word = "" if line[-1:].isspace() else words.pop()
-    with contextlib.suppress(UserError):  # a file that is just being written
+    with contextlib.suppress(UserError):  # a file that is still being written
         without_code(words)
     return sorted({found for found in _candidates(words[1:], word) if found.startswith(word)})
 
 
 def _candidates(words: Sequence[str], word: str) -> Iterable[str]:
-    """What may follow ``words``; ``word`` is the beginning of it."""
+    """Return what may follow ``words``; ``word`` is the start of it."""
     if not words:
         return [*COMMANDS, "--help", "--version"]
     if words[0] not in COMMANDS:
@@ -113,15 +114,15 @@ def _candidates(words: Sequence[str], word: str) -> Iterable[str]:
 
 
 def _flags(command: str) -> list[str]:
-    """The flags of a command, as its source names them: to import it may be to import torch."""
+    """Return the flags of a command, parsed from its source: importing it may import torch."""
     source = Path(__file__).with_name(f"{command}.py").read_text(encoding="utf-8")
     return ["--help", *re.findall(r'\badd(?:_argument)?\(\s*"(--[\w-]+)"', source)]
 
 
 def _keys(words: Sequence[str], word: str) -> Iterator[str]:
-    """Groups, sections and keys; those of a section once its name and a dot are typed."""
+    """Return groups, sections and keys; those of a section after its name and a dot."""
     section, dot, _ = word.partition(".")
-    known = options(section) if dot and section in FOLDERS else ()  # a YAML file has keys of any
+    known = options(section) if dot and section in FOLDERS else ()  # a YAML file may have any keys
     chosen = [name for name in known if f"{section}={name}" in words]
     if not dot:
         yield from (f"{group}=" for group in groups())
@@ -133,7 +134,7 @@ def _keys(words: Sequence[str], word: str) -> Iterator[str]:
 
 
 def _values(word: str) -> list[str]:
-    """The options of a group, or the defaults of a key; in a sweep after a comma too."""
+    """Return the options of a group or the default of a key; in a sweep also after a comma."""
     key, _, value = word.partition("=")
     if key in groups():
         known = choices(key)

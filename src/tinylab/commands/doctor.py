@@ -1,7 +1,7 @@
-"""``tinylab doctor``: is this machine all right, and what is to be mended.
+"""``tinylab doctor``: checks the machine and suggests fixes.
 
-Each check is a function of its own that imports what it needs: where one library is broken, even
-torch, the others are still looked at.
+Each check is a separate function that imports what it needs, so that a broken library, even torch,
+does not prevent the other checks.
 """
 
 import importlib
@@ -18,13 +18,14 @@ from functools import partial
 from pathlib import Path
 
 from tinylab.commands.parser import Parser
-from tinylab.config.options import Option, options
+from tinylab.config.option import Option
+from tinylab.config.options import options
 from tinylab.errors import UserError
 from tinylab.system.project import default_outputs, project
 from tinylab.ui.console import in_bytes, say
 
-FREE_BYTES = 10**9  # less on a disk is worth a word
-# Distribution -> module, where the names differ by more than capitals.
+FREE_BYTES = 10**9  # less free space is reported
+# Distribution -> module, where the names differ in more than case.
 MODULES = {
     "hydra-core": "hydra", "opencv-python-headless": "cv2", "scikit-learn": "sklearn",
     "pyyaml": "yaml",
@@ -33,7 +34,7 @@ MODULES = {
 
 @dataclass(frozen=True)
 class Finding:
-    """What a check found, and what to do about it; None where all is well."""
+    """The outcome of a check and its remedy (None: no problem)."""
 
     text: str
     remedy: str | None = None
@@ -43,10 +44,10 @@ Findings = Iterator[Finding]
 
 
 def main(arguments: list[str]) -> None:
-    """Run the command. Raises UserError where something is to be mended."""
+    """Run the command. Raises UserError if problems were found."""
     parser = Parser(
         prog="tinylab doctor",
-        description="Look at Python, libraries, device, data and disks, and say what to mend.",
+        description="Check Python, libraries, device, data and disks.",
         epilog="example: tinylab doctor --outputs /scratch/outputs",
     )
     parser.add_argument("--outputs", type=Path, default=default_outputs(), metavar="FOLDER")
@@ -66,15 +67,15 @@ def main(arguments: list[str]) -> None:
     }
     wrong = sum(_look(name, check) for name, check in checks.items())
     if wrong:
-        raise UserError(f"{wrong} {'thing' if wrong == 1 else 'things'} to mend")
-    say("nothing to mend")
+        raise UserError(f"{wrong} {'problem' if wrong == 1 else 'problems'} found")
+    say("no problems found")
 
 
 def _look(name: str, check: Callable[[], Findings]) -> int:
-    """Show what a check finds, a line each; returns how much of it is to be mended."""
+    """Show the findings of a check, one per line; returns the number of problems."""
     wrong = 0
     for finding in _guarded(check):
-        state = "ok" if finding.remedy is None else "mend"
+        state = "ok" if finding.remedy is None else "fail"
         say(f"{state:4}  {name:11}  {finding.text}")
         if finding.remedy is not None:
             say(f"{'':19}{finding.remedy}")
@@ -83,35 +84,35 @@ def _look(name: str, check: Callable[[], Findings]) -> int:
 
 
 def _guarded(check: Callable[[], Findings]) -> Findings:
-    """The findings of a check; one that breaks off has found something too."""
+    """Return the findings of a check; an exception is a finding too."""
     try:
         yield from check()
     except UserError as error:
         text, _, remedy = str(error).partition("\n")
         yield Finding(text, remedy.strip() or "see above")
     except ImportError as error:
-        yield Finding(f"not looked at: {error}", "mend the libraries first")
+        yield Finding(f"not checked: {error}", "fix the libraries first")
     except Exception as error:
-        yield Finding(f"{type(error).__name__}: {error}", "mend what it names, or report it")
+        yield Finding(f"{type(error).__name__}: {error}", "fix what it names, or report it")
 
 
 # ---------------------------------------------------------------- checks
 
 
 def python() -> Findings:
-    """The interpreter."""
+    """Check the interpreter."""
     found = f"{platform.python_version()} in {sys.prefix}, on {platform.platform()}"
     yield Finding(found, None if sys.version_info >= (3, 11) else "install Python 3.11 or newer")
 
 
 def libraries() -> Findings:
-    """Everything that tinylab is built on: there, of the right version, fit to be imported."""
+    """Check all dependencies: installed, in a supported version, importable."""
     for requirement in _requirements():
         yield from _guarded(partial(library, requirement))
 
 
 def _requirements() -> list[str]:
-    """As pyproject.toml has them: in a checkout it may be newer than what was installed."""
+    """Return the requirements in pyproject.toml: a checkout may be newer than its installation."""
     pyproject = Path(__file__).parents[3] / "pyproject.toml"
     if pyproject.is_file():
         return list(tomllib.loads(pyproject.read_text("utf-8"))["project"]["dependencies"])
@@ -120,7 +121,7 @@ def _requirements() -> list[str]:
 
 
 def library(requirement: str) -> Findings:
-    """One library."""
+    """Check one library."""
     from packaging.requirements import Requirement
 
     wanted = Requirement(requirement)
@@ -141,12 +142,12 @@ def library(requirement: str) -> Findings:
         yield Finding(f"{wanted.name} {version} cannot be imported: {error}", again)
     else:
         fits = wanted.specifier.contains(version, prereleases=True)
-        expected = "" if fits else f", but tinylab was tried with {wanted.specifier}"
+        expected = "" if fits else f", but tinylab is tested with {wanted.specifier}"
         yield Finding(f"{wanted.name} {version}{expected}", None if fits else again)
 
 
 def config() -> Findings:
-    """The YAML files and the schema."""
+    """Check the YAML files and the schema."""
     from tinylab.config import compose, folders, groups
 
     compose.run_hydra(lambda composed: compose.to_config(composed), [])
@@ -154,7 +155,7 @@ def config() -> Findings:
 
 
 def device() -> Findings:
-    """What training runs on: by a small computation on it."""
+    """Check the training device with a small computation."""
     import torch
 
     from tinylab.system import machine, runtime
@@ -170,41 +171,41 @@ def device() -> Findings:
     )
     if machine.gpus() and not torch.cuda.is_available():
         yield Finding(
-            "there is an NVIDIA GPU that torch cannot use",
+            "an NVIDIA GPU is present, but torch cannot use it",
             "install torch built for CUDA, and a driver at least as new (nvidia-smi shows it)",
         )
 
 
 def allocator() -> Findings:
-    """Whether freed memory can be kept, without which every step takes twice as long."""
+    """Check that freed memory is kept; otherwise every step takes twice as long."""
     from tinylab.system import runtime
 
     if "malloc" in os.environ.get("LD_PRELOAD", ""):
-        yield Finding("LD_PRELOAD brings another allocator", "unset LD_PRELOAD")
+        yield Finding("LD_PRELOAD loads another allocator", "unset LD_PRELOAD")
     elif runtime.keep_freed_memory():
-        yield Finding("glibc's allocator keeps what is freed")
+        yield Finding("glibc's allocator keeps freed memory")
     else:
-        yield Finding("no glibc: its allocator cannot be told to keep what is freed")
+        yield Finding("no glibc: the allocator cannot be set to keep freed memory")
 
 
 def openmp() -> Findings:
-    """Variables under which threads spin while they wait, or keep to cores that others need."""
+    """Check variables that make waiting threads spin, or bind them to busy cores."""
     names = ("OMP_WAIT_POLICY", "OMP_PROC_BIND", "GOMP_CPU_AFFINITY", "KMP_AFFINITY")
     values = {name: os.environ.get(name, "") for name in names}
     wrong = [name for name, v in values.items() if v.lower() not in ("", "false", "passive")]
     if wrong:
         shown = ", ".join(f"{name}={values[name]}" for name in wrong)
         yield Finding(
-            f"{shown}: a busy neighbour slows training down, and jobs of a sweep each other",
+            f"{shown}: waiting threads spin, so busy processes slow each other down",
             f"unset {' '.join(wrong)}",
         )
     else:
         spin = os.environ.get("GOMP_SPINCOUNT", "default")
-        yield Finding(f"threads that wait give way (GOMP_SPINCOUNT={spin})")
+        yield Finding(f"waiting threads yield (GOMP_SPINCOUNT={spin})")
 
 
 def tensorboard() -> Findings:
-    """Curves, by writing some."""
+    """Check TensorBoard by writing curves."""
     from tinylab.store.folder import RunFolder
     from tinylab.ui.tensorboard import RunTracker
 
@@ -216,10 +217,10 @@ def tensorboard() -> Findings:
 
 
 def datasets() -> Findings:
-    """The data root, and the fingerprint of each dataset in it."""
+    """Check the data root, and the fingerprint of each dataset in it."""
     from tinylab.system.paths import data_root
 
-    set_by = "the default; else TINYLAB_DATA"
+    set_by = "the default; TINYLAB_DATA changes it"
     if os.environ.get("TINYLAB_DATA"):
         set_by = "TINYLAB_DATA"
     elif project().data is not None:
@@ -231,18 +232,18 @@ def datasets() -> Findings:
 
 
 def dataset(option: Option) -> Findings:
-    """One dataset with its defaults. It is decoded where it is not in the cache yet."""
+    """Check a dataset with its defaults; decodes it if it is not cached."""
     from tinylab import data
     from tinylab.data.arrays import DataAbsentError
 
     try:
         yield Finding(f"{option.name}, fingerprint {data.fingerprint(option.record())[:12]}")
     except DataAbsentError:
-        yield Finding(f"{option.name}: not there yet; the first run downloads it")
+        yield Finding(f"{option.name}: not downloaded yet; the first run downloads it")
 
 
 def decoded() -> Findings:
-    """Where decoded images are kept."""
+    """Check the image cache."""
     from tinylab.data import cache
 
     size = sum(file.stat().st_size for file in cache.kept())
@@ -251,7 +252,7 @@ def decoded() -> Findings:
 
 
 def folder(path: Path) -> Findings:
-    """A folder that is written to, or will be made: whether it can be, and how much fits in."""
+    """Check that a folder can be written, and its free space."""
     from tinylab.store.lease import has_working_locks
 
     place = path.absolute()
@@ -261,7 +262,9 @@ def folder(path: Path) -> Findings:
         with tempfile.TemporaryFile(dir=place):
             free = shutil.disk_usage(place).free
     except OSError as error:
-        yield Finding(f"{path} cannot be written: {error.strerror}", "choose or mend that folder")
+        yield Finding(
+            f"{path} cannot be written: {error.strerror}", "choose another folder, or fix this one"
+        )
     else:
         remedy = None if free >= FREE_BYTES else "free some space: tinylab remove --help"
         yield Finding(f"{path} can be written; {in_bytes(free)} free", remedy)
@@ -271,7 +274,7 @@ def folder(path: Path) -> Findings:
 
 
 def code() -> Findings:
-    """Which source a result is recorded with."""
+    """Report the source version that results record."""
     import torch
 
     from tinylab.config import code as decides
@@ -279,7 +282,8 @@ def code() -> Findings:
 
     facts = runtime.environment(torch.device("cpu"))
     if facts["git_commit"] is None:
-        state = "no git checkout"
+        state = "not a git checkout"
     else:
-        state = f"commit {facts['git_commit'][:12]}{', changed since' if facts['dirty'] else ''}"
-    yield Finding(f"{state}; what decides results has the hash {decides.core()[:12]}")
+        dirty = ", with uncommitted changes" if facts["dirty"] else ""
+        state = f"commit {facts['git_commit'][:12]}{dirty}"
+    yield Finding(f"{state}; hash of the code that decides results: {decides.core()[:12]}")

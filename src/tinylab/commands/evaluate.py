@@ -1,4 +1,4 @@
-"""``tinylab evaluate``: score finished runs on labelled data."""
+"""``tinylab evaluate``: evaluate finished runs on labeled data."""
 
 import argparse
 from collections.abc import Callable, Sequence
@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 
 from tinylab import data
 from tinylab.commands.parser import Parser
+from tinylab.config.base_records import DatasetConfig
 from tinylab.config.compose import replay, run_hydra, to_config
 from tinylab.config.options import options as options_of
 from tinylab.config.options import without_code
-from tinylab.config.schema import Config, DatasetConfig
+from tinylab.config.schema import Config
 from tinylab.config.user_code import is_key
 from tinylab.data.folder import Folder
 from tinylab.errors import UserError
@@ -28,24 +29,24 @@ from tinylab.system.runtime import command_line
 from tinylab.ui.console import say, track
 
 EPILOG = """\
-By default the test part of the run's own data, or all images of other data.
+Evaluates on the test set of the run's own data by default, and on all images of other data.
 
 examples:
   tinylab evaluate outputs/runs/RUN
   tinylab evaluate outputs/runs/RUN --calibrate
   tinylab evaluate outputs/runs/RUN dataset=folder dataset.root=more_photos
-  tinylab evaluate outputs/runs/RUN dataset.interpolation=area   its test part, read otherwise
+  tinylab evaluate outputs/runs/RUN dataset.interpolation=area   its test set, resized differently
   tinylab evaluate outputs/runs/A outputs/runs/B                 probabilities averaged over both"""
-FEW = 10  # batches that need no progress bar
+FEW = 10  # batches without a progress bar
 
 
 def main(arguments: list[str]) -> None:
-    """Run the command. Raises UserError for what the user can mend."""
+    """Run the command. Raises UserError for errors that the user can fix."""
     options = _parser().parse_intermixed_args(without_code(arguments))
     overrides = [word for word in options.run if "=" in word and not Path(word).is_dir()]
     folders = [Path(word) for word in options.run if word not in overrides]
     if not folders:
-        raise UserError("RUN: expected the folder of a finished run, or of a sweep")
+        raise UserError("RUN: expected the folder of a finished run or a sweep")
     ensemble = load_ensemble([the_run(folder) for folder in folders], options.device)
     own = list(filter(is_key, arguments))
     config = _config(ensemble.first, overrides, own)
@@ -66,16 +67,17 @@ def main(arguments: list[str]) -> None:
 def _reader(
     trained: Trained, dataset: DatasetConfig, invert: str, seen: list[Picture]
 ) -> Callable[[Path], NDArray[np.uint8]] | None:
-    """The reader of ``predict``, for image files of digits; None where files need no other one.
+    """Return the reader of ``predict`` for image files of digits; None if not applicable.
 
-    It appends the pictures to ``seen``. Raises UserError where no ink is to be inverted.
+    It appends the pictures to ``seen``. Raises UserError if nothing can be inverted.
     """
     own = trained.config.dataset
     is_files = isinstance(data.part_of(dataset), Folder)
     if not hasattr(data.part_of(own), "ink") or not is_files:
         if invert != "auto":
             raise UserError(
-                f"--invert {invert}: expected a network of digits and image files (dataset=folder)"
+                f"--invert {invert}: expected a network for digits, and image files "
+                "(dataset=folder)"
             )
         return None
     read = reader(own, invert)
@@ -89,7 +91,7 @@ def _reader(
 
 
 def _handling(seen: Sequence[Picture]) -> str:
-    """What was done to images of digits, as ``predict`` does it."""
+    """Describe the preprocessing of digit images, as ``predict`` does."""
     done = [f"{sum(getattr(each, word) for each in seen):,} {word}" for word in DONE]
     return f"read as predict reads them: {', '.join(done)}" if seen else ""
 
@@ -97,7 +99,7 @@ def _handling(seen: Sequence[Picture]) -> str:
 def _parser() -> Parser:
     parser = Parser(
         prog="tinylab evaluate",
-        description="Score a finished run on labelled data; several runs: their ensemble.",
+        description="Evaluate a finished run on labeled data; several runs form an ensemble.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -109,32 +111,33 @@ def _parser() -> Parser:
     parser.add_argument(
         "--calibrate",
         action="store_true",
-        help="fit a temperature to the run's validation images, keep it beside the run, apply it",
+        help="fit a temperature on the run's validation images, save it with the run and apply it",
     )
-    parser.add_argument("--part", choices=PARTS, help="which images to score")
+    parser.add_argument("--part", choices=PARTS, help="images to evaluate")
     parser.add_argument(
         "--invert",
         choices=("auto", "yes", "no"),
         default="auto",
-        help="image files of digits: whether the ink is dark on light; auto looks at the border",
+        help="for image files of digits: dark ink on a light background; auto decides by the "
+        "border",
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N, mps")
     return parser
 
 
 def _config(trained: Trained, overrides: Sequence[str], own: Sequence[str]) -> Config:
-    """The run's config with other data, which is read as the network's training images were.
+    """Return the run's config with other data, read as the training images were.
 
-    ``own``: what names the user's files.
+    ``own``: the override that names the user's files.
     """
     for override in overrides:
         key = override.partition("=")[0]
         if key == "dataset.normalize":
-            raise UserError(f"{override}: the network keeps the normalisation of its training")
+            raise UserError(f"{override}: the network keeps the normalization it was trained with")
         if key not in ("dataset", "outputs") and not key.startswith("dataset."):
             raise UserError(
                 f"{override}: expected dataset=NAME, dataset.KEY=VALUE, outputs=FOLDER (or "
-                "--device); all else is the run's"
+                "--device); everything else comes from the run"
             )
     chosen = [o.removeprefix("dataset=") for o in overrides if o.startswith("dataset=")]
     as_trained = _as_trained(trained, chosen[-1]) if chosen else []
@@ -149,7 +152,7 @@ def _config(trained: Trained, overrides: Sequence[str], own: Sequence[str]) -> C
 
 
 def _as_trained(trained: Trained, dataset: str) -> list[str]:
-    """Overrides that prepare another dataset as the training images were."""
+    """Return overrides that preprocess another dataset as the training images."""
     C, H, _ = trained.image_shape
     alike = {"image_size": H, "grayscale": str(C == 1).lower()}
     if hasattr(trained.config.dataset, "interpolation"):
@@ -160,11 +163,11 @@ def _as_trained(trained: Trained, dataset: str) -> list[str]:
 
 
 def _probabilities(ensemble: Ensemble, images: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """Each member's, (members, N, num_classes), a batch at a time."""
+    """Return each member's probabilities, (members, N, num_classes), batch by batch."""
     size = ensemble.first.config.train.eval_batch_size
     starts = range(0, len(images), size)
     shown = track(starts, "evaluating batches", len(starts)) if len(starts) > FEW else starts
-    # Room for all first, as in ``train.evaluate``, for the same reason.
+    # Allocated first, as in ``train.evaluate``, for the same reason.
     shape = (len(ensemble.members), len(images), len(ensemble.classes))
     probabilities = np.empty(shape, np.float64)
     for start in shown:
@@ -174,7 +177,7 @@ def _probabilities(ensemble: Ensemble, images: NDArray[np.uint8]) -> NDArray[np.
 
 
 def _count_as_wrong(probabilities: NDArray[np.float64], labels: NDArray[np.int64]) -> None:
-    """What is no finite number becomes a wrong guess, in place, as at the end of a training."""
+    """Replace non-finite outputs by misclassifications, in place, as at the end of a training."""
     broken = ~np.isfinite(probabilities).all(axis=2)
     for member, index in np.argwhere(broken):
         logits = np.zeros(probabilities.shape[2])
@@ -183,5 +186,5 @@ def _count_as_wrong(probabilities: NDArray[np.float64], labels: NDArray[np.int64
     if broken.any():
         say(
             f"the outputs for {broken.any(axis=0).sum():,} of {len(labels):,} images are not "
-            "finite numbers; they count as wrong guesses, in the loss too"
+            "finite; they count as misclassified, also in the loss"
         )

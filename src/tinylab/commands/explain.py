@@ -1,22 +1,19 @@
-"""``tinylab explain``: where a finished run's network looks, and what it resembles."""
+"""``tinylab explain``: Grad-CAM and similar training images for a finished run."""
 
 import argparse
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
-from tinylab import data
 from tinylab.commands.parser import Parser
 from tinylab.config.options import without_code
+from tinylab.data.cache import Decoded
 from tinylab.errors import UserError
 from tinylab.inference import Trained, load_ensemble, the_run
-from tinylab.predict import explain_page, pictures
+from tinylab.predict import explain, explain_page, pictures, projector
 from tinylab.predict.explain_page import Asked
 from tinylab.predict.gather import gather
-from tinylab.reporting import mistakes
 from tinylab.store.run import Run
-from tinylab.training.metrics import worst_mistakes
 from tinylab.ui.console import say
 
 MOST = 24  # images on the page
@@ -27,33 +24,49 @@ examples:
 
 
 def main(arguments: list[str]) -> None:
-    """Run the command. Raises UserError for what the user can mend."""
+    """Run the command. Raises UserError for errors that the user can fix."""
     options = _parser().parse_args(without_code(arguments))
     run = the_run(options.run)
     trained = load_ensemble([run], options.device, calibrated=True).first
-    asked = _files(trained, options) if options.path else _mistakes(trained, run)
+    decoded, absent = _present(trained)
+    asked = _files(trained, options) if options.path else _mistakes(run, decoded, absent)
     out = options.out or run.files.explanation_file
-    words = ["tinylab", "explain", *arguments]
-    for missing in explain_page.write(out, trained, asked, words):
-        say(missing)
+    found = explain_page.write(out, trained, asked, decoded, ["tinylab", "explain", *arguments])
+    if absent:
+        say(f"no training images: {absent}")
     say(f"files   {out}")
+    if options.projector:
+        if decoded is None or found is None:
+            raise UserError(f"--projector: no test images to show: {absent or 'there are too few'}")
+        projector.write(run.files, decoded, found)
+        say(f"curves  tensorboard --logdir {shlex.quote(str(run.files.path))}, tab Projector")
 
 
 def _parser() -> Parser:
     parser = Parser(
         prog="tinylab explain",
-        description="Show where a network looks (Grad-CAM), the training images with the nearest "
-        "features, and the filters of its first layer.",
+        description="Explain predictions: Grad-CAM heat maps, the training images with the nearest "
+        "features, and the filters of the first layer.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("run", type=Path, help="the folder of a run, or of a sweep")
+    parser.add_argument("run", type=Path, help="folder of a run or sweep")
     parser.add_argument(
-        "path", nargs="*", help="files, folders, globs; none: its worst mistakes on the test set"
+        "path",
+        nargs="*",
+        help="image files, folders or globs (default: its worst mistakes on the test set)",
     )
-    parser.add_argument("--out", type=Path, help="the page (default: explain.html in the run)")
+    parser.add_argument(
+        "--out", type=Path, help="page to write (default: explain.html in the run's folder)"
+    )
     parser.add_argument(
         "--invert", choices=("auto", "yes", "no"), default="auto", help="as in tinylab predict"
+    )
+    parser.add_argument(
+        "--projector",
+        action="store_true",
+        help="write the features of the test images to the run's folder, for TensorBoard's "
+        "projector",
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N, mps")
     return parser
@@ -63,29 +76,28 @@ def _files(trained: Trained, options: argparse.Namespace) -> list[Asked]:
     read = pictures.reader(trained.config.dataset, options.invert, trained.image_shape)
     files: Sequence[str] = gather(options.path)
     if not files:
-        raise UserError(f"{' '.join(options.path)}: no image file to explain")
+        raise UserError(f"{' '.join(options.path)}: no image files to explain")
     if len(files) > MOST:
-        say(f"the first {MOST} of {len(files):,} images are shown")
+        say(f"showing the first {MOST} of {len(files):,} images")
     try:
         return [Asked(read(Path(file)).pixels, Path(file).name) for file in files[:MOST]]
     except OSError as error:
-        raise UserError(f"an image cannot be read: {error.strerror or error}") from error
+        raise UserError(f"image cannot be read: {error.strerror or error}") from error
 
 
-def _mistakes(trained: Trained, run: Run) -> list[Asked]:
-    """The wrong predictions of the highest probability, from the run's own data."""
-    found = mistakes.read(run)
-    wrong = worst_mistakes(found.label, found.predicted, found.belief)[:MOST]
-    decoded = data.load_present(trained.config.dataset)
-    if decoded.fingerprint != run.result.dataset.fingerprint:
-        raise UserError(f"{run.name}: its data has changed since\n  name image files instead")
-    if len(wrong) == 0:
-        raise UserError(f"{run.name}: no test image was classified wrongly; name image files")
-    images = decoded.images
-    names = [f"test image {found.index[n]}" for n in wrong]
-    if found.path is not None:
-        names = [str(name) for name in np.asarray(found.path)[wrong]]
-    return [
-        Asked(images.images[found.index[n]], name, found.classes[found.label[n]])
-        for n, name in zip(wrong, names, strict=True)
-    ]
+def _present(trained: Trained) -> tuple[Decoded | None, str]:
+    """A run's own data, or why it is not here as it was."""
+    try:
+        return explain.present(trained), ""
+    except UserError as error:
+        return None, str(error).partition("\n")[0]
+
+
+def _mistakes(run: Run, decoded: Decoded | None, absent: str) -> list[Asked]:
+    """Return the misclassified test images with the highest probability, from the run's data."""
+    if decoded is None:
+        raise UserError(f"{absent}\n  pass image files instead")
+    asked = explain_page.worst(run, decoded, MOST)
+    if not asked:
+        raise UserError(f"{run.name}: no test image is misclassified; pass image files instead")
+    return asked

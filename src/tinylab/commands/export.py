@@ -1,4 +1,4 @@
-"""``tinylab export``: a trained network as a file for other programs, checked before it is kept."""
+"""``tinylab export``: export a trained network, checked against the original."""
 
 import argparse
 from pathlib import Path
@@ -14,8 +14,8 @@ from tinylab.system.files import NAMED, atomic_path
 from tinylab.ui.console import say
 
 EPILOG = """\
-The file takes any number of images, uint8 (batch, channels, height, width), and gives logits;
-normalisation is inside. Class names, accuracy and the run's id are in its metadata.
+The exported network takes a batch of uint8 images (batch, channels, height, width) and returns
+logits; it includes normalization. Class names, accuracy and run id are in the metadata.
 
 examples:
   tinylab export outputs/runs/RUN                                 RUN.onnx, for ONNX Runtime
@@ -24,7 +24,7 @@ examples:
 
 
 def main(arguments: list[str]) -> None:
-    """Run the command. Raises UserError; then there is no file."""
+    """Run the command. If it raises UserError, no file is left."""
     options = _parser().parse_args(without_code(arguments))
     require(options.to)
     trained = load_ensemble([the_run(options.run)], "cpu").first
@@ -37,8 +37,8 @@ def main(arguments: list[str]) -> None:
         agreement = compare(trained, chosen.open(temporary), images)
         refuse_difference(agreement, path)
     say(
-        f"checked on {agreement.num:,} test images: {agreement.equal:,} equal classes, largest "
-        f"difference of a logit {agreement.difference:.2g} (allowed {agreement.allowed:.2g})"
+        f"checked on {agreement.num:,} test images: {agreement.equal:,} equal predictions, largest "
+        f"difference in a logit {agreement.difference:.2g} (tolerance {agreement.allowed:.2g})"
     )
     shape = ", ".join(map(str, trained.image_shape))
     say(f"input   images: uint8 (batch, {shape}), 0 to 255")
@@ -49,11 +49,15 @@ def main(arguments: list[str]) -> None:
 def _parser() -> Parser:
     parser = Parser(
         prog="tinylab export",
-        description="Write a finished run's network as a file for other programs.",
+        description="Export a finished run's network for other programs.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("run", type=Path, help="the folder of a run, or of a sweep (its best)")
-    parser.add_argument("--to", choices=FORMATS, default="onnx", help="the format (default onnx)")
-    parser.add_argument("--out", type=Path, help="the file; by default named by the run, here")
+    parser.add_argument("run", type=Path, help="folder of a run, or of a sweep (its best run)")
+    parser.add_argument("--to", choices=FORMATS, default="onnx", help="format (default: onnx)")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        help="file to write (default: named after the run, in the current folder)",
+    )
     return parser

@@ -1,4 +1,4 @@
-"""``tinylab list``: the runs in an outputs folder, found by config keys and figures."""
+"""``tinylab list``: list runs, filtered by config keys and metrics."""
 
 import argparse
 import json
@@ -10,7 +10,7 @@ from typing import Any
 from tinylab.commands.parser import Parser
 from tinylab.comparison.settings import distinguishes
 from tinylab.config.keys import defaults, without_effect
-from tinylab.config.metrics import METRICS
+from tinylab.config.metrics import METRICS, between
 from tinylab.config.values import shown
 from tinylab.store.query import conditions, in_order, select
 from tinylab.store.run import Run
@@ -19,23 +19,23 @@ from tinylab.ui.console import in_bytes, say
 from tinylab.ui.tables import aligned, as_csv, columns_of
 
 FILTERS = """\
-A filter is a condition on a config key or a figure, or a run's name or folder, where * stands for
-anything. Conditions must all hold. Quote < and >, which mean something else to a shell.
+A filter is a condition on a config key or metric, or a run's name or folder, with * as a
+wildcard. All conditions must hold. Quote < and >, which the shell would interpret.
 
-  tinylab list                                           all runs, the newest last
+  tinylab list                                           all runs, newest last
   tinylab list dataset=mnist 'optim.lr<0.01' state=failed
   tinylab list 'test_accuracy>0.9' --sort -val_accuracy
-  tinylab list 'digits-*' --format csv > runs.csv        every config key and figure"""
-HEAD = ("run", "state", "when", "epochs", "val acc", "test acc (95 % interval)", "seconds", "size")
+  tinylab list 'digits-*' --format csv > runs.csv        every config key and metric"""
+HEAD = ("run", "state", "when", "epochs", "val acc", "test acc (95% CI)", "seconds", "size")
 IN_HEAD = {"run", "state", "when", "epochs", "val_accuracy", "test_accuracy", "train_seconds",
            "size", "error"}  # fmt: skip
 
-IN_NAME = ("dataset", "model")  # what the run's name says
-MOST_KEYS = 5  # columns for what was not asked for
+IN_NAME = ("dataset", "model")  # already in the run's name
+MOST_KEYS = 5  # columns that were not asked for
 
 
 def main(arguments: list[str]) -> None:
-    """Run the command. Raises UserError for a filter or a key that is not understood."""
+    """Run the command. Raises UserError for an invalid filter or key."""
     options = _parse(arguments)
     found = in_order(select(options.filters, options.outputs, options.all), options.sort)
     if options.format == "json":
@@ -56,36 +56,41 @@ def main(arguments: list[str]) -> None:
 def _parse(arguments: list[str]) -> argparse.Namespace:
     parser = Parser(
         prog="tinylab list",
-        description="Show the runs in an outputs folder, finished, running, stopped and failed.",
+        description="List the runs in an outputs folder: finished, running, stopped and failed.",
         epilog=FILTERS,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("filters", nargs="*", metavar="FILTER", help="which runs; default: all")
-    parser.add_argument("--sort", default="when", metavar="KEY", help="-KEY sorts downwards")
+    parser.add_argument("filters", nargs="*", metavar="FILTER", help="runs to list (default: all)")
+    parser.add_argument(
+        "--sort",
+        default="when",
+        metavar="KEY",
+        help="key to sort by; -KEY sorts in descending order",
+    )
     parser.add_argument("--format", choices=("table", "csv", "json"), default="table")
-    parser.add_argument("--all", action="store_true", help="old runs that were set aside too")
+    parser.add_argument("--all", action="store_true", help="include old runs that were set aside")
     parser.add_argument(
         "--outputs",
         type=Path,
         default=default_outputs(),
         metavar="FOLDER",
-        help="default: outputs, or the project's",
+        help="default: the project's outputs folder, or outputs",
     )
-    if "--sort" in arguments[:-1]:  # argparse would take -KEY for a flag
+    if "--sort" in arguments[:-1]:  # argparse would treat -KEY as a flag
         place = arguments.index("--sort")
         arguments[place : place + 2] = [f"--sort={arguments[place + 1]}"]
     return parser.parse_args(arguments)
 
 
 def _own_metrics(found: Sequence[Run]) -> list[str]:
-    """The columns of metrics of the user's own on the test set, as far as a run has a value."""
+    """Return columns for the user's own test metrics, if any run has a value."""
     own = [name for name, metric in METRICS.items()
            if metric.is_own and metric.path[0] == "test"]  # fmt: skip
     return [name for name in own if any(run.row.get(name) is not None for run in found)]
 
 
 def _varied_keys(found: Sequence[Run]) -> list[str]:
-    """The first few config keys that tell the runs apart."""
+    """Return the first few config keys that differ between the runs."""
     counts = {key for key, _ in defaults()} - without_effect()
     rows = [{k: v for k, v in run.row.items() if k in counts} for run in found]
     keys = [
@@ -103,7 +108,7 @@ def _cells(run: Run, columns: Sequence[str]) -> list[str]:
         row["when"][:16],  # to the minute
         f"{row['epochs'] or 0}/{row.get('train.epochs', '?')}",
         "-" if row["val_accuracy"] is None else f"{row['val_accuracy']:.2%}",
-        "-" if test is None else f"{test:.2%} ({row['test_low']:.2%} to {row['test_high']:.2%})",
+        "-" if test is None else f"{test:.2%} ({between(row['test_low'], row['test_high'])})",
         "-" if row["train_seconds"] is None else f"{row['train_seconds']:.1f}",
         in_bytes(row["size"]),
         *(_shown(key, row[key]) if key in row else "" for key in columns),

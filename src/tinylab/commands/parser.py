@@ -1,4 +1,4 @@
-"""How commands read their arguments."""
+"""The argument parser of the commands."""
 
 import argparse
 from typing import NoReturn
@@ -7,7 +7,7 @@ from tinylab.errors import UserError
 
 
 class Parser(argparse.ArgumentParser):
-    """Errors as everywhere in tinylab: one line, exit code 1."""
+    """Report errors as elsewhere in tinylab: one line, exit code 1."""
 
     def error(self, message: str) -> NoReturn:
         raise UserError(f"{self.prog}: {message}")

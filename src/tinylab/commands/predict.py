@@ -12,6 +12,7 @@ from typing import TextIO
 import numpy as np
 
 from tinylab.commands.parser import Parser
+from tinylab.config.metrics import with_interval
 from tinylab.config.options import without_code
 from tinylab.data.listing import kinds
 from tinylab.errors import UserError
@@ -23,69 +24,72 @@ from tinylab.predict.gather import gather
 from tinylab.system.files import NAMED, write_bytes
 from tinylab.ui.console import say, track
 
-SHEET = 400  # pictures at most on a sheet
+SHEET = 400  # maximum number of pictures on a sheet
 EPILOG = """\
 examples:
   tinylab predict outputs/runs/RUN scan.png photos/ 'more/*.jpg'
   tinylab predict outputs/sweeps/SWEEP scan.png         the sweep's best run by validation
-  tinylab predict outputs/runs/RUN photos/ --reject 0.9  doubtful ones are left to a person
+  tinylab predict outputs/runs/RUN photos/ --reject 0.9  reject uncertain predictions
   tinylab predict outputs/runs/A outputs/runs/B x.png   probabilities averaged over both
   find . -name '*.png' | tinylab predict outputs/runs/RUN - --format csv > all.csv"""
 
 
 def main(arguments: list[str]) -> None:
-    """Run the command. Raises UserError, after the last file, where any could not be read."""
+    """Run the command. Raises UserError after the last file if any could not be read."""
     options = _parser().parse_args(without_code(arguments))
     out = sys.stdout
-    with contextlib.redirect_stdout(sys.stderr):  # nothing but the predictions is piped on
+    with contextlib.redirect_stdout(sys.stderr):  # only predictions are piped
         predict(options, out)
 
 
 def _parser() -> Parser:
     parser = Parser(
         prog="tinylab predict",
-        description="Classify image files with a finished run, prepared as in its training.",
+        description="Classify image files with a finished run, preprocessed as in training.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.add_argument("run", type=Path, help="folder of a run or sweep; several form an ensemble")
     parser.add_argument(
-        "run", type=Path, help="the folder of a run, or of a sweep; more of them: an ensemble"
+        "path",
+        nargs="+",
+        help="image files, folders or globs; - reads a list of files from standard input",
     )
-    parser.add_argument(
-        "path", nargs="+", help="files, folders, globs; -: a list of files on standard input"
-    )
-    parser.add_argument("--top", type=int, default=3, help="classes shown for a file (default 3)")
+    parser.add_argument("--top", type=int, default=3, help="classes to show per file (default: 3)")
     parser.add_argument("--format", choices=FORMATS, default="table")
     parser.add_argument(
         "--reject",
         type=float,
         metavar="P",
-        help="mark images whose highest probability is below P as rejected, left to a person",
+        help="reject images whose highest probability is below P, to be labeled by a person",
     )
     parser.add_argument(
-        "--sheet", type=Path, metavar="OUT.png", help="also draw what the network saw, annotated"
+        "--sheet",
+        type=Path,
+        metavar="OUT.png",
+        help="also save a picture of the preprocessed images with their predictions",
     )
     parser.add_argument(
         "--invert",
         choices=("auto", "yes", "no"),
         default="auto",
-        help="digits: whether the ink is dark on light; auto looks at the image's border",
+        help="for digits: dark ink on a light background; auto decides by the border",
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N, mps")
     return parser
 
 
 def predict(options: argparse.Namespace, out: TextIO) -> None:
-    """Classify what ``options`` name, and write the predictions to ``out``."""
+    """Classify the files that ``options`` name, and write predictions to ``out``."""
     paths = list(itertools.dropwhile(lambda path: is_run(Path(path)), options.path))
     run_paths = [options.run, *map(Path, options.path[: len(options.path) - len(paths)])]
     _refuse_impossible(options)
     others: list[str] = []
     files = gather(paths, others)
-    passed_over = f"passed over what is no image by its name: {kinds(others)}" if others else ""
+    passed_over = f"skipped files without an image suffix: {kinds(others)}" if others else ""
     if not files:
         raise UserError(
-            f"{' '.join(paths) or 'PATH'}: no image file to classify"
+            f"{' '.join(paths) or 'PATH'}: no image files to classify"
             f"{f' ({passed_over})' if others else ''}"
         )
     ensemble = load_ensemble([the_run(path) for path in run_paths], options.device, calibrated=True)
@@ -95,7 +99,7 @@ def predict(options: argparse.Namespace, out: TextIO) -> None:
     if others:
         say(passed_over)
     predictions: Iterable[Prediction] = classify(ensemble, files, read, options.reject)
-    if len(files) > BATCH_SIZE and not out.isatty():  # there the lines show how far it is
+    if len(files) > BATCH_SIZE and not out.isatty():  # there, the printed lines show the progress
         predictions = track(predictions, "classifying", len(files))
     room = BATCH_BYTES // math.prod(ensemble.first.image_shape)
     sheet = min(SHEET, room) if options.sheet is not None else 0
@@ -110,7 +114,7 @@ def predict(options: argparse.Namespace, out: TextIO) -> None:
     tally.say()
     if tally.faults:
         raise UserError(
-            f"{len(tally.faults):,} of {len(files):,} files cannot be read; they are listed above"
+            f"{len(tally.faults):,} of {len(files):,} files cannot be read (listed above)"
         )
 
 
@@ -125,28 +129,26 @@ def _refuse_impossible(options: argparse.Namespace) -> None:
 
 def _introduce(ensemble: Ensemble, reject: float | None) -> None:
     for member in ensemble.members:
-        low, high = member.result.test.accuracy_ci95
-        say(
-            f"network {member.name}: test accuracy {member.result.test.accuracy:.2%} "
-            f"(95 % interval {low:.2%} to {high:.2%})"
-        )
+        test = member.result.test
+        accuracy = with_interval(test.accuracy, *test.accuracy_ci95)
+        say(f"network {member.name}: test accuracy {accuracy}")
         if member.calibration is not None:
             temperature = member.calibration.temperature
-            say(f"        calibrated: temperature {temperature:.3f}, fitted to validation images")
+            say(f"        calibrated: temperature {temperature:.3f}, fitted on validation images")
         elif reject is not None:
-            say("        its probabilities are not calibrated: tinylab evaluate RUN --calibrate")
+            say("        probabilities are not calibrated; see tinylab evaluate RUN --calibrate")
     if len(ensemble.members) > 1:
-        say(f"        probabilities are averaged over these {len(ensemble.members)}")
+        say(f"        probabilities are averaged over these {len(ensemble.members)} networks")
 
 
 class Tally:
-    """What is remembered of the predictions that pass by."""
+    """Statistics collected from the predictions that pass through."""
 
     def __init__(self, sheet: int, invert: str, reject: float | None) -> None:
-        self.sheet = sheet  # pictures on it
+        self.sheet = sheet  # pictures on the sheet
         self.invert = invert
         self.reject = reject
-        self.total = 0  # of files that can be read
+        self.total = 0  # number of readable files
         self.shown: list[Prediction] = []
         self.faults: list[Prediction] = []
         self.done = {"inverted": 0, "fitted": 0, "several": 0}
@@ -167,32 +169,35 @@ class Tally:
             yield prediction
 
     def say(self) -> None:
-        """Say what was done to the images, and list the files that could not be read."""
-        judged = ", by the border; --invert no: light ink" if self.invert == "auto" else ""
+        """Describe the preprocessing, and list the files that could not be read."""
+        judged = (
+            ", judged by the border; --invert no for light ink" if self.invert == "auto" else ""
+        )
         meaning = {
-            "inverted": f"dark ink on a light ground{judged}",
+            "inverted": f"dark ink on a light background{judged}",
             "fitted": "cropped to the ink, scaled and centered",
-            "several": "digits in one picture, which is read as one: cut them apart",
+            "several": "several digits in one picture, read as one; crop them apart",
         }
         for what, count in self.done.items():
             if count:
                 say(f"{what}: {count:,} ({meaning[what]})")
         if self.reject is not None:
             say(
-                f"rejected: {self.marked['rejected']:,} of {self.total:,} are left to a person "
+                f"rejected: {self.marked['rejected']:,} of {self.total:,} images need a person "
                 f"(highest probability below {self.reject:g})"
             )
         if unlike := self.marked["unlike"]:
             say(
-                f"unlike: {unlike:,} of {self.total:,} are unlike the training images, as 1 in 100 "
-                "validation images is; do not trust their classes"
+                f"unlike: {unlike:,} of {self.total:,} images differ from the training images "
+                "more than "
+                "99 in 100 validation images; do not trust their classes"
             )
         for fault in self.faults:
             say(f"cannot be read: {printable(fault.file)}: {fault.fault}")
 
 
 def _write_sheet(path: Path, shown: list[Prediction], classes: tuple[str, ...], total: int) -> None:
-    """Draw what the network saw of each picture, with its class, probability and file name."""
+    """Save the preprocessed pictures with class, probability and file name."""
     from tinylab.ui import plots
 
     captions = []
@@ -202,6 +207,6 @@ def _write_sheet(path: Path, shown: list[Prediction], classes: tuple[str, ...], 
         name = name if len(name) < 18 else f"{name[:16]}…"
         captions.append(f"{classes[label]}  {share:.0%}\n{name}")
     pixels = np.stack([prediction.picture.pixels for prediction in shown if prediction.picture])
-    title = f"what the network saw: {len(shown)} of {total:,} files"
+    title = f"preprocessed images: {len(shown)} of {total:,} files"
     write_bytes(path, plots.to_png(plots.draw(plots.gallery(pixels, captions, title))), NAMED)
     say(f"sheet: {path}")

@@ -1,7 +1,7 @@
-"""``tinylab remove``: delete runs, those that were set aside, or decoded images that are kept.
+"""``tinylab remove``: delete runs, old versions of runs, or cached images.
 
-A run is first renamed to a hidden name, under its lock, and then deleted: a crash leaves runs that
-are whole or gone, and the next removal in the same folder deletes what is hidden.
+A run is first renamed to a hidden name, under its lock, and then deleted: after a crash, a run is
+either complete or gone, and the next removal deletes the hidden remains.
 """
 
 import argparse
@@ -22,17 +22,17 @@ from tinylab.ui.console import in_bytes, say
 from tinylab.ui.tables import aligned, columns_of
 
 EXAMPLES = """\
-The filters are those of tinylab list. What matches is shown, and nothing is removed before you
-have said yes. A run that is being trained is left alone.
+Takes the filters of tinylab list. Shows the matching runs and asks before it removes anything.
+A run that is being trained is never removed.
 
   tinylab remove outputs/runs/digits-mlp-50c8b14197
   tinylab remove state=failed 'val_accuracy<0.5'
   tinylab remove --set-aside        old runs that were kept under a dated name
-  tinylab remove --cache            decoded images; the next start decodes them again"""
+  tinylab remove --cache            cached images; the next run decodes them again"""
 
 
 def main(arguments: list[str]) -> None:
-    """Run the command. Raises UserError where not all that was asked for is gone."""
+    """Run the command. Raises UserError if anything could not be removed."""
     options = _parse(arguments)
     if not (options.filters or options.set_aside or options.cache):
         raise UserError("tinylab remove: expected filters or runs (all of them: '*'), or --cache")
@@ -45,13 +45,15 @@ def main(arguments: list[str]) -> None:
 def _parse(arguments: list[str]) -> argparse.Namespace:
     parser = Parser(
         prog="tinylab remove",
-        description="Delete runs, after showing them and asking.",
+        description="Delete runs after showing them and asking.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("filters", nargs="*", metavar="FILTER", help="which runs")
-    parser.add_argument("--set-aside", action="store_true", help="only those under a dated name")
-    parser.add_argument("--cache", action="store_true", help="the decoded images of all datasets")
+    parser.add_argument("filters", nargs="*", metavar="FILTER", help="runs to remove")
+    parser.add_argument(
+        "--set-aside", action="store_true", help="only old runs kept under a dated name"
+    )
+    parser.add_argument("--cache", action="store_true", help="the cached images of all datasets")
     parser.add_argument("--yes", action="store_true", help="do not ask")
     parser.add_argument(
         "--outputs",
@@ -70,7 +72,7 @@ def _chosen(options: argparse.Namespace) -> list[Run]:
         raise UserError(f"no such run in {options.outputs / 'runs'}: nothing removed")
     for run in chosen:
         if run.folder.is_symlink():
-            raise UserError(f"{run.folder}: a link, which may be others' too; remove it by hand")
+            raise UserError(f"{run.folder}: a symbolic link; remove it by hand")
     return chosen
 
 
@@ -86,14 +88,14 @@ def _remove_runs(chosen: Sequence[Run], yes: bool) -> None:
             for folder in {run.folder.parent for run in to_delete}:
                 _delete_hidden(folder)
     if busy:
-        raise UserError(f"being trained, and left alone: {', '.join(busy)}")
+        raise UserError(f"not removed, since they are being trained: {', '.join(busy)}")
 
 
 def _hide(run: Run) -> None:
-    """Make a run unseen at once. Raises UserError where it has begun to be trained meanwhile."""
+    """Hide a run at once. Raises UserError if its training has started meanwhile."""
     folder = run.folder
     hidden = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.removed")
-    # Its lock's own file stays: without it, who waits for it and who comes new would both get it.
+    # The lock file stays: without it, a waiting process and a new one could both acquire the lock.
     with run.files.sole_writer(wait=False):
         try:
             folder.rename(hidden)
@@ -102,17 +104,17 @@ def _hide(run: Run) -> None:
 
 
 def _delete_hidden(folder: Path) -> None:
-    """Delete what was hidden in ``folder``, by an earlier removal that was killed too."""
+    """Delete hidden remains in ``folder``, including those of an earlier, killed removal."""
     for hidden in folder.glob(".*.removed"):
         shutil.rmtree(hidden, ignore_errors=True)
         if hidden.exists():
-            raise UserError(f"{hidden}: cannot be deleted whole; delete the rest by hand")
+            raise UserError(f"{hidden}: only partly deleted; delete the rest by hand")
 
 
 def _remove_caches(files: Sequence[Path], yes: bool) -> None:
     if not files:
-        raise UserError("no decoded images are kept: nothing removed")
-    _ask([(file.name, _age(file), file.stat().st_size) for file in files], "decoded dataset", yes)
+        raise UserError("no cached images: nothing removed")
+    _ask([(file.name, _age(file), file.stat().st_size) for file in files], "cached dataset", yes)
     for file in files:
         file.unlink(missing_ok=True)
 
@@ -122,7 +124,7 @@ def _age(file: Path) -> str:
 
 
 def _ask(listed: Sequence[tuple[str, str, int]], what: str, yes: bool) -> None:
-    """Show names, states and sizes. Raises UserError unless the user agrees to their removal."""
+    """Show names, states and sizes. Raises UserError unless the user confirms the removal."""
     rows = [(name, state, in_bytes(size)) for name, state, size in listed]
     say("\n".join(aligned(columns_of(("", "", ""), rows), width=None)))
     total = in_bytes(sum(size for _, _, size in listed))
@@ -130,7 +132,9 @@ def _ask(listed: Sequence[tuple[str, str, int]], what: str, yes: bool) -> None:
     if yes:
         say(f"removing {these} ({total})")
     elif not sys.stdin.isatty():
-        raise UserError("no terminal to ask on: nothing removed; --yes removes without asking")
+        raise UserError(
+            "no terminal to ask on: nothing removed; use --yes to remove without asking"
+        )
     elif _answer(f"remove {these} ({total})? [y/N] ") not in ("y", "yes"):
         raise UserError("nothing removed")
 

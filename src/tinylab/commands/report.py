@@ -1,4 +1,4 @@
-"""``tinylab report``: an HTML page on finished runs, once or as they end; or one's model card."""
+"""``tinylab report``: write an HTML report, once or continuously, or a model card."""
 
 import argparse
 import contextlib
@@ -13,38 +13,38 @@ from tinylab.store.folder import RunFolder
 from tinylab.store.sweep import SweepFolder
 from tinylab.ui.console import say
 
-LOOK_SECONDS = 2.0  # between two looks at a sweep
-RELOAD_SECONDS = 5.0  # after which a page that is watched loads itself anew
-WATCH_SHARE = 9.0  # times that a page took, until the next one
+LOOK_SECONDS = 2.0  # seconds between two checks of a sweep
+RELOAD_SECONDS = 5.0  # seconds after which an open page reloads itself
+WATCH_SHARE = 9.0  # multiples of the time a page took, until the next one
 
 EXAMPLES = """\
 examples:
   tinylab report outputs/sweeps/SWEEP        report.html in that folder
-  tinylab report outputs/sweeps/SWEEP --watch   the same while it runs, as its jobs end
+  tinylab report outputs/sweeps/SWEEP --watch   keep it up to date while the sweep runs
   tinylab report outputs --out all.html      every finished run
   tinylab report outputs/runs/RUN --card     MODEL_CARD.md in that folder"""
 
 
 def main(arguments: list[str]) -> None:
-    """Run the command. Raises UserError where no finished run is found."""
+    """Run the command. Raises UserError if no finished run is found."""
     parser = Parser(
         prog="tinylab report",
-        description="Write one HTML page on finished runs: tables, verdicts, figures. It needs "
-        "neither network nor server.",
+        description="Write an HTML report of finished runs: tables, tests, figures. The page works "
+        "offline, without a server.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "path", type=Path, nargs="+", help="the folder of a run, of a sweep, or of many of them"
+        "path", type=Path, nargs="+", help="folder of a run, of a sweep, or of several of them"
     )
     parser.add_argument(
-        "--out", type=Path, help="the file to write (default: report.html in the one folder given)"
+        "--out", type=Path, help="file to write (default: report.html in the given folder)"
     )
     parser.add_argument(
-        "--card", action="store_true", help="write MODEL_CARD.md of the one run instead"
+        "--card", action="store_true", help="write MODEL_CARD.md of a single run instead"
     )
     parser.add_argument(
-        "--watch", action="store_true", help="write the page anew as the jobs of a sweep end"
+        "--watch", action="store_true", help="rewrite the page whenever a job of the sweep ends"
     )
     options = parser.parse_args(arguments)
     if options.watch:
@@ -54,12 +54,22 @@ def main(arguments: list[str]) -> None:
         _write_card(options.path, options.out)
         return
     out = options.out or place(options.path)
-    report.write(options.path, out)
+    write(options.path, out)
     say(f"report  {out}")
 
 
+def write(paths: Sequence[Path], out: Path) -> None:
+    """Write the page, for a single run with what explains its mistakes. Raises UserError."""
+    explanation = None
+    if len(paths) == 1 and RunFolder(paths[0]).is_run():
+        from tinylab.predict import explain_page  # and with it torch
+
+        explanation = explain_page.of_single_run(paths[0])
+    report.write(paths, out, explanation=explanation)
+
+
 def _watch(paths: Sequence[Path], out: Path | None, card: bool) -> None:
-    """Keep the page of a sweep up to date until the sweep has ended, or Ctrl-C."""
+    """Update the page of a sweep until the sweep has ended, or Ctrl-C."""
     sweep = SweepFolder(paths[0])
     if card or len(paths) > 1 or not sweep.is_sweep():
         raise UserError("--watch: expected the folder of one sweep, such as outputs/sweeps/SWEEP")
@@ -71,31 +81,31 @@ def _watch(paths: Sequence[Path], out: Path | None, card: bool) -> None:
         while (ended := sweep.ended_jobs()) is not None:
             if ended != shown:
                 started = time.monotonic()
-                with contextlib.suppress(UserError):  # not one is finished yet
+                with contextlib.suppress(UserError):  # no run is finished yet
                     report.write(paths, out, reload=RELOAD_SECONDS)
                 shown = ended
-                # A page of many runs takes seconds, of which the sweep needs most.
+                # A page of many runs takes seconds of CPU time that the sweep needs.
                 wait = max(LOOK_SECONDS, WATCH_SHARE * (time.monotonic() - started))
             time.sleep(wait)
     report.write(paths, out)
-    say("the sweep has ended" if sweep.ended_jobs() is None else "stopped; the sweep goes on")
+    say("the sweep has ended" if sweep.ended_jobs() is None else "stopped; the sweep keeps running")
 
 
 def _write_card(paths: Sequence[Path], out: Path | None) -> None:
     if len(paths) > 1:
-        raise UserError(f"--card: expected the folder of one run, not {len(paths)} paths")
+        raise UserError(f"--card: expected one run folder, not {len(paths)} paths")
     out = out or RunFolder(paths[0]).card_file
     report.write_card(paths[0], out)
     say(f"card    {out}")
 
 
 def place(paths: Sequence[Path]) -> Path:
-    """Beside the one run or sweep, else in this folder."""
+    """Return report.html next to the single run or sweep, otherwise in the working folder."""
     return SweepFolder(folder_of(paths)).report_file
 
 
 def folder_of(paths: Sequence[Path]) -> Path:
-    """The one run or sweep, else this folder."""
+    """Return the single run or sweep, otherwise the working folder."""
     [first, *others] = paths
     is_one = SweepFolder(first).is_sweep() or RunFolder(first).result_file.is_file()
     return first if is_one and not others else Path()

@@ -1,4 +1,4 @@
-"""``tinylab sync``: finished runs to a tracking service."""
+"""``tinylab sync``: send finished runs to a tracking service."""
 
 import argparse
 from pathlib import Path
@@ -14,19 +14,22 @@ from tinylab.ui.mirrors import Mirror
 
 
 def main(arguments: list[str]) -> None:
-    """Run the command. Raises UserError where a run could not be sent."""
+    """Run the command. Raises UserError if a run could not be sent."""
     parser = Parser(
         prog="tinylab sync",
-        description="Send finished runs to a tracking service: keys, curves, final metrics, "
-        "figures. tracker=mlflow or tracker=wandb sends a run while it trains.",
+        description="Send finished runs to a tracking service: config, curves, final metrics, "
+        "figures. tracker=mlflow or tracker=wandb sends a run during training.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="example:\n  tinylab sync outputs --to mlflow",
     )
     parser.add_argument(
-        "path", type=Path, nargs="+", help="the folder of a run, of a sweep, or of many of them"
+        "path", type=Path, nargs="+", help="folder of a run, of a sweep, or of several of them"
     )
     parser.add_argument(
-        "--to", choices=mirrors.SERVICES, default="mlflow", help="the service (default mlflow)"
+        "--to",
+        choices=mirrors.SERVICES,
+        default="mlflow",
+        help="tracking service (default: mlflow)",
     )
     options = parser.parse_args(arguments)
     mirrors.require(options.to, f"--to {options.to}")
@@ -40,7 +43,7 @@ def main(arguments: list[str]) -> None:
 
 
 def _send(run: Run, service: str) -> bool:
-    """Whether all of a run has arrived."""
+    """Send a run; returns whether all of it has arrived."""
     mirror = Mirror(service, run.name, run.values)
     history = run.files.history()
     for row in history:

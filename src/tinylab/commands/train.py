@@ -1,4 +1,4 @@
-"""``tinylab train``: one run, or with ``-m`` a sweep."""
+"""``tinylab train``: train a run, or a sweep with ``-m``."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
 
 def main(arguments: list[str]) -> None:
-    """Run the command. Raises UserError for what the user can mend."""
+    """Run the command. Raises UserError for errors that the user can fix."""
     if "--help" in arguments or "-h" in arguments:
         use(arguments)
         say(help_text())
         return
-    # Hydra, half of the time of a short answer: not for --help.
+    # Hydra takes half of the time of a short answer; --help does not need it.
     from tinylab.commands.train_job import job
     from tinylab.config.compose import replay, run_hydra
 
@@ -38,27 +38,27 @@ def main(arguments: list[str]) -> None:
 
 
 def _threads(files: "RunFolder", overrides: Sequence[str]) -> int | None:
-    """The CPU threads of a run, as far as this machine has cores for them; None: as by default."""
+    """Return a run's number of CPU threads, limited to the cores here (None: the default)."""
     if any(override.lstrip("+").startswith("threads=") for override in overrides):
         return None
     threads = files.threads()
     if threads is not None and threads > cores():
         say(
-            f"{files.name} was trained with {threads} threads, and this machine has {cores()} "
-            "cores: the bits will not be equal"
+            f"{files.name} was trained with {threads} threads, but this machine has {cores()} "
+            "cores: results will not be bit-identical"
         )
         return cores()
     return threads
 
 
 def _say_edited(files: "RunFolder", overrides: Sequence[str]) -> None:
-    """Say it where the user's own code is not what the run was trained with."""
+    """Warn if the user's own code differs from the code that the run was trained with."""
     from tinylab.config import code
 
     given = {override.partition("=")[0] for override in overrides}
     saved = {name: value for name, value in files.config().items() if name not in given}
     if edited := files.edited_since(code.own_of(saved)):
         say(
-            f"{' or '.join(file.name for file in edited)} differs from that of {files.name}: this "
-            f"trains a new run with today's code; the run's copy is in {files.code_folder}"
+            f"{' or '.join(file.name for file in edited)} has changed since {files.name}: this "
+            f"trains a new run with the current code; the run's copy is in {files.code_folder}"
         )

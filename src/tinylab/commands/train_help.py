@@ -1,7 +1,8 @@
-"""What ``tinylab train --help`` says."""
+"""The text of ``tinylab train --help``."""
 
 from tinylab.config.groups import choices, groups
-from tinylab.config.options import FOLDERS, Option, options
+from tinylab.config.option import FOLDERS, Option
+from tinylab.config.options import options
 from tinylab.config.values import shown
 
 EXAMPLES = """\
@@ -11,40 +12,40 @@ EXAMPLES = """\
   tinylab train dataset=folder dataset.root=photos dataset.image_size=64
   tinylab train model.hidden=256 optim.lr=0.003 train.batch_size=64
   tinylab train experiment=mnist_baseline          a pinned experiment
-  tinylab train -m optim.lr=0.1,0.01,0.001         a sweep: one run for each value
+  tinylab train -m optim.lr=0.1,0.01,0.001         a sweep: one run per value
   tinylab train -m seed=range(5) model=baseline,mlp
-  tinylab train -m sweep=seeds model=mlp           a ready-made sweep
+  tinylab train -m sweep=seeds model=mlp           a predefined sweep
   tinylab train -m sweep.search=tpe sweep.trials=20 'optim.lr=tag(log,interval(1e-4,1e-1))'
-  tinylab train --from outputs/runs/RUN seed=1     a run's config again, with changes
-  tinylab train code=tiny.py model=tiny            a model of your own, under @tinylab.model
+  tinylab train --from outputs/runs/RUN seed=1     repeat a run's config with changes
+  tinylab train code=tiny.py model=tiny            your own model, decorated by @tinylab.model
   tinylab train device=cuda train.precision=bfloat16
-  tinylab train --cfg job                          show the config, train nothing"""
+  tinylab train --cfg job                          show the config without training"""
 
 
 def help_text() -> str:
-    """Usage, config groups, examples."""
+    """Return usage, config groups and examples."""
     listed = "\n".join(f"  {group}={'|'.join(choices(group))}" for group in groups())
     return f"""\
-tinylab train [key=value ...]       train one config, or go on with it where it stopped
-tinylab train -m key=a,b,c ...      a sweep: every combination, each kept as a run of its own
+tinylab train [key=value ...]       train one config, or resume it where it stopped
+tinylab train -m key=a,b,c ...      a sweep: one run per combination
 
 Config groups (choose one of each):
 {listed}
 {_own()}
-Often used keys:
+Frequently used keys:
   seed=0 split.seed=0 split.val=0.1 train.epochs=10 train.batch_size=32 optim.lr=0.001
   device=auto|cpu|cuda|mps outputs=outputs fresh=true
 
 Examples:
 {EXAMPLES}
 
-A run is kept in outputs/runs/<dataset>-<model>-<id>. The id is a hash of the config: the same
-command finds its run again, goes on with it if it was stopped, and answers at once if it is done.
-All of Hydra's flags work too: tinylab train --hydra-help."""
+A run is saved in outputs/runs/<dataset>-<model>-<id>. The id is a hash of the config: the same
+command finds its run again, resumes it if it was stopped, and returns at once if it is finished.
+All flags of Hydra work too: tinylab train --hydra-help."""
 
 
 def _own() -> str:
-    """The options of the user's own files, with their keys and defaults, and the metrics."""
+    """Return the options of the user's own files with their keys and defaults, and metrics."""
     lines = [
         f"  {group}={name}  {' '.join(_keys(group, option))}\n      {option.about}".rstrip()
         for group in FOLDERS

@@ -1,4 +1,4 @@
-"""The job of ``tinylab train``: what Hydra calls with a composed config."""
+"""The job of ``tinylab train``, which Hydra calls with a composed config."""
 
 from typing import TYPE_CHECKING
 
@@ -17,16 +17,16 @@ if TYPE_CHECKING:
 
 
 def job(composed: DictConfig) -> float | None:
-    """One job of Hydra's: train the config, or answer from the result that is there.
+    """Run one Hydra job: train the config, or return its existing result.
 
-    In a sweep that another launcher runs, a failure is recorded, and the next job goes on.
+    In a sweep with another launcher, a failure is recorded and the next job runs.
     """
     hydra_config = HydraConfig.get() if HydraConfig.initialized() else None
     config = to_config(composed)
     if hydra_config is None or hydra_config.mode != RunMode.MULTIRUN:
         refuse_sweep(config)
         return train(config).metric("val_accuracy")
-    if config.sweep.workers is not None:  # a launcher's job is one worker of a study
+    if config.sweep.workers is not None:  # a launcher's job is a worker of a shared study
         from tinylab.store.sweep import sweep_folder
         from tinylab.sweeps import crew
 
@@ -41,26 +41,26 @@ def job(composed: DictConfig) -> float | None:
     with run_folder(config).failure_recorded():
         try:
             return train(config).metric("val_accuracy")
-        except Stopped as stop:  # an end in words and no traceback, whatever the launcher is
+        except Stopped as stop:  # no traceback, whichever launcher is used
             raise SystemExit(128 + stop.signum) from None
     return None
 
 
 def refuse_sweep(config: Config) -> None:
-    """One run cannot do what is asked of a sweep. Raises UserError."""
+    """Raise UserError for a sweep option given to a single run."""
     sweep = config.sweep
     if sweep.space or sweep.settings or sweep.nested or sweep.search != "grid":
         keys = dict.fromkeys([*sweep.space, *(key for each in sweep.settings for key in each)])
         what = f"over {', '.join(keys)}" if keys else f"sweep.search={sweep.search}"
-        raise UserError(f"{what}: expected -m, which makes many runs: tinylab train -m ...")
+        raise UserError(f"{what}: expected -m, which runs a sweep: tinylab train -m ...")
 
 
 def train(config: Config, command: str | None = None) -> "Run":
-    """Train one config, unless it is finished already.
+    """Train one config unless it is already finished.
 
-    ``command`` is recorded in the result; None: what was typed.
+    ``command`` is recorded in the result (None: the command line).
     """
-    # And with it numpy, which a refused override does not wait for.
+    # Imports numpy, which a refused override does not wait for.
     from tinylab import data
     from tinylab.config import weights
     from tinylab.store.folder import run_folder

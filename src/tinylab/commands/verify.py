@@ -1,8 +1,7 @@
-"""``tinylab verify``: prove on this machine that a killed and resumed run ends with the same bits.
+"""``tinylab verify``: check that a killed and resumed run is bit-identical on this machine.
 
-The run's config is trained three times in a temporary folder: undisturbed; killed by SIGKILL at
-random moments and resumed; and with another seed, which must be found different, or the
-comparison itself would be worthless.
+The run's config is trained three times in a temporary folder: uninterrupted; killed by SIGKILL at
+random times and resumed; and with another seed, as a control that must differ.
 """
 
 import dataclasses
@@ -30,14 +29,14 @@ from tinylab.store.run import Run
 from tinylab.ui.console import say
 
 TIMINGS = ("seconds", "images_per_second", "time")  # columns of the metrics that may differ
-# With -P a types.py in the working folder stays out of Python's way.
+# With -P, a types.py in the working folder does not shadow Python's.
 PROGRAM = (sys.executable, "-P", "-m", "tinylab")
-CHECKPOINT_SECONDS = 0.02  # so often that most kills fall between two of them, inside an epoch
+CHECKPOINT_SECONDS = 0.02  # so often that most kills hit between two checkpoints within an epoch
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a training ended with: all of it must be equal, but for times."""
+    """The outcome of a training; everything must be equal except times."""
 
     result: Result
     predictions: Predictions
@@ -45,16 +44,17 @@ class Outcome:
 
 
 def main(arguments: list[str]) -> None:
-    """Run the command. Raises UserError where the resumed run differs."""
+    """Run the command. Raises UserError if the resumed run differs."""
     parser = Parser(
         prog="tinylab verify",
-        description="Train a run's config undisturbed, and again with kills; compare the bits.",
+        description="Train a run's config once uninterrupted and once with repeated SIGKILLs; "
+        "compare the bits.",
         epilog="example: tinylab verify outputs/runs/RUN --kills 5",
     )
-    parser.add_argument("run", type=Path, help="the folder of a run")
-    parser.add_argument("--epochs", type=int, default=2, help="epochs to train (default 2)")
-    parser.add_argument("--kills", type=int, default=3, help="number of kills (default 3)")
-    parser.add_argument("--seed", type=int, default=0, help="decides the moments of the kills")
+    parser.add_argument("run", type=Path, help="folder of a run")
+    parser.add_argument("--epochs", type=int, default=2, help="epochs to train (default: 2)")
+    parser.add_argument("--kills", type=int, default=3, help="number of kills (default: 3)")
+    parser.add_argument("--seed", type=int, default=0, help="seed for the times of the kills")
     options = parser.parse_args(without_code(arguments))
     files = RunFolder(options.run)
     result = files.result()
@@ -64,7 +64,7 @@ def main(arguments: list[str]) -> None:
     differences = verify(options.run, options.epochs, options.kills, moments, own=own)
     if differences:
         raise UserError("\n  ".join(["the resumed run differs", *differences]))
-    say(f"identical: weights, predictions and every figure, after {options.kills} kills")
+    say(f"identical after {options.kills} kills: weights, predictions and all metrics")
 
 
 def verify(
@@ -75,10 +75,10 @@ def verify(
     program: Sequence[str] = PROGRAM,
     own: Sequence[str] = (),
 ) -> list[str]:
-    """What differs between the undisturbed and the killed training; empty where nothing does.
+    """Return the differences between the uninterrupted and the killed training.
 
-    ``own``: what names the user's files. Raises UserError where ``run`` holds no config, or where
-    the control with another seed is not found different.
+    ``own``: the override that names the user's files. Raises UserError if ``run`` has no config, or
+    if the control with another seed does not differ.
     """
     files = RunFolder(run)
     seed = files.config()["seed"]
@@ -88,23 +88,23 @@ def verify(
             *program, "train", "--from", str(run.resolve()), f"train.epochs={epochs}",
             f"train.checkpoint_seconds={CHECKPOINT_SECONDS}", *_same_machine(files), *own,
         ]  # fmt: skip
-        say(f"1 of 3  {epochs} epochs, undisturbed")
+        say(f"1 of 3  {epochs} epochs, uninterrupted")
         plain = _finish([*command, f"outputs={folder / 'plain'}"], folder / "plain")
         say(f"2 of 3  the same, killed {kills} times")
         for _ in range(kills):
             seconds = moments.uniform(0, plain.result.seconds.train / kills)
             _kill([*command, f"outputs={folder / 'killed'}"], folder / "killed", seconds)
         killed = _finish([*command, f"outputs={folder / 'killed'}"], folder / "killed")
-        say("3 of 3  the same with another seed, which must differ")
+        say("3 of 3  the same with another seed, which must give other bits")
         control_command = [*command, f"seed={seed + 1}", f"outputs={folder / 'control'}"]
         control = _finish(control_command, folder / "control")
         if not compare(plain, control):
-            raise UserError("another seed gave the same bits: this comparison proves nothing")
+            raise UserError("another seed gave the same bits, so this comparison proves nothing")
         return compare(plain, killed)
 
 
 def _same_machine(files: RunFolder) -> list[str]:
-    """Overrides for the device and thread count of a finished run."""
+    """Return overrides for the device and thread count of a finished run."""
     result = files.result()
     if result is None:
         return []
@@ -113,7 +113,7 @@ def _same_machine(files: RunFolder) -> list[str]:
 
 
 def compare(plain: Outcome, other: Outcome) -> list[str]:
-    """What differs between two finished runs, and the likely cause."""
+    """Return the differences between two finished runs, and the likely cause."""
     a, b = (_bits(outcome) for outcome in (plain, other))
     found = [f"{key}: {a[key]} against {b[key]}" for key in a if a[key] != b[key]]
     if not found:
@@ -121,14 +121,14 @@ def compare(plain: Outcome, other: Outcome) -> list[str]:
     here, there = plain.result.environment.facts(), other.result.environment.facts()
     moved = [key for key in ("device_name", "threads", "torch") if here[key] != there[key]]
     if moved:
-        return [*found, f"likely cause: another {' and '.join(moved)}"]
+        return [*found, f"likely cause: different {' and '.join(moved)}"]
     if not plain.result.config["deterministic"]:
         return [*found, "likely cause: deterministic=false"]
-    return [*found, "likely cause: an operator that is not deterministic, or state not restored"]
+    return [*found, "likely cause: a nondeterministic operator, or state that is not restored"]
 
 
 def _bits(outcome: Outcome) -> dict[str, object]:
-    """All that must be equal, by what a person calls it."""
+    """Return everything that must be equal, by a readable name."""
     result, predictions = outcome.result, outcome.predictions
     arrays = [array for array in dataclasses.astuple(predictions) if array is not None]
     return {
@@ -146,7 +146,7 @@ def _finish(command: list[str], outputs: Path) -> Outcome:
     """Run a training to its end."""
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     if done.returncode != 0:
-        raise UserError(f"the training itself failed:\n{done.stdout.strip()}")
+        raise UserError(f"training failed:\n{done.stdout.strip()}")
     [run] = _finished(outputs)
     predictions = run.files.predictions(with_probabilities=True)
     assert predictions is not None
@@ -160,11 +160,11 @@ def _finished(outputs: Path) -> list[Run]:
 
 
 def _kill(command: list[str], outputs: Path, seconds: float) -> None:
-    """Start a training, and kill it some seconds after it has begun to learn."""
+    """Start a training, and kill it some seconds after its first step."""
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     with process.stdout:
-        # It says which network it trains just before the first step.
+        # It prints the network just before the first step.
         for line in process.stdout:
             if line.startswith("model"):
                 break

@@ -1,4 +1,4 @@
-"""``tinylab work``: one more worker for a study that many share."""
+"""``tinylab work``: join a shared sweep as a worker."""
 
 import argparse
 import os
@@ -8,24 +8,26 @@ from tinylab.commands.parser import Parser
 from tinylab.errors import UserError
 from tinylab.store.sweep import SweepFolder
 
-OWN_KEYS = ("jobs", "device", "threads")  # what a machine decides for itself
+OWN_KEYS = ("jobs", "device", "threads")  # keys that each machine may set
 
 EXAMPLES = """\
-The study was begun with: tinylab train -m ... sweep.workers=N
+The sweep was started with: tinylab train -m ... sweep.workers=N
 
   tinylab work outputs/sweeps/SWEEP
-  srun tinylab work outputs/sweeps/SWEEP jobs=4     four runs at once in each task"""
+  srun tinylab work outputs/sweeps/SWEEP jobs=4     four runs at once per task"""
 
 
 def main(arguments: list[str]) -> None:
-    """Run the command. Raises UserError where the folder has no study to work for."""
+    """Run the command. Raises UserError if the folder has no study to work on."""
     parser = Parser(
         prog="tinylab work",
-        description="Take trials from a sweep that workers share, until it is over.",
+        description="Run trials of a shared sweep until it is finished.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("sweep", type=Path, help="its folder, such as outputs/sweeps/SWEEP")
+    parser.add_argument(
+        "sweep", type=Path, help="folder of the sweep, such as outputs/sweeps/SWEEP"
+    )
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help=", ".join(OWN_KEYS))
     options = parser.parse_args(arguments)
     for override in options.overrides:
@@ -39,7 +41,7 @@ def main(arguments: list[str]) -> None:
 
 
 def _as_begun(path: Path) -> list[str]:
-    """What was typed to begin the study, which is for the folder that it was typed in."""
+    """Return the arguments that started the study, which are relative to its folder."""
     state, arguments = SweepFolder(path).state() or {}, SweepFolder(path).arguments()
     shared = state.get("shared")
     if not isinstance(shared, dict) or arguments is None:
@@ -50,8 +52,8 @@ def _as_begun(path: Path) -> list[str]:
     started_in = Path(str(shared["started_in"]))
     if not started_in.is_dir():
         raise UserError(
-            f"{path}: the study was begun in {started_in}, which this machine does not have\n"
-            "  expected the shared disk at the same place on every machine"
+            f"{path}: the sweep was started in {started_in}, which does not exist on this machine\n"
+            "  expected the shared disk at the same path on every machine"
         )
     os.chdir(started_in)
     flags = [word for each in shared["config_folders"] for word in ("--config-dir", str(each))]

@@ -1,7 +1,7 @@
-"""From finished runs to tables and verdicts. No torch in here, and SciPy only where it is needed.
+"""From finished runs to tables and tests. Does not import torch, and SciPy only where needed.
 
-``collect`` finds the runs, ``settings`` groups them by everything but their seeds, ``statistics``
-holds the tests and intervals, ``verdicts`` says which setting beats which, ``variance`` where the
-spread comes from; ``comparison`` puts them together. ``show`` says it in ``columns`` and
-``tables``, ``formats`` writes it for other programs. ``differences`` compares two configs.
+``settings`` groups runs by everything except seeds, ``statistics`` has the tests and intervals,
+``verdicts`` compares settings, ``variance`` estimates variance components, and ``comparison``
+combines them. ``show`` prints it with ``columns`` and ``tables``, ``formats`` exports it.
+``differences`` compares two configs.
 """

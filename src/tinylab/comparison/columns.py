@@ -8,24 +8,24 @@ from tinylab.comparison.effects import Effect
 from tinylab.comparison.statistics import Adjusted, Posterior, Summary, design, is_crossed
 from tinylab.comparison.variance import SOURCES, Variance
 from tinylab.comparison.verdicts import Verdict, points, points_span
-from tinylab.config.metrics import METRICS
+from tinylab.config.metrics import METRICS, between
 from tinylab.config.values import shown
 from tinylab.ui.display import duration
 from tinylab.ui.tables import Column
 
 
 def names(rows: Sequence[Row]) -> Column:
-    """The letters."""
+    """Return the column of letters."""
     return Column(("", ""), [row.name for row in rows], is_words=True)
 
 
 def labels(rows: Sequence[Row]) -> Column:
-    """What the settings differ in, in one column."""
+    """Return one column with the values in which the settings differ."""
     return Column(("", "setting"), [row.setting.label for row in rows], is_words=True)
 
 
 def keys(rows: Sequence[Row]) -> list[Column]:
-    """What the settings differ in, a column a key."""
+    """Return one column per key in which the settings differ."""
     columns = []
     for key in dict.fromkeys(key for row in rows for key in row.setting.values):
         section, dot, name = key.rpartition(".")
@@ -36,7 +36,7 @@ def keys(rows: Sequence[Row]) -> list[Column]:
 
 
 def figures(comparison: Comparison) -> list[Column]:
-    """What was measured: validation first, by which settings are ranked and chosen."""
+    """Return the metrics; validation comes first, since settings are ranked and selected by it."""
     rows, metric = comparison.rows, comparison.metric
     test = [row.test for row in rows]
     beside = (
@@ -47,15 +47,15 @@ def figures(comparison: Comparison) -> list[Column]:
         *_metric(rows, metric),
         *beside,
         *_metric(rows, "test_accuracy"),
-        Column(("95 % interval", "of the mean"), [_span(each.low, each.high) for each in test]),
-        Column(("95 % interval", "of one test set"), [_span(*row.one_test_set) for row in rows]),
+        Column(("95% CI", "of the mean"), [_span(each.low, each.high) for each in test]),
+        Column(("95% CI", "of one test set"), [_span(*row.one_test_set) for row in rows]),
         Column(("", "time"), [_mean(row.figures["seconds"], _time) for row in rows]),
         Column(("", "parameters"), [_mean(row.figures["parameters"], _count) for row in rows]),
     ]
 
 
 def _metric(rows: Sequence[Row], name: str) -> list[Column]:
-    """Mean and standard deviation of one metric."""
+    """Return mean and standard deviation of one metric."""
     part, key = METRICS[name].path
     is_fraction = METRICS[name].format.endswith("%}")
     text = _percent if is_fraction else METRICS[name].format.format
@@ -86,14 +86,14 @@ def _std(summary: Summary | None, text: Callable[[float], str]) -> str:
 
 
 def _span(low: float | None, high: float | None) -> str:
-    """An interval of a share; of few runs Student's may reach beyond what a share can be."""
+    """An interval of a fraction; with few runs, Student's may exceed the range 0 to 1."""
     if low is None or high is None:
         return "-"
-    return f"{_percent(max(low, 0.0))} to {_percent(min(high, 1.0))}"
+    return between(max(low, 0.0), min(high, 1.0))
 
 
-def _percent(share: float) -> str:
-    return f"{100 * share:.2f}"
+def _percent(fraction: float) -> str:
+    return f"{100 * fraction:.2f}"
 
 
 def _time(seconds: float) -> str:
@@ -105,20 +105,20 @@ def _count(number: float) -> str:
 
 
 def verdicts(comparison: Comparison) -> list[Column]:
-    """First minus second in points of test accuracy, and the verdict in words."""
+    """Return the difference, first minus second, in points of test accuracy, and the verdict."""
     found = comparison.verdicts
     pairs = [pair(comparison, verdict) for verdict in found]
     words = [verdict.words(*names) for verdict, names in zip(found, pairs, strict=True)]
     return [
         Column(("", "pair"), [" - ".join(names) for names in pairs], is_words=True),
         Column(("", "points"), [_points(verdict.trial.difference) for verdict in found]),
-        Column(("", "95 % interval"), [_signed_span(verdict.adjusted) for verdict in found]),
+        Column(("", "95% CI"), [_signed_span(verdict.adjusted) for verdict in found]),
         Column(("", "verdict"), words, is_words=True),
     ]
 
 
 def posteriors(comparison: Comparison) -> list[Column]:
-    """The probabilities that either setting is better, or both practically equal, in percent."""
+    """Return the probabilities, in percent, that either is better or both are practically equal."""
     found = comparison.verdicts
     pairs = [pair(comparison, verdict) for verdict in found]
     known = [verdict.posterior for verdict in found]
@@ -137,7 +137,7 @@ def _chance(known: Posterior | None, what: str) -> str:
 
 
 def pair(comparison: Comparison, verdict: Verdict) -> tuple[str, str]:
-    """The letters of a verdict's settings."""
+    """Return the letters of the settings of a verdict."""
     return comparison.name_of(verdict.first), comparison.name_of(verdict.second)
 
 
@@ -150,19 +150,19 @@ def _signed_span(adjusted: Adjusted | None) -> str:
 
 
 def effect(found: Effect) -> list[Column]:
-    """Each value minus the reference in points of test accuracy, and what that shows."""
+    """Return each value minus the reference in points of test accuracy, and the verdict."""
     trials = [level.trial for level in found.levels]
     return [
         Column(("", found.key), [shown(level.value) for level in found.levels], is_words=True),
         Column(("", "pairs"), [str(level.num_pairs) for level in found.levels]),
         Column(("", "points"), [_points(trial.difference) for trial in trials]),
-        Column(("", "95 % interval"), [_signed_span(level.adjusted) for level in found.levels]),
+        Column(("", "95% CI"), [_signed_span(level.adjusted) for level in found.levels]),
         Column(("", "effect"), [level.words() for level in found.levels], is_words=True),
     ]
 
 
 def variances(comparison: Comparison) -> list[Column]:
-    """Each source's standard deviation in points, and its share of the variance."""
+    """Return the standard deviation of each source in points, and its fraction of the variance."""
     found = comparison.variances
     sizes = ["-" if each is None else f"{each.num_splits} x {each.num_seeds}" for each in found]
     columns = [names(comparison.rows), Column(("splits", "x seeds"), sizes)]
@@ -178,4 +178,4 @@ def _component(variance: Variance | None, source: str) -> str:
 
 def _share(variance: Variance | None, source: str) -> str:
     shares = None if variance is None else variance.shares
-    return "-" if shares is None else f"{100 * shares[source]:.0f} %"
+    return "-" if shares is None else f"{shares[source]:.0%}"

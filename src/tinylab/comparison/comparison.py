@@ -1,4 +1,4 @@
-"""The whole comparison of many runs: settings with their figures, verdicts, and warnings."""
+"""A comparison of many runs: settings with their metrics, verdicts, and warnings."""
 
 import itertools
 import re
@@ -15,18 +15,18 @@ from tinylab.comparison.statistics import Summary
 from tinylab.comparison.variance import SeedVariance, Variance
 from tinylab.comparison.verdicts import Verdict, judge
 from tinylab.config.metrics import METRICS
-from tinylab.config.options import FOLDERS
+from tinylab.config.option import FOLDERS
 from tinylab.config.values import shown
 from tinylab.errors import UserError
 from tinylab.store.run import Run
 from tinylab.training.metrics import wilson_interval
 
-FEW = 5  # settings of which every pair can be judged and read
+FEW = 5  # maximum number of settings for which all pairs are compared
 
 
 @dataclass(frozen=True, eq=False)
 class Row:
-    """A setting with its figures over the seeds; ``name`` is a letter to speak of it by."""
+    """A setting with its metrics over the seeds; ``name`` is a letter that identifies it."""
 
     name: str
     setting: Setting
@@ -34,24 +34,24 @@ class Row:
 
     @property
     def test(self) -> Summary:
-        """The test accuracy, with Student's interval: the luck of the seeds."""
+        """The test accuracy with Student's t interval: variation over seeds."""
         summary = self.figures["test_accuracy"]
         assert summary is not None
         return summary
 
     @property
     def num_test(self) -> float:
-        """The images in one test set; a mean where the sizes differ, as those of folds."""
+        """The number of images in one test set; a mean if sizes differ, as for folds."""
         return fmean(run.result.dataset.num_test for run in self.setting.runs)
 
     @cached_property
     def one_test_set(self) -> tuple[float, float]:
-        """Wilson's 95 % interval of the mean test accuracy: the luck of which images are tested."""
+        """Wilson's 95% CI of the mean test accuracy: variation over the choice of test images."""
         return wilson_interval(self.test.mean * self.num_test, self.num_test)
 
     @cached_property
     def seed_variance(self) -> SeedVariance | None:
-        """The variance over training seeds, divided; None where no two runs share a test set."""
+        """The variance over training seeds by source; None if no two runs share a test set."""
         return variance.of_seeds(self.setting)
 
 
@@ -59,10 +59,10 @@ class Row:
 class Comparison:
     """The settings on one dataset, best validation first.
 
-    ``metric`` ranks them, one of validation; ``asked`` is what was asked for, which may be the same
-    of the test set, to be shown beside. ``selected`` is the best by validation, None where no
-    setting has a validation set. ``variances`` are those of the rows, or empty where they were not
-    asked for. ``rope``, a fraction of accuracy, is None where it was not asked for.
+    ``metric`` is the validation metric that ranks them; ``asked`` is the requested metric, which
+    may be the test counterpart, shown as well. ``selected`` is the best setting by validation, None
+    if no setting has a validation set. ``variances`` are those of the rows, or empty if not
+    requested. ``rope``, a fraction of accuracy, is None if not requested.
     """
 
     dataset: str
@@ -78,7 +78,7 @@ class Comparison:
 
     @property
     def num_runs(self) -> int:
-        """How many runs there are in all settings together."""
+        """The total number of runs of all settings."""
         return sum(len(row.setting.runs) for row in self.rows)
 
     def name_of(self, setting: Setting) -> str:
@@ -96,15 +96,15 @@ def compare(
     rope: float | None = None,
     effects: Sequence[str] = (),
 ) -> list[Comparison]:
-    """One comparison for each dataset.
+    """Compare runs; returns one comparison per dataset.
 
-    Without named ``pairs`` the verdicts are on the best setting by validation and each other one,
-    or, without validation sets, on all pairs of at most FEW settings. A ``metric`` of the test set
-    is shown, and the same of validation ranks. A pair names its settings
-    by letter or by values (``model=mlp,model.layers=1``). ``rope``: differences
-    up to so many points of accuracy are practically none. ``effects``: keys whose main effects
-    are asked for. Raises UserError for an unknown key, a
-    pair that does not name two settings of one dataset, or a ``rope`` beyond 0 to 100.
+    Without named ``pairs``, the best setting by validation is compared with every other one, or,
+    without validation sets, all pairs of at most FEW settings. For a test ``metric``, its
+    validation counterpart ranks the settings. A pair names its settings by letter or by values
+    (``model=mlp,model.layers=1``). ``rope``: points of accuracy up to which differences count as
+    practically equal. ``effects``: keys whose main effects to estimate. Raises UserError for an
+    unknown key, a pair that does not name two settings of one dataset, or a ``rope`` outside 0 to
+    100.
     """
     if rope is not None:
         rope = _fraction(rope)
@@ -151,7 +151,7 @@ def _effects(rows: Sequence[Row], keys: Sequence[str]) -> list[Effect]:
 
 
 def _datasets(tables: Sequence[Sequence[Row]]) -> list[str]:
-    """The datasets' names, with their fingerprints where one name means two sets of images."""
+    """Return the datasets' names, with fingerprints if a name refers to two sets of images."""
     datasets = [rows[0].setting.runs[0].result.dataset for rows in tables]
     names = [dataset.name for dataset in datasets]
     return [
@@ -170,7 +170,7 @@ def _row(name: str, setting: Setting) -> Row:
 
 
 def _letters(number: int) -> str:
-    """0, 1, ... -> A, B, ..., Z, AA, AB, ..."""
+    """Return letters for 0, 1, ...: A, B, ..., Z, AA, AB, ..."""
     rest, last = divmod(number, 26)
     return (_letters(rest - 1) if rest else "") + chr(ord("A") + last)
 
@@ -179,7 +179,7 @@ def _named(pair: Sequence[str], tables: Sequence[tuple[Row, ...]]) -> tuple[Row,
     first, second = (_find(name, [row for rows in tables for row in rows]) for name in pair)
     asked = f"--pair {' '.join(pair)}"
     if first is second:
-        raise UserError(f"{asked}: expected two settings; both names mean {first.name}")
+        raise UserError(f"{asked}: expected two settings; both names refer to {first.name}")
     if not any(first in rows and second in rows for rows in tables):
         raise UserError(f"{asked}: their datasets differ, so their accuracies cannot be compared")
     return first, second
@@ -191,10 +191,10 @@ def _find(name: str, rows: Sequence[Row]) -> Row:
         return found[0]
     if found:
         names = ", ".join(row.name for row in found)
-        raise UserError(f"--pair {name}: that is {names}; expected one setting, by its letter")
+        raise UserError(f"--pair {name}: matches {names}; expected a single setting, by its letter")
     listed = ", ".join(f"{row.name} ({row.setting.label})" for row in rows[:3])
     raise UserError(
-        f"--pair {name}: no setting is called so\n"
+        f"--pair {name}: no such setting\n"
         f"  expected a letter or values, of {listed}{' ...' if len(rows) > 3 else ''}"
     )
 
@@ -208,31 +208,33 @@ def _is_meant(name: str, row: Row) -> bool:
 
 
 def _pairs(rows: Sequence[Row], selected: Row | None) -> list[tuple[Row, Row]]:
-    """The best against each other one; where none can be chosen, all pairs of a few settings."""
+    """Pair the best with every other one; if none can be selected, all pairs of a few settings."""
     if selected is None:
         return list(itertools.combinations(rows, 2)) if len(rows) <= FEW else []
     return [(selected, row) for row in rows if row is not selected]
 
 
 def _of_selection(rows: Sequence[Row], selected: Row | None, metric: str) -> list[str]:
-    """What there is to say against choosing by the test column."""
+    """Return objections to selecting by the test column."""
     if len(rows) == 1:
         return []
     if selected is None:
         have_validation = any(row.figures["val_accuracy"] is not None for row in rows)
         lack = METRICS[metric].label if have_validation else "validation set (split.val=0)"
         return [
-            f"no {lack}: no setting can be chosen here; a choice by the test column would make "
-            "its accuracy too good"
+            f"no {lack}, so no setting can be selected here; selecting one by test accuracy would "
+            "bias that accuracy"
         ]
     warnings = []
     unseen = [row.name for row in rows if row.figures[metric] is None]
     if unseen:
-        warnings.append(f"without validation set, and so not to be chosen: {', '.join(unseen)}")
+        warnings.append(
+            f"without a validation set, so they cannot be selected: {', '.join(unseen)}"
+        )
     best = max(rows, key=lambda row: row.test.mean)
     if best.test.mean > selected.test.mean:
         warnings.append(
-            f"the best test accuracy is not that of the best validation: {best.name} has "
+            f"validation and test accuracy disagree on the best setting: {best.name} has "
             f"{best.test.mean:.2%}, {selected.name} {selected.test.mean:.2%}; the choice stays "
             f"{selected.name}"
         )
@@ -240,7 +242,7 @@ def _of_selection(rows: Sequence[Row], selected: Row | None, metric: str) -> lis
 
 
 def _versions(runs: Sequence[Run]) -> int:
-    """How many versions of tinylab's code the runs come from; each option has code of its own."""
+    """Count the versions of tinylab's code among the runs; each option has its own code."""
     by_choice: dict[tuple[str, ...], set[str]] = {}
     for run in runs:
         choice = tuple(repr(run.values.get(group)) for group in FOLDERS)
@@ -250,13 +252,13 @@ def _versions(runs: Sequence[Run]) -> int:
 
 
 def _of_runs(rows: Sequence[Row]) -> list[str]:
-    """What makes the runs of a comparison less alike than they seem."""
+    """Return what makes the runs of a comparison differ more than it seems."""
     warnings = []
     runs = [run for row in rows for run in row.setting.runs]
     versions = _versions(runs)
     if versions > 1:
-        warnings.append(f"the runs come from {versions} versions of tinylab's code")
+        warnings.append(f"the runs were made by {versions} versions of tinylab's code")
     pooled = dict.fromkeys(key for row in rows for key in row.setting.pooled)
     if pooled:
-        warnings.append(f"pooled within the settings, as asked: {', '.join(pooled)}")
+        warnings.append(f"pooled within settings, as requested: {', '.join(pooled)}")
     return warnings

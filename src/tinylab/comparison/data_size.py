@@ -1,4 +1,4 @@
-"""Would more data help? Test accuracy over the number of training images, and a power law."""
+"""Would more data help? Test accuracy by number of training images, and a power law."""
 
 import json
 from collections.abc import Sequence
@@ -13,9 +13,9 @@ from tinylab.comparison.statistics import LEVEL, Cell
 from tinylab.config.values import shown
 
 KEY = "split.train_fraction"
-LEAST_SIZES = 3  # of which a power law is fitted; with one more its floor is, too
-LEAST_RUNS = 3  # per size, of which a bootstrap says anything
-DRAWS = 2000  # of the bootstrap
+LEAST_SIZES = 3  # sizes needed to fit a power law; with one more, its floor is fitted too
+LEAST_RUNS = 3  # runs per size needed for the bootstrap
+DRAWS = 2000  # bootstrap samples
 EXPONENTS = np.arange(0.01, 2.005, 0.01)
 Values = NDArray[np.float64]
 
@@ -29,7 +29,7 @@ class PowerLaw:
     floor: float
 
     def error(self, n: float) -> float:
-        """A fraction."""
+        """The error as a fraction."""
         return float(self.scale * n**-self.exponent + self.floor)
 
 
@@ -37,10 +37,10 @@ class PowerLaw:
 class DataSize:
     """One setting, trained on several fractions of the same training images.
 
-    sizes: training images, rising. accuracies: the test accuracy of every run of each size.
-    law: None for fewer than ``LEAST_SIZES`` sizes. gain: what twice the largest size would add to
-    the accuracy by the law; ``low`` and ``high`` are its 95 % interval by a bootstrap over
-    ``num_runs`` repetitions; None where there are too few.
+    sizes: numbers of training images, ascending. accuracies: the test accuracies of the runs of
+    each size. law: None with fewer than ``LEAST_SIZES`` sizes. gain: the predicted gain in accuracy
+    from doubling the largest size; ``low`` and ``high`` are its 95% CI by a bootstrap over
+    ``num_runs`` repetitions; None if there are too few.
     """
 
     first: Row
@@ -54,13 +54,13 @@ class DataSize:
 
     @property
     def label(self) -> str:
-        """What tells it from the other settings; empty where nothing does."""
+        """The values that distinguish it from the other settings; empty if none do."""
         values = self.first.setting.values
         return " ".join(f"{key}={shown(value)}" for key, value in values.items() if key != KEY)
 
 
 def of_rows(rows: Sequence[Row]) -> list[DataSize]:
-    """Every setting of which two sizes or more were trained, in the order of the rows."""
+    """Return every setting with at least two sizes, in the order of the rows."""
     found: dict[str, list[Row]] = {}
     for row in rows:
         others = {key: value for key, value in row.setting.values.items() if key != KEY}
@@ -99,9 +99,9 @@ def _gain(law: PowerLaw, n: int) -> float:
 
 
 def _interval(sizes: Sequence[int], errors: Values, smallest: float) -> tuple[float, float]:
-    """Percentiles of the gain over resampled repetitions; errors: (repetitions, sizes).
+    """Return percentiles of the gain over resampled repetitions; errors: (repetitions, sizes).
 
-    A split and seed is drawn with its runs of all sizes, which share its luck.
+    Each split and seed is resampled with its runs of all sizes, since they are not independent.
     """
     rng = np.random.default_rng(0)
     drawn = rng.integers(len(errors), size=(DRAWS, len(errors)))
@@ -112,12 +112,12 @@ def _interval(sizes: Sequence[int], errors: Values, smallest: float) -> tuple[fl
 
 
 def fit(sizes: Sequence[int], errors: Values, smallest: float) -> list[PowerLaw]:
-    """The power laws of several samples of errors, (samples, sizes), by least relative squares.
+    """Fit power laws to samples of errors, (samples, sizes), by relative least squares.
 
-    Relative residuals, as in Rosenfeld et al. (ICLR 2020), so that the large sizes, from which the
-    law is extrapolated, count as much as the small ones; an error below ``smallest`` counts as
-    that. Scale and floor are not negative; the floor is 0 for fewer than four sizes. For each
-    exponent of a grid these two are solved for, so there are no starting values.
+    Relative residuals, as in Rosenfeld et al. (ICLR 2020), weight the large sizes, from which the
+    law is extrapolated, as much as the small ones; errors below ``smallest`` are raised to it.
+    Scale and floor are not negative; the floor is 0 with fewer than four sizes. They are solved for
+    each exponent of a grid, so no starting values are needed.
     """
     n = np.array(sizes, float)
     x = (n / n[-1]) ** -EXPONENTS[:, None]  # (exponents, sizes)
@@ -131,7 +131,7 @@ def fit(sizes: Sequence[int], errors: Values, smallest: float) -> list[PowerLaw]
         rest = (s_y - free * s_x) / s_1
         scale, floor = np.where(rest > 0, free, scale), np.maximum(rest, 0)
     loss = scale**2 * s_xx + 2 * scale * floor * s_x + floor**2 * s_1
-    loss -= 2 * scale * s_xy + 2 * floor * s_y  # but for what does not depend on the law
+    loss -= 2 * scale * s_xy + 2 * floor * s_y  # except what does not depend on the law
     best = loss.argmin(axis=1)
     at = np.arange(len(errors)), best
     return [

@@ -1,30 +1,30 @@
-"""What two runs do not share, in plain words. An unfinished run has a config, too."""
+"""The differences between two runs, in words. Unfinished runs have a config, too."""
 
 from pathlib import Path
 from typing import Any
 
 from tinylab.comparison.settings import varied
+from tinylab.config.identity import flatten
 from tinylab.config.keys import completed, helps, without_effect
-from tinylab.config.schema import flatten
 from tinylab.config.values import shown
 from tinylab.store.folder import RunFolder
 from tinylab.store.result import Result
 
-# What a result records beside its config -> its words.
+# Fact recorded in a result -> its description.
 RECORDED = {
     "fingerprint": "the images themselves",
     "core_sha256": "tinylab's code",
-    "code_sha256": "the code of the core and the chosen options",
+    "code_sha256": "the code of the core and of the selected options",
     "own_code_sha256": "your own code",
     "torch": "torch",
     "device_name": "the device",
     "threads": "CPU threads",
 }
-LONGEST = 20  # characters of a value that is not the config's, such as a hash
+LONGEST = 20  # maximum number of characters of a recorded value, such as a hash
 
 
 def differences(first: Path, second: Path) -> list[str]:
-    """A line for each thing in which two runs differ. Raises UserError where one is no run."""
+    """Return one line per difference between two runs. Raises UserError if one is not a run."""
     a, b = RunFolder(first), RunFolder(second)
     configs = [completed(flatten(files.config())) for files in (a, b)]
     changed = varied(configs)
@@ -35,26 +35,26 @@ def differences(first: Path, second: Path) -> list[str]:
         f"B  {second}",
         *(counting or [_same_config(a, b)]),
         *_recorded(a, b),
-        *([f"no part of a run's identity: {', '.join(spared)}"] if spared else []),
+        *([f"not part of a run's identity: {', '.join(spared)}"] if spared else []),
     ]
 
 
 def _same_config(first: RunFolder, second: RunFolder) -> str:
     a, b = first.result(), second.result()
     bits = a is not None and b is not None and a.weights_sha256 != b.weights_sha256
-    return f"the same in every value that counts{', but with other bits' if bits else ''}"
+    return f"equal in every value that affects the result{', but with other bits' if bits else ''}"
 
 
 def _in_words(key: str, a: dict[str, Any], b: dict[str, Any]) -> str:
     what = f" ({helps()[key]})" if helps().get(key) else ""
     if key not in a or key not in b:
         name, value = ("A", a[key]) if key in a else ("B", b[key])
-        return f"{key}: only {name} has it, {shown(value)}{what}"
+        return f"{key}: only in {name}, {shown(value)}{what}"
     return f"{key}: {shown(a[key])} in A, {shown(b[key])} in B{what}"
 
 
 def _recorded(first: RunFolder, second: RunFolder) -> list[str]:
-    """Differences in where and from what two finished runs were made."""
+    """Return the differences in environment and code of two finished runs."""
     a, b = (_facts(files.result()) for files in (first, second))
     return [
         f"{RECORDED[key]}: {a[key][:LONGEST]} in A, {b[key][:LONGEST]} in B"
@@ -64,7 +64,7 @@ def _recorded(first: RunFolder, second: RunFolder) -> list[str]:
 
 
 def _facts(result: Result | None) -> dict[str, str]:
-    """What a result has of RECORDED."""
+    """Return the values of RECORDED in a result."""
     if result is None:
         return {}
     known = {**result.environment.facts(), "fingerprint": result.dataset.fingerprint}

@@ -1,4 +1,4 @@
-"""Main effects of an ablation: what one key does to test accuracy, all else being equal."""
+"""Main effects of an ablation: the effect of one key on test accuracy, all else equal."""
 
 import json
 from collections.abc import Sequence
@@ -16,12 +16,12 @@ from tinylab.config.values import did_you_mean, order, shown
 from tinylab.errors import UserError
 from tinylab.store.run import Run
 
-Pair = tuple[str, str, str]  # the setting but for the key, the split, the seed
+Pair = tuple[str, str, str]  # the setting without the key, the split, the seed
 
 
 @dataclass(frozen=True)
 class Level:
-    """A value of the key against the reference, over ``num_pairs`` pairs of runs.
+    """A value of the key compared to the reference, over ``num_pairs`` pairs of runs.
 
     ``trial`` is the value's test accuracy minus the reference's, ``adjusted`` for the number of
     levels that were tested, the ``family``; None where no test could be made.
@@ -39,7 +39,7 @@ class Level:
         return None if self.adjusted is None else self.adjusted.p
 
     def words(self) -> str:
-        """``raises accuracy (p = 0.003)``."""
+        """As in ``raises accuracy (p = 0.003)``."""
         if self.p is None:
             return self.trial.otherwise
         if self.p >= statistics.ALPHA:
@@ -50,7 +50,7 @@ class Level:
 
 @dataclass(frozen=True)
 class Effect:
-    """The main effect of a key: each of its values against ``reference``, the default if it ran."""
+    """The main effect of a key: each value against ``reference``, the default if it was run."""
 
     key: str
     reference: Any
@@ -58,14 +58,17 @@ class Effect:
 
 
 def check(keys: Sequence[str], runs: Sequence[Run]) -> None:
-    """Raise UserError for the first key that has no effect to be looked at."""
+    """Raise UserError for the first key whose effect cannot be estimated."""
     known = list(dict.fromkeys(key for run in runs for key in run.values))
     for key in keys:
         if key in SEEDS:
-            raise UserError(f"--effect {key}: a seed has none; expected a key such as augment.flip")
+            raise UserError(
+                f"--effect {key}: a seed has no effect to estimate; expected a key "
+                "such as augment.flip"
+            )
         if key not in known:
             raise UserError(
-                f"--effect {key}: no run has this key{did_you_mean(key, known)}; expected a key "
+                f"--effect {key}: not a key of any run{did_you_mean(key, known)}; expected a key "
                 "such as augment.flip"
             )
         values = dict.fromkeys(shown(run.values[key]) for run in runs if key in run.values)
@@ -77,10 +80,10 @@ def check(keys: Sequence[str], runs: Sequence[Run]) -> None:
 
 
 def of_key(runs: Sequence[Run], key: str) -> Effect | None:
-    """The effect of a key on runs of one dataset; None where it has one value in all of them.
+    """Return the effect of a key on runs of one dataset; None if all have the same value.
 
-    Runs are paired that are equal in everything else, seeds included, and tested on the same
-    images. Of a choice such as ``model`` the keys that belong to it (``model.*``) are not compared;
+    Runs are paired if they are equal in everything else, including seeds, and were tested on the
+    same images. For a choice such as ``model``, its own keys (``model.*``) are not compared;
     several runs of one value then count by their mean.
     """
     by_value: dict[str, list[Run]] = {}
@@ -105,50 +108,51 @@ def of_key(runs: Sequence[Run], key: str) -> Effect | None:
 
 
 def _defaults(runs: Sequence[Run], key: str) -> list[str]:
-    """The default of a key as typed, of each option that the runs chose; none of a choice."""
+    """Return the default of a key for each option that the runs chose; none for a choice."""
     group, dot, _ = key.partition(".")
     chosen = dict.fromkeys(["", *(str(run.values.get(group, "")) for run in runs if dot)])
     return [shown(defaults()[key, each]) for each in chosen if (key, each) in defaults()]
 
 
 def _trial(level: Sequence[Run], reference: Sequence[Run], key: str) -> tuple[int, Trial]:
-    """The number of pairs, and what a test of their differences finds.
+    """Return the number of pairs, and a test of their differences.
 
-    Pairs of one split and seed share its luck, so they are averaged over the settings first: the
-    repetitions are the splits and seeds, as in every verdict. Where there is but one, the settings
-    are the repetitions, and the spread is that of the effect between settings.
+    Pairs with the same split and seed are not independent, so they are first averaged over the
+    settings: the repetitions are the splits and seeds, as in every verdict. With a single
+    repetition, the settings are the repetitions, and the spread is that of the effect between
+    settings.
     """
     a, b = _accuracies(level, key), _accuracies(reference, key)
     both = [pair for pair in a if pair in b and a[pair][1] == b[pair][1]]
     if not both:
-        reason = "no two runs differ in this key alone and share a test set"
+        reason = "no two runs differ only in this key and share a test set"
         return 0, Trial("", None, None, f"not compared: {reason}")
     differences = _complete({pair: a[pair][0] - b[pair][0] for pair in both})
     of_settings = list(dict.fromkeys(setting for setting, _, _ in differences))
     of_cells = _by_cell(differences)
     if len(differences) == 1:
         [mean] = differences.values()
-        return 1, Trial("", mean, None, "not tested: one pair; more seeds of both would tell more")
+        return 1, Trial("", mean, None, "not tested: only one pair; run more seeds of both")
     if len(of_cells) == 1:
         over = {("", setting): value for (setting, _, _), value in differences.items()}
         trial = of_differences(over, 0.0, "t")
         return len(over), replace(
             trial,
             method=trial.method and f"paired t over {len(over)} settings of one run each",
-            otherwise="more seeds would tell more" if trial.outcome else trial.otherwise,
+            otherwise="run more seeds" if trial.outcome else trial.otherwise,
             plan=None,
         )
     has_splits = len({a[pair][1] for pair in differences}) > 1
     trial = of_differences(of_cells, test_train_ratio([*level, *reference]) * has_splits, "t")
     if len(of_settings) > 1 and trial.method:
         trial = replace(
-            trial, method=f"{trial.method}, each a mean over {len(of_settings)} settings"
+            trial, method=f"{trial.method}, each averaged over {len(of_settings)} settings"
         )
     return len(differences), trial
 
 
 def _accuracies(runs: Sequence[Run], key: str) -> dict[Pair, tuple[float, str]]:
-    """The mean test accuracy of the runs of each pair, and their test set."""
+    """Return the mean test accuracy of the runs of each pair, and their test set."""
     found: dict[Pair, list[Run]] = {}
     for run in runs:
         own = {k: v for k, v in run.values.items() if k != key and not k.startswith(f"{key}.")}
@@ -162,7 +166,7 @@ def _accuracies(runs: Sequence[Run], key: str) -> dict[Pair, tuple[float, str]]:
 
 
 def _complete(differences: dict[Pair, float]) -> dict[Pair, float]:
-    """The pairs of settings that have every split and seed, so that no repetition lacks one."""
+    """Return the pairs of settings that have every split and seed."""
     flat = {(setting, f"{split}\0{seed}"): (setting, split, seed)
             for setting, split, seed in differences}  # fmt: skip
     whole = largest_factorial({cell: differences[pair] for cell, pair in flat.items()})
@@ -170,7 +174,7 @@ def _complete(differences: dict[Pair, float]) -> dict[Pair, float]:
 
 
 def _by_cell(differences: dict[Pair, float]) -> Cells:
-    """The mean difference over the settings, by split and seed."""
+    """Return the mean difference over the settings, by split and seed."""
     found: dict[tuple[str, str], list[float]] = {}
     for (_, split, seed), value in differences.items():
         found.setdefault((split, seed), []).append(value)

@@ -1,6 +1,7 @@
-"""A comparison for other programs: JSON with everything, CSV with a line a setting.
+"""A comparison for other programs: JSON with everything, CSV with one line per setting.
 
-Accuracies are shares, differences too; losses are nats, times seconds. Keys are only ever added.
+Accuracies and their differences are fractions, losses nats, times seconds. Keys are only ever
+added.
 """
 
 import dataclasses
@@ -27,7 +28,7 @@ def as_json(
     estimates: Sequence[Estimate],
     skipped: Sequence[Skipped],
 ) -> str:
-    """Everything that was found, as indented JSON; None where a figure does not exist."""
+    """Return everything as indented JSON; None for values that do not exist."""
     value = {
         "comparisons": [_comparison(comparison) for comparison in comparisons],
         "tuning_curves": [_tuning(curve) for curve in curves],
@@ -43,10 +44,10 @@ def _tuning(curve: TuningCurve) -> dict[str, Any]:
 
 
 def as_csv(comparisons: Sequence[Comparison]) -> str:
-    """A line a setting: its values, the mean, sd and interval of every figure, and its verdicts.
+    """Return one line per setting: values, mean, sd and interval of each metric, and verdicts.
 
     ``A_difference`` is this setting minus A in test accuracy, ``A_p`` and ``A_p_holm`` the p-value
-    without and with the adjustment for the number of pairs.
+    before and after adjustment for the number of pairs.
     """
     lines = [
         {

@@ -14,13 +14,13 @@ def as_latex(comparisons: Sequence[Comparison]) -> str:
     r"""A ``table`` for each dataset: needs ``\usepackage{booktabs}``.
 
     The best mean of each metric is bold. A superscript names the settings that beat this one on the
-    test set, by the verdicts at 5 %.
+    test set, by the verdicts at 5%.
     """
     return "\n\n".join(_table(comparison) for comparison in comparisons)
 
 
 def escaped(text: str) -> str:
-    """A text of which LaTeX takes nothing for a command."""
+    """Escape the special characters of LaTeX."""
     return re.sub(r"[\\~^&%$#_{}]", lambda found: ESCAPED.get(found[0], f"\\{found[0]}"), text)
 
 
@@ -58,7 +58,7 @@ def _caption(comparison: Comparison) -> str:
 
 
 def _metric(comparison: Comparison, name: str) -> list[str]:
-    """The cells of a metric; the best as they are printed are bold."""
+    """Return the cells of a metric; the best values, as printed, are bold."""
     texts = [_mean(row, name) for row in comparison.rows]
     sign = -1 if METRICS[name].better == "lower" else 1
     best = max((sign * float(text) for text in texts if text), default=None)

@@ -1,8 +1,8 @@
-"""Nested cross-validation: what tuning and training together reach on images they have not seen.
+"""Nested cross-validation: the accuracy of tuning and training together on unseen images.
 
-A search in each fold chooses by that fold's own validation part, and its choice is tested on the
-images that were held out of the whole search. Choosing among many settings by one score makes
-that score too good, and this one not (Varma and Simon, BMC Bioinformatics 7, 2006).
+The search in each fold selects by that fold's own validation part, and its selection is tested on
+the images held out from the whole search. Selecting among many settings by one score biases that
+score; this one stays unbiased (Varma and Simon, BMC Bioinformatics 7, 2006).
 """
 
 from collections.abc import Sequence
@@ -12,25 +12,25 @@ from statistics import fmean
 from typing import Any
 
 from tinylab.comparison.statistics import corrected_t, have_spread
+from tinylab.config.metrics import with_interval
 from tinylab.store.collect import read
 from tinylab.store.run import Run
 from tinylab.store.sweep import SweepFolder
 from tinylab.ui.tables import Section, columns_of
 
 MEANING = (
-    "It estimates the whole procedure, tuning included, on new images of this kind: no test image "
-    "had a part in the choice of its fold's setting. It is not the accuracy of one setting; for a "
-    "network to use, run the same search without sweep.nested."
+    "This estimates the whole procedure, including tuning, on new images of the same kind: no test "
+    "image was used to select its fold's setting. It is not the accuracy of a single setting; to "
+    "get a network to use, run the same search without sweep.nested."
 )
 METHOD = (
-    "Interval: t over the folds, corrected for their shared training images (Nadeau and Bengio "
-    "2003)."
+    "CI: t over the folds, corrected for their shared training images (Nadeau and Bengio 2003)."
 )
 
 
 @dataclass(frozen=True)
 class Fold:
-    """What the search in one fold chose. ``val``, ``test``: accuracies, means over its repeats."""
+    """The selection of one fold. ``val``, ``test``: accuracies, means over its repeats."""
 
     number: int
     setting: str
@@ -41,7 +41,7 @@ class Fold:
 
 @dataclass(frozen=True)
 class Estimate:
-    """The test accuracy of searching and training: the mean over folds with its 95 % interval."""
+    """The test accuracy of searching and training: the mean over folds with its 95% CI."""
 
     name: str
     folds: tuple[Fold, ...]
@@ -51,20 +51,20 @@ class Estimate:
 
     @property
     def sentence(self) -> str:
-        """The one number."""
+        """The estimate in words."""
         return (
-            f"nested cross-validation of {self.name}: test accuracy {self.mean:.2%} (95% CI "
-            f"{self.low:.2%} to {self.high:.2%}) over {len(self.folds)} folds"
+            f"nested cross-validation of {self.name}: test accuracy "
+            f"{with_interval(self.mean, self.low, self.high)} over {len(self.folds)} folds"
         )
 
 
 def of_sweeps(paths: Sequence[str | Path]) -> list[Estimate]:
-    """The estimates of those paths that are nested searches with a result in every fold."""
+    """Return the estimates of the nested searches in ``paths`` with a result in every fold."""
     return [found for path in paths if (found := of_sweep(SweepFolder(Path(path)))) is not None]
 
 
 def of_sweep(folder: SweepFolder) -> Estimate | None:
-    """The estimate of a nested search; None where it is none, or a fold has no result."""
+    """Return the estimate of a nested search; None if it is not one, or a fold has no result."""
     state = folder.state() if folder.is_sweep() else None
     if state is None or folder.jobs() is None or not state.get("nested"):
         return None
@@ -83,7 +83,7 @@ def of_sweep(folder: SweepFolder) -> Estimate | None:
 
 
 def _fold(folder: SweepFolder, row: dict[str, Any]) -> tuple[Fold, float] | None:
-    """One fold, and the size of its test set by that of its training set."""
+    """Return one fold, and the ratio of its test set to its training set."""
     known = folder.jobs() or {}
     runs = [read(folder.run_path(name)) for name in row["run_ids"] if name in known]
     found = [run for run in runs if isinstance(run, Run)]
@@ -99,7 +99,7 @@ def _fold(folder: SweepFolder, row: dict[str, Any]) -> tuple[Fold, float] | None
 
 
 def sections(estimates: Sequence[Estimate]) -> list[Section]:
-    """Each estimate with what every fold has chosen."""
+    """Return each estimate with the selection of every fold."""
     return [
         Section(
             [each.sentence],
@@ -110,10 +110,10 @@ def sections(estimates: Sequence[Estimate]) -> list[Section]:
     ]
 
 
-HEAD = ("fold", "chosen setting", "trials", "val acc", "test acc")
+HEAD = ("fold", "selected setting", "trials", "val acc", "test acc")
 
 
 def row(fold: Fold) -> list[str]:
-    """A fold as the cells of a table."""
+    """Return the table cells of a fold."""
     accuracies = [f"{fold.val:.2%}", f"{fold.test:.2%}"]
     return [str(fold.number), fold.setting, str(fold.trials), *accuracies]

@@ -1,4 +1,4 @@
-"""Settings: runs that share every config value but the seeds."""
+"""Settings: runs that share every config value except seeds."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,10 +21,10 @@ _ABSENT = object()
 
 @dataclass(frozen=True)
 class Setting:
-    """A point in the space of settings, with its repetitions over the seeds.
+    """A point in the space of settings, with its repetitions over seeds.
 
-    ``values`` are only those that tell it from the other settings it was grouped with. A key that
-    depends on another choice (``model.filters`` of the baseline) is absent where it has no sense.
+    ``values`` are only those that distinguish it from the settings it was grouped with. A key that
+    depends on another choice (``model.filters`` of the baseline) is absent where it does not apply.
     """
 
     values: dict[str, Any]
@@ -32,7 +32,7 @@ class Setting:
 
     @cached_property
     def label(self) -> str:
-        """``model=mlp model.layers=2``, or dataset and model where there is one setting alone."""
+        """``model=mlp model.layers=2``, or dataset and model if there is only one setting."""
         if not self.values:
             values = self.runs[0].values
             return f"{values['dataset']} {values['model']}"
@@ -40,7 +40,7 @@ class Setting:
 
     @cached_property
     def by_test_set(self) -> dict[str, tuple[Run, ...]]:
-        """The runs by the images that they were tested on."""
+        """The runs, grouped by the images that they were tested on."""
         found: dict[str, list[Run]] = {}
         for run in self.runs:
             found.setdefault(run.test_set, []).append(run)
@@ -48,23 +48,23 @@ class Setting:
 
     @cached_property
     def pooled(self) -> list[str]:
-        """The keys beside the seeds in which the runs differ: what ``--group-by`` left out."""
+        """The keys besides seeds in which the runs differ: those that ``--group-by`` pooled."""
         return [key for key in varied([run.values for run in self.runs]) if key not in SEEDS]
 
     @cached_property
     def cells(self) -> dict[Cell, Run]:
-        """The runs by what is repeated."""
+        """The runs, by split and seed."""
         return cells(self.runs, self.pooled)
 
     def figures(self, name: str) -> dict[Cell, float] | None:
-        """A figure of every run, by what is repeated; None where a run does not have it."""
+        """A metric of every run, by split and seed; None if a run lacks it."""
         found = {cell: run.metric(name) for cell, run in self.cells.items()}
         known = {cell: value for cell, value in found.items() if value is not None}
         return known if len(known) == len(found) else None
 
 
 def cells(runs: Iterable[Run], pooled: Sequence[str] = ()) -> dict[Cell, Run]:
-    """Runs of one setting by what is repeated: the split, and the seed with what was pooled."""
+    """Key the runs of a setting by what is repeated: the split, and the seed with pooled keys."""
     return {
         (
             _text([run.values.get(key) for key in SPLIT_SEEDS]),
@@ -75,10 +75,10 @@ def cells(runs: Iterable[Run], pooled: Sequence[str] = ()) -> dict[Cell, Run]:
 
 
 def families(runs: Iterable[Run]) -> list[list[Run]]:
-    """Runs that can be compared: of one dataset, however it was prepared.
+    """Group comparable runs: those on one dataset, however it was preprocessed.
 
-    Runs of one preparation whose images differ (by fingerprint: the data has changed in between)
-    do not come together.
+    Runs with the same preprocessing but different images (by fingerprint: the data has changed in
+    between) are not grouped.
     """
     fingerprints: dict[str, list[str]] = {}
     found: dict[str, list[Run]] = {}
@@ -98,10 +98,10 @@ def families(runs: Iterable[Run]) -> list[list[Run]]:
 def group(
     runs: Sequence[Run], by: Sequence[str] | None = None, metric: str = "val_accuracy"
 ) -> list[Setting]:
-    """The runs as settings, best validation first.
+    """Group runs into settings, best validation first.
 
-    ``by`` names the keys that make a setting; without it all do but the seeds. Settings without
-    validation set come last, in the order of their values. Raises UserError for an unknown key.
+    ``by`` names the keys that define a setting (default: all except seeds). Settings without a
+    validation set come last, ordered by their values. Raises UserError for an unknown key.
     """
     keys = list(dict.fromkeys(key for run in runs for key in run.values if key not in SEEDS))
     if by is not None:
@@ -120,7 +120,7 @@ def group(
 
 
 def varied(values: Sequence[Values]) -> list[str]:
-    """The keys whose value is not the same in all of ``values``, or absent in some."""
+    """Return the keys that differ between ``values``, or are absent in some."""
     keys = dict.fromkeys(key for each in values for key in each)
     first = values[0] if values else {}
     return [
@@ -134,7 +134,7 @@ def _checked(by: Sequence[str], known: Sequence[str]) -> list[str]:
     for key in by:
         if key not in known:
             raise UserError(
-                f"--group-by {key}: no run has this key{did_you_mean(key, known)}; expected keys "
+                f"--group-by {key}: not a key of any run{did_you_mean(key, known)}; expected keys "
                 "such as model.filters,optim.lr"
             )
     return list(dict.fromkeys(by))
@@ -145,10 +145,10 @@ def _chosen(values: Values, keys: Iterable[str]) -> dict[str, Any]:
 
 
 def distinguishes(key: str, settings: Sequence[Values]) -> bool:
-    """Whether a key tells settings apart.
+    """Return whether a key distinguishes settings.
 
-    A key of a group's choice (``optim.lr``) says nothing where the choice (``optim``) tells all:
-    where each choice has one value, and that is its default.
+    A key of a choice (``optim.lr``) adds nothing if the choice (``optim``) determines it: if each
+    choice has one value, its default.
     """
     group = key.partition(".")[0] if "." in key else ""
     by_choice: dict[str, list[Any]] = {}
@@ -162,7 +162,7 @@ def distinguishes(key: str, settings: Sequence[Values]) -> bool:
 
 
 def _rank(setting: Setting, metric: str) -> tuple[bool, float, float]:
-    """Sorts settings, best first; those of which a run has not the metric come last."""
+    """Sort settings, best first; those in which a run lacks the metric come last."""
     found = {name: setting.figures(name) for name in (metric, "val_accuracy", "val_loss")}
     means = {name: fmean(cells.values()) for name, cells in found.items() if cells is not None}
     if metric not in means:

@@ -1,4 +1,4 @@
-"""Comparisons in words and tables."""
+"""Comparisons as text and tables."""
 
 import math
 from collections.abc import Sequence
@@ -14,37 +14,37 @@ from tinylab.store.collect import Skipped
 from tinylab.ui.tables import WIDTH, Section, aligned
 
 LEGEND = (
-    "* not for choosing: read it of the setting that validation has chosen.",
-    "sd and interval of the mean: the luck of the seeds (Student's t). Interval of one test set: "
-    "the luck of which images are in it (Wilson). Neither includes the other.",
+    "* not for selection: read it only for the setting selected by validation.",
+    "sd and CI of the mean: variation over seeds (Student's t). CI of one test set: variation "
+    "over the choice of test images (Wilson). Neither includes the other.",
 )
 LEGEND_CROSSED = (
-    "a x b: a splits by b seeds. Runs that share a split or a seed share its luck, so the "
-    "interval of the mean adds both up (min F', Clark 1973)."
+    "a x b: a splits by b seeds. Runs that share a split or a seed are not independent, so the CI "
+    "of the mean combines both sources (min F', Clark 1973)."
 )
 LEGEND_SPLITS = (
-    "Splits share training images, which makes the interval of their mean too narrow; verdicts are "
-    "corrected for it."
+    "Splits share training images, which makes the CI of their mean too narrow; the tests are "
+    "corrected for this."
 )
 LEGEND_VARIANCE = (
-    "sd in points. rest: what split and seed make together; one run for each two of them cannot "
-    "tell that from noise. Few splits or seeds give rough shares."
+    "sd in points. rest: the interaction of split and seed, which a single run per pair cannot "
+    "tell from noise. Few splits or seeds give rough estimates."
 )
 LEGEND_POSTERIORS = (
-    "Student's t posterior (Benavoli et al., 2017): over seeds on one test set the runs are taken "
-    "as independent, over splits and folds as correlated by the test fraction. Not adjusted for "
-    "the number of pairs."
+    "Student's t posterior (Benavoli et al., 2017): over seeds on one test set the runs are "
+    "assumed independent, over splits and folds correlated by the test fraction. Not adjusted "
+    "for the number of pairs."
 )
 FAMILY = "p (Holm) and intervals (simultaneous) are adjusted for {} {}"
-SHOWN = 5e-5  # a standard deviation that is not shown as 0.00 points
-LEAST_SEEDS = 5  # runs from which their variance is divided: of fewer it is known too roughly
-MOST_SKIPPED = 5  # names shown for each reason
+SHOWN = 5e-5  # a smaller standard deviation would be shown as 0.00 points
+LEAST_SEEDS = 5  # runs needed to split their variance; with fewer the estimate is too rough
+MOST_SKIPPED = 5  # maximum number of names shown per reason
 
 
 def sections(
     comparisons: Sequence[Comparison], skipped: Sequence[Skipped], is_narrow: bool
 ) -> list[Section]:
-    """Everything that there is to show; ``is_narrow`` keeps the tables to the screen's width."""
+    """Return all sections to show; ``is_narrow`` fits the tables to the screen's width."""
     found = [Section(_apart(comparisons))]
     for comparison in comparisons:
         found += _settings(comparison, is_narrow)
@@ -56,14 +56,14 @@ def sections(
             found.append(Section([heading], table, [LEGEND_POSTERIORS]))
         found += [_effect(effect) for effect in comparison.effects]
         if comparison.variances:
-            words = "Where the spread of test accuracy comes from: two crossed random factors"
+            words = "Variance components of test accuracy: two crossed random factors"
             notes = [LEGEND_VARIANCE, *_variance_notes(comparison)]
             found.append(Section([words], columns.variances(comparison), notes))
     return [*found, Section(left_out(skipped))]
 
 
 def left_out(skipped: Sequence[Skipped]) -> list[str]:
-    """What was left out, a line for each reason."""
+    """Return what was left out, one line per reason."""
     by_reason: dict[str, list[str]] = {}
     for each in skipped:
         by_reason.setdefault(each.reason, []).append(each.path.name or str(each.path))
@@ -78,11 +78,11 @@ def _apart(comparisons: Sequence[Comparison]) -> list[str]:
     if len(comparisons) == 1:
         return []
     names = ", ".join(comparison.dataset for comparison in comparisons)
-    return [f"not compared with one another, being of different images: {names}"]
+    return [f"not compared with each other, since their images differ: {names}"]
 
 
 def _settings(comparison: Comparison, is_narrow: bool) -> list[Section]:
-    """The settings with their figures; where the table is too wide, the settings come first."""
+    """Return the settings with their metrics; if the table is too wide, the settings come first."""
     rows, words = comparison.rows, [_heading(comparison)]
     words += [f"warning: {warning}" for warning in comparison.warnings]
     names, keys, figures = columns.names(rows), columns.keys(rows), columns.figures(comparison)
@@ -94,7 +94,7 @@ def _settings(comparison: Comparison, is_narrow: bool) -> list[Section]:
 
 
 def _heading(comparison: Comparison) -> str:
-    """How many settings were tried, which is to be known before the test column is read."""
+    """Return how many settings were tried, which matters before reading the test column."""
     rows, runs = len(comparison.rows), comparison.num_runs
     tried = f"{rows} setting{'s' * (rows > 1)} tried in {runs} run{'s' * (runs > 1)}"
     is_ranked = rows > 1 and comparison.selected is not None
@@ -113,16 +113,16 @@ def _legend(comparison: Comparison) -> list[str]:
 
 
 def seed_spread(row: Row) -> list[str]:
-    """How much of the spread of the first setting is between its networks; of few seeds nothing."""
+    """Return how much of the first setting's spread is between networks; empty for few seeds."""
     found = row.seed_variance
     if found is None or found.num < LEAST_SEEDS or found.total == 0:
         return []
     spread = f"{row.name}: of the sd of {100 * math.sqrt(found.total):.2f} over {found.num} runs"
     if found.networks < SHOWN**2:
-        return [f"{spread}, all may be noise of the finite test set (Jordan, 2023)."]
+        return [f"{spread}, all may be noise from the finite test set (Jordan, 2023)."]
     true, noise = (100 * math.sqrt(max(v, 0.0)) for v in (found.networks, found.noise))
     return [
-        f"{spread}, {true:.2f} is between the networks' true accuracies and {noise:.2f} noise of "
+        f"{spread}, {true:.2f} is between the networks' true accuracies and {noise:.2f} noise from "
         "the finite test set; the squares add up (Jordan, 2023)."
     ]
 
@@ -132,14 +132,14 @@ def _verdict_heading(comparison: Comparison) -> str:
     family = f"; {FAMILY.format(tested, 'comparisons')}"
     first = comparison.verdicts[0].first
     is_best = comparison.selected is not None and first is comparison.selected.setting
-    best = f", {comparison.name_of(first)} being the best by validation" if is_best else ""
+    best = f"; {comparison.name_of(first)} is best by validation" if is_best else ""
     return f"Verdicts on test accuracy{best}{family if tested > 1 else ''}"
 
 
 def _posterior_heading(rope: float) -> str:
     return (
-        f"Better, equal, or unknown? Differences up to {100 * rope:g} points are practically none; "
-        f"said from a probability of {100 * SURE:.0f}% on"
+        f"Better, equal or undecided? Differences up to {100 * rope:g} points count as equal; "
+        f"decided at a probability of {SURE:.0%} or more"
     )
 
 
@@ -147,13 +147,13 @@ def _effect(effect: Effect) -> Section:
     against = f"against {effect.key}={shown(effect.reference)}"
     tested = sum(level.p is not None for level in effect.levels)
     family = f"; {FAMILY.format(tested, 'levels')}" if tested > 1 else ""
-    words = f"Effect of {effect.key} on test accuracy, {against}, all else being equal{family}"
+    words = f"Effect of {effect.key} on test accuracy, {against}, all else equal{family}"
     methods = dict.fromkeys(level.trial.method for level in effect.levels if level.trial.method)
     return Section([words], columns.effect(effect), [f"Tested by {method}." for method in methods])
 
 
 def _methods(comparison: Comparison) -> list[str]:
-    """By which test each pair was judged; one line where all were judged by the same."""
+    """Return the test used for each pair; a single line if all used the same."""
     pairs: dict[str, list[str]] = {}
     for verdict in comparison.verdicts:
         if verdict.trial.method:
@@ -168,12 +168,12 @@ def _variance_notes(comparison: Comparison) -> list[str]:
     found = []
     for row, variance in zip(comparison.rows, comparison.variances, strict=True):
         if variance is None:
-            found.append(f"{row.name}: needs two split seeds by two training seeds, or more.")
+            found.append(f"{row.name}: needs at least two split seeds by two training seeds.")
             continue
         if variance.clipped:
             sources = " and ".join(variance.clipped)
-            found.append(f"{row.name}: the estimate for {sources} was below 0, and is taken as 0.")
+            found.append(f"{row.name}: the estimate for {sources} was negative and is set to 0.")
         if variance.left_out:
             gaps = f"{variance.left_out} of {len(row.setting.runs)} runs"
-            found.append(f"{row.name}: left out of the factorial, which has gaps: {gaps}.")
+            found.append(f"{row.name}: left out because their cells are incomplete: {gaps}.")
     return found

@@ -12,19 +12,19 @@ from statistics import fmean, stdev, variance
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-LEVEL = 0.95  # of every interval
-ALPHA = 0.05  # of every test
+LEVEL = 0.95  # of all intervals
+ALPHA = 0.05  # of all tests
 POWER = 0.8
-Cell = tuple[str, str]  # the split and the training seed of a run, as texts
-Cells = Mapping[Cell, float]  # a figure of each run
-MOST = 1024  # repetitions that are thought of when asking how many would be enough
+Cell = tuple[str, str]  # the split and the training seed of a run, as strings
+Cells = Mapping[Cell, float]  # a metric of each run
+MOST = 1024  # maximum number of repetitions considered in power calculations
 
 
 @dataclass(frozen=True)
 class Summary:
-    """A figure over ``num`` runs: mean, standard deviation (n - 1), 95 % interval of the mean.
+    """A metric over ``num`` runs: mean, standard deviation (n - 1), 95% CI of the mean.
 
-    With one run there is no spread: ``std``, ``low`` and ``high`` are None.
+    With a single run, ``std``, ``low`` and ``high`` are None.
     """
 
     num: int
@@ -71,7 +71,7 @@ class Adjusted:
 
 @dataclass(frozen=True)
 class Posterior:
-    """The probabilities that a difference is below, within and above the region of equivalence."""
+    """The probabilities that a difference is below, inside and above the region of equivalence."""
 
     worse: float
     equal: float
@@ -79,19 +79,19 @@ class Posterior:
 
 
 def design(cells: Collection[Cell]) -> tuple[int, int]:
-    """The number of splits and of seeds."""
+    """Return the numbers of splits and seeds."""
     return len({split for split, _ in cells}), len({seed for _, seed in cells})
 
 
 def is_crossed(cells: Collection[Cell]) -> bool:
-    """Whether some splits, or seeds, come more than once, and neither is one alone."""
+    """Return whether splits and seeds are crossed: some occur more than once, neither is single."""
     return len(cells) > min(design(cells)) > 1
 
 
 def summarize(cells: Cells) -> Summary:
-    """A figure of one or more runs, by their split and seed: mean, sd, interval of the mean.
+    """Summarize a metric of one or more runs, by split and seed: mean, sd, CI of the mean.
 
-    The interval is Student's t over the runs, or over splits and seeds where these are crossed.
+    The interval is Student's t over the runs, or over splits and seeds if these are crossed.
     """
     values = list(cells.values())
     mean = fmean(values)
@@ -108,27 +108,26 @@ def summarize(cells: Cells) -> Summary:
 
 
 def crossed_error(cells: Cells, test_train_ratio: float = 0.0) -> tuple[float, float]:
-    """The standard error of the mean over crossed splits and seeds, and its degrees of freedom.
+    """Return the standard error of the mean over crossed splits and seeds, and its df.
 
-    Runs of one split share its luck, and runs of one seed that of the seed, so they are not
-    independent. The variances of the mean over splits and over seeds are added, with the degrees
-    of freedom of such a sum, as in the quasi-F ratio min F' (Clark, Journal of Verbal Learning
-    and Verbal Behavior 12, 1973); ``test_train_ratio`` as in ``corrected_t``. With no difference
-    at all, a test at 5 % by this error rejects 0.4 to 6.5 % of simulated factorials of 2 x 2 to
-    10 x 10, the plain t test over all runs up to 57 %.
+    Runs that share a split or a seed are not independent. The variances of the mean over splits and
+    over seeds are added, with the degrees of freedom of such a sum, as in the quasi-F ratio min F'
+    (Clark, Journal of Verbal Learning and Verbal Behavior 12, 1973); ``test_train_ratio`` as in
+    ``corrected_t``. Under the null hypothesis, a 5% test with this error rejects 0.4 to 6.5% of
+    simulated factorials of 2 x 2 to 10 x 10, the plain t test over all runs up to 57%.
     """
     by_split, by_seed = _margin(cells, 0), _margin(cells, 1)
     a, b = len(by_split), len(by_seed)
     of_split, of_seed = variance(by_split) * (1 / a + test_train_ratio), variance(by_seed) / b
     total = of_split + of_seed
-    least = variance(cells.values()) / len(cells)  # where all is interaction of split and seed
+    least = variance(cells.values()) / len(cells)  # if everything is interaction of split and seed
     if total <= least:
         return math.sqrt(least), min(a, b) - 1.0
     return math.sqrt(total), total**2 / (of_split**2 / (a - 1) + of_seed**2 / (b - 1))
 
 
 def _margin(cells: Cells, axis: int) -> list[float]:
-    """The means of the cells of each split (axis 0) or of each seed (axis 1)."""
+    """Return the means of the cells of each split (axis 0) or each seed (axis 1)."""
     levels: dict[str, list[float]] = {}
     for cell, value in cells.items():
         levels.setdefault(cell[axis], []).append(value)
@@ -136,12 +135,12 @@ def _margin(cells: Cells, axis: int) -> list[float]:
 
 
 def have_spread(differences: Sequence[float]) -> bool:
-    """Whether differences of shares differ by more than rounding: without it no t test exists."""
+    """Return whether differences vary by more than rounding, as a t test requires."""
     return float(np.ptp(differences)) > 1e-12
 
 
 def paired_t(differences: Sequence[float]) -> Outcome:
-    """Student's t test of two or more differences of pairs, which have spread."""
+    """Student's t test of at least two paired differences that vary."""
     n = len(differences)
     return _t_test(fmean(differences), stdev(differences) / math.sqrt(n), n - 1)
 
@@ -149,9 +148,8 @@ def paired_t(differences: Sequence[float]) -> Outcome:
 def corrected_t(differences: Sequence[float], test_train_ratio: float) -> Outcome:
     """The corrected resampled t test (Nadeau and Bengio, Machine Learning 52, 2003, section 3).
 
-    ``differences``: one for each of n random splits of one dataset, whose training sets overlap,
-    so that they are not independent: the variance of their mean is taken as
-    (1/n + num_test/num_train) s^2 in place of s^2/n.
+    ``differences``: one per random split of one dataset. Their training sets overlap, so they are
+    not independent: the variance of their mean is (1/n + num_test/num_train) s^2 instead of s^2/n.
     """
     n = len(differences)
     error = stdev(differences) * math.sqrt(1 / n + test_train_ratio)
@@ -159,7 +157,7 @@ def corrected_t(differences: Sequence[float], test_train_ratio: float) -> Outcom
 
 
 def crossed_t(differences: Cells, test_train_ratio: float) -> Outcome:
-    """The t test of differences over crossed splits and seeds, by ``crossed_error``."""
+    """The t test of differences over crossed splits and seeds, with ``crossed_error``."""
     error, freedom = crossed_error(differences, test_train_ratio)
     return _t_test(fmean(differences.values()), error, freedom)
 
@@ -175,17 +173,17 @@ def _t_test(mean: float, error: float, freedom: float) -> Outcome:
 def posterior(outcome: Outcome, rope: float) -> Posterior | None:
     """The Bayesian correlated t test (Benavoli, Corani, Demsar and Zaffalon, JMLR 18, 2017).
 
-    ``rope``: half the width of the region of practical equivalence, a fraction, 0 or more. None
-    where the test was not a t test. With the prior p(mean, sd) ~ 1/sd the mean difference of n
-    runs has Student's t as its posterior: n - 1 degrees of freedom, and the squared scale
-    (1/n + rho/(1 - rho)) s^2, where rho is the correlation between the differences:
+    ``rope``: half the width of the region of practical equivalence, a fraction, 0 or more. None if
+    the test was not a t test. With the prior p(mean, sd) ~ 1/sd the mean difference of n runs has
+    Student's t as its posterior: n - 1 degrees of freedom, and the squared scale (1/n + rho/(1 -
+    rho)) s^2, where rho is the correlation between the differences:
 
     - training seeds on one test set: rho = 0. Given the images, the runs are independent draws,
-      and the posterior is of the mean over seeds on these images; it says nothing of other images.
+      and the posterior is of the mean over seeds on these images, not on others.
     - folds and split seeds: rho = num_test / (num_test + num_train), the test fraction, since the
       training sets overlap. rho/(1 - rho) is then num_test / num_train, so the scale is the
       standard error of ``corrected_t`` (Nadeau and Bengio, 2003). baycomp has rho = 1/folds, which
-      is the same unless images are set aside for validation.
+      is the same unless images are held out for validation.
     - splits crossed with seeds, and unpaired seeds: no single rho. The error and the degrees of
       freedom of ``crossed_error`` and of Welch approximate the posterior of a sum of two variances
       (the Behrens-Fisher problem) as they do the distribution of its estimate.
@@ -200,7 +198,7 @@ def posterior(outcome: Outcome, rope: float) -> Posterior | None:
 
 
 def welch(first: Sequence[float], second: Sequence[float]) -> Outcome:
-    """Welch's t test (1947) of two independent groups of two or more, not both without spread."""
+    """Welch's t test (1947) of two independent groups of at least two, not both constant."""
     from scipy import stats
 
     result = stats.ttest_ind(first, second, equal_var=False)
@@ -211,10 +209,10 @@ def welch(first: Sequence[float], second: Sequence[float]) -> Outcome:
 
 
 def wilcoxon(differences: Sequence[float]) -> float:
-    """The p-value of Wilcoxon's signed-rank test (1945), exact for few pairs without ties."""
+    """The p-value of the Wilcoxon signed-rank test (1945), exact for few pairs without ties."""
     from scipy import stats
 
-    # Equal differences of shares may differ in their last bits, which would hide ties.
+    # Equal differences may differ in their last bits, which would hide ties.
     return float(stats.wilcoxon(np.round(differences, 12)).pvalue)
 
 
@@ -226,11 +224,11 @@ def mann_whitney(first: Sequence[float], second: Sequence[float]) -> float:
 
 
 def mcnemar(first_right: NDArray[np.bool_], second_right: NDArray[np.bool_]) -> Outcome:
-    """The exact test of McNemar (1947) on which items two classifiers have right, each bool (N,).
+    """The exact McNemar test (1947) on which items two classifiers get right, each bool (N,).
 
     The interval of the difference of accuracies is that of Agresti and Min (Statistics in Medicine
-    24, 2005): Wald's, after half an item is added to each cell of the two-by-two table. Where p is
-    near 0.05 it may include 0 or not, whatever the exact test says.
+    24, 2005): Wald's, after adding half an item to each cell of the two-by-two table. If p is near
+    0.05, the interval may or may not include 0, whatever the exact test says.
     """
     from scipy import stats
 
@@ -246,7 +244,7 @@ def mcnemar(first_right: NDArray[np.bool_], second_right: NDArray[np.bool_]) -> 
 
 
 def holm(p_values: ArrayLike) -> list[float]:
-    """The p-values of one family, adjusted for their number (Holm, 1979)."""
+    """Return the p-values of one family, adjusted for their number (Holm, 1979)."""
     p = np.asarray(p_values, dtype=float)
     order = np.argsort(p)
     adjusted = np.empty_like(p)
@@ -298,7 +296,7 @@ def pairs_needed(
 
 
 def group_size_needed(std: float, detect: float, alpha: float = ALPHA) -> int | None:
-    """The same for the size of each of two independent groups of this standard deviation."""
+    """Return the same for the size of each of two independent groups with this sd."""
     effect = detect / std
     return _least_with_power(lambda n: _power(effect * math.sqrt(n / 2), 2 * n - 2, alpha))
 
@@ -313,7 +311,7 @@ def _power(shift: float, freedom: int, alpha: float) -> float:
 
 def _least_with_power(power: Callable[[int], float]) -> int | None:
     def is_enough(n: int) -> bool:
-        return not power(n) < POWER  # SciPy's noncentral t is NaN far out, where the power is 1
+        return not power(n) < POWER  # SciPy's noncentral t is NaN in the tail, where the power is 1
 
     size = 2
     while not is_enough(size):

@@ -13,20 +13,20 @@ from tinylab.config.metrics import METRICS
 from tinylab.store.sweep import SweepFolder
 from tinylab.ui.tables import Column, Section
 
-LEAST = 5  # finished trials; fewer make no curve
+LEAST = 5  # finished trials needed for a curve
 ENDED = ("finished", "pruned", "failed")
 MOST_POINTS = 100  # of a curve
 NOTES = (
-    "expected: mean of the best of k of the search's trials in random order (Dodge et al. 2019). "
+    "expected: mean of the best of k trials in random order (Dodge et al. 2019). "
     "95% CI: of the median best, by order statistics (Lourie et al. 2023). "
-    "Compare searches at equal k; tpe's later trials are better than its first.",
-    "A pruned or failed trial counts as much as the worst finished one.",
+    "Compare searches at equal k; later trials of tpe are better than its first.",
+    "A pruned or failed trial counts as the worst finished one.",
 )
 
 
 @dataclass(frozen=True)
 class Point:
-    """The best of ``k`` trials: its mean, its median with 95 % interval (None: no bound)."""
+    """The best of ``k`` trials: its mean, and its median with 95% CI (None: unbounded)."""
 
     k: int
     expected: float
@@ -37,7 +37,7 @@ class Point:
 
 @dataclass(frozen=True)
 class TuningCurve:
-    """What a search has for its effort. ``values``: of its trials by the validation ``metric``."""
+    """The tuning curve of a search. ``values``: of its trials by the validation ``metric``."""
 
     name: str
     metric: str
@@ -53,13 +53,13 @@ class TuningCurve:
         return Point(k, sign * expected_best(ordered, k), sign * median, low, high)
 
     def points(self) -> list[Point]:
-        """The whole curve, of many trials at MOST_POINTS or fewer values of k."""
+        """Return the curve, with at most MOST_POINTS values of k."""
         counts = np.geomspace(1, len(self.values), MOST_POINTS).round().astype(int)
         return [self.point(int(k)) for k in np.unique(counts)]
 
 
 def of_sweeps(paths: Sequence[str | Path]) -> list[TuningCurve]:
-    """The curves of those paths that are searches with enough trials."""
+    """Return the curves of the searches in ``paths`` with enough trials."""
     return [curve for path in paths if (curve := _of_sweep(SweepFolder(Path(path)))) is not None]
 
 
@@ -78,7 +78,7 @@ def _of_sweep(folder: SweepFolder) -> TuningCurve | None:
 
 
 def _values(rows: Sequence[dict[str, Any]]) -> list[float | None]:
-    """The mean over the repeats of each trial that has ended; None where it has no result."""
+    """Return the mean over the repeats of each trial that has ended; None without a result."""
     by_trial: dict[Any, list[dict[str, Any]]] = {}
     for row in rows:
         by_trial.setdefault(row["number"], []).append(row)
@@ -93,13 +93,13 @@ def _values(rows: Sequence[dict[str, Any]]) -> list[float | None]:
 
 
 def expected_best(ordered: NDArray[np.float64], k: int) -> float:
-    """The mean of the largest of ``k`` values drawn without replacement from ``ordered``.
+    """Return the mean of the largest of ``k`` values drawn without replacement from ``ordered``.
 
     ordered: (n,), ascending. The i-th, from 1, is the largest in C(i-1, k-1) of C(n, k) draws: the
     unbiased estimate of the expected best of k independent trials (Tang et al., ACL 2020).
     """
     n = len(ordered)
-    # The chance that the largest is the n-th is k/n; each one before it follows from the next.
+    # The probability that the largest is the n-th is k/n; each one before it follows by recursion.
     chances = np.zeros(n)
     chances[n - 1] = k / n
     for i in range(n - 1, k - 1, -1):
@@ -108,11 +108,11 @@ def expected_best(ordered: NDArray[np.float64], k: int) -> float:
 
 
 def _median(ordered: NDArray[np.float64], k: int) -> tuple[float, float | None, float | None]:
-    """The median of the largest of ``k`` trials, with the ends of its 95 % interval.
+    """Return the median of the largest of ``k`` trials, with the ends of its 95% CI.
 
     The best of k is below x with probability F(x)^k, so its median is the quantile of one trial at
-    q = 0.5^(1/k). Its interval lies between two order statistics, which hold whatever the
-    distribution is (Lourie, Cho and He, 2023).
+    q = 0.5^(1/k). Its interval is bounded by two order statistics, which is valid for any
+    distribution (Lourie, Cho and He, 2023).
     """
     from scipy.stats import binom
 
@@ -127,11 +127,11 @@ def _median(ordered: NDArray[np.float64], k: int) -> tuple[float, float | None, 
     )
 
 
-# ---------------------------------------------------------------- in words
+# ---------------------------------------------------------------- display
 
 
 def sections(curves: Sequence[TuningCurve]) -> list[Section]:
-    """The curves as tables, searches beside one another at each k; one table for each metric."""
+    """Return the curves as tables, with searches side by side at each k; one table per metric."""
     return [
         _section(metric, [each for each in curves if each.metric == metric])
         for metric in dict.fromkeys(each.metric for each in curves)
@@ -156,8 +156,8 @@ def _section(metric: str, curves: Sequence[TuningCurve]) -> Section:
 
 
 def span(point: Point, form: Callable[[float], str]) -> str:
-    """The interval of a point in words; few trials set it no bound at one end or both."""
+    """Return the interval of a point in words; with few trials it may be unbounded."""
     low, high = ("" if end is None else form(end) for end in (point.low, point.high))
     if low and high:
-        return f"{low} to {high}"
+        return f"{low.removesuffix('%')}–{high.removesuffix('%')}"
     return f"{low} or above" if low else f"{high} or below" if high else "-"

@@ -1,7 +1,7 @@
-"""Where the spread comes from: split seeds, training seeds, or what the two make together.
+"""Variance components: split seeds, training seeds, and their interaction.
 
-And how much of the spread over training seeds is between the networks, and how much is noise of
-the finite test set.
+Also how much of the spread over training seeds is between networks, and how much is noise from the
+finite test set.
 """
 
 from collections import Counter
@@ -20,9 +20,9 @@ SOURCES = ("split", "seed", "rest")
 class Variance:
     """The variance components of a complete factorial of splits and training seeds.
 
-    ``components`` are of the sources in SOURCES, in units of the figure squared and never below 0;
-    ``clipped`` are those whose estimate was. ``rest`` is the interaction of split and seed and
-    everything else: with one run a cell these two cannot be told apart. ``left_out`` counts runs
+    ``components`` are of the sources in SOURCES, in units of the metric squared and never below 0;
+    ``clipped`` are those with a negative estimate. ``rest`` is the interaction of split and seed
+    plus everything else: with one run per cell these cannot be separated. ``left_out`` counts runs
     outside the complete factorial.
     """
 
@@ -34,18 +34,18 @@ class Variance:
 
     @property
     def shares(self) -> dict[str, float] | None:
-        """The components as shares of their sum; None where there is no spread at all."""
+        """The components as fractions of their sum; None if there is no spread."""
         total = sum(self.components.values())
         return {key: value / total for key, value in self.components.items()} if total else None
 
 
 @dataclass(frozen=True)
 class SeedVariance:
-    """The variance of test accuracy over training seeds, divided (Jordan, 2023).
+    """The variance of test accuracy over training seeds by source (Jordan, 2023).
 
     ``total`` is the sum of ``networks``, an unbiased estimate of the variance of the networks' true
-    accuracies, which may come out below 0, and ``noise``, that of the finite test set. Fractions,
-    squared. ``num`` runs were looked at, image by image.
+    accuracies, which may be negative, and ``noise``, from the finite test set. Fractions, squared.
+    ``num``: the number of runs.
     """
 
     num: int
@@ -54,15 +54,15 @@ class SeedVariance:
 
     @property
     def noise(self) -> float:
-        """What the finite test set adds."""
+        """The variance from the finite test set."""
         return self.total - self.networks
 
 
 def of_seeds(setting: Setting) -> SeedVariance | None:
-    """The variance over the runs of a setting that share a test set, a mean over its test sets.
+    """Return the variance over the runs that share a test set, averaged over the test sets.
 
-    None where no two runs share one, where predictions cannot be read, or where runs differ in more
-    than their seeds.
+    None if no two runs share one, if predictions cannot be read, or if runs differ in more than
+    their seeds.
     """
     found = []
     for runs in setting.by_test_set.values():
@@ -81,14 +81,14 @@ def of_seeds(setting: Setting) -> SeedVariance | None:
 
 
 def divide(right: NDArray[np.bool_]) -> SeedVariance:
-    """Divide the variance over runs by which images each has right, bool (k runs, N images).
+    """Split the variance over runs by which images each classifies correctly, bool (k, N).
 
     The accuracy of a run is a mean over images, so its variance over runs is the mean of all
-    entries of the images' covariance matrix. The entries off the diagonal are, in expectation over
-    test sets, the variance of the true accuracies; the diagonal, p (1 - p) of each image, is what a
-    finite test set adds: networks = N/(N - 1) (total - mean(p (1 - p)) / N), with all variances
-    unbiased (Jordan, "Calibrated chaos: variance between neural network trainings is harmless and
-    inevitable", arXiv:2304.01910, 2023).
+    entries of the images' covariance matrix. The off-diagonal entries are, in expectation over test
+    sets, the variance of the true accuracies; the diagonal, p (1 - p) of each image, is the
+    contribution of a finite test set: networks = N/(N - 1) (total - mean(p (1 - p)) / N), with all
+    variances unbiased (Jordan, "Calibrated chaos: variance between neural network trainings is
+    harmless and inevitable", arXiv:2304.01910, 2023).
     """
     k, N = right.shape
     total = float(right.mean(axis=1).var(ddof=1))
@@ -97,7 +97,7 @@ def divide(right: NDArray[np.bool_]) -> SeedVariance:
 
 
 def of_setting(setting: Setting, figure: str = "test_accuracy") -> Variance | None:
-    """The components of one figure of a setting; None without two splits by two seeds.
+    """Return the components of one metric of a setting; None without two splits by two seeds.
 
     Runs pooled by ``--group-by`` differ in more than their seeds, so they have none.
     """
@@ -109,9 +109,9 @@ def of_setting(setting: Setting, figure: str = "test_accuracy") -> Variance | No
 
 
 def largest_factorial(cells: Cells) -> dict[Cell, float] | None:
-    """A part of ``cells`` in which every split has every seed, two by two or more.
+    """Return a subset of ``cells`` in which every split has every seed, at least two by two.
 
-    Leaves out, again and again, the split or seed that has the smallest share of its cells.
+    Repeatedly drops the split or seed with the smallest fraction of its cells.
     """
     kept = dict(cells)
     while True:
@@ -129,11 +129,11 @@ def largest_factorial(cells: Cells) -> dict[Cell, float] | None:
 
 
 def decompose(cells: Cells, left_out: int = 0) -> Variance:
-    """Two crossed random factors with one observation a cell, by the mean squares of the ANOVA.
+    """Two crossed random factors with one observation per cell, by the ANOVA mean squares.
 
     With a splits and b seeds the mean squares have the expectations rest + b split, rest + a seed
-    and rest (Searle, Casella and McCulloch, Variance Components, 1992, chapter 4), which are
-    solved for the components.
+    and rest (Searle, Casella and McCulloch, Variance Components, 1992, chapter 4), which are solved
+    for the components.
     """
     splits, seeds = (list(dict.fromkeys(cell[axis] for cell in cells)) for axis in (0, 1))
     a, b = len(splits), len(seeds)

@@ -1,8 +1,8 @@
-"""Which of two settings is better on the test set, and how sure that is.
+"""Which of two settings is better on the test set, and with what confidence.
 
-Single runs are judged by the images they have right, settings with repetitions by the accuracies
-of their runs, paired by split and seed. Pairs that are tested on other images each time, or that
-share a split or a seed, are not independent, and the test that is chosen knows it.
+Single runs are compared by the images they classify correctly, settings with repetitions by the
+accuracies of their runs, paired by split and seed. Pairs that are tested on different images, or
+that share a split or a seed, are not independent; the test is chosen accordingly.
 """
 
 import math
@@ -17,8 +17,8 @@ from tinylab.store.run import Run
 
 DETECT = 0.01  # one point of accuracy, of which a verdict speaks beside the difference seen
 TESTS = ("t", "wilcoxon")
-SURE = 0.95  # the probability from which better, or practically equal, is said
-LEAST_RANKS = 6  # pairs, of which the smallest possible p is 2 / 2^6
+SURE = 0.95  # the probability needed to decide better, or practically equal
+LEAST_RANKS = 6  # pairs, for which the smallest possible p is 2 / 2^6
 Pairs = Sequence[tuple[Setting, Setting]]
 
 
@@ -73,7 +73,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Trial:
-    """What a test of two settings found. ``outcome`` is None where no test could be made.
+    """The test of two settings. ``outcome`` is None if no test was possible.
 
     ``difference`` is first minus second in test accuracy, a fraction. Where no difference is
     shown, ``plan`` tells what more repetitions would show, or else ``otherwise`` what there is to
@@ -98,7 +98,7 @@ class Verdict:
     """A trial as one of a ``family`` of tests, ``adjusted`` for their number.
 
     ``posterior`` is of first minus second; None without a region of practical equivalence, or
-    where no t test was made.
+    without a t test.
     """
 
     first: Setting
@@ -115,13 +115,13 @@ class Verdict:
 
     @property
     def winner(self) -> Setting | None:
-        """The better one, where that is shown at the 5 % level."""
+        """The better setting, if shown at the 5% level."""
         if self.trial.outcome is None or self.p is None or self.p >= statistics.ALPHA:
             return None
         return self.first if self.trial.outcome.difference > 0 else self.second
 
     def words(self, first: str | None = None, second: str | None = None) -> str:
-        """``A beats B (p = 0.003)``, with other names than the settings' labels if given."""
+        """As in ``A beats B (p = 0.003)``, with other names than the settings' labels if given."""
         first, second = first or self.first.label, second or self.second.label
         if self.p is None:
             return self.trial.otherwise
@@ -132,9 +132,9 @@ class Verdict:
         return f"{first} beats {second} ({p_text(self.p)})"
 
     def decision(self, first: str, second: str) -> str:
-        """``A is better``, ``practically equal`` or ``unknown``, as far as ``SURE`` goes."""
+        """``A is better``, ``practically equal`` or ``unknown``, by probability ``SURE``."""
         if self.posterior is None:
-            return "not known: it takes repeated runs whose accuracies differ"
+            return "unknown: needs repeated runs whose accuracies differ"
         known = {
             f"{first} is better": self.posterior.better,
             "practically equal": self.posterior.equal,
@@ -144,14 +144,14 @@ class Verdict:
 
 
 def p_text(p: float) -> str:
-    """``p = 0.003``."""
+    """As in ``p = 0.003``."""
     return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
 
 
 def judge(pairs: Pairs, test: str = "t", rope: float | None = None) -> list[Verdict]:
-    """The verdicts on a family of pairs of settings; ``test`` is one of TESTS.
+    """Return verdicts on a family of pairs of settings; ``test`` is one of TESTS.
 
-    ``rope``: differences of accuracy up to this fraction are practically none; None: not asked.
+    ``rope``: differences of accuracy up to this fraction count as equal; None: not requested.
     """
     trials = [try_out(first, second, test) for first, second in pairs]
     adjusted, family = adjust(trials)
@@ -175,10 +175,10 @@ def _posterior(trial: Trial, rope: float | None) -> Posterior | None:
 
 
 def try_out(first: Setting, second: Setting, test: str = "t") -> Trial:
-    """The test that the design of two settings allows, on the test sets that both have."""
+    """Return the test that the design allows, on the test sets that both settings have."""
     common = first.by_test_set.keys() & second.by_test_set.keys()
     if not common:
-        return _refused("they have no test split in common")
+        return _refused("no common test split")
     a, b = ([run for run in each.runs if run.test_set in common] for each in (first, second))
     pooled = list(dict.fromkeys(first.pooled + second.pooled))
     by_cell, other_by_cell = cells(a, pooled), cells(b, pooled)
@@ -188,7 +188,7 @@ def try_out(first: Setting, second: Setting, test: str = "t") -> Trial:
     if len(a) == len(b) == 1:
         trial, used = _single(a[0], b[0]), 2
     elif len(common) > 1 and len({split for split, _ in both}) < 2:
-        return _refused("fewer than two of their test splits have a training seed in common")
+        return _refused("fewer than two test splits with a common training seed")
     elif len(common) > 1:
         trial = of_differences(differences, test_train_ratio([*a, *b]), test)
     elif len(both) == len(a) == len(b):
@@ -210,7 +210,7 @@ def _accuracy(run: Run) -> float:
 
 
 def test_train_ratio(runs: Sequence[Run]) -> float:
-    """The test images of a run over its training images, of the means over all runs."""
+    """Return the ratio of test to training images, of the means over all runs."""
     datasets = [run.result.dataset for run in runs]
     return fmean(each.num_test for each in datasets) / fmean(each.num_train for each in datasets)
 
@@ -224,16 +224,16 @@ def _single(a: Run, b: Run) -> Trial:
     other_right = second.predicted == second.label
     outcome = statistics.mcnemar(right, other_right)
     method = f"exact McNemar on {len(right):,} test images"
-    return Trial(method, outcome.difference, outcome, "more seeds of both would tell more")
+    return Trial(method, outcome.difference, outcome, "run more seeds of both")
 
 
 def of_differences(differences: Cells, test_train_ratio: float, test: str) -> Trial:
-    """The test of paired differences; a ratio above 0 says that their test sets differ."""
+    """Test paired differences; a ratio above 0 means that their test sets differ."""
     values = list(differences.values())
     n, mean = len(values), fmean(values)
     if not statistics.have_spread(values):
         same = "equal accuracy" if abs(mean) < 1e-12 else f"the same {points(mean)} points"
-        return Trial("", mean, None, f"not tested: {same} in each of {n} pairs")
+        return Trial("", mean, None, f"not tested: {same} in all {n} pairs")
     if test == "wilcoxon":
         return _by_ranks(values, test_train_ratio == 0 and not statistics.is_crossed(differences))
     if statistics.is_crossed(differences):
@@ -251,12 +251,12 @@ def of_differences(differences: Cells, test_train_ratio: float, test: str) -> Tr
 def _by_ranks(differences: Sequence[float], are_independent: bool) -> Trial:
     n, mean = len(differences), fmean(differences)
     if not are_independent:
-        reason = "Wilcoxon's test needs independent pairs, and these share splits or images"
+        reason = "the Wilcoxon test needs independent pairs, and these share splits or images"
         return Trial("", mean, None, f"not tested: {reason}")
     outcome = replace(statistics.paired_t(differences), p=statistics.wilcoxon(differences))
-    method = f"Wilcoxon signed-rank over {n} pairs (the interval is Student's), on one test set"
+    method = f"Wilcoxon signed-rank over {n} pairs (CI: Student's t), on one test set"
     if n < LEAST_RANKS:
-        return Trial(method, mean, outcome, f"it takes {LEAST_RANKS} seeds to show any")
+        return Trial(method, mean, outcome, f"at least {LEAST_RANKS} seeds are needed to show one")
     return Trial(method, mean, outcome, plan=Plan(stdev(differences), n, "seed"))
 
 
@@ -266,7 +266,7 @@ def _crossed(differences: Cells, test_train_ratio: float) -> Trial:
     method = f"min F' (Clark 1973) over {splits} splits and {seeds} seeds"
     if test_train_ratio > 0:
         method += ", corrected for resampling (Nadeau and Bengio 2003)"
-    # As if each of the fewer levels brought one independent difference.
+    # As if each of the fewer levels gave one independent difference.
     fewer = min(splits, seeds)
     error, _ = statistics.crossed_error(differences, test_train_ratio)
     std = error / math.sqrt(1 / fewer + test_train_ratio)
@@ -276,18 +276,18 @@ def _crossed(differences: Cells, test_train_ratio: float) -> Trial:
 
 def _unpaired(a: Mapping[Cell, Run], b: Mapping[Cell, Run], test: str) -> Trial:
     if min(len(a), len(b)) == 1:
-        return _refused("one of them has a single run, whose spread over seeds is not known")
+        return _refused("one setting has a single run, so its spread over seeds is unknown")
     if statistics.is_crossed(dict.fromkeys((*a, *b), 0.0)):
-        return _refused("splits crossed with seeds are compared in pairs, and theirs differ")
+        return _refused("crossed splits and seeds are compared in pairs, and theirs differ")
     first, second = ([_accuracy(run) for run in runs.values()] for runs in (a, b))
     difference = fmean(first) - fmean(second)
     if not (statistics.have_spread(first) or statistics.have_spread(second)):
-        return Trial("", difference, None, "not tested: no spread over the seeds of either")
+        return Trial("", difference, None, "not tested: neither varies over its seeds")
     outcome = statistics.welch(first, second)
     method = "Welch's t"
     if test == "wilcoxon":
         outcome = replace(outcome, p=statistics.mann_whitney(first, second))
-        method = "Mann-Whitney's rank-sum (the interval is Welch's)"
+        method = "Mann-Whitney rank-sum (CI: Welch's t)"
     std = math.sqrt((variance(first) + variance(second)) / 2)
     plan = Plan(std, min(len(first), len(second)), "seed", " of each", is_paired=False)
     seeds = f"{len(first)} and {len(second)} unpaired seeds"
@@ -295,10 +295,10 @@ def _unpaired(a: Mapping[Cell, Run], b: Mapping[Cell, Run], test: str) -> Trial:
 
 
 def points(difference: float) -> str:
-    """A difference of shares in points: ``+1.25``."""
+    """A difference of accuracies in points: ``+1.25``."""
     return f"{100 * difference:+.2f}"
 
 
 def points_span(adjusted: Adjusted) -> str:
-    """Its interval; of few runs Student's may reach beyond what a difference of shares can be."""
+    """Its interval; with few runs, Student's may exceed the range of a difference."""
     return f"{points(max(adjusted.low, -1.0))} to {points(min(adjusted.high, 1.0))}"

@@ -1,7 +1,7 @@
-"""Imports of a user's file find what lies beside it, whatever else has the same name.
+"""Resolve the imports of a user's file in its own folder, whatever else has the same name.
 
-Two folders may each have a ``helpers.py``, and Python knows one module of that name: the first
-that was imported, or the first on its path.
+Two folders may each have a ``helpers.py``, but Python knows one module of that name: the first one
+imported, or the first on its path.
 """
 
 import contextlib
@@ -16,9 +16,9 @@ from tinylab.config import modules
 
 
 def names(own: Iterable[Path], folders: Iterable[Path]) -> dict[str, Path | None]:
-    """The names by which files can be imported from folders; None for a folder of modules.
+    """Return the names under which files can be imported from folders; None for package folders.
 
-    Names of Python's own modules are left out: those are never hidden.
+    The names of standard-library modules are excluded: those are never shadowed.
     """
     own, found = list(own), dict[str, Path | None]()
     for folder in folders:
@@ -34,10 +34,10 @@ def names(own: Iterable[Path], folders: Iterable[Path]) -> dict[str, Path | None
 
 @contextlib.contextmanager
 def found_first(files: dict[str, Path | None], others: Collection[str]) -> Iterator[None]:
-    """In the block, imports of these names find these files; libraries' modules stay.
+    """Inside the block, imports of these names find these files; library modules stay.
 
-    What was imported by such a name from elsewhere gives way, and comes back afterwards unless its
-    file is among ``others``: those that were imported as a user's code.
+    Modules imported under such a name from elsewhere are removed, and restored afterwards unless
+    their file is among ``others``, the files imported as a user's code.
     """
     aside = {name: sys.modules.pop(name) for name, file in files.items() if _is_in_way(name, file)}
     finder = _Finder(files)
@@ -51,9 +51,9 @@ def found_first(files: dict[str, Path | None], others: Collection[str]) -> Itera
 
 
 def put_back(near: dict[str, ModuleType], others: Collection[str]) -> None:
-    """Make modules those of their names again, for a function that imports only when it is called.
+    """Restore modules under their names, for a function that imports only when called.
 
-    What is of a name now stays, unless its file is among ``others``.
+    A module that has the name now stays, unless its file is among ``others``.
     """
     for name, module in near.items():
         if name not in sys.modules or _is_of(sys.modules[name], others):
@@ -61,7 +61,7 @@ def put_back(near: dict[str, ModuleType], others: Collection[str]) -> None:
 
 
 def forget(files: dict[str, Path | None]) -> None:
-    """Have these files imported anew, and the folders that they are in."""
+    """Force these files, and the folders that contain them, to be re-imported."""
     for name, file in files.items():
         if name in sys.modules and _file(sys.modules[name]) == (file and str(file)):
             del sys.modules[name]
@@ -75,7 +75,7 @@ def _is_in_way(name: str, file: Path | None) -> bool:
 
 
 def _is_of(module: ModuleType, files: Collection[str]) -> bool:
-    """Whether it is one of these files, or a folder without ``__init__.py``, often shared."""
+    """Return whether it is one of these files, or a namespace package, which is often shared."""
     return (file := _file(module)) is None or file in files
 
 
@@ -84,7 +84,7 @@ def _file(module: ModuleType) -> str | None:
 
 
 class _Finder:
-    """Finds a module by its whole name, as the finders of ``sys.meta_path`` do."""
+    """A finder for ``sys.meta_path`` that finds a module by its full name."""
 
     def __init__(self, files: dict[str, Path | None]) -> None:
         self.files = files

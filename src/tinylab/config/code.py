@@ -1,8 +1,8 @@
-"""Which code decides a result: digests of source files that comments and wording do not change.
+"""Which code determines a result: digests of source files that ignore comments and wording.
 
-Docstrings, annotations, the help of keys, and what is only said (the arguments of ``raise`` and
-``say``) do not count. The syntax tree is serialized here and not by ``ast.dump``, whose text
-differs between Python versions.
+Docstrings, annotations, the help of keys, and messages (the arguments of ``raise`` and ``say``) do
+not count. The syntax tree is serialized here and not by ``ast.dump``, whose output differs between
+Python versions.
 """
 
 import ast
@@ -16,26 +16,26 @@ from pathlib import Path
 from typing import Any, TypeGuard
 
 from tinylab.config import modules, named, options, signature, user_code
-from tinylab.config.options import PACKAGE
+from tinylab.config.option import FOLDERS, PACKAGE
 from tinylab.errors import UserError
 from tinylab.system.files import write_json
 from tinylab.system.paths import cache_root
 
-VERSION = 3  # of the facts: another one where they are made in another way
+VERSION = 3  # version of the facts: increased when they are computed differently
 
-# Where the code of results is; of it counts what training and preparation import, and the options
-# that were chosen.
+# Where the code of results is; what training and preparation import from it counts, and the
+# selected options.
 CORE = ("data", "experiment/prepare.py", "models", "system/runtime.py", "training")
 ROOTS = ("experiment/prepare.py", "training/*.py")
-WORDS = frozenset({"say", "option"})  # calls whose further arguments are for people
+WORDS = frozenset({"say", "option"})  # calls whose further arguments are messages
 UNSEEN = frozenset({"annotation", "returns", "type_comment", "type_params", "ctx", "kind"})
 
 
 def of_result(config: Any) -> str:
-    """A digest of the code that decides the results of a config.
+    """Return a digest of the code that determines the results of a config.
 
-    A new or changed file of an option that was not chosen changes nothing. The user's own files
-    count by what is in them, not by where they are.
+    A new or changed file of an option that was not selected changes nothing. The user's own files
+    count by content, not by location.
     """
     files = _files_of(config)
     own, versions = own_files(config), libraries(config)
@@ -44,7 +44,7 @@ def of_result(config: Any) -> str:
 
 
 def recorded(config: Any) -> dict[str, str]:
-    """What a result records of its code: digests of all of it, of the core, and of the user's."""
+    """Return what a result records of its code: digests of all of it, the core, and user code."""
     own, versions = own_files(config), libraries(config)
     digests = {"code_sha256": of_result(config), "core_sha256": core()}
     digests |= {"own_code_sha256": own_digest(own)} if own else {}
@@ -52,9 +52,9 @@ def recorded(config: Any) -> dict[str, str]:
 
 
 def changed(code_sha256: str, recorded: Mapping[str, Any], config: Any) -> str | None:
-    """Which code is not that of a result any more, in words; None where it gives today's bits.
+    """Return which code has changed since a result, in words; None if it gives the same bits.
 
-    recorded: what it says besides, as ``recorded`` made it.
+    recorded: the other recorded facts, as created by ``recorded``.
     """
     if is_same(code_sha256, config):
         return None
@@ -63,20 +63,20 @@ def changed(code_sha256: str, recorded: Mapping[str, Any], config: Any) -> str |
         return f"{' or '.join(file.name for file in own)} has changed since"
     today = ", ".join(libraries(config))
     if today != (before := recorded.get("libraries", "")):
-        return f"made with {before}, and this is {today}"
+        return f"made with {before}, but this is {today}"
     return "tinylab's code has changed since"
 
 
 def core() -> str:
-    """The same of what belongs to every result."""
+    """Return the same for the code that every result depends on."""
     return digest(imported(_roots(), CORE))
 
 
 def is_same(recorded: str, config: Any) -> bool:
-    """Whether the code that a result was recorded with gives the bits of today's.
+    """Return whether the recorded code gives the same bits as the current code.
 
-    It is today's, or an older one that ``same_bits.json`` names, together with the digests that
-    the files had when the bits were found equal: file by file, so a later change ends that.
+    It is the current code, or an older one named by ``same_bits.json``, together with the digests
+    of the files at the time the bits were found equal: file by file, so any later change ends that.
     """
     if recorded == of_result(config):
         return True
@@ -89,7 +89,7 @@ def is_same(recorded: str, config: Any) -> bool:
 
 @cache
 def _same_bits() -> dict[str, dict[str, str]]:
-    """Recorded digest -> file -> its digest when the two were found to give equal bits."""
+    """Recorded digest -> file -> its digest when both were found to give equal bits."""
     path = Path(__file__).with_name("same_bits.json")
     found: dict[str, dict[str, str]] = json.loads(path.read_text(encoding="utf-8"))
     return found
@@ -102,22 +102,22 @@ def _files_of(config: Any) -> set[Path]:
             if file.is_relative_to(PACKAGE)}  # fmt: skip
 
 
-# ---------------------------------------------------------------- the user's own
+# ---------------------------------------------------------------- user code
 
 
 def own_files(config: Any) -> list[Path]:
-    """The user's files of the options that a config chose, and their modules beside them."""
+    """Return the user's files of the options that a config selected, and their local imports."""
     return with_own_modules(each.file for each in options.chosen(config) if each.is_of_file)
 
 
 def libraries(config: Any) -> list[str]:
-    """The libraries, with their versions, of what a config names in them: ``timm 1.0.22``."""
+    """Return the libraries, with versions, that a config names: ``timm 1.0.22``."""
     chosen = options.chosen(config)
     return sorted({modules.version(each.module) for each in chosen if each.is_of_library})
 
 
 def with_own_modules(files: Iterable[Path]) -> list[Path]:
-    """Files of the user's, and all modules beside them that they import, directly or not."""
+    """Return files of the user's, and all modules from their folders that they import."""
     found: dict[tuple[Path, Path], None] = {}
     waiting = [(file, folder) for file in files for folder in modules.roots(file)]
     with _keeping():
@@ -130,11 +130,10 @@ def with_own_modules(files: Iterable[Path]) -> list[Path]:
 
 
 def know(saved: dict[str, Any], folder: Path) -> bool:
-    """Make the user's own options that a run's config chose part of the table; False: they are.
+    """Register the user's own options that a run's config selected; False: already registered.
 
-    They are looked for in the files that its ``code`` names, and where its modules are. ``saved``
-    may lack sections, which are then not looked for. Raises UserError, with the remedy, where they
-    are not there.
+    They are searched in the files that its ``code`` names, and where its modules are. ``saved`` may
+    lack sections, which are then skipped. Raises UserError, with the remedy, if they are not found.
     """
     missing = [name for name in _own_names(saved) if name not in _known()]
     for group, name in missing:
@@ -143,16 +142,16 @@ def know(saved: dict[str, Any], folder: Path) -> bool:
         if (group, name) not in _known():
             file = _first(saved["code"])
             raise UserError(
-                f"{folder}: {group}={name} is of a file of yours, which is not at {file} any more\n"
-                f"  name it: code={Path(file).name}, or {user_code.VARIABLE}=FILE"
+                f"{folder}: {group}={name} is defined in your file {file}, which no longer exists\n"
+                f"  pass the file: code={Path(file).name}, or {user_code.VARIABLE}=FILE"
             )
     return bool(missing)
 
 
 def require(saved: dict[str, Any], own_sha256: str | None, folder: Path) -> None:
-    """``know``, and refuse the user's own files where they are not those of a finished run.
+    """Like ``know``, but refuse files that differ from those of a finished run.
 
-    Nothing of theirs is executed before. Raises UserError with what differs and the remedy.
+    Nothing in them is executed before. Raises UserError with the difference and the remedy.
     """
     know(saved, folder)
     trust(saved, folder)
@@ -160,38 +159,38 @@ def require(saved: dict[str, Any], own_sha256: str | None, folder: Path) -> None
     if own_sha256 is not None and own_digest(own) != own_sha256:
         raise UserError(
             f"{folder}: {' or '.join(map(str, own))} has changed since it was trained\n  "
-            f"bring the old text back, of which {folder / 'code'} has a copy to be read, or train "
+            f"restore the old file ({folder / 'code'} has a copy), or train "
             "again"
         )
 
 
 def trust(saved: dict[str, Any], folder: Path) -> None:
-    """Refuse what a run names in a module, where nobody has trained with it on this machine."""
+    """Refuse library code named by a run that was never trained on this machine."""
     parts = [name for _, name in _own_names(saved) if named.is_name(name)]
     named.require_known(parts, options.named_files(), folder)
 
 
 def remember(config: Any) -> None:
-    """Keep that what a config names in modules was trained with here, for ``trust``."""
-    named.remember(filter(named.is_name, (getattr(config, g).name for g in options.FOLDERS)))
+    """Record that the library code of a config was trained with here, for ``trust``."""
+    named.remember(filter(named.is_name, (getattr(config, g).name for g in FOLDERS)))
 
 
 def own_of(saved: dict[str, Any]) -> list[Path]:
-    """The user's own files of a run's config, which ``know`` has made part of the table."""
+    """Return the user's own files of a run's config, registered by ``know``."""
     chosen = [options.options(group)[name] for group, name in _own_names(saved)]
     return with_own_modules(option.file for option in chosen if option.is_of_file)
 
 
 def _own_names(saved: dict[str, Any]) -> list[tuple[str, str]]:
-    """(group, option) of a run's config, where it has code of the user's, or names a module's."""
-    sections = {group: saved[group] for group in options.FOLDERS if group in saved}
+    """Return (group, option) for options of a run's config that are user or library code."""
+    sections = {group: saved[group] for group in FOLDERS if group in saved}
     names = [(group, str(each["name"])) for group, each in sections.items()
              if isinstance(each, dict) and "name" in each]  # fmt: skip
     return [each for each in names if saved.get("code") or named.is_name(each[1])]
 
 
 def _known() -> set[tuple[str, str]]:
-    return {(group, name) for group in options.FOLDERS for name in options.options(group)}
+    return {(group, name) for group in FOLDERS for name in options.options(group)}
 
 
 def _first(value: Any) -> str:
@@ -199,22 +198,22 @@ def _first(value: Any) -> str:
 
 
 def content(files: Iterable[Path]) -> str:
-    """One SHA-256 over all that is in files of the user's, metrics and comments too."""
+    """Return one SHA-256 of everything in the user's files, including metrics and comments."""
     return joined(*(hashlib.sha256(file.read_bytes()).hexdigest() for file in files))
 
 
 def own_digest(files: Iterable[Path]) -> str:
-    """One SHA-256 over what counts in files of the user's; their names and places do not."""
+    """Return one SHA-256 of what counts in the user's files; names and locations do not."""
     return joined(*sorted(facts(file).digest for file in files))
 
 
 def joined(*digests: str) -> str:
-    """One digest of several."""
+    """Combine several digests."""
     return hashlib.sha256("\0".join(digests).encode()).hexdigest()
 
 
 def _beside(file: Path, folder: Path) -> Iterator[Path]:
-    """The modules below ``folder`` that a file imports, with the packages that they are in."""
+    """Return the modules below ``folder`` that a file imports, with their packages."""
     package = file.parent.relative_to(folder).parts
     for name in facts(file).imports:
         dots = len(name) - len(name.lstrip("."))
@@ -230,7 +229,7 @@ def _roots() -> list[Path]:
 
 
 def digest(files: Iterable[Path]) -> str:
-    """One SHA-256 over what counts in several files of the package."""
+    """Return one SHA-256 of what counts in several files of the package."""
     total = hashlib.sha256()
     for file in sorted(set(files)):
         name = file.relative_to(PACKAGE) if file.is_relative_to(PACKAGE) else file.name
@@ -239,7 +238,7 @@ def digest(files: Iterable[Path]) -> str:
 
 
 def imported(files: Iterable[Path], folders: tuple[str, ...]) -> set[Path]:
-    """Files and all modules in ``folders`` of the package that they import, directly or not."""
+    """Return files and all modules in ``folders`` of the package that they import."""
     found: set[Path] = set()
     waiting = [*files]
     with _keeping():
@@ -256,7 +255,7 @@ def _is_in(file: Path, folders: tuple[str, ...]) -> bool:
 
 
 def _modules(file: Path) -> list[Path]:
-    """The modules of the package that a file imports."""
+    """Return the modules of the package that a file imports."""
     parts = [name.split(".")[1:] for name in facts(file).imports if name.startswith("tinylab.")]
     paths = [PACKAGE.joinpath(*each) for each in parts]
     files = [path.with_suffix(".py") for path in paths] + [path / "__init__.py" for path in paths]
@@ -268,9 +267,9 @@ def _modules(file: Path) -> list[Path]:
 
 @dataclass(frozen=True)
 class Facts:
-    """What is known of a Python file: a digest of what counts in it, and what it may import.
+    """Facts about a Python file: a digest of what counts in it, and what it may import.
 
-    metrics: the digest of each function under ``@tinylab.metric``, which does not count.
+    metrics: the digest of each function decorated by ``@tinylab.metric``, which does not count.
     """
 
     digest: str
@@ -279,7 +278,7 @@ class Facts:
 
 
 def facts(file: Path) -> Facts:
-    """The facts of a file. They are kept by size and time: to parse all files takes 0.2 s."""
+    """Return the facts of a file, cached by size and time: parsing all files takes 0.2 s."""
     stat = file.stat()
     return _facts(file, (stat.st_size, stat.st_mtime_ns, stat.st_ino))
 
@@ -326,7 +325,7 @@ def _kept() -> dict[str, Any]:
 
 @contextlib.contextmanager
 def _keeping() -> Iterator[None]:
-    """Write once what is learned of files inside; where that fails, the next start learns it."""
+    """Write the collected facts once; if that fails, the next start recomputes them."""
     before = dict(_kept())
     yield
     if _kept() != before:
@@ -347,14 +346,14 @@ def _imports(tree: ast.Module) -> tuple[str, ...]:
 
 
 def _tokens(node: Any) -> Iterator[str]:
-    """A node as texts: its kind, its fields by name, and an end."""
+    """Serialize a node: its kind, its fields by name, and an end marker."""
     if isinstance(node, list):
         yield "["
         for each in node:
             yield from _tokens(each)
         yield "]"
     elif isinstance(node, ast.Raise):
-        # That it is raised counts, and of which class; its words do not.
+        # That it is raised counts, and its class; the message does not.
         raised = node.exc.func if isinstance(node.exc, ast.Call) else node.exc
         yield from ("Raise", *_tokens(raised))
     elif isinstance(node, ast.Call) and _name(node.func) in WORDS:

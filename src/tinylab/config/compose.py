@@ -1,4 +1,4 @@
-"""From command line and YAML to a checked Config: the schema in Hydra, its mistakes in words."""
+"""From command line and YAML to a checked Config: the schema in Hydra, and error messages."""
 
 import contextlib
 import copy
@@ -22,12 +22,14 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from tinylab.config import code, options, user_code
+from tinylab.config.base_records import AugmentConfig
 from tinylab.config.folders import conf_folder
 from tinylab.config.groups import PLAIN, choices
 from tinylab.config.keys import entries
-from tinylab.config.options import FOLDERS
+from tinylab.config.option import FOLDERS
 from tinylab.config.overrides import IN_PYTHON, checked, typed
-from tinylab.config.schema import AugmentConfig, Config
+from tinylab.config.schema import Config
+from tinylab.config.unknown import no_such
 from tinylab.config.values import did_you_mean
 from tinylab.errors import UserError
 from tinylab.system.project import default_outputs, project
@@ -43,11 +45,11 @@ FILLED_IN = (
     "name",
     "content",
     "weights_content",
-)  # of a section: what a choice, or the data itself, says
+)  # keys of a section that are set by a choice, or by the data itself
 
 
 def register_schema() -> None:
-    """Tell Hydra the types and options of all config groups, and which sweeper runs ``-m``."""
+    """Register the types and options of all config groups with Hydra, and tinylab's sweeper."""
     store = ConfigStore.instance()
     whole = OmegaConf.structured(Config)
     whole.outputs = default_outputs()
@@ -64,8 +66,8 @@ def register_schema() -> None:
 def run_hydra(task: Callable[[DictConfig], Any], arguments: Sequence[str]) -> None:
     """Compose the config from ``arguments`` and call ``task`` for every job.
 
-    Raises UserError for whatever is wrong with them, HydraException for what tinylab did not
-    foresee.
+    Raises UserError for errors in the arguments, HydraException for errors that tinylab does not
+    anticipate.
     """
     arguments = checked(arguments)
     register_schema()
@@ -78,9 +80,9 @@ def run_hydra(task: Callable[[DictConfig], Any], arguments: Sequence[str]) -> No
 
 
 def compose_plain(overrides: Sequence[str]) -> Config:
-    """The config of one run, without Hydra's flags; the process is left as it was.
+    """Compose the config of one run, without Hydra's flags; global state is restored.
 
-    Raises UserError for whatever is wrong with it.
+    Raises UserError for errors in the arguments.
     """
     overrides = checked(overrides, IN_PYTHON)
     with _explained(), _hydra_apart():
@@ -96,7 +98,7 @@ def _compose(overrides: Sequence[str]) -> DictConfig:
 
 
 def _search_path(arguments: Sequence[str]) -> list[str]:
-    """The project's config folder as an override of Hydra's, where no other one is typed."""
+    """Return the project's config folder as an override, unless another one is given."""
     folder = project().conf
     if folder is None or any("hydra.searchpath=" in argument for argument in arguments):
         return []
@@ -105,12 +107,12 @@ def _search_path(arguments: Sequence[str]) -> list[str]:
 
 @contextlib.contextmanager
 def _hydra_apart() -> Iterator[None]:
-    """Hydra keeps the schema, and that it is initialized, in the process, where another program's
-    may be: in the block there is ours alone.
+    """Isolate Hydra's global state, which another program in the process may use: inside the block
+    it contains only tinylab's.
     """
     Plugins.instance()  # takes 0.1 s, once
     before = Singleton._instances
-    own = {GlobalHydra, HydraConfig, VersionBase}  # each program's; made when they are asked for
+    own = {GlobalHydra, HydraConfig, VersionBase}  # each program's; created on first use
     ours: Any = {kind: one for kind, one in before.items() if kind not in own}
     ours[ConfigStore] = store = copy.copy(ConfigStore.instance())
     store.repo = {"hydra": _copied(store.repo["hydra"])}
@@ -122,13 +124,13 @@ def _hydra_apart() -> Iterator[None]:
 
 
 def _copied(group: dict[str, Any]) -> dict[str, Any]:
-    """A group of the config store with its groups; Hydra never changes what is stored in them."""
+    """Copy a group of the config store; Hydra never modifies the entries themselves."""
     return {name: _copied(one) if isinstance(one, dict) else one for name, one in group.items()}
 
 
 @contextlib.contextmanager
 def _explained() -> Iterator[None]:
-    """Mistakes that Hydra finds become UserErrors; HYDRA_FULL_ERROR=1 shows them whole."""
+    """Convert Hydra's errors to UserErrors; HYDRA_FULL_ERROR=1 shows them in full."""
     try:
         yield
     except (HydraException, OmegaConfBaseException, ValueError) as error:
@@ -138,11 +140,11 @@ def _explained() -> Iterator[None]:
 
 
 def _hydra_main(task: Callable[[DictConfig], Any], arguments: Sequence[str]) -> None:
-    """Hydra's own entry, for its flags and for sweeps."""
+    """Call Hydra's entry point, for its flags and for sweeps."""
     mistakes: list[UserError] = []
 
     def guarded(composed: DictConfig) -> Any:
-        # Hydra prints what a job raises, in words of its own.
+        # Hydra prints the exceptions of a job in its own words.
         try:
             return task(composed)
         except UserError as error:
@@ -154,14 +156,14 @@ def _hydra_main(task: Callable[[DictConfig], Any], arguments: Sequence[str]) -> 
     )
     saved_argv = sys.argv
     sys.argv = [saved_argv[0], *arguments, *_search_path(arguments)]
-    # Hydra prints its exceptions itself, unless it is asked for the whole of them.
+    # Hydra prints its exceptions itself unless the full error is requested.
     asked = "HYDRA_FULL_ERROR" in os.environ
     os.environ["HYDRA_FULL_ERROR"] = "1"
     try:
         configured(guarded)()
     finally:
         sys.argv = saved_argv
-        HydraConfig.instance().cfg = None  # a plain run after this one is no job of a sweep
+        HydraConfig.instance().cfg = None  # a plain run after this one is not a job of a sweep
         if not asked:
             del os.environ["HYDRA_FULL_ERROR"]
     if mistakes:
@@ -169,11 +171,11 @@ def _hydra_main(task: Callable[[DictConfig], Any], arguments: Sequence[str]) -> 
 
 
 def to_config(composed: DictConfig) -> Config:
-    """The composed config as checked records.
+    """Convert the composed config to checked records.
 
-    Raises UserError for values out of range, and for keys added past the schema with ``+``.
+    Raises UserError for values out of range, and for keys added with ``+``.
     """
-    # A job that a launcher has brought to another process knows them by its config alone.
+    # A job in a launcher's process knows the user's files only from its config.
     options.add_files(user_code.paths(composed.code) or user_code.named(()))
     for group in FOLDERS:
         if not OmegaConf.is_missing(composed, group):
@@ -188,7 +190,7 @@ def to_config(composed: DictConfig) -> Config:
 
 
 def _own_files(config: Config) -> str | list[str] | None:
-    """The user's files that a config's options and metrics are in, as its ``code``: no others."""
+    """Return the files of a config's own options and metrics, as its ``code``."""
     chosen = [*options.chosen(config), *options.options("metric").values()]
     files = list(dict.fromkeys(str(each.file) for each in chosen if each.is_of_file))
     return files[0] if len(files) == 1 else files or None
@@ -197,19 +199,19 @@ def _own_files(config: Config) -> str | list[str] | None:
 def replay(
     folder: Path, saved: dict[str, Any], overrides: Sequence[str], threads: int | None = None
 ) -> list[str]:
-    """The command line that repeats the run in ``folder``, with ``overrides`` on top.
+    """Return the command line that repeats the run in ``folder``, followed by ``overrides``.
 
-    ``saved`` are the values of its config; ``threads``, with which it was trained, where they are
-    known: its bits depend on their number. A group that is chosen anew in ``overrides`` starts
-    from its own defaults. Raises UserError for values that are no config of tinylab's.
+    ``saved``: the values of its config; ``threads``: its number of threads, if known, since its
+    bits depend on it. A group chosen again in ``overrides`` starts from its own defaults. Raises
+    UserError for values that are not a tinylab config.
     """
     found = _code_of(saved, folder, overrides)
     chosen = {override.partition("=")[0] for override in overrides if "." not in override}
     _refuse_foreign(saved, folder, chosen)
     if "experiment" in chosen:
-        raise UserError("--from with experiment=: both say what to run; keep one of them")
+        raise UserError("--from with experiment=: both set the config; use one of them")
     here = {entry.name for entry in dataclasses.fields(Config) if not _counts(entry)}
-    here.add("sweep")  # that the run was one of many is not repeated
+    here.add("sweep")  # membership in a sweep is not repeated
     repeated: list[str] = []
     for name, value in saved.items():
         if name in here or name in chosen:
@@ -231,17 +233,17 @@ def replay(
 
 
 def _further(group: str, values: dict[str, Any]) -> tuple[str, ...]:
-    """The keys of a saved section that were typed with a plus, for a ``**kwargs``."""
+    """Return the keys of a saved section that were given with ``+`` for a ``**kwargs``."""
     known = options.options(group) if group in FOLDERS else {}
     option = known.get(str(values.get("name")))
     return () if option is None else option.declaration.further
 
 
 def _code_of(saved: dict[str, Any], folder: Path, overrides: Sequence[str]) -> list[str]:
-    """The user's own files of a run as an override, where ``overrides`` and TINYLAB_CODE name none.
+    """Return a run's own files as an override, unless ``overrides`` or TINYLAB_CODE name some.
 
-    From now on the table of options knows them. Raises UserError where they are not there; those
-    of metrics alone may be gone.
+    This registers their options. Raises UserError if they are missing; files with only metrics may
+    be.
     """
     named = user_code.named(overrides)
     options.without_code(overrides)
@@ -258,21 +260,21 @@ def _code_of(saved: dict[str, Any], folder: Path, overrides: Sequence[str]) -> l
 
 
 def _refuse_foreign(saved: dict[str, Any], folder: Path, chosen: set[str]) -> None:
-    """A saved config may come from anyone: nothing in it reaches Hydra but what the schema has."""
+    """Check a saved config, which may come from anyone: only keys of the schema reach Hydra."""
     known = {entry.name for entry in dataclasses.fields(Config)}
     for name, value in saved.items():
         if name not in known:
-            raise UserError(f"--from {folder}: no key of tinylab's in its config: {name}")
+            raise UserError(f"--from {folder}: unknown key in its config: {name}")
         option = _option_of(name, value) if isinstance(value, dict) else ""
         if name in FOLDERS and name not in chosen and option not in options.options(name):
             raise UserError(f"--from {folder}: {name}={option} in its config: no such option")
 
 
 def restore(values: dict[str, Any]) -> Config:
-    """The Config of a finished run, from what its ``result.json`` holds; nothing is composed.
+    """Return the Config of a finished run from its ``result.json``; nothing is composed.
 
-    A key that the run's tinylab did not have yet gets its default. Raises KeyError, TypeError or
-    ValueError for what is not known any more, UserError for a value out of range.
+    Keys that the run's version did not have get their defaults. Raises KeyError, TypeError or
+    ValueError for unknown keys or options, UserError for a value out of range.
     """
     chosen = dict(values)
     for group in (FOLDERS.keys() | SECTIONS.keys()) & values.keys():
@@ -291,7 +293,7 @@ def restore(values: dict[str, Any]) -> Config:
 
 
 def _option_of(group: str, values: dict[str, Any]) -> str:
-    """The option of a saved section; augment had no name before one could be the user's own."""
+    """Return the option of a saved section; older ones of augment have no name."""
     return str(values.get("name", AugmentConfig.name if group == "augment" else ""))
 
 
@@ -300,7 +302,7 @@ def _counts(entry: dataclasses.Field[Any]) -> bool:
 
 
 def explain(error: BaseException) -> UserError:
-    """What Hydra or OmegaConf found wrong, mostly in YAML files, in one or two lines."""
+    """Describe an error found by Hydra or OmegaConf, mostly in YAML files, in a line or two."""
     chain = [error]
     while (inner := chain[-1].__cause__) is not None:
         chain.append(inner)
@@ -328,8 +330,8 @@ def _missing(wanted: str) -> UserError:
             "machine\n  for a cluster: pip install 'tinylab[slurm]' or 'tinylab[ray]'"
         )
     if not group:
-        return UserError(f"--config-name {option}: tinylab's is config; see experiment= instead")
-    return UserError(options.no_such(group, option, choices(group)))
+        return UserError(f"--config-name {option}: not available; use experiment= instead")
+    return UserError(no_such(group, option, choices(group), options.named_files()))
 
 
 def _refuse_extra_keys(node: DictConfig, record: type, prefix: str) -> None:
@@ -338,7 +340,7 @@ def _refuse_extra_keys(node: DictConfig, record: type, prefix: str) -> None:
         name = f"{prefix}{key}"
         if key not in known:
             hint = did_you_mean(name, [entry.name for entry in entries()])
-            raise UserError(f"{name}: unknown key{hint}; a + before it does not make one")
+            raise UserError(f"{name}: unknown key{hint}; a leading + cannot add one")
         child = node._get_node(key)
         if isinstance(child, DictConfig) and dataclasses.is_dataclass(OmegaConf.get_type(child)):
             _refuse_extra_keys(child, OmegaConf.get_type(child), f"{name}.")  # type: ignore[arg-type]

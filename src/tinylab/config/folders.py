@@ -1,6 +1,6 @@
-"""The config folders, and what their YAML files choose, as far as that is needed before Hydra.
+"""The config folders, and the choices in their YAML files that are needed before Hydra.
 
-PyYAML is imported where a YAML file was named, and not else.
+PyYAML is imported only if a YAML file is named.
 """
 
 from collections.abc import Collection, Iterator, Sequence
@@ -11,19 +11,19 @@ from tinylab.system.project import project
 
 
 def conf_folder() -> Path:
-    """Our YAML files: inside an installed package, or beside ``src`` in a checkout."""
+    """Return tinylab's YAML files: in an installed package, or next to ``src`` in a checkout."""
     installed = Path(__file__).parents[1] / "conf"
     return installed if installed.is_dir() else Path(__file__).parents[3] / "conf"
 
 
 def conf_folders(more: Sequence[Path] = ()) -> list[Path]:
-    """Ours, the project's, and ``more``, which are a command's: the first that has a file wins."""
+    """Return tinylab's folder, the project's, and ``more`` of a command; the first match wins."""
     own = project().conf
     return [conf_folder(), *([own] if own is not None else []), *more]
 
 
 def config_folders(arguments: Sequence[str]) -> list[Path]:
-    """The user's own config folders among the arguments: ``--config-dir FOLDER``."""
+    """Return the user's own config folders in the arguments: ``--config-dir FOLDER``."""
     found = []
     for place, flag in enumerate(arguments):
         name, equals, given = flag.partition("=")
@@ -33,13 +33,13 @@ def config_folders(arguments: Sequence[str]) -> list[Path]:
 
 
 def file_of(group: str, choice: str, more: Sequence[Path] = ()) -> Path | None:
-    """The YAML file of a choice; None where there is none."""
+    """Return the YAML file of a choice; None if there is none."""
     paths = [folder / group / f"{choice}.yaml" for folder in conf_folders(more)]
     return next((path for path in paths if path.is_file()), None)
 
 
 def content_of(file: Path) -> dict[str, Any]:
-    """What a YAML file says; nothing where it cannot be read, which Hydra will say."""
+    """Read a YAML file; empty if it cannot be read, which Hydra will report."""
     import yaml
 
     try:
@@ -51,13 +51,13 @@ def content_of(file: Path) -> dict[str, Any]:
 
 
 def defaults_of(file: Path) -> list[Any]:
-    """The defaults list of a YAML file."""
+    """Return the defaults list of a YAML file."""
     found = content_of(file).get("defaults")
     return found if isinstance(found, list) else []
 
 
 def overridden(file: Path | None, more: Sequence[Path]) -> dict[str, str]:
-    """Group -> option, as the defaults list of a config or an experiment chooses them."""
+    """Return group -> option, as chosen by the defaults list of a config or experiment."""
     found: dict[str, str] = {}
     for each in defaults_of(file) if file is not None else []:
         if isinstance(each, str) and each != "_self_" and file is not None:
@@ -69,7 +69,7 @@ def overridden(file: Path | None, more: Sequence[Path]) -> dict[str, str]:
 
 
 def base(group: str, option: str, more: Sequence[Path]) -> str:
-    """The option of the table on which a YAML file of the user's is built."""
+    """Return the option that a user's YAML file is based on."""
     seen: set[str] = set()
     while (file := file_of(group, option, more)) is not None and option not in seen:
         seen.add(option)
@@ -82,9 +82,9 @@ def base(group: str, option: str, more: Sequence[Path]) -> str:
 
 
 def typed_choices(arguments: Sequence[str], groups: Collection[str]) -> Iterator[tuple[str, str]]:
-    """(group, option) of all that a command line may choose in ``groups``, itself or by its YAML.
+    """Return (group, option) for all that a command line may choose, directly or by its YAML.
 
-    All values of a sweep, with brackets and quotes taken off.
+    Includes all values of a sweep, without brackets and quotes.
     """
     more = config_folders(arguments)
     for word in arguments:
@@ -109,7 +109,7 @@ def _in_file(file: Path | None, more: Sequence[Path]) -> Iterator[tuple[str, str
 
 
 def code_of_experiments(arguments: Sequence[str]) -> Iterator[tuple[str, Path]]:
-    """What the ``code`` of the chosen experiments names, each with the YAML file that says so."""
+    """Return the files named by the ``code`` of the chosen experiments, each with its YAML file."""
     more = config_folders(arguments)
     for word in arguments:
         key, _, value = word.lstrip("+").partition("=")

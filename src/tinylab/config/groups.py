@@ -1,12 +1,13 @@
-"""The config groups and what can be chosen in them: the options, and the YAML files. No Hydra."""
+"""The config groups and their choices: options and YAML files. Does not import Hydra."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
 from tinylab.config.folders import conf_folders
-from tinylab.config.options import FOLDERS, options
+from tinylab.config.option import FOLDERS
+from tinylab.config.options import options
 
-# The sections that have no options, and the name of their plain form.
+# Sections without options, and the name of their default.
 PLAIN = {"split": "default", "train": "default", "sweep": "default"}
 ORDER = (
     "dataset", "split", "model", "optim", "schedule", "augment", "loss", "train", "experiment",
@@ -15,7 +16,7 @@ ORDER = (
 
 
 def choices(group: str, more: Sequence[Path] = ()) -> list[str]:
-    """What can be chosen in a config group; ``more`` are config folders of the user's."""
+    """Return the choices of a config group; ``more`` are the user's config folders."""
     found = {PLAIN[group]} if group in PLAIN else set()
     if group in FOLDERS:
         found |= set(options(group))
@@ -25,7 +26,7 @@ def choices(group: str, more: Sequence[Path] = ()) -> list[str]:
 
 
 def groups(more: Sequence[Path] = ()) -> list[str]:
-    """The config groups, in the order in which an experiment is thought of."""
+    """Return the config groups, in the order of the help."""
     folders = [path for folder in conf_folders(more) for path in folder.glob("*/")]
     names = {path.name for path in folders if path.name[0] != "."}
     return [*ORDER, *sorted(names - {*ORDER, "hydra"})]

@@ -1,20 +1,21 @@
-"""What the schema says of each config key: its type, help, default, whether it changes results."""
+"""What the schema says about each config key: type, help, default, part of the identity or not."""
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tinylab.config.options import FOLDERS, kept, options
+from tinylab.config.option import FOLDERS
+from tinylab.config.options import kept, options
 from tinylab.config.schema import Config
 
 SPLIT_SEEDS = ("split.seed", "split.fold")
-SEEDS = (*SPLIT_SEEDS, "seed")  # what is repeated, and no setting
+SEEDS = (*SPLIT_SEEDS, "seed")  # what is repeated within a setting
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A key as it is typed; ``choice`` is the option that has it, empty where all configs do."""
+    """A key as typed; ``choice`` is the option that has it, empty if all configs have it."""
 
     name: str
     choice: str
@@ -23,7 +24,7 @@ class Entry:
 
 @kept
 def entries() -> tuple[Entry, ...]:
-    """Every key, for every option of its group (``optim.lr`` for adam, adamw, muon, sgd)."""
+    """Return every key, for every option of its group (``optim.lr`` for adam, adamw, muon, sgd)."""
     return tuple(_entries())
 
 
@@ -37,7 +38,7 @@ def _entries() -> Iterator[Entry]:
             yield Entry(section.name, "", section)
             continue
         for choice, record in records.items():
-            # Those whose default changes nothing, which few need, come last.
+            # Keys with a neutral default, which few need, come last.
             fields = dataclasses.fields(record)
             for field in sorted(fields, key=lambda each: bool(each.metadata.get("neutral"))):
                 is_choice = section.name in FOLDERS and field.name == "name"
@@ -47,13 +48,13 @@ def _entries() -> Iterator[Entry]:
 
 @kept
 def without_effect() -> frozenset[str]:
-    """The keys that cannot change a result, such as ``outputs``."""
+    """Return the keys that cannot change a result, such as ``outputs``."""
     return frozenset(e.name for e in entries() if not e.field.metadata.get("identity", True))
 
 
 @kept
 def defaults() -> dict[tuple[str, str], Any]:
-    """(key, choice) -> default: ``("optim.lr", "sgd")`` -> 0.1. The choice may be empty."""
+    """Return (key, choice) -> default: ``("optim.lr", "sgd")`` -> 0.1. The choice may be empty."""
     return {(entry.name, entry.choice): _default(entry.field) for entry in entries()}
 
 
@@ -63,13 +64,15 @@ def _default(field: dataclasses.Field[Any]) -> Any:
 
 
 def completed(flat: Mapping[str, Any]) -> dict[str, Any]:
-    """The values of a run by key, with those that are newer than the run at their neutral value."""
+    """Return the values of a run by key; keys newer than the run have their neutral value."""
+    neutral = _neutral()
+    chosen = {key: value for (key, _), value in neutral.items() if key in FOLDERS} | dict(flat)
     newer = {
         key: value
-        for (key, choice), value in _neutral().items()
-        if key not in flat and (key in FOLDERS or choice in ("", flat.get(key.partition(".")[0])))
+        for (key, choice), value in neutral.items()
+        if key not in chosen and choice in ("", chosen.get(key.partition(".")[0]))
     }
-    return {**flat, **newer}
+    return {**chosen, **newer}
 
 
 @kept
@@ -80,12 +83,12 @@ def _neutral() -> dict[tuple[str, str], Any]:
 
 @kept
 def helps() -> dict[str, str]:
-    """Key -> what it is, in the words of the schema."""
+    """Return key -> description."""
     return {entry.name: entry.field.metadata.get("help", "") for entry in entries()}
 
 
 @kept
 def words_of() -> dict[str, Sequence[str]]:
-    """Key -> the words that it takes, where it takes no others."""
+    """Return key -> allowed words, if it is limited to some."""
     checks = {entry.name: entry.field.metadata.get("check") for entry in entries()}
     return {name: check.one_of for name, check in checks.items() if check and check.one_of}

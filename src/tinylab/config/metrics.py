@@ -1,7 +1,7 @@
-"""The metrics of a run: one table of where each stands in a result, and of how it is shown.
+"""The metrics of a run: one table of their places in a result, and their formats.
 
 Tracking, list, compare, report, sweep and export read this table; ``training/metrics.py`` computes
-the values. No NumPy in here.
+the values. Does not import NumPy.
 """
 
 import math
@@ -11,11 +11,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Metric:
-    """A number that says how a run went.
+    """A metric of a run.
 
-    path: its keys in a result. label: its name in words. format: of one value. better: ``higher``
-    or ``lower``; empty where neither is better. tag: of its final value in TensorBoard. is_own: of
-    the user's code.
+    path: its keys in a result. label: its readable name. format: of a value. better: ``higher`` or
+    ``lower``; empty if neither is better. tag: of its final value in TensorBoard. is_own: whether
+    it is defined by user code.
     """
 
     path: tuple[str, ...]
@@ -26,12 +26,12 @@ class Metric:
     is_own: bool = False
 
 
-# Of validation, in the row of every epoch: what an epoch, a run or a setting may be chosen by.
-# Lists, since metrics of the user's own join them.
+# Validation metrics, in the row of every epoch, by which an epoch, run or setting can be selected.
+# Lists, since the user's own metrics are added.
 MONITORED = ["accuracy", "loss", "balanced_accuracy", "macro_f1"]
 CHOOSABLE = [f"val_{name}" for name in MONITORED]
 PARTS = {"val": "validation", "test": "test"}
-# Of each evaluated part of the data: label, format, better.
+# For each evaluated part of the data: label, format, better.
 _OF_A_PART = {
     "accuracy": ("accuracy", "{:.2%}", "higher"),
     "loss": ("loss", "{:.4f}", "lower"),
@@ -49,12 +49,12 @@ METRICS = {
     "seconds": Metric(("seconds", "train"), "training time", "{:,.1f} s"),
     "parameters": Metric(("num_parameters",), "parameters", "{:,.0f}"),
 }
-# Names that a metric of the user's own cannot have: results and histories have them already.
+# Names that the user's own metrics cannot have: results and histories use them.
 TAKEN = (*_OF_A_PART, "num", "accuracy_ci95", "per_class_recall", "confusion", "extra")
 
 
 def join(name: str, better: str) -> None:
-    """Make a metric of the user's own part of the table, for as long as the process lives."""
+    """Register a user's own metric for the lifetime of the process."""
     for part, words in PARTS.items():
         METRICS[f"{part}_{name}"] = Metric(
             (part, name), f"{words} {name}", "{:.4f}", better, f"final/{part}_{name}", is_own=True
@@ -64,16 +64,26 @@ def join(name: str, better: str) -> None:
         CHOOSABLE.append(f"val_{name}")
 
 
+def between(low: float, high: float, form: str = "{:.2%}") -> str:
+    """The ends of an interval, as in ``96.02–99.69``: percent signs are left to the value."""
+    return "–".join(form.format(end).removesuffix("%") for end in (low, high))
+
+
+def with_interval(accuracy: float, low: float, high: float) -> str:
+    """An accuracy and its interval, as in ``98.88% (95% CI 96.02–99.69)``."""
+    return f"{accuracy:.2%} (95% CI {between(low, high)})"
+
+
 def is_own(name: str) -> bool:
-    """Whether a metric is of the user's code."""
+    """Return whether a metric is defined by user code."""
     return name not in _OF_A_PART
 
 
 def goodness(values: Mapping[str, float | None], name: str) -> tuple[float, float]:
-    """A key that sorts by a metric in CHOOSABLE, larger is better, from ``values`` by their names.
+    """Return a sort key for a metric in CHOOSABLE, larger is better, from ``values`` by name.
 
-    Between equals the loss decides, and the accuracy where the metric is the loss. What has no
-    value, as a metric of the user's own may, is the worst.
+    Ties are broken by the loss, or by the accuracy if the metric is the loss. A missing value,
+    possible for the user's own metrics, is the worst.
     """
     tie = "val_accuracy" if name == "val_loss" else "val_loss"
     first, second = (_good(values.get(key), METRICS[key].better) for key in (name, tie))

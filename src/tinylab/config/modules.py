@@ -1,4 +1,4 @@
-"""Where the source of a module is, found as an import would find it, with nothing executed."""
+"""Find the source of a module as an import would, without executing anything."""
 
 import ast
 import contextlib
@@ -14,13 +14,13 @@ from pathlib import Path
 from tinylab.config.signature import called
 
 IN_LIBRARIES = ("site-packages", "dist-packages")
-_joined: set[str] = set()  # folders of the user's code that are on Python's path
+_joined: set[str] = set()  # folders of user code that were appended to Python's path
 
 
 def join_path(folders: Iterable[Path]) -> None:
-    """Append folders to Python's path, for what a user's code imports only when it is called.
+    """Append folders to Python's path, for imports inside functions of user code.
 
-    ``source`` does not look there: where a module is must not depend on what ran before.
+    ``source`` does not search there: where a module is must not depend on what ran before.
     """
     new = [folder for folder in map(str, folders) if folder not in sys.path]
     _joined.update(new)
@@ -28,9 +28,9 @@ def join_path(folders: Iterable[Path]) -> None:
 
 
 def source(name: str, folders: Sequence[Path] = (), last: bool = False) -> Path | None:
-    """The source file of a module; None where there is none.
+    """Return the source file of a module; None if there is none.
 
-    ``folders`` are searched before what an import searches, or ``last``, after it.
+    ``folders`` are searched before the import path, ``last`` after it.
     """
     importlib.invalidate_caches()  # a file that was just written
     return _source(name, folders, last)
@@ -47,11 +47,11 @@ def _source(name: str, folders: Sequence[Path], last: bool) -> Path | None:
 
 
 def _spec(name: str, path: Sequence[str] | None) -> ModuleSpec | None:
-    """What the finders of imports say of a module; its packages are looked into, not imported."""
+    """Return the spec of a module from the import finders; packages are inspected, not imported."""
     found = None
     with _path_as_it_was():
         for part in name.split("."):
-            # By its last name: the finders need the parents of a whole one to be imported.
+            # By its last name: for a full name the finders need imported parents.
             if (found := _found(part, path)) is None:
                 return None
             path = [*(found.submodule_search_locations or ())]
@@ -79,16 +79,16 @@ def _found(name: str, path: Sequence[str] | None) -> ModuleSpec | None:
 
 
 def submodules(name: str, folders: Sequence[Path] = ()) -> list[str]:
-    """The modules in a package, by their whole names; of an empty name, those in ``folders``."""
+    """Return the modules in a package by full name; for an empty name, those in ``folders``."""
     spec = _spec(name, None) or _spec(name, [str(folder) for folder in folders])
     places = list(spec.submodule_search_locations or ()) if spec is not None else []
     return [f"{name}.{path.stem}" for place in places for path in Path(place).glob("*.py")]
 
 
 def packaged(file: Path) -> tuple[Path, str]:
-    """The folder from which a file is imported, and the name of the package that it is in.
+    """Return the folder from which a file is imported, and the name of its package.
 
-    The name is empty for a file that lies beside no ``__init__.py``.
+    The name is empty for a file without an ``__init__.py`` next to it.
     """
     folder = file.parent
     parts: list[str] = []
@@ -99,7 +99,7 @@ def packaged(file: Path) -> tuple[Path, str]:
 
 
 def roots(file: Path) -> list[Path]:
-    """The folders in which what a file of the user's imports may be: its own, its package's."""
+    """Return the folders that may contain a user file's imports: its own and its package's."""
     return list(dict.fromkeys((file.parent, packaged(file)[0])))
 
 
@@ -107,7 +107,7 @@ def roots(file: Path) -> list[Path]:
 
 
 def is_library(file: Path) -> bool:
-    """Whether a file is of an installed library or of Python, whose versions say what it is."""
+    """Return whether a file belongs to an installed library or Python, identified by version."""
     if any(folder in file.parts for folder in IN_LIBRARIES):
         return True
     return file.is_relative_to(Path(os.__file__).parent)
@@ -115,7 +115,7 @@ def is_library(file: Path) -> bool:
 
 @cache
 def version(module: str) -> str:
-    """The library that a module is of, and its version: ``torchvision 0.29.2``."""
+    """Return the library of a module and its version: ``torchvision 0.29.2``."""
     import importlib.metadata  # 20 ms
 
     top = module.partition(".")[0]
@@ -139,10 +139,10 @@ Defined = tuple[Definition, Path, str]  # with its file, and the name of its mod
 def definitions(
     module: str, attribute: str, file: Path, folders: Sequence[Path] = ()
 ) -> list[Defined]:
-    """A class or function of a module, and the first bases up to the one with an ``__init__``.
+    """Return a class or function of a module, and its first bases up to one with ``__init__``.
 
-    Re-exports are followed. Empty where that cannot be read off. Raises SyntaxError, OSError or
-    ValueError for a file that cannot be read.
+    Follows re-exports. Empty if it cannot be determined. Raises SyntaxError, OSError or ValueError
+    for a file that cannot be read.
     """
     found: list[Defined] = []
     seen: set[tuple[Path, str]] = set()
@@ -163,7 +163,7 @@ def _defined(
     seen.add((file, attribute))
     text = file.read_bytes()
     if attribute.encode() not in text and b"import *" not in text:
-        return None  # to parse all of torchvision's models takes 0.2 s
+        return None  # parsing all of torchvision's models takes 0.2 s
     package = module if file.name == "__init__.py" else module.rpartition(".")[0]
     stars: list[str] = []
     found: Defined | None = None
@@ -188,8 +188,8 @@ def _defined(
 def _elsewhere(
     module: str, attribute: str, folders: Sequence[Path], seen: set[tuple[Path, str]]
 ) -> Defined | None:
-    if module == "torch.nn" or module.startswith("torch.nn."):
-        return None  # a base without a signature of interest
+    if module.partition(".")[0] == "torch" and attribute in ("Module", "Sequential"):
+        return None  # bases without a signature of interest
     file = _source(module, folders, last=True)
     return None if file is None else _defined(module, attribute, file, folders, seen)
 
@@ -201,7 +201,7 @@ def _absolute(node: ast.ImportFrom, package: str) -> str:
 
 
 def _statements(body: Sequence[ast.stmt]) -> Iterator[ast.stmt]:
-    """The statements of a module, with those in its ``if`` and ``try``."""
+    """Yield the statements of a module, including those in its ``if`` and ``try``."""
     for node in body:
         yield node
         if isinstance(node, ast.If | ast.Try):
@@ -209,6 +209,6 @@ def _statements(body: Sequence[ast.stmt]) -> Iterator[ast.stmt]:
 
 
 def names(file: Path) -> list[str]:
-    """The public classes and functions that a file itself defines."""
+    """Return the public classes and functions that a file itself defines."""
     body = _statements(ast.parse(file.read_bytes(), file).body)
     return [node.name for node in body if isinstance(node, Definition) and node.name[0] != "_"]

@@ -1,6 +1,6 @@
-"""Parts that are named, ``model=package.module:Class``, since one cannot decorate them.
+"""Parts named by module, ``model=package.module:Class``, since they cannot be decorated.
 
-Their signature is read from the source file that an import would find; nothing is executed for it.
+Their signature is parsed from the source file that an import would find; nothing is executed.
 """
 
 import ast
@@ -13,28 +13,28 @@ from pathlib import Path
 from typing import Any
 
 from tinylab.config import modules
-from tinylab.config.signature import Declaration, of_foreign
+from tinylab.config.signature import KINDS, Declaration, of_foreign, parameters
 from tinylab.errors import UserError, did_you_mean
 from tinylab.system.files import write_json
 from tinylab.system.paths import cache_root
 
 NAME = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 PACKAGE = Path(__file__).parents[1]
-# Config group -> parameters that the data gives, by their usual names.
-GIVEN = {"model": ("image_shape", "in_channels", "in_chans", "num_classes", "out_features")}
+# Parameters of a model that the data gives, by their usual names.
+GIVEN = ("image_shape", "in_channels", "in_chans", "num_classes", "out_features")
 
 
 def is_name(option: object) -> bool:
-    """Whether an option is a named part, and none of the table's by itself."""
+    """Return whether an option names a part by module, rather than a table entry."""
     return isinstance(option, str) and NAME.fullmatch(option) is not None
 
 
 @dataclass(frozen=True)
 class Found:
-    """A named part: what its signature says, and where it is.
+    """A part named by module: its signature and location.
 
     ``file`` is the module's, ``defined_in`` that of the class or function. ``module`` is imported
-    by name; it is empty where the file was named by ``code=``, which is executed by itself.
+    by name; it is empty if the file was named by ``code=``, which is executed directly.
     """
 
     declaration: Declaration
@@ -43,23 +43,23 @@ class Found:
     module: str
 
 
-def find(group: str, option: str, files: Sequence[Path]) -> Found:
+def find(
+    group: str, option: str, files: Sequence[Path], places: int, taken: Sequence[str]
+) -> Found:
     """A named part, of one of the user's ``files``, of a module beside them, or of a library.
 
-    Raises UserError for a missing module or attribute, and for a signature that cannot be called.
+    ``places``: how many parameters a part of the group is given by their place; a model by name.
+    ``taken``: parameters that cannot be keys, and stay at their default. Raises UserError for a
+    missing module or attribute, and for a signature that cannot be called.
     """
     name, _, attribute = option.partition(":")
-    if group not in GIVEN:
-        raise UserError(f"{group}={option}: expected an option; of a module there are models only")
     folders = list(dict.fromkeys(each for file in files for each in modules.roots(file)))
     own = next((file for file in files if _is_of(file, name)), None)
     file = own or modules.source(name, folders, last=True)
     if file is None:
         raise UserError(_missing(group, option, name, folders))
     if file.is_relative_to(PACKAGE):
-        raise UserError(
-            f"{group}={option}: tinylab's own are chosen by their names, as in {group}=mlp"
-        )
+        raise UserError(f"{group}={option}: built-in options are chosen by name, as in {group}=mlp")
     try:
         defined = modules.definitions(name, attribute, file, folders)
     except (SyntaxError, OSError, ValueError) as error:
@@ -70,19 +70,25 @@ def find(group: str, option: str, files: Sequence[Path]) -> Found:
     about = (ast.get_docstring(defined[0][0]) or "").partition("\n")[0]
     node, defined_in, _ = defined[-1]
     where = f"{defined_in}:{node.lineno}"
-    read, missing = of_foreign(node, group, option, GIVEN[group], where)
-    declaration = replace(read, attribute=attribute, about=about)
+    is_class = isinstance(defined[0][0], ast.ClassDef)
+    if is_class and group not in ("model", "optim"):
+        places = 0  # an instance is called
+    given = GIVEN if group == "model" else parameters(node)[:places]
+    read, missing = of_foreign(node, group, option, given, (*taken, "section"), where)
+    declaration = replace(read, attribute=attribute, about=about, is_class=is_class)
     if missing:
+        kind = next(kind for kind, each in KINDS.items() if each == group)
         raise UserError(
-            f"{group}={option}: no default of {' and '.join(missing)}, and data does not give it\n"
-            f"  write a function of yours, under @tinylab.{group}, that calls it with a value"
+            f"{group}={option}: {' and '.join(missing)} has no default and is not given by the "
+            "data\n"
+            f"  write a function decorated by @tinylab.{kind} that calls it with a value"
         )
     by_name = own is None or modules.is_library(file)
     return Found(declaration, file, defined_in, name if by_name else "")
 
 
 def _is_of(file: Path, module: str) -> bool:
-    """Whether a file can be that of a module, by its name and folders."""
+    """Return whether a file can be that of a module, by its name and folders."""
     parts = file.with_suffix("").parts
     parts = parts[:-1] if file.name == "__init__.py" else parts
     wanted = tuple(module.split("."))
@@ -96,12 +102,15 @@ def _missing(group: str, option: str, module: str, folders: Sequence[Path]) -> s
         hint = did_you_mean(module, modules.submodules(package, folders))
         return f"{group}={option}: no module {module}{hint}; expected package.module:Class"
     here = Path(f"{top}.py")
-    remedy = f"add code={here}" if here.is_file() else f"install {top}, or name its file by code="
-    return f"{group}={option}: no module {module}, installed or beside a file of code=\n  {remedy}"
+    remedy = f"add code={here}" if here.is_file() else f"install {top}, or pass its file by code="
+    return (
+        f"{group}={option}: no module {module}, neither installed nor next to a file of "
+        f"code=\n  {remedy}"
+    )
 
 
 def given(group: str, values: dict[str, Any]) -> dict[str, Any]:
-    """What the data gives, by all of the usual names."""
+    """Return what the data provides, under all usual names."""
     if group != "model":
         return values
     channels, classes = values["image_shape"][0], values["num_classes"]
@@ -109,14 +118,14 @@ def given(group: str, values: dict[str, Any]) -> dict[str, Any]:
     return values | more
 
 
-# ---------------------------------------------------------------- what was trained here
+# ---------------------------------------------------------------- trained here
 #
-# A run may come from anyone, and a function of an installed library may do anything with what the
-# run's config passes to it. So that of a run is executed only if it was trained with here.
+# A run may come from anyone, and a library function may do anything with the values in the run's
+# config. So library code named by a run is executed only if it was trained with here.
 
 
 def remember(options: Iterable[str]) -> None:
-    """Keep in the cache that these parts were trained with on this machine."""
+    """Record in the cache that these parts were trained with on this machine."""
     known = _known()
     if new := sorted({*options}.difference(known)):
         with contextlib.suppress(UserError):
@@ -124,7 +133,7 @@ def remember(options: Iterable[str]) -> None:
 
 
 def require_known(options: Iterable[str], files: Sequence[Path], folder: Path) -> None:
-    """Raise UserError where a run is of a library's part that nobody has trained with here.
+    """Raise UserError if a run uses library code that was never trained with here.
 
     Naming its module by ``code=`` is consent too: ``files`` are the user's.
     """
@@ -132,8 +141,8 @@ def require_known(options: Iterable[str], files: Sequence[Path], folder: Path) -
         module = option.partition(":")[0]
         if option not in _known() and not any(_is_of(file, module) for file in files):
             raise UserError(
-                f"{folder}: model={option} was never trained with on this machine\n"
-                f"  if it may be executed with this run's config, add code={module}"
+                f"{folder}: {option} was never trained on this machine\n"
+                f"  to allow its execution with this run's config, add code={module}"
             )
 
 

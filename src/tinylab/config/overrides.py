@@ -1,7 +1,7 @@
-"""What is typed after a command, checked against the schema before Hydra composes it.
+"""Checks what is typed after a command against the schema, before Hydra composes it.
 
-Hydra parses each override; whether there is such a group, option or key, and whether a value has
-the key's type, is said here, in words that name the remedy.
+Hydra parses each override; whether the group, option or key exists, and whether a value has the
+key's type, is checked here, with messages that name the remedy.
 """
 
 import re
@@ -20,11 +20,13 @@ from tinylab.config import slips, user_code
 from tinylab.config.folders import base, config_folders, file_of, overridden
 from tinylab.config.groups import choices, groups
 from tinylab.config.keys import Entry, entries
-from tinylab.config.options import FOLDERS, no_such, options, use
+from tinylab.config.option import FOLDERS
+from tinylab.config.options import named_files, options, use
+from tinylab.config.unknown import no_such
 from tinylab.config.values import did_you_mean, is_nullable, shown
 from tinylab.errors import UserError
 
-# Hydra's own flags, long and short, of which those of the second set take a value.
+# Hydra's own flags, long and short; those of the second set take a value.
 FLAGS = {
     "--help", "-h", "--hydra-help", "--version", "--resolve", "--run", "-r", "--multirun", "-m",
 }  # fmt: skip
@@ -33,14 +35,14 @@ VALUE_FLAGS = {
     "--config-dir", "-cd", "--info", "-i", "--experimental-rerun",
 }  # fmt: skip
 MULTIRUN = ("-m", "--multirun")
-IN_SHELL, IN_PYTHON = "-m {}", "tinylab.sweep({})"  # how each of a list is tried
+IN_SHELL, IN_PYTHON = "-m {}", "tinylab.sweep({})"  # example override for each kind of list
 TRUTH = {"true", "false", "yes", "no", "on", "off", "y", "n", "1", "0"}  # OmegaConf's booleans
-RESERVED = {"null", "true", "false", "inf", "nan"}  # words of the grammar's that are no texts
-WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
+RESERVED = {"null", "true", "false", "inf", "nan"}  # words of the grammar that are not strings
+WORDS = {int: "an integer", float: "a number", bool: "true or false", str: "a string"}
 
 
 def divided(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-    """The flags with their values, and the overrides: Hydra takes flags before overrides only.
+    """Split flags with their values from overrides: Hydra only accepts flags first.
 
     Raises UserError for an unknown flag.
     """
@@ -58,32 +60,33 @@ def divided(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def _value_of(flag: str, waiting: list[str]) -> str:
-    """What follows a flag, taken from the words that wait. Raises UserError where nothing does."""
+    """Take the value of a flag from the remaining words. Raises UserError if there is none."""
     if flag in ("--info", "-i") and (not waiting or "=" in waiting[0]):
         return "all"  # as Hydra has it
     if not waiting or "=" in waiting[0]:
         example = {"--cfg": "job", "-c": "job", "--config-dir": "FOLDER", "-cd": "FOLDER"}
-        raise UserError(f"{flag}: expected a value after it: {flag} {example.get(flag, 'VALUE')}")
+        raise UserError(f"{flag}: expected a value, as in {flag} {example.get(flag, 'VALUE')}")
     return waiting.pop(0)
 
 
 def _refuse_unknown_flag(flag: str) -> None:
     known = sorted(FLAGS | VALUE_FLAGS)
     if flag in ("--shell-completion", "-sc"):
-        raise UserError(f"{flag}: Hydra's completion knows no commands; see tinylab completion")
+        raise UserError(
+            f"{flag}: Hydra's completion does not know tinylab's commands; see tinylab completion"
+        )
     if flag not in known:
         raise UserError(
-            f"{flag}: no such flag{did_you_mean(flag, known)}; values are given without "
+            f"{flag}: no such flag{did_you_mean(flag, known)}; config keys have no "
             "dashes, as in optim.lr=0.01"
         )
 
 
 def checked(arguments: Sequence[str], sweep: str = IN_SHELL) -> list[str]:
-    """The arguments in Hydra's order. Raises UserError for the first that cannot be right.
+    """Return the arguments in Hydra's order. Raises UserError for the first invalid one.
 
-    ``sweep`` is the remedy where several values are given to one run.
-
-    From here on the table of options knows the user's own files that they name.
+    ``sweep`` is the remedy if several values are given for a single run. Registers the user's own
+    files that the arguments name.
     """
     flags, others = divided(arguments)
     use(arguments)
@@ -96,7 +99,7 @@ def checked(arguments: Sequence[str], sweep: str = IN_SHELL) -> list[str]:
 
 
 def _code_of_experiments(arguments: Sequence[str]) -> list[str]:
-    """``code=`` with whole paths where a chosen experiment names files.
+    """Return ``code=`` with absolute paths if a chosen experiment names files.
 
     In its YAML they are relative to it, which the processes of a launcher do not know.
     """
@@ -106,7 +109,7 @@ def _code_of_experiments(arguments: Sequence[str]) -> list[str]:
 
 
 def parse(typed: str, parser: OverridesParser | None = None) -> Override:
-    """Hydra's reading of one override. Raises UserError where it is none."""
+    """Parse one override as Hydra does. Raises UserError if invalid."""
     parser = parser or OverridesParser.create()
     key, equals, value = typed.partition("=")
     if not equals and not typed.startswith("~"):
@@ -125,9 +128,9 @@ def parse(typed: str, parser: OverridesParser | None = None) -> Override:
 
 
 def typed(value: object) -> str:
-    """A value as Hydra's override grammar reads it back; a text that is none of its words is bare.
+    """Format a value so that Hydra's grammar parses it back; plain strings stay unquoted.
 
-    value: None, bool, int, float, str, or a list or dict of them. Raises TypeError for another.
+    value: None, bool, int, float, str, or a list or dict of these. Raises TypeError for others.
     """
     if value is None or isinstance(value, bool):
         return shown(value)
@@ -144,7 +147,7 @@ def typed(value: object) -> str:
 
 
 def _quoted(text: str) -> str:
-    """A text in quotes, of which nothing is taken for a part of the grammar."""
+    """Quote a string so that nothing in it is parsed as grammar."""
     # OmegaConf's mark of an interpolation; then Hydra's quotes. Both halve the backslashes that
     # stand before them, and no others.
     text = re.sub(r"(\\*)(\$\{)", r"\1\1\\\2", text)
@@ -158,12 +161,12 @@ def _refuse_sweep(override: Override, sweep: str) -> None:
         return
     if name == "device":
         raise UserError(
-            f"{line}: a run uses one device, such as device=cuda:0; the jobs of a sweep (-m) are "
-            "given all GPUs"
+            f"{line}: a run uses one device, such as device=cuda:0; the jobs of a sweep (-m) use "
+            "all GPUs"
         )
     start = "add -m: tinylab train " if sweep == IN_SHELL else "expected "
     raise UserError(
-        f"{line}: several values make a sweep, one run for each; {start}"
+        f"{line}: several values need a sweep, one run per value; {start}"
         f"{sweep.format(_quoted_in(sweep, line))}"
         f"{slips.decimal_comma(name, line.partition('=')[2])}"
     )
@@ -176,7 +179,7 @@ def _quoted_in(sweep: str, text: str) -> str:
 def check(
     overrides: Sequence[Override], folders: Sequence[Path] = (), sweep: str = IN_SHELL
 ) -> None:
-    """Raise UserError for the first override that names nothing, or has a value of a wrong type."""
+    """Raise UserError for the first override with an unknown name or a value of the wrong type."""
     chosen = _Chosen(overrides, folders)
     for override in overrides:
         name = override.key_or_group
@@ -195,7 +198,7 @@ def _check_choice(override: Override, folders: Sequence[Path], sweep: str) -> No
     known = choices(group, folders)
     if override.is_add() and group in groups():
         line = override.input_line or ""
-        raise UserError(f"{line}: a group is chosen without the +: {line.lstrip('+')}")
+        raise UserError(f"{line}: a group is chosen without +: {line.lstrip('+')}")
     for value in _values(override):
         if value is None or override.is_delete():
             continue
@@ -204,12 +207,12 @@ def _check_choice(override: Override, folders: Sequence[Path], sweep: str) -> No
             raise UserError(f"{override.input_line}: expected one option; to try each: {each}")
         if str(value) not in known:
             hint = slips.option(group, str(value), known)
-            raise UserError(no_such(group, str(value), known, hint))
+            raise UserError(no_such(group, str(value), known, named_files(), hint))
         file = file_of(group, str(value), folders)
         if group == "experiment" and file is not None and not _is_global(file):
             raise UserError(
                 f"{group}={value}: {file}: expected '# @package _global_' as its first line, so "
-                "that its keys are those of the whole config"
+                "that its keys apply to the whole config"
             )
 
 
@@ -220,7 +223,7 @@ def _is_global(file: Path) -> bool:
 
 
 class _Chosen:
-    """Which options the groups have, as far as the command line and its experiment tell."""
+    """Return the options of the groups, as far as the command line and its experiment tell."""
 
     def __init__(self, overrides: Sequence[Override], folders: Sequence[Path]) -> None:
         self._folders = folders
@@ -240,7 +243,7 @@ class _Chosen:
             self._options.setdefault(group, of_files)
 
     def entry(self, override: Override) -> Entry:
-        """The key that an override sets. Raises UserError where there is none."""
+        """Return the key that an override sets. Raises UserError if there is none."""
         key = override.key_or_group
         named = [entry for entry in entries() if entry.name == key]
         group = key.partition(".")[0]
@@ -265,7 +268,7 @@ class _Chosen:
     def _unknown(self, override: Override, key: str, wanted: Iterable[str]) -> str:
         all_names = list(dict.fromkeys(entry.name for entry in entries()))
         group = key.partition(".")[0]
-        plus = "; a + before it does not make one" if override.is_add() else ""
+        plus = "; a leading + cannot add one" if override.is_add() else ""
         by_end = [name for name in all_names if name.endswith(f".{key.rpartition('.')[2]}")]
         if by_end:
             return f"{key}: unknown key (did you mean {' or '.join(by_end)}?){plus}"
@@ -298,20 +301,20 @@ def _keys_of(group: str, wanted: Iterable[str]) -> list[str]:
 
 
 def _values(override: Override) -> Iterator[Any]:
-    """The value of an override, or all of a sweep's; nothing of an interval, which is checked."""
+    """Return the value of an override, or all values of a sweep; none of an interval."""
     if not override.is_sweep_override():
         yield override.value()
         return
     sweep = override.value()
     if isinstance(sweep, Sweep) and hasattr(sweep, "list"):
-        # ChoiceSweep: quoted texts stay what they are.
+        # ChoiceSweep: quoted strings are kept.
         yield from (getattr(each, "text", each) for each in sweep.list)
     elif isinstance(sweep, RangeSweep):
         yield from (end for end in (sweep.start,) if end is not None)
 
 
 def _check_type(override: Override, value: Any, entry: Entry, sweep: str) -> None:
-    """Raise UserError where a value is not of its key's type; limits are the records' to check."""
+    """Raise UserError if a value does not have its key's type; limits are checked by records."""
     declared = entry.field.type
     alternatives = declared.__args__ if isinstance(declared, UnionType) else (declared,)
     kinds = [each for each in WORDS if each in alternatives]

@@ -1,8 +1,8 @@
-"""Reads the options that a file declares from its syntax tree, without running it.
+"""Parses the options that a file declares from its syntax tree, without running it.
 
-An option is a class or function under one of the decorators in KINDS; its keys are the parameters
-that have defaults, or the fields of a dataclass. So help, completion and a refused override need no
-import of torch, and no user's code is run for them.
+An option is a class or function with one of the decorators in KINDS; its keys are the parameters
+with defaults, or the fields of a dataclass. So help, completion and refused overrides need no
+import of torch, and run no user code.
 """
 
 import ast
@@ -16,14 +16,14 @@ from typing import Any
 from tinylab.config.values import Check
 from tinylab.errors import UserError
 
-# Decorator -> config group; a metric is chosen by its name alone.
+# Decorator -> config group; a metric is selected by its name alone.
 KINDS = {
     "model": "model", "dataset": "dataset", "optimizer": "optim", "schedule": "schedule",
     "augmentation": "augment", "loss": "loss", "metric": "metric",
 }  # fmt: skip
 MARK = re.compile(rf"^@([\w.]+\.)?({'|'.join(KINDS)})\b", re.MULTILINE)
 TYPES: dict[str, type] = {"int": int, "float": float, "bool": bool, "str": str}
-DICT = "dict[str, Any]"  # whose keys Hydra would refuse as unknown, were it declared as one
+DICT = "dict[str, Any]"  # which Hydra would reject if declared as keys
 FLAGS = ("identity", "neutral", "initial", "is_place", "normalize")
 
 
@@ -45,10 +45,10 @@ class Key:
 
 @dataclass(frozen=True)
 class Declaration:
-    """What a file says of one option.
+    """One option as declared in a file.
 
-    ``takes`` are all parameters, those without defaults too; ``common`` its own defaults of keys
-    that all options of the group have; ``further`` what is passed beyond its signature.
+    ``takes`` are all parameters, including those without defaults; ``common`` its own defaults of
+    keys that all options of the group have; ``further`` what is passed beyond its signature.
     """
 
     group: str
@@ -65,7 +65,7 @@ class Declaration:
 
 
 def read(path: Path) -> list[Declaration]:
-    """The options that a Python file declares. Raises UserError for one that cannot be read."""
+    """Return the options that a Python file declares. Raises UserError for invalid ones."""
     source = path.read_text(encoding="utf-8")
     if MARK.search(source) is None:  # parsing takes longer
         return []
@@ -79,7 +79,7 @@ def read(path: Path) -> list[Declaration]:
 
 
 def inherited(own: Declaration, known: Sequence[Declaration]) -> Declaration:
-    """A dataclass with the keys of the class that it is made from, where that is an option too."""
+    """Add the keys of the base class to a dataclass, if that is an option too."""
     for base in known:
         if base.attribute in own.bases and base.group == own.group:
             base = inherited(base, known)
@@ -91,7 +91,7 @@ def inherited(own: Declaration, known: Sequence[Declaration]) -> Declaration:
 
 
 def marks(node: ast.ClassDef | ast.FunctionDef) -> Iterator[tuple[str, ast.Call | None]]:
-    """The decorators of tinylab's on a class or function, with the call that makes each."""
+    """Return tinylab's decorators on a class or function, with the call that makes each."""
     for decorator in node.decorator_list:
         call = decorator if isinstance(decorator, ast.Call) else None
         function = decorator.func if isinstance(decorator, ast.Call) else decorator
@@ -107,7 +107,7 @@ def _declaration(
     given = {k.arg: _literal(k.value, where) for k in call.keywords if k.arg} if call else {}
     name = str(given.pop("name", node.name.lower()))
     about = (ast.get_docstring(node) or "").partition("\n")[0]
-    if kind == "metric":  # without keys: what has a default is left at it
+    if kind == "metric":  # not keys: parameters with defaults keep them
         keys, takes = list[Key](), _without_defaults(node)
     else:
         keys, takes = _fields(node, where) if _is_dataclass(node) else _parameters(node, where)
@@ -141,7 +141,7 @@ def _parameters(node: ast.ClassDef | ast.FunctionDef, where: str) -> tuple[list[
 
 
 def called(node: ast.ClassDef | ast.FunctionDef) -> ast.FunctionDef | None:
-    """The function whose signature counts; None of a class without an ``__init__`` of its own."""
+    """Return the function whose signature counts; None for a class without its own ``__init__``."""
     if isinstance(node, ast.FunctionDef):
         return node
     inits = [each for each in node.body if getattr(each, "name", "") == "__init__"]
@@ -149,7 +149,7 @@ def called(node: ast.ClassDef | ast.FunctionDef) -> ast.FunctionDef | None:
 
 
 def _pairs(function: ast.FunctionDef | None) -> list[tuple[ast.arg, ast.expr | None]]:
-    """The parameters but ``self``, with their defaults."""
+    """Return the parameters except ``self``, with their defaults."""
     if function is None:
         return []
     arguments = function.args
@@ -162,13 +162,24 @@ def _pairs(function: ast.FunctionDef | None) -> list[tuple[ast.arg, ast.expr | N
     return [(argument, default) for argument, default in pairs if argument.arg != "self"]
 
 
-def of_foreign(
-    node: ast.ClassDef | ast.FunctionDef, group: str, name: str, given: Sequence[str], where: str
-) -> tuple[Declaration, list[str]]:
-    """The option that a class or function would be, which was not written to be one.
+def parameters(node: ast.ClassDef | ast.FunctionDef) -> list[str]:
+    """The names of all parameters of what is called, but ``self``."""
+    return [argument.arg for argument, _ in _pairs(called(node))]
 
-    ``given`` are parameters that are no keys. Of the others those with a plain default are keys,
-    of any type where theirs is no type of a key. Also returns the parameters that nothing gives.
+
+def of_foreign(
+    node: ast.ClassDef | ast.FunctionDef,
+    group: str,
+    name: str,
+    given: Sequence[str],
+    taken: Sequence[str],
+    where: str,
+) -> tuple[Declaration, list[str]]:
+    """Return the option for a class or function that was not written to be one.
+
+    ``given`` and ``taken`` are parameters that are no keys; the latter stay at their default. Of
+    the others those with a plain default are keys, of any type where theirs is no type of a key.
+    Also returns the parameters that nothing gives.
     """
     function = called(node)
     keys, takes, missing = list[Key](), list[str](), list[str]()
@@ -176,7 +187,7 @@ def of_foreign(
         key = None if default is None else _foreign_key(argument, default, where)
         if argument.arg in given:
             takes.append(argument.arg)
-        elif key is not None and key.name not in ("name", "section"):  # those of every record
+        elif key is not None and key.name not in taken:
             keys.append(key)
             takes.append(key.name)
         elif default is None:
@@ -204,7 +215,7 @@ def _foreign_key(argument: ast.arg, default: ast.expr, where: str) -> Key | None
 
 
 def with_further(own: Declaration, names: Sequence[str]) -> Declaration:
-    """The same with further keys, for its ``**kwargs``; null, the default, is not passed."""
+    """Return the option with further keys for its ``**kwargs``; null, the default, is dropped."""
     known = {key.name for key in own.keys} | {*own.takes, "name"}
     further = tuple(name for name in names if own.takes_further and name not in known)
     keys = [Key(name, Any, None, "passed on as it is", neutral=True) for name in further]
@@ -238,7 +249,7 @@ def _key(name: str, annotation: ast.expr | None, default: ast.expr, where: str) 
 
 
 def _declared(annotation: ast.expr | None, default: Any, where: str) -> tuple[Any, tuple[str, ...]]:
-    """The type of a key, and its choices where it is a Literal."""
+    """Return the type of a key, and its choices for a Literal."""
     if annotation is None:
         if default is None or type(default).__name__ not in TYPES:
             raise UserError(f"{where}={default}: expected a type, as in {where}: int = 1")

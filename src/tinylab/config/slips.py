@@ -1,4 +1,4 @@
-"""Usual slips in what is typed, and what was meant by them, in words for the end of a message."""
+"""Hints for common mistakes in what is typed, appended to error messages."""
 
 import re
 import shlex
@@ -12,7 +12,7 @@ from tinylab.errors import UserError
 
 
 def option(group: str, value: str, known: Sequence[str]) -> str:
-    """What may be meant by ``group=value``, where ``known`` are the options.
+    """Suggest what ``group=value`` may mean, given the ``known`` options.
 
     A folder of images, an option's own word (``dataset=cifar10``, ``model=resnet50``), or a key
     (``augment=flip``).
@@ -31,7 +31,7 @@ def option(group: str, value: str, known: Sequence[str]) -> str:
                 word = words[_plain(value)]
                 return f" (did you mean {group}={entry.choice} {entry.name}={word}?)"
     if group == "model" and re.search(r"[a-z].*\d", value):
-        return f"; for a network of torchvision: model=torchvision model.arch={value}"
+        return f"; for a torchvision network: model=torchvision model.arch={value}"
     return did_you_mean(value, known)
 
 
@@ -40,7 +40,7 @@ def _plain(word: str) -> str:
 
 
 def key(typed: str, siblings: list[str]) -> str:
-    """The key that may be meant: one of ``siblings``, a group, or one of another option."""
+    """Suggest the intended key: one of ``siblings``, a group, or one of another option."""
     group, _, last = typed.rpartition(".")
     names = {name.rpartition(".")[2]: name for name in siblings}
     others = {e.name.rpartition(".")[2]: e for e in entries() if e.name.startswith(f"{group}.")}
@@ -56,7 +56,7 @@ def key(typed: str, siblings: list[str]) -> str:
 
 
 def value(name: str, typed: object, kind: type) -> str:
-    """What may be meant by a value that is no number: a range, or a percentage."""
+    """Suggest what a non-numeric value may mean: a range, or a percentage."""
     span = re.fullmatch(r"(\d+)(?:\.\.|-|:)(\d+)", str(typed))
     if span and kind is int:
         return f"; to try each: -m '{name}=range({span[1]},{int(span[2]) + 1})'"
@@ -65,7 +65,7 @@ def value(name: str, typed: object, kind: type) -> str:
 
 
 def decimal_comma(name: str, typed: str) -> str:
-    """What may be meant by ``optim.lr=0,001``."""
+    """Suggest what ``optim.lr=0,001`` may mean."""
     is_real = any(entry.name == name and "float" in str(entry.field.type) for entry in entries())
     if is_real and re.fullmatch(r"0,\d+", typed):
         return f"; or, with a decimal point: {name}={typed.replace(',', '.')}"
@@ -73,19 +73,17 @@ def decimal_comma(name: str, typed: str) -> str:
 
 
 def unparsed(name: str, typed: str, quoted: str) -> UserError:
-    """The refusal of ``name=typed``, which Hydra's grammar does not have but as ``quoted``."""
+    """Refuse ``name=typed``, which Hydra's grammar only accepts as ``quoted``."""
     line = f"{name}={typed}"
     if re.fullmatch(r"[\w.+-]+,", typed):
         return UserError(
-            f"{line}: ends in a comma; the values of a sweep have no spaces between them, as in "
+            f"{line}: ends with a comma; write the values of a sweep without spaces, as in "
             "-m seed=0,1,2"
         )
     if re.fullmatch(r"=+[\w.+-]+", typed):
         return UserError(f"{line}: expected key=value (did you mean {name}={typed.lstrip('=')}?)")
     right = f"{name}={quoted}"
-    # Between double quotes a shell leaves a backslash alone, but before itself, ", $ and `.
+    # Between double quotes a shell keeps a backslash, except before itself, ", $ and `.
     is_plain = not re.search(r'["$`!]|\\\\', right)
     shown = f'"{right}"' if is_plain else shlex.quote(right)
-    return UserError(
-        f"{line}: this value needs quotes of its own, inside those of the shell:\n  {shown}"
-    )
+    return UserError(f"{line}: this value needs its own quotes inside the shell's:\n  {shown}")

@@ -1,6 +1,6 @@
-"""A user's own files: which are named, how they are imported, and what is said of their mistakes.
+"""The user's own files: which are named, how they are imported, and how errors are reported.
 
-To read what options a file declares is no import of it (``signature.py``).
+Parsing the options that a file declares does not import it (``signature.py``).
 """
 
 import contextlib
@@ -22,22 +22,22 @@ from tinylab.system.project import project
 
 VARIABLE = "TINYLAB_CODE"
 MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
-# File -> its digest, its module, and those from beside it by their names.
+# File -> its digest, its module, and local modules it imported, by name.
 _loaded: dict[Path, tuple[str, ModuleType, dict[str, ModuleType]]] = {}
-_imported: dict[str, str] = {}  # module that was imported by name -> the digest of its files
-_files: set[str] = set()  # those of all modules of theirs
+_imported: dict[str, str] = {}  # module imported by name -> the digest of its files
+_files: set[str] = set()  # all modules imported from them
 
 
 def is_key(word: str) -> bool:
-    """Whether a word of the command line names files of the user's."""
+    """Return whether a word of the command line names files of the user's."""
     return word.startswith("code=")
 
 
 def named(arguments: Sequence[str]) -> list[Path]:
-    """The files that ``code=`` names, the last one where it stands twice; modules by their files.
+    """Return the files of ``code=``, the last one if repeated; modules by their files.
 
-    Without it those of the experiments that are chosen, and of TINYLAB_CODE, else the project's.
-    Raises UserError for a file that is not there.
+    Without it, those of the chosen experiments and of TINYLAB_CODE, or else of the project. Raises
+    UserError for a missing file.
     """
     given = [word.partition("=")[2] for word in arguments if is_key(word)]
     if given:
@@ -46,9 +46,9 @@ def named(arguments: Sequence[str]) -> list[Path]:
 
 
 def of_experiments(arguments: Sequence[str]) -> list[Path]:
-    """The files that the ``code`` of chosen experiments names.
+    """Return the files that the ``code`` of chosen experiments names.
 
-    They are looked for in the folder of the YAML file, then in the working folder.
+    They are searched in the folder of the YAML file, then in the working folder.
     """
     found = folders.code_of_experiments(arguments)
     return [
@@ -57,7 +57,7 @@ def of_experiments(arguments: Sequence[str]) -> list[Path]:
 
 
 def _permanent() -> list[Path]:
-    """The files that TINYLAB_CODE names, else those of the project's table."""
+    """Return the files of TINYLAB_CODE, or else of the project's table."""
     words = os.environ.get(VARIABLE, "").split(os.pathsep)
     if found := [_existing(word, f"{VARIABLE}={word}", Path.cwd()) for word in words if word]:
         return found
@@ -71,13 +71,13 @@ def _listed(typed: str) -> list[str]:
     if len(words) > 1 and not is_list:
         raise UserError(
             f"code={typed}: expected one file, or a list of them: code=[{typed}]\n"
-            "  (it cannot vary in a sweep: a run knows its options by their names)"
+            "  (it cannot vary in a sweep, because runs refer to options by name)"
         )
     return [word for word in words if word not in ("", "null")]
 
 
 def _existing(typed: str, said: str, *places: Path) -> Path:
-    """What was typed as a file in one of the folders, or as a module there or elsewhere."""
+    """Find a file in one of the folders, or a module there or elsewhere."""
     paths = [Path(os.path.normpath(each / os.path.expanduser(typed))) for each in places]
     found = next((path for path in paths if path.is_file()), None)
     if found is None and MODULE.fullmatch(typed) and not typed.endswith(".py"):
@@ -87,13 +87,13 @@ def _existing(typed: str, said: str, *places: Path) -> Path:
         hint = f" (did you mean {typed}.py?)" if beside else ""
         raise UserError(
             f"{said}: no such file{hint}; expected a Python file, such as code=tiny.py,\n"
-            "  or a module that can be imported, such as code=mypackage.parts"
+            "  or an importable module, such as code=mypackage.parts"
         )
     return found
 
 
 def paths(value: object) -> list[Path]:
-    """The files of a config's ``code``: null, one, or a list. Raises UserError as ``named``."""
+    """Return the files of a config's ``code``: null, one, or a list. Raises UserError."""
     listed = [value] if isinstance(value, str) else value
     if not isinstance(listed, Sequence):
         return []
@@ -101,10 +101,10 @@ def paths(value: object) -> list[Path]:
 
 
 def of_run(value: object, folder: Path) -> list[Path]:
-    """The files that a finished run's ``code`` names, as far as they are still there.
+    """Return the files of a finished run's ``code`` that still exist.
 
-    A run may come from anyone, and nothing that comes with it is executed: not what lies beside
-    it, and no relative path.
+    A run may come from anyone, and nothing that comes with it is executed: neither files next to it
+    nor relative paths.
     """
     runs = Path(os.path.realpath(folder)).parent
     listed = [value] if isinstance(value, str) else value
@@ -117,12 +117,11 @@ def of_run(value: object, folder: Path) -> list[Path]:
 
 
 def load(file: Path, own: Iterable[Path], digest: str) -> ModuleType:
-    """The module of a file, imported where it is not, or where ``digest`` is another by now.
+    """Return the module of a file, imported unless it is already with this ``digest``.
 
-    ``own`` are those of the user's that it imports from beside it: they are imported anew with
-    it. Its folder, and that of the package that it is in, are appended to the path, never put
-    first: a ``types.py`` there would take the place of Python's own. Raises UserError with the
-    traceback of their lines.
+    ``own`` are the user's modules that it imports from its folder, which are re-imported with it.
+    Its folder, and that of its package, are appended to the path, never prepended: a ``types.py``
+    there would shadow Python's. Raises UserError with the traceback of its lines.
     """
     own = list(own)
     names = beside.names(own, modules.roots(file))
@@ -137,7 +136,7 @@ def load(file: Path, own: Iterable[Path], digest: str) -> ModuleType:
     sys.modules[name] = module
     with _importing(own, modules.roots(file), names):
         with mistakes_told(f"{file.name} cannot be imported"):
-            # Compiled here: Python's cache takes a file of equal size and second for the same.
+            # Compiled here: Python's cache accepts a file of equal size and second as unchanged.
             exec(compile(file.read_bytes(), file, "exec"), module.__dict__)
         near = {each: sys.modules[each] for each in names if each in sys.modules}
     _loaded[file] = digest, module, near
@@ -145,9 +144,9 @@ def load(file: Path, own: Iterable[Path], digest: str) -> ModuleType:
 
 
 def load_module(name: str, places: Iterable[Path], own: Iterable[Path], digest: str) -> ModuleType:
-    """A module by its name, imported anew where ``digest``, of the user's files, is another.
+    """Return a module by name, re-imported if ``digest``, of the user's files, has changed.
 
-    ``places`` are appended to the path. Raises UserError where it cannot be imported.
+    ``places`` are appended to the path. Raises UserError if it cannot be imported.
     """
     own, places = list(own), list(places)
     names = beside.names(own, places)
@@ -167,7 +166,7 @@ def load_module(name: str, places: Iterable[Path], own: Iterable[Path], digest: 
 def _importing(
     own: Sequence[Path], places: Sequence[Path], names: dict[str, Path | None]
 ) -> Iterator[None]:
-    """Import files of the user's; their folders stay on the path, at its end."""
+    """Import the user's files; their folders stay at the end of the path."""
     with beside.found_first(names, _files):
         _files.update(map(str, own))
         modules.join_path(places)
@@ -175,7 +174,7 @@ def _importing(
 
 
 def watch(file: Path) -> None:
-    """Show this file's lines where a mistake is told, as those of the user's."""
+    """Show this file's lines in error messages, as those of the user's files."""
     _files.add(str(file))
 
 
@@ -184,7 +183,7 @@ def watch(file: Path) -> None:
 
 @contextlib.contextmanager
 def mistakes_told(what: str) -> Iterator[None]:
-    """Make a UserError of what a user's code raises in the block; ``what`` begins it."""
+    """Convert exceptions of user code in the block to UserError; ``what`` starts the message."""
     try:
         yield
     except UserError:
@@ -196,9 +195,9 @@ def mistakes_told(what: str) -> Iterator[None]:
 
 
 def told_of(error: BaseException, what: str = "") -> str | None:
-    """An exception in a user's code: its lines of their files, and the shapes of the arguments.
+    """Describe an exception in user code: the lines of its files, and argument shapes.
 
-    None where none of their files is in its traceback.
+    None if none of its files is in the traceback.
     """
     frames = [each for each in traceback.walk_tb(error.__traceback__)
               if each[0].f_code.co_filename in _files]  # fmt: skip
@@ -211,7 +210,7 @@ def told_of(error: BaseException, what: str = "") -> str | None:
         lines.append(f"{name}:{number}, in {frame.f_code.co_name}{_shapes(frame)}")
         lines.append(f"  {linecache.getline(name, number).strip()}")
     if isinstance(error, ImportError) and "no known parent package" in str(error):
-        lines.append("beside no __init__.py, write: from helpers import ..., without the dot")
+        lines.append("without an __init__.py, write: from helpers import ..., without the dot")
     return "\n  ".join(lines)
 
 
@@ -220,7 +219,7 @@ def _first_line(error: BaseException) -> str:
 
 
 def _shapes(frame: Any) -> str:
-    """The shapes of a function's arguments, as it was called: `` (x: 32x1x8x8)``."""
+    """Return the shapes of a function's arguments: `` (x: 32x1x8x8)``."""
     code = frame.f_code
     names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
     shapes = {name: getattr(frame.f_locals.get(name), "shape", None) for name in names}

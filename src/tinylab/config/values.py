@@ -1,7 +1,7 @@
-"""Config values: as they are typed, and what a key declares about them.
+"""Config values: how they are typed, and what a key declares about them.
 
-A key's check, the message where it fails, its help and its row in the docs come from one
-declaration: ``option(32, "channels of the first stage", at_least=1)``.
+A key's check, its error message, its help and its row in the docs come from one declaration:
+``option(32, "channels of the first stage", at_least=1)``.
 """
 
 import json
@@ -12,18 +12,18 @@ from dataclasses import dataclass, field, fields
 from typing import Any, TypeGuard, TypeVar
 
 from tinylab.errors import UserError
-from tinylab.errors import did_you_mean as did_you_mean  # of the system's layer too
+from tinylab.errors import did_you_mean as did_you_mean  # shared with the system layer
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Check:
-    """What a key's value must be; a None in here allows anything.
+    """The constraints on a key's value; None means unconstrained.
 
-    needs: another key of the same section that must be neither 0 nor null where this one is true.
-    required: what is expected where null is not enough, though it is the default.
-    pattern: what is expected of a text that must be a regular expression.
+    needs: another key of the section that must not be 0 or null if this one is true. required: what
+    is expected if null is not allowed, though it is the default. pattern: what is expected of a
+    string that must be a regular expression.
     """
 
     at_least: float | None = None
@@ -37,7 +37,7 @@ class Check:
     finite: bool = True
 
     def accepts(self, value: Any) -> bool:
-        """Whether a value other than null is within the limits."""
+        """Return whether a value other than null is within the limits."""
         if self.one_of is not None:
             return value in self.one_of
         if self.pattern is not None:
@@ -53,7 +53,7 @@ class Check:
         )
 
     def expected(self) -> str:
-        """The limits in words: ``1 or more``, ``0 to below 1``, ``one of torch, glorot``."""
+        """Return the limits in words: ``1 or more``, ``0 to below 1``, ``one of torch, glorot``."""
         if self.one_of is not None:
             return f"one of {', '.join(self.one_of)}"
         if self.pattern is not None:
@@ -94,13 +94,13 @@ def key(
     factory: Any = None,
     **limits: Any,
 ) -> Any:
-    """A field of a section's record: default, help, whether it can change a result, its check.
+    """A field of a section's record: default, help, part of the identity or not, constraints.
 
-    ``neutral``: the default means "as before this key existed", and is no part of the identity.
-    ``initial``: it decides the initial weights alone. ``counted_by``: another key of the section;
-    where that has a value, this one counts as null. ``stands_for``: what null is by default.
-    ``normalize``: what a null of ``dataset.normalize`` stands for where this key has a value.
-    ``limits`` are those of ``Check``.
+    ``neutral``: the default means "as before this key existed", and is not part of the identity.
+    ``initial``: it only affects the initial weights. ``counted_by``: another key of the section; if
+    that has a value, this one counts as null. ``stands_for``: what null means by default.
+    ``normalize``: what a null ``dataset.normalize`` means if this key has a value. ``limits`` are
+    those of ``Check``.
     """
     metadata = {
         "help": help, "identity": identity, "neutral": neutral, "initial": initial,
@@ -129,14 +129,13 @@ def option(
     needs: str | None = None,
     required: str | None = None,
 ) -> T:
-    """A key in the signature of a model, dataset or optimizer; gives ``default`` back.
+    """Declare a key in the signature of a model, dataset or optimizer; returns ``default``.
 
-    The declaration is read from the source, so that nothing needs to be imported for it.
+    The declaration is parsed from the source, so nothing needs to be imported for it.
     ``identity=False``: the key cannot change a result. ``neutral=True``: its default means "as
-    before this key existed". ``initial=True``: it decides the initial weights alone, and is not
-    looked at where trained weights are loaded. ``is_place=True``: it says where data lies, which
-    is no part of what it is. ``normalize``: what a null of ``dataset.normalize`` stands for where
-    this key has a value.
+    before this key existed". ``initial=True``: it only affects the initial weights, and is ignored
+    if trained weights are loaded. ``is_place=True``: it is the location of data, which is not part
+    of its identity. ``normalize``: what a null ``dataset.normalize`` means if this key has a value.
     """
     return default
 
@@ -162,20 +161,20 @@ def check(record: Any, section: str) -> None:
 
 
 def is_nullable(declared: Any) -> bool:
-    """Whether a declared type, such as ``int | None``, allows null."""
+    """Return whether a declared type, such as ``int | None``, allows null."""
     return type(None) in getattr(declared, "__args__", ())
 
 
 def shown(value: object) -> str:
-    """A value as it is typed on the command line."""
+    """Format a value as it is typed on the command line."""
     return json.dumps(value) if value is None or isinstance(value, bool) else str(value)
 
 
 def is_number(value: object) -> TypeGuard[int | float]:
-    """Whether a value has a size; true and false have none."""
+    """Return whether a value is a number; true and false are not."""
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def order(value: object) -> tuple[bool, float, str]:
-    """A key that sorts values: numbers by size, before words."""
+    """Return a key that sorts values: numbers by size, before words."""
     return (False, value, "") if is_number(value) else (True, 0.0, shown(value))

@@ -1,4 +1,4 @@
-"""What the initial weights of a model are, for a run's identity: a file counts by its content."""
+"""The identity of a model's initial weights: a file counts by its content."""
 
 import dataclasses
 import hashlib
@@ -6,7 +6,9 @@ from functools import cache
 from pathlib import Path
 
 from tinylab.config import options
-from tinylab.config.schema import Config, ModelConfig
+from tinylab.config.base_records import ModelConfig
+from tinylab.config.option import Option
+from tinylab.config.schema import Config
 from tinylab.errors import UserError
 from tinylab.system.paths import user_path
 
@@ -14,15 +16,15 @@ SUFFIXES = (".pt", ".pth", ".ckpt", ".bin", ".safetensors")
 
 
 def is_file(typed: str) -> bool:
-    """Whether ``model.weights`` is the path of a file, and no name of a library's weights."""
+    """Return whether ``model.weights`` is the path of a file, not a name of a library's weights."""
     return Path(typed).suffix in SUFFIXES or "/" in typed or "\\" in typed
 
 
 def identified(config: Config) -> Config:
-    """The config with what its initial weights are, wherever the file lies.
+    """Return the config with the identity of its initial weights, wherever the file is.
 
-    Weights that torchvision or timm know by name count by the full name and what it names. Raises
-    UserError where there are none, or others than ``model.weights_content`` says.
+    Named weights of torchvision or timm count by their full name and file name. Raises UserError if
+    they do not exist, or differ from ``model.weights_content``.
     """
     option = options.of(config.model)
     typed = option.shared(config.model, "weights")
@@ -32,14 +34,14 @@ def identified(config: Config) -> Config:
     given = option.shared(config.model, "weights_content")
     if given not in (None, found):
         raise UserError(
-            f"model.weights_content={given}: {typed} holds other weights by now; leave "
+            f"model.weights_content={given}: {typed} now holds other weights; leave "
             "model.weights_content out, and it is filled in"
         )
     model = dataclasses.replace(config.model, weights_content=found)  # type: ignore[call-arg]
     return dataclasses.replace(config, model=model)
 
 
-def _named(option: options.Option, record: ModelConfig, typed: str) -> str:
+def _named(option: Option, record: ModelConfig, typed: str) -> str:
     full_name = option.companion("full_name")
     if full_name is None:
         raise UserError(
@@ -64,6 +66,6 @@ def _file_sha256(typed: str) -> str:
 
 @cache
 def _sha256(path: Path, stamp: tuple[int, ...]) -> str:
-    """128 bits of it, as of data; ``stamp`` tells whether they may have changed."""
+    """Return 128 bits of the content's hash, cached by ``stamp``, as for data."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()[:32]

@@ -1,7 +1,7 @@
-"""Datasets: finding, fetching, decoding and dividing by config. No torch in here.
+"""Datasets: finding, downloading, decoding and splitting by config. Does not import torch.
 
-A new dataset is one module here and one test: a dataclass under ``@dataset``, whose fields are its
-config keys, with ``find() -> Source`` and, where it can be downloaded, ``fetch()``.
+A new dataset is one module here and one test: a dataclass decorated by ``@dataset``, whose fields
+are its config keys, with ``find() -> Source`` and, if it can be downloaded, ``fetch()``.
 """
 
 import contextlib
@@ -15,23 +15,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinylab.config import code, options
-from tinylab.config.schema import Config, DatasetConfig, SplitConfig, is_pattern
+from tinylab.config.base_records import DatasetConfig
+from tinylab.config.option import OWN
+from tinylab.config.schema import Config, SplitConfig, is_pattern
 from tinylab.data import cache, groups
 from tinylab.data.arrays import DataAbsentError, Images, Source
 from tinylab.data.cache import Decoded
 from tinylab.data.split import Split, count_shared, keeps_official_val, split
 from tinylab.errors import UserError
 
-UNEQUAL = 1.5  # times the images of the smallest class are worth a word
-DARK = 32  # of 255: a channel in which hardly a pixel is lighter shows nothing
+UNEQUAL = 1.5  # class imbalance, relative to the smallest class, that is reported
+DARK = 32  # of 255: a channel with hardly a lighter pixel is nearly black
 FEW_LIGHT = 0.0005  # of all pixels
-FLAT = 8  # gray levels: a channel of fewer is nearly constant
-CHUNK = 1024  # images that are looked at together
+FLAT = 8  # gray levels: a channel with fewer is nearly constant
+CHUNK = 1024  # images checked at once
 
 
 @dataclass(frozen=True)
 class Splits:
-    """A dataset, decoded and divided."""
+    """A decoded and split dataset."""
 
     data: Images
     split: Split
@@ -42,7 +44,7 @@ class Splits:
     groups: NDArray[np.int64] | None = None  # the first image of the same group
 
     def grouping(self) -> str:
-        """How many groups are in each part; empty where there are none."""
+        """Return the number of groups in each part; empty if there are none."""
         if self.groups is None:
             return ""
         parts = {name: getattr(self.split, name) for name in ("train", "val", "test")}
@@ -50,11 +52,11 @@ class Splits:
         held_out = self.groups[np.concatenate([self.split.val, self.split.test])]
         lost = int(np.isin(self.groups, held_out).sum()) - len(held_out)
         words = f"groups by split.group={self.config.group}: {', '.join(counts)}"
-        left_out = f"; {lost:,} images left out, whose group is in an official part"
+        left_out = f"; {lost:,} images left out, since their group is in an official part"
         return words + left_out if lost else words
 
     def duplicates(self) -> str:
-        """One line on images with equal pixels; empty where there are none."""
+        """Return a line on duplicate images; empty if there are none."""
         twins = np.flatnonzero(self.first_twins != np.arange(len(self.first_twins)))
         if len(twins) == 0:
             return ""
@@ -62,13 +64,13 @@ class Splits:
         torn = int((labels[twins] != labels[self.first_twins[twins]]).sum())
         shared = count_shared(self.split, self.first_twins)
         return (
-            f"{len(twins)} duplicate images, {torn} with another label; in test and train "
+            f"{len(twins)} duplicate images, {torn} with different labels; in test and train "
             f"{shared['test_in_train']}, in test and val {shared['test_in_val']}, in val and "
             f"train {shared['val_in_train']} (split.group_duplicates=true keeps them together)"
         )
 
     def imbalance(self) -> str:
-        """The smallest and the largest class of the training images; empty where they are near."""
+        """Return the smallest and the largest class of the training images; empty if similar."""
         labels = self.data.labels[self.split.train]
         counts = np.bincount(labels, minlength=len(self.data.classes))
         few, many = int(counts.argmin()), int(counts.argmax())
@@ -76,24 +78,24 @@ class Splits:
             return ""
         classes = self.data.classes
         return (
-            f"training images a class: {counts[few]:,} ({classes[few]}) to {counts[many]:,} "
+            f"training images per class: {counts[few]:,} ({classes[few]}) to {counts[many]:,} "
             f"({classes[many]})"
         )
 
     def official_val(self) -> str:
-        """What becomes of an official validation part; empty where there is none."""
+        """Return how an official validation part is used; empty if there is none."""
         count = self.data.num_official_val
         if count == 0:
             return ""
         if keeps_official_val(self.config, self.data.num_official_test > 0):
-            return f"validated on the data's own {count:,} validation images"
+            return f"validated on the official {count:,} validation images"
         why = f"split.val={self.config.val:g}"
         if self.config.folds is not None:
             why = f"split.folds={self.config.folds}"
-        return f"{why}: the data's own {count:,} validation images are divided with the others"
+        return f"{why}: the official {count:,} validation images are split with the others"
 
     def blank(self) -> str:
-        """The channels in which the training images show next to nothing; empty where none is."""
+        """Return the channels in which the training images are nearly blank; empty if none."""
         C = self.data.images.shape[1]
         low, high, light = np.full(C, 255), np.zeros(C, int), np.zeros(C, int)
         train = self.split.train
@@ -119,9 +121,9 @@ class Splits:
 
 
 def load(dataset: DatasetConfig, split_config: SplitConfig) -> Splits:
-    """Find, fetch if need be, decode (or take from the cache) and divide a dataset.
+    """Find, download if necessary, decode (or read from the cache) and split a dataset.
 
-    Raises UserError where the data is absent or damaged, or the split asked for is impossible.
+    Raises UserError if the data is missing or damaged, or the split is impossible.
     """
     with _reading():
         source = _trainable(dataset)
@@ -134,7 +136,7 @@ def load(dataset: DatasetConfig, split_config: SplitConfig) -> Splits:
 
 
 def divide(decoded: Decoded, config: SplitConfig, dataset: DatasetConfig) -> Split:
-    """The split of a dataset. Raises UserError as ``split`` and ``groups.of`` do."""
+    """Return the split of a dataset. Raises UserError as ``split`` and ``groups.of`` do."""
     return _divided(decoded, config, groups.of(decoded.images, dataset, config.group))
 
 
@@ -145,13 +147,13 @@ def _divided(decoded: Decoded, config: SplitConfig, together: NDArray[np.int64] 
 
 
 def load_undivided(dataset: DatasetConfig) -> Decoded:
-    """All images of a dataset. Raises UserError where the data is absent or damaged."""
+    """Return all images of a dataset. Raises UserError if the data is missing or damaged."""
     with _reading():
         return cache.load(_find(dataset))
 
 
 def _refuse_untrained_class(data: Images, parts: Split, config: SplitConfig) -> None:
-    """A class that is never trained cannot be learnt; by chance it happens to small ones."""
+    """Refuse a split with a class without training images, which can happen to small classes."""
     present = np.bincount(data.labels, minlength=len(data.classes))
     trained = np.bincount(data.labels[parts.train], minlength=len(data.classes))
     for label in np.flatnonzero(trained == 0):
@@ -159,17 +161,17 @@ def _refuse_untrained_class(data: Images, parts: Split, config: SplitConfig) -> 
         if config.train_fraction < 1:
             remedy = f"raise split.train_fraction={config.train_fraction:g}"
         if not config.stratified:
-            remedy = f"split.stratified=true gives every part its share; else {remedy}"
+            remedy = f"split.stratified=true keeps class proportions; otherwise {remedy}"
         raise UserError(
-            f"split.seed={config.seed}: of class {data.classes[label]} "
-            f"(images: {present[label]:,}) none is left to train on\n  {remedy}"
+            f"split.seed={config.seed}: none of the {present[label]:,} images "
+            f"of class {data.classes[label]} is left for training\n  {remedy}"
         )
 
 
 def make_ready(dataset: DatasetConfig, fresh: bool = False) -> None:
-    """Fetch and decode what is not there yet, before several processes want it at once.
+    """Download and decode what is missing, before several processes need it at once.
 
-    ``fresh`` decodes again what is there. Raises UserError as ``load`` does.
+    ``fresh`` decodes again. Raises UserError as ``load`` does.
     """
     with _reading():
         source = _trainable(dataset)
@@ -178,9 +180,9 @@ def make_ready(dataset: DatasetConfig, fresh: bool = False) -> None:
 
 
 def fingerprint(dataset: DatasetConfig) -> str:
-    """The fingerprint of today's data: from the cache in milliseconds, else by decoding it.
+    """Return the fingerprint of the current data: cached in milliseconds, otherwise decoded.
 
-    Raises DataAbsentError where the data is not there; nothing is fetched for this.
+    Raises DataAbsentError if the data is missing; nothing is downloaded.
     """
     with _reading():
         source = _found(part_of(dataset), dataset)
@@ -189,20 +191,20 @@ def fingerprint(dataset: DatasetConfig) -> str:
 
 @contextlib.contextmanager
 def _reading() -> Iterator[None]:
-    """Turn an operating-system error in reading the data into a UserError that names the file."""
+    """Convert an operating-system error in reading the data to a UserError that names the file."""
     try:
         yield
     except OSError as error:
         raise UserError(
             f"{error.filename or 'the data'}: cannot be read: {error.strerror or error}\n"
-            "  see that it is still there and that you may read it, then repeat the command"
+            "  check that it exists and is readable, then run the command again"
         ) from error
 
 
 def identified(config: Config) -> Config:
-    """The config with what its data is, where that is not said by the dataset's name.
+    """Return the config with the identity of its data, if the dataset's name does not determine it.
 
-    Raises UserError where the files are not there, or not those that ``dataset.content`` names.
+    Raises UserError if the files are missing, or differ from ``dataset.content``.
     """
     part = part_of(config.dataset)
     if not options.of(config.dataset).is_users_own or not hasattr(part, "digest"):
@@ -214,7 +216,7 @@ def identified(config: Config) -> Config:
     if part.content not in (None, found):
         raise UserError(
             f"dataset.content={part.content}: the files in "
-            f"{options.of(config.dataset).place(config.dataset)} are others; leave "
+            f"{options.of(config.dataset).place(config.dataset)} differ; leave "
             "dataset.content out, and it is filled in"
         )
     dataset = dataclasses.replace(config.dataset, content=found)  # type: ignore[call-arg]
@@ -222,19 +224,19 @@ def identified(config: Config) -> Config:
 
 
 def part_of(dataset: DatasetConfig) -> Any:
-    """The option's own object: ``find()``, and perhaps ``fetch()`` and ``ink``.
+    """Return the option's own object: ``find()``, and perhaps ``fetch()`` and ``ink``.
 
-    Of a dataset of the user's own code nothing is called before its images are read.
+    For the user's own datasets, nothing is called before their images are read.
     """
     option = options.of(dataset)
     if not option.is_builtin:
-        # By its name, so that it is no part of the code of those who have no data of their own.
-        return importlib.import_module(options.OWN[option.group]).Own(dataset)
+        # Imported by name, so that it is not part of the code of runs without own data.
+        return importlib.import_module(OWN[option.group]).Own(dataset)
     return option.make(dataset)
 
 
 def load_present(dataset: DatasetConfig) -> Decoded:
-    """All images of a dataset as it is here. Raises DataAbsentError; nothing is fetched."""
+    """Return all images of a local dataset. Raises DataAbsentError; nothing is downloaded."""
     with _reading():
         return cache.load(_found(part_of(dataset), dataset))
 
@@ -258,9 +260,9 @@ def _find(dataset: DatasetConfig) -> Source:
 
 
 def _found(part: Any, dataset: DatasetConfig) -> Source:
-    """Where the images are, with a digest of the code that reads them.
+    """Return where the images are, with a digest of the code that reads them.
 
-    That is the option's own module, and what it imports of this package.
+    That is the option's own module, and its imports from this package.
     """
     source: Source = part.find()
     reading = code.imported([options.of(dataset).file], ("data",))

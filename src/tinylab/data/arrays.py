@@ -1,4 +1,4 @@
-"""What a reader gives: where the images are, and the images as arrays."""
+"""What a reader returns: the location of the images, and the images as arrays."""
 
 import hashlib
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from tinylab.errors import UserError
 
 
 class DataAbsentError(UserError):
-    """A dataset is not where it should be; some can be fetched."""
+    """A dataset is not found; some can be downloaded."""
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,9 @@ class Images:
     images: uint8 (N, C, H, W). labels: int64 (N,), indices into ``classes``. The official test
     set, where there is one, is the last ``num_official_test`` images; an official validation part
     is the ``num_official_val`` before them. Images that come from files have names, their paths
-    below the dataset's folder.
+    below the dataset's folder. ``sources``, uint8 (N, C, S, S), are the same images at a larger
+    size, from which training images are made; the fingerprint leaves them out, since what is
+    evaluated and compared is ``images``.
     """
 
     images: NDArray[np.uint8]
@@ -30,9 +32,15 @@ class Images:
     num_official_test: int = 0
     names: tuple[str, ...] = ()
     num_official_val: int = 0
+    sources: NDArray[np.uint8] | None = None
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all pixels."""
+        return self.images.nbytes + (0 if self.sources is None else self.sources.nbytes)
 
     def fingerprint(self) -> str:
-        """SHA-256 over pixels, labels, class names and the official split."""
+        """Return SHA-256 over pixels, labels, class names and the official split."""
         digest = hashlib.sha256()
         shape = (*self.images.shape, self.num_official_test, *self.classes)
         if self.num_official_val:
@@ -43,11 +51,13 @@ class Images:
         return digest.hexdigest()
 
     def paths(self, indices: NDArray[np.int64]) -> dict[str, NDArray[np.str_]]:
-        """The names of some images as ``path``, for ``predictions.npz``; nothing without names."""
+        """Return the names of some images as ``path``, for ``predictions.npz``; empty without
+        names.
+        """
         return {"path": np.array([self.names[index] for index in indices])} if self.names else {}
 
     def digests(self) -> NDArray[np.uint64]:
-        """128 bits for each image, equal for equal pixels. uint64 (N, 2)."""
+        """128 bits per image, equal for equal pixels. uint64 (N, 2)."""
         each = (hashlib.blake2b(image.tobytes(), digest_size=16).digest() for image in self.images)
         return np.frombuffer(b"".join(each), "<u8").reshape(-1, 2)
 
@@ -63,23 +73,23 @@ def first_twins(digests: NDArray[np.uint64]) -> NDArray[np.int64]:
 
 @dataclass(frozen=True)
 class Source:
-    """Where a dataset's images come from, known without decoding one of them."""
+    """The source of a dataset's images, known without decoding them."""
 
     dataset: str
-    files: tuple[str, ...]  # absolute; no Paths, which for 100,000 files take half a second
-    preparation: dict[str, object]  # what decides the arrays besides the files
+    files: tuple[str, ...]  # absolute; not Paths, which take half a second for 100,000 files
+    preparation: dict[str, object]  # what determines the arrays besides the files
     read: Callable[[], Images] = field(repr=False)
-    untrainable: str = ""  # why it can be evaluated on, but not be trained on
-    is_kept: bool = True  # the decoded images, on disk: not where their files are not all known
-    code: str = ""  # a digest of the code that reads them: what other code has read is stale
+    untrainable: str = ""  # why it can be evaluated on, but not trained on
+    is_kept: bool = True  # whether to cache the decoded images; false if some files are unknown
+    code: str = ""  # a digest of the code that reads them: arrays from other code are stale
 
 
 @dataclass(frozen=True)
 class Ink:
-    """The form of a handwritten dataset's images: light ink, scaled into a square box.
+    """The format of a handwritten dataset's images: light ink, scaled into a square box.
 
-    side: of the image, in pixels. box: of the square that the ink fills. by_mass: the center of
-    mass is in the image's center, and not the center of the ink's box.
+    side: of the image, in pixels. box: of the square that the ink fills. by_mass: whether the
+    center of mass, rather than the center of the ink's box, is in the image's center.
     """
 
     side: int
@@ -88,7 +98,7 @@ class Ink:
 
 
 def pad_to(images: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
-    """Put zeros round square images: uint8 (N, C, S, S) -> (N, C, size, size), size >= S."""
+    """Zero-pad square images: uint8 (N, C, S, S) -> (N, C, size, size), size >= S."""
     before = (size - images.shape[-1]) // 2
     after = size - images.shape[-1] - before
     return np.pad(images, ((0, 0), (0, 0), (before, after), (before, after)))

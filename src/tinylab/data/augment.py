@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tinylab.config.schema import AugmentConfig
+from tinylab.config.base_records import AugmentConfig
 from tinylab.system.runtime import send
 
 
@@ -47,7 +47,7 @@ class Draws(NamedTuple):
 
 def draw(config: AugmentConfig, count: int, seed: int, device: torch.device) -> Draws:
     """Draw for ``count`` images. Everything is drawn on the CPU, so devices agree."""
-    if config == AugmentConfig(fill=config.fill):
+    if config == AugmentConfig(fill=config.fill, no_aug_epochs=config.no_aug_epochs):
         return Draws(*[None] * 8)
     generator = torch.Generator().manual_seed(seed)
 
@@ -106,11 +106,17 @@ def _patch_sides(alpha: float, count: int, seed: int) -> Tensor:
     return torch.from_numpy(areas).sqrt().float().unsqueeze(1)
 
 
-def apply(images: Tensor, draws: Draws, config: AugmentConfig) -> Tensor:
-    """Change N images by N draws: pixels 0..255, uint8 or float (N, C, H, W) -> float32."""
+def apply(images: Tensor, draws: Draws, config: AugmentConfig, shrink: int = 1) -> Tensor:
+    """Change N images by N draws: pixels 0..255, uint8 or float (N, C, H, W) -> float32.
+
+    The result is ``shrink`` times smaller each way: pixels are averaged after the warp, which
+    blurs less than a warp at the smaller size, and shows new detail where it zooms in.
+    """
     pixels = images.float()
     if draws.matrix is not None:
         pixels = _warp(pixels, draws.matrix, draws.bend, config.fill)
+    if shrink > 1:
+        pixels = F.avg_pool2d(pixels, shrink)
     if draws.mirror is not None:
         pixels = torch.where(draws.mirror, pixels.flip(3), pixels)
     if draws.gain is not None and draws.shift is not None:

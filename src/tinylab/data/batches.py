@@ -1,26 +1,27 @@
-"""Batches on the device: the whole dataset lives there as uint8, a batch is an index away.
+"""Batches on the device: the whole dataset is there as uint8, and batches are indexed.
 
-Images that the device has no room for stay in main memory and are streamed (``stream.py``): the
-same batches, to the bit.
+Images that do not fit on the device stay in main memory and are streamed (``stream.py``), in
+bit-identical batches.
 """
 
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tinylab.config.schema import UNIT
+from tinylab.config.base_records import UNIT
 from tinylab.data.arrays import Images
 from tinylab.data.split import Indices
 from tinylab.data.stream import stream
 from tinylab.errors import UserError
 from tinylab.system.runtime import send
 
-Statistics = tuple[tuple[float, ...], tuple[float, ...]]  # mean and std a channel, of pixels / 255
+Statistics = tuple[tuple[float, ...], tuple[float, ...]]  # per-channel mean and std of pixels / 255
 IMAGENET: Statistics = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
@@ -28,7 +29,7 @@ IMAGENET: Statistics = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 class Normalization:
     """Per-channel ``pixels * scale + offset``; float32 (1, C, 1, 1) each, on the device.
 
-    With three channels, images of one become three: gray as equal red, green and blue.
+    With three channels, one-channel images become equal red, green and blue.
     """
 
     scale: Tensor
@@ -43,16 +44,16 @@ class Normalization:
 
     @property
     def channels(self) -> int:
-        """The number of channels that it gives."""
+        """The number of output channels."""
         return self.scale.shape[1]
 
     def as_dict(self) -> dict[str, list[float]]:
-        """For ``result.json``: one number a channel, to the last bit."""
+        """Return the values per channel for ``result.json``, exactly."""
         return {"scale": self.scale.flatten().tolist(), "offset": self.offset.flatten().tolist()}
 
 
 def restore_normalization(stored: dict[str, list[float]], device: torch.device) -> Normalization:
-    """From what ``Normalization.as_dict`` gave."""
+    """Restore from ``Normalization.as_dict``."""
     scale, offset = (
         torch.tensor(stored[key], dtype=torch.float32, device=device).view(1, -1, 1, 1)
         for key in ("scale", "offset")
@@ -63,31 +64,31 @@ def restore_normalization(stored: dict[str, list[float]], device: torch.device) 
 def fit_normalization(
     train: "Batches", kind: str | None, statistics: Statistics = IMAGENET
 ) -> Normalization:
-    """``unit``: to [0, 1]. ``standard``: to mean 0, deviation 1 of the training images a channel.
+    """``unit``: to [0, 1]. ``standard``: to mean 0, std 1 per channel of the training images.
 
-    Of the training images only: nothing of the test set may leak in. ``imagenet``: by the
-    ``statistics`` that pretrained weights expect. None: ``unit``. Raises UserError where images of
-    this number of channels have no such statistics.
+    Only of the training images: nothing of the test set may leak in. ``imagenet``: by the
+    ``statistics`` that pretrained weights expect. None: ``unit``. Raises UserError if there are no
+    such statistics for this number of channels.
     """
     C, device = train.images.shape[1], train.labels.device
     if kind == "imagenet":
         mean, deviation = (torch.tensor(each, dtype=torch.float64) for each in statistics)
         if C not in (1, len(mean)):
             raise UserError(
-                f"dataset.normalize=imagenet: expected gray or color images, these have {C} "
-                "channels\n  choose dataset.normalize=standard"
+                f"dataset.normalize=imagenet: expected gray or color images, but these have {C} "
+                "channels\n  use dataset.normalize=standard"
             )
         scale, offset = 1 / (255 * deviation), -mean / deviation
     elif kind in (None, UNIT):
         scale, offset = torch.full((C,), 1 / 255), torch.zeros(C)
     else:
-        # Sums of integers are exact in any order, so every machine gets the same numbers.
+        # Sums of integers are exact in any order, so all machines get the same numbers.
         levels = torch.arange(256, dtype=torch.float64)
         counts = _count_levels(train).double()
         total = counts.sum(1)
         mean = (counts * levels).sum(1) / total
         variance = (counts * levels.square()).sum(1) / total - mean.square()
-        # A channel that never changes is only centred.
+        # A constant channel is only centered.
         deviation = torch.where(variance > 1e-6, variance, 1.0).sqrt()
         scale, offset = 1 / deviation, -mean / deviation
     shape = (1, -1, 1, 1)
@@ -97,7 +98,7 @@ def fit_normalization(
 
 
 def _count_levels(train: "Batches") -> Tensor:
-    """How often each channel has each of the 256 levels: int64 (C, 256), on the CPU."""
+    """Count how often each channel has each of the 256 levels: int64 (C, 256), on the CPU."""
     counts = torch.zeros(train.images.shape[1], 256, dtype=torch.int64)
     for images_NCHW, _ in train.in_order(4096):
         for count, channel in zip(counts, images_NCHW.unbind(1), strict=True):
@@ -106,10 +107,10 @@ def _count_levels(train: "Batches") -> Tensor:
 
 
 def fit_class_weights(labels: Tensor, num_classes: int, kind: str) -> Tensor | None:
-    """``none``, or ``balanced``: N / (num_classes * images of the class), so all count the same.
+    """``none``, or ``balanced``: N / (num_classes * images of the class).
 
-    labels: int64 (N,), of the training images only, with every class among them. float32
-    (num_classes,), on the device of the labels, with mean 1 over the images. As scikit-learn's
+    labels: int64 (N,), of the training images only, including every class. float32 (num_classes,),
+    on the device of the labels, with mean 1 over the images. As scikit-learn's
     ``compute_class_weight`` (King and Zeng, 2001).
     """
     if kind == "none":
@@ -124,33 +125,44 @@ class Batches:
 
     images: uint8 (M, C, H, W), of all parts, which share them: there is no copy for each. On the
     device; in main memory if they are ``streamed``. rows: int64 (N,), on the CPU, which of the
-    images are this part's; None: all. labels: int64 (N,), the part's, on the device.
+    images are this part's; None: all. labels: int64 (N,), the part's, on the device. sources:
+    uint8 (M, C, S, S), the images at a larger size, from which training images are made.
     """
 
     images: Tensor
     labels: Tensor
     rows: Tensor | None = None
     streamed: bool = False
+    sources: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def part(self, indices: Indices) -> "Batches":
-        """Some of the images, by their indices."""
+        """Return some of the images by index."""
         rows = torch.from_numpy(indices)
         labels = self.labels[rows.to(self.labels.device)]
-        return Batches(self.images, labels, rows, self.streamed)
+        return replace(self, labels=labels, rows=rows)
+
+    def for_training(self) -> "Batches":
+        """The same part with the images that training starts from: the sources, if any."""
+        return self if self.sources is None else replace(self, images=self.sources)
+
+    @property
+    def shrink(self) -> int:
+        """How many times higher and wider the images for training are."""
+        return self.for_training().images.shape[-1] // self.images.shape[-1]
 
     def take(self, indices: Tensor) -> tuple[Tensor, Tensor]:
-        """The images and labels at ``indices``, int64 on the CPU, in the same memory format."""
+        """Return images and labels at ``indices``, int64 on the CPU, in the same memory format."""
         return next(self.in_turn(indices, [(0, len(indices))]))
 
     def in_turn(
         self, order: Tensor, bounds: list[tuple[int, int]]
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """The batches ``order[start:end]`` for each of ``bounds``, which follow one another.
+        """Yield the batches ``order[start:end]`` for each of the consecutive ``bounds``.
 
-        order: int64, on the CPU. A batch is good until the next is asked for.
+        order: int64, on the CPU. A batch is valid until the next is requested.
         """
         device = self.labels.device
         rows = order if self.rows is None else self.rows[order]
@@ -160,14 +172,14 @@ class Batches:
         if self.streamed:
             found = stream(stored, rows, bounds, device)
         else:
-            # Indexing by [] goes byte by byte: 13 instead of 3 us for 32 of MNIST's, 127 instead
-            # of 8 for 512, on two cores.
+            # Indexing by [] copies byte by byte: 13 instead of 3 us for 32 MNIST images, 127
+            # instead of 8 for 512, on two cores.
             found = (stored.index_select(0, part) for part in _cut(send(rows, device), bounds))
         for images, part in zip(found, _cut(labels, bounds), strict=True):
             yield images.permute(0, 3, 1, 2) if is_nhwc else images, part
 
     def in_order(self, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Every image once, in order, the last short batch included."""
+        """Yield every image once, in order, including the last short batch."""
         if self.rows is None and not self.streamed:  # as views
             parts = [torch.split(whole, batch_size) for whole in (self.images, self.labels)]
             return zip(*parts, strict=True)
@@ -179,14 +191,16 @@ class Batches:
 def to_device(
     data: Images, device: torch.device, channels_last: bool, streamed: bool = False
 ) -> Batches:
-    """All images, in the memory format the network wants; copied onto the device, or streamed."""
-    images = _as_tensor(data.images)
-    if not streamed:
-        images = images.to(device)
-    if channels_last:
-        # One channel is the same memory in both formats, and is left as it is.
-        images = images.contiguous(memory_format=torch.channels_last)
-    return Batches(images, _as_tensor(data.labels).to(device), streamed=streamed)
+    """Return all images, in the network's memory format; on the device, or to be streamed."""
+
+    def placed(array: NDArray[np.uint8]) -> Tensor:
+        images = _as_tensor(array) if streamed else _as_tensor(array).to(device)
+        # One channel has the same memory in both formats, and is left as it is.
+        return images.contiguous(memory_format=torch.channels_last) if channels_last else images
+
+    labels = _as_tensor(data.labels).to(device)
+    sources = None if data.sources is None else placed(data.sources)
+    return Batches(placed(data.images), labels, streamed=streamed, sources=sources)
 
 
 def _cut(whole: Tensor, bounds: list[tuple[int, int]]) -> Iterator[Tensor]:
@@ -194,7 +208,7 @@ def _cut(whole: Tensor, bounds: list[tuple[int, int]]) -> Iterator[Tensor]:
 
 
 def _as_tensor(array: NDArray[Any]) -> Tensor:
-    """The same memory, which is only read: arrays from the cache cannot be written to."""
+    """Share the memory, which is only read: arrays from the cache are not writable."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "The given NumPy array is not writable")
         return torch.from_numpy(array)

@@ -1,9 +1,8 @@
 """Decoded arrays on disk, so that the second start takes milliseconds.
 
-One npz file a dataset and preparation. Its name is a hash of the source files (names, sizes,
-times, inodes), the preparation and this package's reading code, so a stale file is never asked
-for. What is read has passed zip's CRC-32, headers included, so a damaged file is noticed and made
-again.
+One npz file per dataset and preprocessing. Its name is a hash of the source files (names, sizes,
+times, inodes), the preprocessing and the code that reads them, so a stale file is never used.
+Reading checks zip's CRC-32, including headers, so a damaged file is detected and rebuilt.
 """
 
 import contextlib
@@ -27,7 +26,7 @@ from tinylab.system.paths import cache_root
 
 @dataclass(frozen=True)
 class Decoded:
-    """Images with what is worth computing only once about them."""
+    """Images with derived values that are worth computing only once."""
 
     images: Images
     first_twins: NDArray[np.int64]
@@ -36,10 +35,10 @@ class Decoded:
 
 
 def load(source: Source, fresh: bool = False) -> Decoded:
-    """The decoded images of ``source``, from the cache where it is there and whole.
+    """Return the decoded images of ``source``, from the cache if it is valid.
 
-    ``fresh`` decodes them again. Raises UserError where the images must be decoded and cannot be.
-    A cache that cannot be written only costs time.
+    ``fresh`` decodes them again. Raises UserError if the images cannot be decoded. A cache that
+    cannot be written only costs time.
     """
     if not source.is_kept:
         return build(source.read())
@@ -48,13 +47,13 @@ def load(source: Source, fresh: bool = False) -> Decoded:
 
 
 def build(images: Images) -> Decoded:
-    """Images with what is worth computing only once about them."""
+    """Images with derived values that are worth computing only once."""
     digests = images.digests()
     return Decoded(images, first_twins(digests), images.fingerprint(), digests)
 
 
 def fingerprint(source: Source) -> str | None:
-    """The fingerprint of the images of ``source`` if they are in the cache, in milliseconds."""
+    """Return the fingerprint of the images of ``source`` if they are cached, in milliseconds."""
     if not source.is_kept:
         return None
     path = _path(source)
@@ -64,12 +63,12 @@ def fingerprint(source: Source) -> str | None:
 
 
 def folder() -> Path:
-    """Where decoded images are kept."""
+    """Return the folder of decoded images."""
     return cache_root() / "decoded"
 
 
 def kept() -> list[Path]:
-    """The files of all decoded images, oldest first, and what a killed process left of one."""
+    """Return all cache files, oldest first, including remains of killed processes."""
     files = [*folder().glob("*.npz"), *folder().glob(".*.tmp")]
     dated = [(stamp[1], file) for file in files if (stamp := _stamp(str(file)))]
     return [file for _, file in sorted(dated)]
@@ -83,15 +82,15 @@ def _path(source: Source) -> Path:
 
 
 def _stamp(file: str) -> tuple[int, ...]:
-    """What changes when a file's content does.
+    """Return facts that change with a file's content.
 
-    Archives with fixed dates and ``cp --preserve`` leave size and time of modification as they
-    were; the time of the change of the inode cannot be set, and a new file has another inode.
+    Archives with fixed dates and ``cp --preserve`` keep size and modification time; the inode's
+    change time cannot be set, and a new file has another inode.
     """
     try:
         stat = os.stat(file)
     except OSError:
-        return ()  # gone since it was listed, or a link to nowhere: reading it will tell
+        return ()  # deleted since it was listed, or a dangling link: reading it will fail
     return stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino
 
 
@@ -104,6 +103,7 @@ def _read(path: Path) -> Decoded | None:
             num_official_test=int(_array(archive, "num_official_test")),
             names=_unpacked(_array(archive, "names")),
             num_official_val=int(_array(archive, "num_official_val")),
+            sources=_array(archive, "sources") if "sources.npy" in archive.namelist() else None,
         )
         return Decoded(
             images,
@@ -115,10 +115,10 @@ def _read(path: Path) -> Decoded | None:
 
 
 def _array(archive: zipfile.ZipFile, name: str) -> NDArray[Any]:
-    """One array, not writable, without a copy.
+    """Read one read-only array without a copy.
 
-    ``np.load`` would stop where a damaged header says that the array ends, and miss the end at
-    which zip checks the CRC; so the bytes are read whole before the header is believed.
+    ``np.load`` would stop where a damaged header says that the array ends, and miss the end where
+    zip checks the CRC; so all bytes are read before the header is parsed.
     """
     data = archive.read(f"{name}.npy")
     stream = io.BytesIO(data)
@@ -129,14 +129,15 @@ def _array(archive: zipfile.ZipFile, name: str) -> NDArray[Any]:
 
 
 def _damage_ignored() -> contextlib.suppress:
-    """A damaged zip raises a dozen kinds of errors; whatever is wrong, a new one mends it."""
+    """Read a file; None if damaged. A damaged zip raises a dozen kinds of errors."""
     return contextlib.suppress(Exception)
 
 
 def _build(source: Source, path: Path) -> Decoded:
     images = source.read()
     decoded = build(images)
-    # Without a place to keep it the next start is slower, and nothing else is lost.
+    sources = {} if images.sources is None else {"sources": images.sources}
+    # If it cannot be saved, the next start is slower, and nothing else is lost.
     with contextlib.suppress(UserError):
         write_npz(
             path,
@@ -149,12 +150,13 @@ def _build(source: Source, path: Path) -> Decoded:
             first_twins=decoded.first_twins,
             fingerprint=decoded.fingerprint,
             digests=decoded.digests,
+            **sources,
         )
     return decoded
 
 
 def _packed(names: tuple[str, ...]) -> NDArray[np.uint8]:
-    """Names as bytes: an array of texts would give each the room of the longest."""
+    """Encode names as bytes: a string array pads all to the longest."""
     return np.frombuffer("\0".join(names).encode("utf-8", "surrogateescape"), np.uint8)
 
 

@@ -1,7 +1,7 @@
-"""What a folder of images is, wherever it lies: a digest of its files' names and contents.
+"""The identity of a folder of images, wherever it is: a digest of its files' names and contents.
 
-The files are read once; their hashes are kept by size, times and inode, so that a replaced file of
-equal size and time is seen, and the next start only asks the file system.
+The files are read once; their hashes are cached by size, times and inode, so that a replaced file
+of equal size and time is detected, and the next start only stats the files.
 """
 
 import contextlib
@@ -21,9 +21,9 @@ from tinylab.system.paths import cache_root
 
 
 def digest(files: Listing) -> str:
-    """SHA-256 over each file's name, class, part and content, whatever the root is called.
+    """Return SHA-256 over each file's name, class, part and content, whatever the root is called.
 
-    Names are compared in Unicode's composed form, as file systems differ in it.
+    Names are compared in Unicode's composed form, since file systems differ in it.
     """
     total = hashlib.sha256(repr((files.num_val, files.num_test)).encode())
     contents = _contents(files)
@@ -35,7 +35,7 @@ def digest(files: Listing) -> str:
 
 
 def _contents(files: Listing) -> list[str]:
-    """A hash of each file's bytes; of one that cannot be read a word, for the reader will tell."""
+    """Return a hash of each file's bytes; a placeholder if unreadable, which the reader reports."""
     place = _place(files.root)
     known = _read(place)
     stamps = [_stamp(files.root / name) for name in files.names]
@@ -82,5 +82,5 @@ def _read(place: Path) -> dict[str, Any]:
 
 
 def _write(place: Path, rows: dict[str, Any]) -> None:
-    with contextlib.suppress(UserError):  # without a place to keep them they are read again
+    with contextlib.suppress(UserError):  # if they cannot be saved, they are read again
         write_text(place, json.dumps(rows))

@@ -1,4 +1,4 @@
-"""Decoding many images at once."""
+"""Decode many images at once."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -7,13 +7,13 @@ from itertools import chain
 from tinylab.system import machine
 from tinylab.ui.console import track
 
-CHUNK = 64  # images a task of a thread: one each would take a sixth more time
+CHUNK = 64  # images per thread task; one each would take a sixth more time
 
 
 def in_threads(decode: Callable[[int], None], count: int) -> None:
-    """Call ``decode`` with 0 to ``count`` - 1 in several threads, and show how far that is.
+    """Call ``decode`` with 0 to ``count`` - 1 in several threads, with a progress bar.
 
-    The first exception that it raises is raised here.
+    Re-raises its first exception.
     """
 
     def decode_all(chunk: range) -> range:
@@ -28,4 +28,4 @@ def in_threads(decode: Callable[[int], None], count: int) -> None:
         for _ in track(done, "decoding images", count):
             pass
     finally:
-        pool.shutdown(cancel_futures=True)  # an interrupt waits for nothing that has not begun
+        pool.shutdown(cancel_futures=True)  # an interrupt cancels what has not started

@@ -1,6 +1,6 @@
 """scikit-learn's 1,797 handwritten digits (Alpaydin and Kaynak, UCI 1998), 8x8 pixels.
 
-They come with the package, so they are there offline on every machine.
+They come with the package, so they are available offline.
 """
 
 import importlib.metadata
@@ -11,7 +11,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from tinylab.config.options import dataset
+from tinylab.config.decorators import dataset
 from tinylab.config.values import option
 from tinylab.data.arrays import Images, Ink, Source, pad_to
 
@@ -26,7 +26,7 @@ class Digits:
     image_size: int = option(8, "8, or more: zero-padded to this size", at_least=8, at_most=1024)
 
     def find(self) -> Source:
-        """The data file inside scikit-learn, found without importing it (which takes seconds)."""
+        """Return the data file inside scikit-learn without importing it (which takes seconds)."""
         package = importlib.util.find_spec("sklearn")
         assert package is not None
         assert package.origin is not None
@@ -39,7 +39,7 @@ class Digits:
 
 
 def read(image_size: int) -> Images:
-    """All images as uint8 (1797, 1, image_size, image_size); ink 0..16 becomes 0..255."""
+    """Read all images as uint8 (1797, 1, image_size, image_size); ink 0..16 becomes 0..255."""
     from sklearn.datasets import load_digits
 
     digits = load_digits()

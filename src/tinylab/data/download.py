@@ -1,4 +1,4 @@
-"""Fetching an archive: with progress, checked for size, unpacked without escaping its folder."""
+"""Download an archive with a progress bar, check its size, and unpack it safely."""
 
 import contextlib
 import gzip
@@ -20,7 +20,7 @@ from tinylab.system.files import as_shared
 from tinylab.ui.console import is_terminal, say, track
 
 CHUNK = 1 << 20  # bytes
-TIMEOUT = 30  # seconds without an answer
+TIMEOUT = 30  # seconds without a response
 
 # What goes wrong with hosts and archives. zipfile's RuntimeError is an encrypted entry, and
 # NotImplementedError, which is one too, an unknown compression.
@@ -31,11 +31,11 @@ FAULTS = (
 
 
 def fetch_zip(url: str, folder: Path) -> None:
-    """Download the zip archive at ``url`` and unpack it as ``folder``, all or nothing.
+    """Download the zip archive at ``url`` and unpack it as ``folder``, atomically.
 
-    An archive whose entries all lie in one top folder is unpacked without that folder. Raises
-    UserError, with the remedy, where the host is out of reach, the transfer ends early, or an
-    entry of the archive would land outside the folder.
+    If all entries are in one top folder, that folder is dropped. Raises UserError, with the remedy,
+    if the host is unreachable, the transfer is incomplete, or an entry of the archive points
+    outside the folder.
     """
     try:
         with _aside(folder) as place:
@@ -47,16 +47,16 @@ def fetch_zip(url: str, folder: Path) -> None:
             _move(top, folder)
     except FAULTS as error:
         raise UserError(
-            f"{url}: cannot be fetched: {error}\n"
-            f"  fill {folder} by hand with a folder a class, or set dataset.root"
+            f"{url}: cannot be downloaded: {error}\n"
+            f"  put one folder per class into {folder}, or set dataset.root"
         ) from error
 
 
 def fetch_gz(urls: Sequence[str], file: Path, sha256: str, max_bytes: int) -> None:
-    """Download a gzip file from the first of ``urls`` that has it, and unpack it as ``file``.
+    """Download a gzip file from the first working one of ``urls``, and unpack it as ``file``.
 
-    ``sha256`` is the unpacked content's. Raises UserError, with what went wrong at each address,
-    where none has a file of that content; nothing is left behind then.
+    ``sha256`` is of the unpacked content. Raises UserError, with the error of each URL, if none has
+    a file with that content; nothing is left behind.
     """
     faults = []
     for url in urls:
@@ -67,7 +67,7 @@ def fetch_gz(urls: Sequence[str], file: Path, sha256: str, max_bytes: int) -> No
                 with gzip.open(packed) as stream:
                     content = stream.read(max_bytes)
                 if hashlib.sha256(content).hexdigest() != sha256:
-                    raise ValueError(f"not the file it should be (expected SHA-256 {sha256})")
+                    raise ValueError(f"unexpected content (expected SHA-256 {sha256})")
                 unpacked.write_bytes(content)
                 unpacked.replace(file)
             return
@@ -78,7 +78,7 @@ def fetch_gz(urls: Sequence[str], file: Path, sha256: str, max_bytes: int) -> No
 
 @contextlib.contextmanager
 def _aside(target: Path) -> Iterator[Path]:
-    """A temporary folder beside ``target``, from which what is whole is moved there."""
+    """Yield a temporary folder next to ``target``, from which complete files are moved there."""
     with as_shared(target.parent):
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".download-", dir=target.parent) as name:
@@ -114,9 +114,9 @@ def _chunks(stream: IO[bytes]) -> Iterator[bytes]:
 
 
 def _unpack(archive: Path, folder: Path) -> None:
-    """Unpack after a look at every name; zipfile itself checks each entry's CRC."""
+    """Unpack after checking every name; zipfile itself checks each entry's CRC."""
     with zipfile.ZipFile(archive) as opened:
-        # macOS adds a second top folder with what Finder knows about the files.
+        # macOS adds a second top folder with Finder's metadata.
         entries = [e for e in opened.infolist() if not e.filename.startswith("__MACOSX/")]
         if not entries:
             raise ValueError("the archive is empty")
@@ -125,7 +125,7 @@ def _unpack(archive: Path, folder: Path) -> None:
             target = (folder / entry.filename).resolve()
             is_link = (entry.external_attr >> 28) == 0xA
             if is_link or not target.is_relative_to(root) or "\\" in entry.filename:
-                raise ValueError(f"entry {entry.filename!r} would leave the folder")
+                raise ValueError(f"entry {entry.filename!r} points outside the folder")
         folder.mkdir()
         for entry in entries:
             target = folder / entry.filename
@@ -141,5 +141,5 @@ def _move(unpacked: Path, folder: Path) -> None:
     try:
         unpacked.rename(folder)
     except OSError:
-        if not folder.is_dir():  # else another process has fetched the same in the meantime
+        if not folder.is_dir():  # otherwise another process has downloaded it meanwhile
             raise

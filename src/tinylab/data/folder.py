@@ -3,7 +3,7 @@
 import importlib.metadata
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
 from stat import S_ISREG
@@ -12,12 +12,14 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from tinylab.config.options import dataset
+from tinylab.config.decorators import dataset
 from tinylab.config.values import option
-from tinylab.data import content, listing
+from tinylab.data import content
 from tinylab.data.arrays import Images, Source
+from tinylab.data.class_tree import class_folders
 from tinylab.data.decoding import in_threads
-from tinylab.data.listing import Listing
+from tinylab.data.label_table import table
+from tinylab.data.listing import TABLE, Listing, say_first
 from tinylab.errors import UserError
 from tinylab.system import machine
 from tinylab.system.paths import user_path
@@ -37,23 +39,29 @@ class Folder:
 
     root: str | None = option(
         None,
-        "the folder of class folders, or of labels.csv; dataset=folder needs it",
-        required="the folder that holds the class folders",
+        "folder with class folders or labels.csv (required)",
+        required="the folder with the class folders",
         is_place=True,
     )
     image_size: int = option(
         32, "height and width of the prepared images, in pixels", at_least=1, at_most=1024
     )
+    source_size: int | None = option(
+        None,
+        "decode training images at this size, augment them and average down to image_size "
+        "(a multiple of it); null: at image_size",
+        at_least=1,
+        at_most=2048,
+        neutral=True,
+    )
     interpolation: str = option(
         "linear",
-        "how OpenCV resizes: nearest, linear, area, cubic",
+        "OpenCV interpolation: nearest, linear, area, cubic",
         one_of=("nearest", "linear", "area", "cubic", "lanczos"),
     )
-    grayscale: bool = option(False, "true: one channel; false: three (red, green, blue)")
+    grayscale: bool = option(False, "true: one channel; false: three (RGB)")
     skip_bad: bool = option(False, "leave out files that cannot be read, and list them")
-    content: str | None = option(
-        None, "a digest of the files: what the data is, wherever it lies; filled in", neutral=True
-    )
+    content: str | None = option(None, "digest of the files' contents; filled in", neutral=True)
 
     def find(self) -> Source:
         """The image files of ``dataset.root``, in class folders or as its ``labels.csv`` says.
@@ -70,9 +78,9 @@ class Folder:
         """The image files and their labels. Raises UserError as ``find`` does."""
         assert self.root is not None
         root = user_path(self.root)
-        if (root / listing.TABLE).is_file():
-            return listing.table(root, self.skip_bad)
-        return listing.class_folders(root)
+        if (root / TABLE).is_file():
+            return table(root, self.skip_bad)
+        return class_folders(root)
 
 
 def source_of(files: Listing, config: Folder) -> Source:
@@ -85,6 +93,9 @@ def source_of(files: Listing, config: Folder) -> Source:
         "opencv": importlib.metadata.version("opencv-python-headless"),
         "listing": files.sha256(),
     }
+    if config.source_size is not None:
+        _refuse_no_multiple(config)
+        preparation["source_size"] = config.source_size
     root = files.root.absolute()
     paths = tuple(f"{root}/{name}" for name in files.names)
     decode = partial(read, files, config)
@@ -104,11 +115,17 @@ def read(
     decode = decode or decoder(config, deep)
     N = len(files.names)
     images = _room_for(N, config)
+    larger = _larger(config)
+    sources = None if larger is None else _room_for(N, larger)
+    decode_source = None if larger is None else decoder(larger)
     faults: dict[int, str] = {}
 
     def fill(index: int) -> None:
+        file = files.root / files.names[index]
         try:
-            images[index] = decode(files.root / files.names[index])
+            images[index] = decode(file)
+            if sources is not None and decode_source is not None:
+                sources[index] = decode_source(file)
         except OSError as error:
             faults[index] = error.strerror or str(error)
 
@@ -116,38 +133,63 @@ def read(
     if deep and max(deep) < FOURTEEN_BITS:
         bits = next(bits for bits in (8, 10, 12, 14) if max(deep) < 2**bits)
         say(
-            f"{files.root}: {len(deep):,} files of 16 bits hold no value above {max(deep):,} of "
+            f"{files.root}: {len(deep):,} 16-bit files have no value above {max(deep):,} of "
             "65,535, so they are dark or black\n"
-            f"  cameras of {bits} bits save such; multiply the values by {2 ** (16 - bits)} and "
+            f"  {bits}-bit cameras save such files; multiply the values by {2 ** (16 - bits)} and "
             "save them again"
         )
     if not faults:
         counts = files.num_test, files.names, files.num_val
-        return Images(images, files.labels, files.classes, *counts)
-    return _without(faults, images, files, config)
+        return Images(images, files.labels, files.classes, *counts, sources)
+    return _without(faults, images, files, config, sources)
+
+
+def _larger(config: Folder) -> Folder | None:
+    """How training images are decoded where that is at a size of their own.
+
+    Areas are averaged whatever ``interpolation`` says: what the larger image has of too fine
+    patterns would not go away when it is averaged down.
+    """
+    if config.source_size is None:
+        return None
+    return replace(config, image_size=config.source_size, interpolation="area")
+
+
+def _refuse_no_multiple(config: Folder) -> None:
+    source, size = config.source_size or 0, config.image_size
+    if source % size:
+        raise UserError(
+            f"dataset.source_size={source}: expected a multiple of dataset.image_size={size}, such "
+            f"as {max(2, round(source / size)) * size}"
+        )
 
 
 def _without(
-    faults: dict[int, str], images: NDArray[np.uint8], files: Listing, config: Folder
+    faults: dict[int, str],
+    images: NDArray[np.uint8],
+    files: Listing,
+    config: Folder,
+    sources: NDArray[np.uint8] | None,
 ) -> Images:
     """The images that could be read, where that is enough for the user."""
     bad = sorted(faults)
     say(f"{files.root}: {len(bad):,} of {len(images):,} files cannot be read as images:")
-    listing.say_first([f"{files.names[index]}: {faults[index]}" for index in bad])
+    say_first([f"{files.names[index]}: {faults[index]}" for index in bad])
     if not config.skip_bad:
         more = f" (and {len(bad) - 1:,} more)" if len(bad) > 1 else ""
         raise UserError(
             f"{files.root}/{files.names[bad[0]]}{more}: cannot be read as an image: "
             f"{faults[bad[0]]}\n"
-            "  mend or remove it, or leave such files out with dataset.skip_bad=true"
+            "  fix or remove it, or skip such files with dataset.skip_bad=true"
         )
-    say("they are left out")
+    say("they are skipped")
     good = np.setdiff1d(np.arange(len(images)), bad)
     num_test = int((good >= len(images) - files.num_test).sum())
     num_val = int((good >= len(images) - files.num_test - files.num_val).sum()) - num_test
     labels, names = files.labels[good], tuple(files.names[index] for index in good)
     _refuse_lost_class(labels[: len(good) - num_test - num_val], files.classes)
-    return Images(images[good], labels, files.classes, num_test, names, num_val)
+    larger = None if sources is None else sources[good]
+    return Images(images[good], labels, files.classes, num_test, names, num_val, larger)
 
 
 def _room_for(count: int, config: Folder) -> NDArray[np.uint8]:
@@ -156,8 +198,8 @@ def _room_for(count: int, config: Folder) -> NDArray[np.uint8]:
         return np.empty(shape, np.uint8)
     except MemoryError as error:
         raise UserError(
-            f"dataset.image_size={config.image_size}: {count:,} such images are "
-            f"{math.prod(shape) / 1e9:,.0f} GB, more than the memory\n"
+            f"dataset.image_size={config.image_size}: {count:,} images of this size take "
+            f"{math.prod(shape) / 1e9:,.0f} GB, more than the available memory\n"
             "  choose a smaller size, or dataset.grayscale=true"
         ) from error
 
@@ -167,7 +209,7 @@ def _refuse_lost_class(train_labels: NDArray[np.int64], classes: tuple[str, ...]
         if count == 0:
             raise UserError(
                 f"class {classes[label]}: none of its training images can be read\n"
-                "  mend them, or remove the folder"
+                "  fix them, or remove the folder"
             )
 
 
@@ -207,7 +249,7 @@ def _on_white(data: NDArray[np.uint8], flag: int, deep: list[int] | None) -> NDA
     except OSError:
         return decode_bytes(data, flag)
     if whole.dtype.itemsize > 2:
-        raise OSError(f"its pixels are {whole.dtype} numbers; expected 8 or 16 bits")
+        raise OSError(f"its pixels are {whole.dtype}; expected 8 or 16 bits")
     if deep is not None and whole.dtype == np.uint16:
         deep.append(int(whole[..., :3].max() if whole.ndim == 3 else whole.max()))
     if whole.ndim != 3 or whole.shape[2] != 4 or whole.dtype not in (np.uint8, np.uint16):
@@ -281,5 +323,5 @@ def decode_bytes(data: NDArray[np.uint8], flag: int) -> NDArray[Any]:
         too_large = "MAX_IMAGE_PIXELS" in str(error)
         raise OSError("too many pixels" if too_large else "damaged") from error
     if image is None:
-        raise OSError("damaged, or of a kind that OpenCV does not know")
+        raise OSError("damaged, or in a format that OpenCV cannot read")
     return image

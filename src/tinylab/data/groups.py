@@ -1,7 +1,7 @@
-"""Images that belong together (of one writer, patient, camera), and splits that keep them so.
+"""Groups of related images (one writer, patient, camera), and splits that keep them together.
 
-A group of every image comes from a column of ``labels.csv`` or from a pattern over file names, and
-is written as the index of its first image: int64 (N,), as of duplicates.
+The group of every image comes from a column of ``labels.csv`` or from a pattern over file names,
+and is represented by the index of its first image: int64 (N,), as for duplicates.
 """
 
 import hashlib
@@ -14,23 +14,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinylab.config import options
-from tinylab.config.schema import DatasetConfig, SplitConfig, is_pattern
-from tinylab.data import listing
+from tinylab.config.base_records import DatasetConfig
+from tinylab.config.schema import SplitConfig, is_pattern
+from tinylab.data import label_table
 from tinylab.data.arrays import Images
+from tinylab.data.listing import TABLE
 from tinylab.errors import UserError
 from tinylab.system.paths import user_path
 
 Indices = NDArray[np.int64]
 Mask = NDArray[np.bool_]
-MOST_FOLDS = 20  # of which a stratified share is made up
+MOST_FOLDS = 20  # folds that a stratified fraction is composed of
 
 
 def of(data: Images, dataset: DatasetConfig, group: str | None) -> Indices | None:
-    """The group of each image, int64 (N,); None where ``group`` is.
+    """Return the group of each image, int64 (N,); None if ``group`` is.
 
-    A text with a parenthesis is a regular expression that is searched in the file names, and its
-    one group tells the images' groups apart; any other text names a column. Raises UserError where
-    the data has no file names or no such column, a name does not match, or there is one group.
+    A value with a parenthesis is a regular expression that is searched in the file names, and its
+    one group identifies the images' groups; any other value names a column. Raises UserError if the
+    data has no file names or no such column, if a name does not match, or if there is only one
+    group.
     """
     if group is None:
         return None
@@ -44,18 +47,18 @@ def of(data: Images, dataset: DatasetConfig, group: str | None) -> Indices | Non
         texts = _matched(data.names, group)
     else:
         folder = _folder(dataset, group)
-        column = listing.column(folder, group)
+        column = label_table.column(folder, group)
         if strange := [name for name in data.names if name not in column]:
             raise UserError(
-                f"split.group={group}: {folder / listing.TABLE} has no row for {len(strange):,} "
+                f"split.group={group}: {folder / TABLE} has no row for {len(strange):,} "
                 f"images\n  expected one for every file, such as {strange[0]}"
             )
         texts = [column[name] for name in data.names]
     _, first, inverse = np.unique(texts, return_index=True, return_inverse=True)
     if len(first) == 1:
         raise UserError(
-            f"split.group={group}: all {len(texts):,} images are of one group, {texts[0]}\n"
-            "  expected two or more, so that one can be held out"
+            f"split.group={group}: all {len(texts):,} images are in one group, {texts[0]}\n"
+            "  expected at least two, so that one can be held out"
         )
     return first[inverse].astype(np.int64)
 
@@ -66,26 +69,28 @@ def _matched(names: tuple[str, ...], pattern: str) -> list[str]:
     if strange:
         raise UserError(
             f"split.group={pattern}: no group in {len(strange):,} of {len(names):,} file names\n"
-            f"  expected a pattern that is found in each of them, such as in {strange[0]}"
+            f"  expected a pattern that matches each of them, such as {strange[0]}"
         )
     return [match[1] for match in found if match]
 
 
 def _folder(dataset: DatasetConfig, group: str) -> Path:
-    """The folder of ``labels.csv``."""
+    """Return the folder of ``labels.csv``."""
     place = options.of(dataset).place(dataset)
     folder = None if place is None else user_path(place)
-    if folder is None or not (folder / listing.TABLE).is_file():
+    if folder is None or not (folder / TABLE).is_file():
         raise UserError(
-            f"split.group={group}: a column of {listing.TABLE}, and {dataset.name} has none here\n"
+            f"split.group={group}: a column of {TABLE}, and {dataset.name} has none here\n"
             r"  expected a pattern over file names with one group, such as '(writer\d+)_'"
         )
     return folder
 
 
 def digest(content: str, dataset: DatasetConfig, group: str) -> str:
-    """What the data is, with a column that decides who is where. Raises UserError as ``of``."""
-    column = listing.column(_folder(dataset, group), group)
+    """Return the data's identity including a column that affects the split. Raises UserError as
+    ``of``.
+    """
+    column = label_table.column(_folder(dataset, group), group)
     total = hashlib.sha256(content.encode())
     for name, value in sorted(column.items()):
         total.update(f"\0{name}\0{value}".encode("utf-8", "surrogateescape"))
@@ -93,7 +98,7 @@ def digest(content: str, dataset: DatasetConfig, group: str) -> str:
 
 
 def joined(first: Indices, second: Indices) -> Indices:
-    """The groups of images that share a group of either kind, directly or through others."""
+    """Merge groups that share an image of either kind, directly or through others."""
     N = len(first)
     found = np.arange(N)
     while True:
@@ -109,19 +114,19 @@ def joined(first: Indices, second: Indices) -> Indices:
 def take(
     pool: Indices, labels: Indices, groups: Indices, share: float, config: SplitConfig
 ) -> tuple[Indices, Indices]:
-    """Groups with about ``share`` of the images of ``pool``, and the rest.
+    """Split ``pool`` by whole groups into about the given fraction of its images, and the rest.
 
-    In the random order of the split seed the first groups are taken whose images come nearest to
-    the share: at least one group, and never all. If stratified, some of the folds of scikit-learn's
-    StratifiedGroupKFold are taken. Raises UserError where there are fewer than two groups.
+    In the random order of the split seed, the first groups are taken whose size comes nearest to
+    the fraction: at least one group, and never all. If stratified, some of the folds of
+    scikit-learn's StratifiedGroupKFold are taken. Raises UserError with fewer than two groups.
     """
     if share == 0:
         return pool[:0], pool
     own, sizes = np.unique(groups[pool], return_counts=True)
     if len(own) < 2:
         raise UserError(
-            f"split.group={config.group}: {len(own)} group is left to be divided\n"
-            "  expected one for each part at least; split.val=0 saves one"
+            f"split.group={config.group}: only {len(own)} group is left to split\n"
+            "  expected at least one per part; split.val=0 saves one"
         )
     if config.stratified:
         inside = _stratified_share(labels[pool], groups[pool], share, config.seed)
@@ -134,7 +139,7 @@ def take(
 
 
 def _places(groups: Indices, seed: int) -> Indices:
-    """For each group, by its number, its place in the random order of all. int64 (N,)."""
+    """Return for each group, by number, its position in the random order. int64 (N,)."""
     every = np.unique(groups)
     places = np.zeros(len(groups), np.int64)
     places[every] = np.argsort(np.random.PCG64(seed).random_raw(len(every)), kind="stable")
@@ -153,16 +158,16 @@ def _stratified_share(labels: Indices, groups: Indices, share: float, seed: int)
 
 
 def fold(pool: Indices, labels: Indices, groups: Indices, config: SplitConfig) -> Mask:
-    """Whether each of ``pool`` is in the fold that is held out: bool (len(pool),).
+    """Return whether each of ``pool`` is in the held-out fold: bool (len(pool),).
 
     scikit-learn's GroupKFold, or StratifiedGroupKFold if stratified, shuffled by the split seed.
-    Raises UserError where there are fewer groups than folds.
+    Raises UserError with fewer groups than folds.
     """
     assert config.folds is not None
     count = len(np.unique(groups[pool]))
     if count < config.folds:
         raise UserError(
-            f"split.folds={config.folds}: split.group={config.group} makes {count} groups\n"
+            f"split.folds={config.folds}: split.group={config.group} gives {count} groups\n"
             f"  expected at most {count} folds"
         )
     numbers = _folds(labels[pool], groups[pool], config.folds, config.stratified, config.seed)
@@ -173,11 +178,11 @@ def fold(pool: Indices, labels: Indices, groups: Indices, config: SplitConfig) -
 def _folds(
     labels: Indices, groups: Indices, folds: int, stratified: bool, seed: int
 ) -> NDArray[np.int64]:
-    """The number of each image's fold."""
+    """Return the fold number of each image."""
     from sklearn.model_selection import GroupKFold, StratifiedGroupKFold
 
     kind = StratifiedGroupKFold if stratified else GroupKFold
-    # RandomState's streams are frozen (NEP 19), and take any seed through MT19937.
+    # RandomState's streams are frozen (NEP 19), and accept any seed through MT19937.
     random = np.random.RandomState(np.random.MT19937(seed))
     splitter = kind(folds, shuffle=True, random_state=random)
     numbers = np.zeros(len(labels), np.int64)

@@ -1,7 +1,7 @@
 """MNIST (LeCun, Cortes, Burges): 60,000 training and 10,000 official test images, 28x28.
 
-The IDX files are found in place, in any of the layouts in which people have them, or downloaded,
-and checked by their hashes: an IDX file is a header of known length before the bytes.
+The IDX files are found in any common layout, or downloaded, and checked by their hashes: an IDX
+file is a header of known length followed by the bytes.
 """
 
 import gzip
@@ -15,14 +15,14 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from tinylab.config.options import dataset
+from tinylab.config.decorators import dataset
 from tinylab.config.values import option
 from tinylab.data.arrays import DataAbsentError, Images, Ink, Source, pad_to
 from tinylab.errors import UserError
 from tinylab.system.paths import data_root, user_path
 from tinylab.ui.console import say
 
-# File name -> SHA-256 of the unpacked file: training images and labels, then those of the test set.
+# File name -> SHA-256 of the unpacked file: training images and labels, then the test set's.
 FILES = {
     "train-images-idx3-ubyte": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
     "train-labels-idx1-ubyte": "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
@@ -33,7 +33,7 @@ MIRRORS = (
     "https://ossci-datasets.s3.amazonaws.com/mnist/",
     "https://storage.googleapis.com/cvdf-datasets/mnist/",
 )
-RAW = "MNIST/raw"  # below the root, as torchvision has it; the first place, and that of a download
+RAW = "MNIST/raw"  # below the root, as in torchvision; searched first, and used for downloads
 PLACES = (RAW, "MNIST", "mnist/raw", "mnist", "raw", "")
 IMAGE_HEADER, LABEL_HEADER = 16, 8  # bytes
 MAX_BYTES = 2**26  # of an unpacked file; the largest has 47 million
@@ -52,14 +52,14 @@ class Mnist:
     image_size: int = option(28, "28, or more: zero-padded to this size", at_least=28, at_most=1024)
 
     def find(self) -> Source:
-        """The four IDX files. Raises DataAbsentError where one is absent."""
+        """Return the four IDX files. Raises DataAbsentError if one is missing."""
         root = _root(self.root)
         found = {name: _located(root, name) for name in FILES}
         absent = [name for name, file in found.items() if file is None]
         if absent:
             raise DataAbsentError(
-                f"{root / RAW / absent[0]}: absent; MNIST has {', '.join(FILES)} beside each "
-                "other, also with .gz at the end"
+                f"{root / RAW / absent[0]}: not found; MNIST consists of {', '.join(FILES)}, "
+                "each optionally with .gz"
             )
         files = tuple(file for file in found.values() if file is not None)
         preparation: dict[str, object] = {"image_size": self.image_size}
@@ -71,7 +71,7 @@ class Mnist:
         )
 
     def fetch(self) -> None:
-        """Download the files that are absent into their place. Raises UserError."""
+        """Download the missing files. Raises UserError."""
         root = _root(self.root)
         if self.root is not None and not any(_located(root, name) for name in FILES):
             _refuse_other_folder(root)
@@ -79,7 +79,7 @@ class Mnist:
 
 
 def _located(root: Path, name: str) -> Path | None:
-    """Where a file is: packed or not, with a dot before ``idx``, or in a folder of its own name."""
+    """Find a file: compressed or not, with a dot before ``idx``, or in a folder of its own name."""
     dotted = name.replace("-idx", ".idx")
     names = [name, dotted, f"{name}.gz", f"{dotted}.gz"]
     for place in PLACES:
@@ -92,9 +92,9 @@ def _located(root: Path, name: str) -> Path | None:
 
 
 def read(files: tuple[Path, ...], image_size: int) -> Images:
-    """All images as uint8 (70000, 1, image_size, image_size), the official test set last.
+    """Read all images as uint8 (70000, 1, image_size, image_size), official test set last.
 
-    Raises UserError for a file that is not the official one, bit for bit.
+    Raises UserError for a file that is not bit-identical to the official one.
     """
     contents = [_content(file, sha256) for file, sha256 in zip(files, FILES.values(), strict=True)]
     pixels = np.concatenate([content[IMAGE_HEADER:] for content in contents[::2]])
@@ -108,10 +108,10 @@ def read(files: tuple[Path, ...], image_size: int) -> Images:
 
 
 def _content(file: Path, sha256: str) -> NDArray[np.uint8]:
-    """The unpacked bytes of an official file. Raises UserError for any other file."""
+    """Return the unpacked bytes of an official file. Raises UserError for any other file."""
     data = file.read_bytes()
     fault = ""
-    if data[:2] == b"\x1f\x8b":  # by what it is: browsers unpack without a change of the name
+    if data[:2] == b"\x1f\x8b":  # by content: browsers decompress without renaming
         try:
             with gzip.open(file) as stream:
                 data = stream.read(MAX_BYTES)
@@ -122,16 +122,16 @@ def _content(file: Path, sha256: str) -> NDArray[np.uint8]:
         raise UserError(
             f"{file}: not the official MNIST file ({len(data):,} bytes, SHA-256 {found[:12]}..."
             f"{fault})\n"
-            "  other datasets use the same names: Fashion-MNIST is read by dataset=torchvision "
-            "dataset.set=FashionMNIST; for MNIST, choose an empty folder as dataset.root, and it "
-            "is downloaded there"
+            "  other datasets use the same names: read Fashion-MNIST by dataset=torchvision "
+            "dataset.set=FashionMNIST; to download MNIST, set dataset.root to an empty "
+            "folder"
         )
     return np.frombuffer(data, np.uint8)
 
 
 def fetch(root: Path) -> None:
-    """Download the files that are absent into their place. Raises UserError where that fails."""
-    from tinylab.data.download import fetch_gz  # and with it urllib, ssl and email
+    """Download the missing files. Raises UserError on failure."""
+    from tinylab.data.download import fetch_gz  # imports urllib, ssl and email
 
     say(f"MNIST is not in {root / RAW}: downloading it (11 MB)")
     for name, sha256 in FILES.items():
@@ -148,19 +148,19 @@ def fetch(root: Path) -> None:
 
 
 def _refuse_other_folder(root: Path) -> None:
-    """Nothing is downloaded into a folder that was mistyped."""
+    """Refuse to download into a mistyped folder."""
     if not root.is_dir():
         raise UserError(
-            f"dataset.root={root}: no such folder; expected one with MNIST's files in it\n"
-            "  make it, and they are downloaded there; or leave dataset.root out"
+            f"dataset.root={root}: no such folder; expected one with MNIST's files\n"
+            "  create it to download them there, or leave dataset.root out"
         )
     names = sorted(name for name in os.listdir(root) if name[0] != ".")
     others = [name for name in names if name.lower() not in ("mnist", "raw")]
     if others:
         raise UserError(
-            f"dataset.root={root}: none of MNIST's files is in it ({', '.join(FILES)}; or in "
+            f"dataset.root={root}: contains none of MNIST's files ({', '.join(FILES)}; also not in "
             f"{RAW}), but {others[0]}\n"
-            "  give an empty folder, and they are downloaded there; or leave dataset.root out"
+            "  use an empty folder to download them there, or leave dataset.root out"
         )
 
 

@@ -1,6 +1,6 @@
-"""Images and labels in one NumPy archive, in the layouts of Keras, of MedMNIST, or plain.
+"""Images and labels in a NumPy archive, in the layout of Keras, of MedMNIST, or plain.
 
-Nothing in an archive is unpickled, so a strange one cannot run code.
+Nothing in an archive is unpickled, so it cannot run code.
 """
 
 import zipfile
@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from tinylab.config.options import dataset
+from tinylab.config.decorators import dataset
 from tinylab.config.values import option
 from tinylab.data import content
 from tinylab.data.arrays import DataAbsentError, Images, Source
@@ -23,7 +23,7 @@ from tinylab.data.resize import version
 from tinylab.errors import UserError
 from tinylab.system.paths import user_path
 
-# Part -> the names of its images and labels, in any case; the first layout that is there is read.
+# Part -> the names of its images and labels, in any case; the first matching layout is used.
 LAYOUTS = (
     {"train": ("x_train", "y_train"), "val": ("x_val", "y_val"), "test": ("x_test", "y_test")},
     {
@@ -40,12 +40,12 @@ CLASSES = "classes"  # an optional array of class names
 @dataset
 @dataclass(frozen=True)
 class Arrays:
-    """Images and labels in one .npz file, as Keras or MedMNIST lay it out, or images and labels."""
+    """Images and labels in an .npz file, in the layout of Keras or MedMNIST, or plain."""
 
     file: str | None = option(
         None,
-        "the .npz file; dataset=arrays needs it",
-        required="the .npz file that holds images and labels",
+        "the .npz file (required)",
+        required="the .npz file with images and labels",
         is_place=True,
     )
     image_size: int | None = option(
@@ -54,19 +54,19 @@ class Arrays:
         at_least=1,
         at_most=1024,
     )
-    content: str | None = option(
-        None, "a digest of the file: what the data is, wherever it lies; filled in", neutral=True
-    )
+    content: str | None = option(None, "digest of the file's contents; filled in", neutral=True)
 
     def find(self) -> Source:
-        """The file. Raises DataAbsentError where it is not there."""
+        """Return the file. Raises DataAbsentError if it does not exist."""
         file = self._place()
         preparation: dict[str, object] = {"image_size": self.image_size, "opencv": version()}
         return Source("arrays", (str(file),), preparation, lambda: read(file, self.image_size))
 
     def digest(self) -> str:
-        """What the data is: SHA-256 over the file's content; its name and folder do not matter."""
-        # The listing of a folder that is the file itself, in which it has no name of its own.
+        """Return the data's identity: SHA-256 over the file's content; name and folder do not
+        matter.
+        """
+        # The listing of a folder that is the file itself, without a name.
         return content.digest(Listing(self._place(), ("",), np.zeros(1, np.int64), ("",)))
 
     def _place(self) -> Path:
@@ -74,17 +74,17 @@ class Arrays:
         file = user_path(self.file).absolute()
         if not file.is_file():
             raise DataAbsentError(
-                f"dataset.file={self.file}: no such file; expected a NumPy archive, as np.savez "
-                "writes it"
+                f"dataset.file={self.file}: no such file; expected a NumPy archive "
+                "written by np.savez"
             )
         return file
 
 
 def read(file: Path, image_size: int | None) -> Images:
-    """All images as uint8 (N, C, S, S), C 1 or 3; official validation and test images last.
+    """Read all images as uint8 (N, C, S, S), C 1 or 3; official validation and test images last.
 
     Raises UserError for an archive without images and labels in one of the ``LAYOUTS``, or with
-    arrays that no network here can be trained on.
+    arrays that cannot be trained on.
     """
     with _opened(file) as archive:
         names = _layout(file, archive.files)
@@ -98,12 +98,12 @@ def read(file: Path, image_size: int | None) -> Images:
 
 @contextmanager
 def _opened(file: Path) -> Iterator[Any]:
-    """The archive. Raises UserError for a file that is none, or is damaged."""
+    """Open the archive. Raises UserError if it is not one, or damaged."""
     expected = "expected an archive of arrays, as np.savez(FILE, images=..., labels=...) writes it"
     try:
         with file.open("rb") as stream:
-            if stream.read(2) != b"PK":  # of zip; NumPy would take any other file for a pickled one
-                raise UserError(f"{file}: no .npz file\n  {expected}")
+            if stream.read(2) != b"PK":  # of zip; NumPy would treat any other file as a pickle
+                raise UserError(f"{file}: not an .npz file\n  {expected}")
             stream.seek(0)
             with np.load(stream, allow_pickle=False) as archive:
                 yield archive
@@ -112,7 +112,7 @@ def _opened(file: Path) -> Iterator[Any]:
 
 
 def _layout(file: Path, names: list[str]) -> dict[str, tuple[str, str]]:
-    """Part -> the names of its images and labels, as the archive spells them."""
+    """Return part -> the names of its images and labels, as spelled in the archive."""
     spelt = {name.lower(): name for name in names}
     for layout in LAYOUTS:
         known = {part: [*map(spelt.get, pair)] for part, pair in layout.items()}
@@ -134,9 +134,10 @@ def _layout(file: Path, names: list[str]) -> dict[str, tuple[str, str]]:
 def _array(file: Path, archive: Any, name: str) -> Array:
     try:
         return np.asarray(archive[name])
-    except ValueError as error:  # what NumPy raises for objects, and for a damaged header
+    except ValueError as error:  # raised by NumPy for objects, and for a damaged header
         raise UserError(
             f"{file}: {name} cannot be read: {error}\n"
-            "  Python objects are not unpickled, since that could run code: store numbers or texts "
+            "  Python objects are not unpickled, since that could run code: store numbers or "
+            "strings "
             "(labels.astype(str))"
         ) from error

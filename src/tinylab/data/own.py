@@ -1,6 +1,6 @@
-"""A dataset of the user's own code: called when its images are needed, and checked.
+"""The user's own dataset: called when its images are needed, and checked.
 
-What it gives is not kept on disk. Which files it reads is not known, so only another call can tell
+Its images are not cached on disk. The files it reads are unknown, so only another call can tell
 whether they have changed.
 """
 
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from tinylab.config import options
-from tinylab.config.schema import DatasetConfig
+from tinylab.config.base_records import DatasetConfig
 from tinylab.config.user_code import mistakes_told, told_of
 from tinylab.data.arrays import DataAbsentError, Images, Source
 from tinylab.data.parts import Array, Part, joined, resized_each
@@ -30,20 +30,21 @@ EXPECTED = (
 
 @dataclass(frozen=True)
 class Own:
-    """The dataset that a record chose."""
+    """The dataset selected by a record."""
 
     config: DatasetConfig
 
     def find(self) -> Source:
-        """The user's file stands for whatever it reads."""
+        """Return the user's file as the source of whatever it reads."""
         file = str(options.of(self.config).file)
         return Source(self.config.name, (file,), {}, self.read, is_kept=False)
 
     def read(self) -> Images:
-        """All images as uint8 (N, C, S, S), C 1 or 3; official validation and test images last.
+        """Read all images as uint8 (N, C, S, S), C 1 or 3; official validation and test images
+        last.
 
-        Raises UserError for what is no images and labels, and with the traceback of the user's
-        file where it raises; DataAbsentError where that is FileNotFoundError.
+        Raises UserError for invalid images and labels, and with the traceback of the user's file if
+        it raises; DataAbsentError for FileNotFoundError.
         """
         option, said = options.of(self.config), f"dataset={self.config.name}"
         option.load()
@@ -68,7 +69,7 @@ class Own:
 
 @contextlib.contextmanager
 def _seeded() -> Iterator[None]:
-    """In the block the global generators start at 0, so that each call draws the same from them."""
+    """Seed the global generators with 0 in the block, so that each call sees the same numbers."""
     torch: Any = sys.modules.get("torch")
     before = random.getstate(), np.random.get_state(), torch and torch.get_rng_state()
     random.seed(0)
@@ -89,7 +90,7 @@ def _refuse_other_names(said: str, values: dict[Any, Any]) -> None:
     if strange or "train" not in values:
         raise UserError(
             f"{said}: gave a dict with {', '.join(map(str, values)) or 'nothing'}\n"
-            "  expected train, and where there are some val, test, classes"
+            "  expected train, and optionally val, test and classes"
         )
 
 
@@ -102,17 +103,25 @@ def _part(said: str, name: str, value: Any, size: int | None) -> Part:
     elif hasattr(value, "__len__") and hasattr(value, "__getitem__"):
         images, labels = _items(f"{said}: {name}", value)
     else:
-        raise UserError(f"{said}: {name} is {_kind(value)}\n  {EXPECTED}")
+        raise UserError(
+            f"{said}: {name} is {_kind(value)}\n  "
+            + (
+                "expected the dataset that it loads (loader.dataset), without shuffling and random "
+                "transforms; train.batch_size makes the batches"
+                if type(value).__name__ == "DataLoader"
+                else EXPECTED
+            )
+        )
     try:
         numbers = _array(labels)
-    except ValueError as error:  # lists of several lengths
+    except ValueError as error:  # lists of different lengths
         raise UserError(f"{said}: {labels_name}: {error}; expected one for each image") from error
     pixels = _images(images_name, images, size)
     return Part(pixels, numbers, images_name, labels_name)
 
 
 def _items(where: str, value: Any) -> tuple[list[Any], list[Any]]:
-    """The images and labels of an object that gives them one by one."""
+    """Read images and labels of an object one by one."""
     images, labels = [], []
     for index in track(range(len(value)), f"reading {where.rpartition(' ')[2]} images", len(value)):
         try:
@@ -130,7 +139,7 @@ def _items(where: str, value: Any) -> tuple[list[Any], list[Any]]:
 
 
 def _images(name: str, images: Any, size: int | None) -> Array:
-    """An array of images, or a list of them: PIL images, arrays or tensors."""
+    """Convert an array of images, or a list of PIL images, arrays or tensors."""
     if not isinstance(images, list | tuple):
         return _array(images)
     pixels = [_pixels(image) for image in images]
@@ -141,14 +150,14 @@ def _images(name: str, images: Any, size: int | None) -> Array:
         sizes = sorted("x".join(map(str, shape)) for shape in shapes)
         more = ", ..." if len(sizes) > 3 else ""
         raise UserError(
-            f"{name}: of several sizes: {', '.join(sizes[:3])}{more}\n  expected one size, or "
-            "dataset.image_size=SIZE, to which all are resized"
+            f"{name}: different sizes: {', '.join(sizes[:3])}{more}\n  expected one size, or "
+            "dataset.image_size=SIZE to resize them all"
         )
     return resized_each(name, pixels, size)
 
 
 def _pixels(image: Any) -> Array:
-    """One image; of PIL's, palettes and transparency become colors."""
+    """Convert one image; palettes and transparency of PIL images become colors."""
     mode = getattr(image, "mode", "")
     if mode in ("1", "P", "PA", "LA", "RGBA", "CMYK", "YCbCr", "LAB", "HSV"):
         image = image.convert("L" if mode in ("1", "LA") else "RGB")
@@ -172,7 +181,7 @@ def _kind(value: Any) -> str:
 
 
 def _refuse_out_of_range(part: Part, classes: Array | None) -> None:
-    """Raise UserError for numbers that are no index into the class names."""
+    """Raise UserError for numbers that are not indices into the class names."""
     labels = part.labels
     if labels.dtype.kind not in "iuf" or labels.size == 0:
         return
@@ -183,5 +192,5 @@ def _refuse_out_of_range(part: Part, classes: Array | None) -> None:
         where = part.images_name.rpartition(": ")[0]
         raise UserError(
             f"{where}: {part.labels_name} from {low:g} to {high:g}{few}\n  expected {limit}: each "
-            "is the index of its class"
+            "label is the index of its class"
         )

@@ -1,4 +1,4 @@
-"""Labelled images in memory, part by part: checked, and brought to what every reader gives."""
+"""Labeled images in memory, part by part: checked, and converted to the common format."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True)
 class Part:
-    """The arrays of one part as they are given, and what they are called in messages."""
+    """The arrays of one part as given, and their names in messages."""
 
     images: Array
     labels: Array
@@ -29,10 +29,10 @@ class Part:
 def joined(
     where: str, parts: dict[str, Part], image_size: int | None, named: Array | None
 ) -> Images:
-    """All images as uint8 (N, C, S, S), C 1 or 3; official validation and test images last.
+    """Return all images as uint8 (N, C, S, S), C 1 or 3; official validation and test images last.
 
-    parts: in the order train, val, test. named: the class names, if they are given. ``where`` is
-    what messages begin with. Raises UserError for arrays that no network here can be trained on.
+    parts: in the order train, val, test. named: the class names, if given. ``where`` starts the
+    messages. Raises UserError for arrays that cannot be trained on.
     """
     for each in parts.values():
         _refuse_other_count(each)
@@ -48,7 +48,7 @@ def _refuse_other_count(part: Part) -> None:
     if part.images.shape[:1] != part.labels.shape[:1] or part.images.size == 0:
         raise UserError(
             f"{part.images_name} has the shape {part.images.shape}, {part.labels_name} "
-            f"{part.labels.shape}; expected as many labels as images, and one at least"
+            f"{part.labels.shape}; expected as many labels as images, and at least one"
         )
 
 
@@ -56,25 +56,25 @@ def _refuse_other_count(part: Part) -> None:
 
 
 def resized_each(name: str, images: Sequence[Array], size: int) -> NDArray[np.uint8]:
-    """Images of several sizes, each uint8 (H, W), (H, W, C) or (C, H, W), as (N, C, size, size).
+    """Resize images, each uint8 (H, W), (H, W, C) or (C, H, W), to (N, C, size, size).
 
-    Raises UserError where they are of other types, or differ in their channels.
+    Raises UserError for other types, or different numbers of channels.
     """
     dtypes = {str(image.dtype) for image in images}
     if dtypes != {"uint8"}:
         raise UserError(
-            f"{name}: images of several sizes and of type {', '.join(sorted(dtypes))}; expected "
+            f"{name}: images of different sizes and of type {', '.join(sorted(dtypes))}; expected "
             "uint8, or one size"
         )
     parts = [Part(image[None], np.zeros(1, np.int64), name, "") for image in images]
     squares = [_square(part, _channels_first(part), size)[0] for part in parts]
     if len({len(image) for image in squares}) > 1:
-        raise UserError(f"{name}: gray ones and ones in color; expected the same in all")
+        raise UserError(f"{name}: both gray and color images; expected only one kind")
     return np.stack(squares)
 
 
 def _alike(parts: dict[str, Part], image_size: int | None) -> NDArray[np.uint8]:
-    """The images of all parts, one after another: uint8 (N, C, S, S)."""
+    """Return the images of all parts, concatenated: uint8 (N, C, S, S)."""
     factor = _factor([*parts.values()])
     images = []
     for part in parts.values():
@@ -87,15 +87,15 @@ def _alike(parts: dict[str, Part], image_size: int | None) -> NDArray[np.uint8]:
         shown = ", ".join("x".join(map(str, shape)) for shape in sorted(shapes))
         raise UserError(
             f"{next(iter(parts.values())).images_name}: the parts differ in shape: {shown}\n"
-            "  expected the same channels in all, and the same size, or dataset.image_size=SIZE"
+            "  expected the same number of channels, and the same size or dataset.image_size=SIZE"
         )
     return np.concatenate(images)
 
 
 def _factor(parts: list[Part]) -> np.float32 | None:
-    """What real numbers are multiplied by, so that they are 0 to 255; None for whole numbers.
+    """Return the factor that scales floats to 0 to 255; None for integers.
 
-    It is one for all parts. Raises UserError for values that are neither 0 to 1 nor 0 to 255.
+    It is the same for all parts. Raises UserError for values that are neither 0 to 1 nor 0 to 255.
     """
     name = parts[0].images_name
     kinds = {part.images.dtype.kind.replace("i", "u") for part in parts}
@@ -108,14 +108,14 @@ def _factor(parts: list[Part]) -> np.float32 | None:
         return None
     low = min(float(part.images.min()) for part in parts)
     high = max(float(part.images.max()) for part in parts)
-    if not (low >= 0 and high <= 255):  # not a number compares false
+    if not (low >= 0 and high <= 255):  # NaN compares false
         raise UserError(
             f"{name}: values from {low:g} to {high:g}; expected 0 to 255, or 0 to 1\n"
-            "  give the pixels before they are standardized; dataset.normalize=standard does that"
+            "  pass the pixels before standardization; dataset.normalize=standard standardizes them"
         )
     if kinds == {"u"}:
         return None
-    say(f"{name}: real numbers from {low:g} to {high:g}, taken for 0 to {1 if high <= 1 else 255}")
+    say(f"{name}: floats from {low:g} to {high:g}, interpreted as 0 to {1 if high <= 1 else 255}")
     return np.float32(255 if high <= 1 else 1)
 
 
@@ -126,7 +126,7 @@ def _channels_first(part: Part) -> Array:
         return images[:, None]
     first, last = (images.ndim == 4 and images.shape[axis] in CHANNELS for axis in (1, -1))
     if first == last:
-        fault = "channels that may be first or last" if first else "no 1 or 3 channels"
+        fault = "channels either first or last" if first else "not 1 or 3 channels"
         raise UserError(
             f"{part.images_name}: shape {images.shape}, {fault}; expected (N, H, W), (N, H, W, C) "
             "or (N, C, H, W) with C 1 or 3"
@@ -135,15 +135,15 @@ def _channels_first(part: Part) -> Array:
 
 
 def _square(part: Part, images: NDArray[np.uint8], size: int | None) -> NDArray[np.uint8]:
-    """Images (N, C, H, W) of the size asked for. Raises UserError for other than square ones.
+    """Resize images (N, C, H, W) if requested. Raises UserError if they are not square.
 
-    They are not padded: what is round the pixels would be a guess, and with a size given they are
-    treated as image files are.
+    They are not padded: padding values would be a guess, and with a size given they are treated
+    like image files.
     """
     N, C, H, W = images.shape
     if size is None and H != W:
         raise UserError(
-            f"{part.images_name}: images of {H}x{W}; expected square ones\n"
+            f"{part.images_name}: images of {H}x{W}; expected square images\n"
             f"  dataset.image_size={max(H, W)} resizes them, or pad them yourself"
         )
     if size is None or H == W == size:
@@ -158,15 +158,15 @@ def _square(part: Part, images: NDArray[np.uint8], size: int | None) -> NDArray[
 
 
 def _labels(part: Part) -> Array:
-    """Labels (N,) or (N, 1) as whole numbers or texts (N,). Raises UserError for any other."""
+    """Return labels (N,) or (N, 1) as integers or strings (N,). Raises UserError for others."""
     labels = part.labels
     name = part.images_name.rpartition(": ")[0] + f": {part.labels_name}"
     if labels.ndim == 2 and labels.shape[1] == 1:
         labels = labels[:, 0]
     if labels.ndim != 1:
         raise UserError(
-            f"{name}: shape {labels.shape}; expected one label an image, (N,) or (N, 1)\n"
-            "  several labels an image cannot be learnt here; if each row has a single 1, give "
+            f"{name}: shape {labels.shape}; expected one label per image, (N,) or (N, 1)\n"
+            "  multi-label data is not supported; if each row has a single 1, pass "
             "labels.argmax(axis=1)"
         )
     kind = labels.dtype.kind
@@ -176,7 +176,8 @@ def _labels(part: Part) -> Array:
         return np.char.decode(labels, "utf-8", "backslashreplace")
     if kind not in "iuU":
         raise UserError(
-            f"{name}: values of type {labels.dtype}; expected whole numbers or texts, a class each"
+            f"{name}: values of type {labels.dtype}; expected integers or strings, one class per "
+            "value"
         )
     return labels
 
@@ -184,9 +185,9 @@ def _labels(part: Part) -> Array:
 def _classes(
     where: str, parts: list[Array], named: Array | None
 ) -> tuple[NDArray[np.int64], tuple[str, ...]]:
-    """Indices into the class names, int64 (N,), and these: those named, or the labels."""
+    """Return indices into the class names, int64 (N,), and the names: given, or the labels."""
     if len({each.dtype.kind == "U" for each in parts}) > 1:
-        raise UserError(f"{where}: labels are texts in one part and numbers in another")
+        raise UserError(f"{where}: labels are strings in one part and numbers in another")
     labels = np.concatenate(parts)
     values, indices = np.unique(labels, return_inverse=True)
     names = tuple(map(str, values.tolist()))
@@ -200,13 +201,13 @@ def _classes(
 def _by_name(
     where: str, labels: Array, values: Array, named: Array
 ) -> tuple[NDArray[np.int64], tuple[str, ...]]:
-    """Labels as indices into ``named``: texts by name, numbers by place.
+    """Return labels as indices into ``named``: strings by name, integers by position.
 
-    Numbers that do not start at 0 are taken in their order, where there are as many as names.
+    Integers that do not start at 0 are mapped in order, if there are as many as names.
     """
     names = tuple(str(name) for name in named.ravel().tolist())
     if named.dtype.kind != "U" or named.ndim != 1 or len({*names}) < len(names):
-        raise UserError(f"{where}: classes: expected one array of texts, each another name")
+        raise UserError(f"{where}: classes: expected one array of distinct strings")
     known = np.array(names) if labels.dtype.kind == "U" else np.arange(len(names))
     if not np.isin(values, known).all():
         if labels.dtype.kind == "U" or len(values) != len(names):

@@ -1,4 +1,4 @@
-"""One image to the size of the prepared images."""
+"""Resize one image to the size of the prepared images."""
 
 import importlib.metadata
 
@@ -11,9 +11,8 @@ from tinylab.data.folder import open_cv
 def resized(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
     """uint8 (H, W) or (H, W, C) -> the same, ``size`` high and wide.
 
-    By OpenCV: areas are averaged where the image shrinks, so that nothing is skipped, and pixels
-    interpolated linearly where it grows. The proportions are not kept, as those of image files in
-    class folders are not.
+    With OpenCV: area averaging when shrinking, so that no pixel is skipped, and linear
+    interpolation when enlarging. Aspect ratios are not kept, as for image files in class folders.
     """
     if image.shape[:2] == (size, size):
         return image
@@ -23,5 +22,5 @@ def resized(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
 
 
 def version() -> str:
-    """Of OpenCV, which decides the pixels."""
+    """Return OpenCV's version, which affects the pixels."""
     return importlib.metadata.version("opencv-python-headless")

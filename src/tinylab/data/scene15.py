@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from tinylab.config.options import dataset
+from tinylab.config.decorators import dataset
 from tinylab.config.values import option
 from tinylab.data.arrays import DataAbsentError, Source
+from tinylab.data.class_tree import class_folders
 from tinylab.data.folder import Folder, source_of
-from tinylab.data.listing import class_folders
 from tinylab.errors import UserError
 from tinylab.system.paths import data_root, user_path
 from tinylab.ui.console import say
@@ -30,12 +30,12 @@ class Scene15(Folder):
     name: ClassVar[str] = "scene15"
 
     root: str | None = option(
-        None, "the folder of class folders; null: 15-Scene in the data root", is_place=True
+        None, "folder with the class folders; null: 15-Scene in the data root", is_place=True
     )
-    grayscale: bool = option(True, "true: one channel; false: three (red, green, blue)")
+    grayscale: bool = option(True, "true: one channel; false: three (RGB)")
     url: str = option(
         "https://ndownloader.figshare.com/files/12855452",
-        "the zip archive to fetch where the images are absent (Figshare article 7007177)",
+        "URL of the zip archive to download if the images are missing (Figshare article 7007177)",
         identity=False,
     )
 
@@ -43,7 +43,7 @@ class Scene15(Folder):
         """The image files. Raises DataAbsentError, or UserError where there are not 15 classes."""
         root = self._place()
         if not root.is_dir():
-            raise DataAbsentError(f"{root}: absent; expected 15-Scene's 15 class folders in it")
+            raise DataAbsentError(f"{root}: not found; expected 15-Scene's 15 class folders")
         files = class_folders(root)
         if len(files.classes) != NUM_CLASSES:
             raise UserError(
@@ -58,14 +58,15 @@ class Scene15(Folder):
         root = self._place()
         if self.root is not None:
             raise UserError(
-                f"dataset.root={root}: no such folder; expected 15-Scene's 15 class folders in it\n"
-                "  leave dataset.root out, and they are downloaded into the data root"
+                f"dataset.root={root}: no such folder; expected one with 15-Scene's 15 class "
+                "folders\n"
+                "  leave dataset.root out to download them into the data root"
             )
         say(f"15-Scene is not in {root}")
         fetch_zip(self.url, root)
         if contents_sha256(root) != CONTENTS:
             say(
-                f"{root}: not byte for byte the copy that the README's results were made with, so "
+                f"{root}: differs from the copy used for the documented results, so "
                 "yours may differ"
             )
 

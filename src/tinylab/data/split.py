@@ -1,7 +1,8 @@
-"""Who is in train, validation and test: pure functions of labels, options and the split seed.
+"""The train/val/test split: pure functions of labels, options and the split seed.
 
 The random order comes from the raw 64-bit stream of NumPy's PCG64, which NumPy promises never to
-change (NEP 19); ``Generator.permutation`` has no such promise. Same seed, same split, everywhere.
+change (NEP 19); ``Generator.permutation`` has no such promise. The same seed gives the same split
+everywhere.
 """
 
 import hashlib
@@ -15,19 +16,19 @@ from tinylab.data import groups as grouped
 from tinylab.errors import UserError
 
 Indices = NDArray[np.int64]
-DEFAULT_TEST = 0.1  # share of all images, where there is no official test set
+DEFAULT_TEST = 0.1  # fraction of all images, without an official test set
 
 
 @dataclass(frozen=True)
 class Split:
-    """Three disjoint sets of image indices, each sorted. int64 (num_images,)."""
+    """Three disjoint, sorted sets of image indices. int64 (num_images,)."""
 
     train: Indices
     val: Indices
     test: Indices
 
     def sha256(self) -> str:
-        """A hash of all three sets, equal on every platform."""
+        """Return a hash of all three sets, equal on every platform."""
         digest = hashlib.sha256()
         for name in ("train", "val", "test"):
             indices = getattr(self, name)
@@ -37,7 +38,7 @@ class Split:
 
 
 def permutation(count: int, seed: int) -> Indices:
-    """A random order of 0 .. count - 1: the argsort of ``count`` raw draws of PCG64(seed)."""
+    """Return a random order of 0 .. count - 1: the argsort of raw outputs of PCG64(seed)."""
     draws = np.random.PCG64(seed).random_raw(count)
     return np.argsort(draws, kind="stable")
 
@@ -50,21 +51,21 @@ def split(
     num_official_val: int = 0,
     groups: Indices | None = None,
 ) -> Split:
-    """Divide the images by the options of ``config``.
+    """Split the images by the options of ``config``.
 
     labels: int64 (N,), of which the last ``num_official_test`` are the official test set, and the
     ``num_official_val`` before them the official validation part, if ``keeps_official_val``.
-    first_twins: int64 (N,), the first image with the same pixels, for ``group_duplicates``.
-    groups: int64 (N,), the first image of the same group, for ``group``.
+    first_twins: int64 (N,), the first image with the same pixels, for ``group_duplicates``. groups:
+    int64 (N,), the first image of the same group, for ``group``.
 
-    Without an official test set, one permutation of all images is made and its first
-    int(N * test) are the test set, as in the Keras tutorial. Of the rest, in the same order, the
-    first int(rest * val) validate; so ``train_per_class`` counts the validation images too.
-    Raises UserError for options that the data cannot fulfil, or that leave a part empty.
+    Without an official test set, one permutation of all images is made and its first int(N * test)
+    are the test set, as in the Keras tutorial. Of the rest, in the same order, the first int(rest *
+    val) are for validation; so ``train_per_class`` includes the validation images. Raises UserError
+    for options that the data cannot satisfy, or that leave a part empty.
     """
     N = len(labels)
     if not keeps_official_val(config, num_official_test > 0):
-        num_official_val = 0  # its images are like the others
+        num_official_val = 0  # duplicates or groups
     num_pool = N - num_official_test - num_official_val
     order = permutation(N, config.seed)
     pool = order[order < num_pool]
@@ -94,9 +95,9 @@ def split(
 
 
 def keeps_official_val(config: SplitConfig, has_official_test: bool) -> bool:
-    """Whether an official validation part is used, not drawn anew.
+    """Return whether an official validation part is used, instead of a random one.
 
-    Another share than the default draws anew, and so do folds that stand for validation.
+    Another fraction than the default needs a random one, and so do folds that serve as validation.
     """
     return config.val == DEFAULT_VAL and not (has_official_test and config.folds is not None)
 
@@ -108,7 +109,7 @@ def _hold_out(
     config: SplitConfig,
     groups: Indices | None,
 ) -> tuple[Indices, Indices]:
-    """Divide ``pool`` into the held-out part and the rest, by whichever option asks for it."""
+    """Split ``pool`` into the held-out part and the rest, by whichever option applies."""
     if config.folds is not None:
         return _fold(pool, labels, config.folds, config, groups)
     if config.train_per_class is not None:
@@ -116,8 +117,8 @@ def _hold_out(
     if has_official_test:
         if config.test is not None:
             raise UserError(
-                f"split.test={config.test}: this dataset has an official test set, which stays "
-                "what it is; expected split.test=null"
+                f"split.test={config.test}: this dataset has a fixed official test set; "
+                "expected split.test=null"
             )
         return pool[:0], pool
     share = DEFAULT_TEST if config.test is None else config.test
@@ -127,14 +128,14 @@ def _hold_out(
 def _take(
     pool: Indices, labels: Indices, share: float, config: SplitConfig, groups: Indices | None
 ) -> tuple[Indices, Indices]:
-    """The first int(len(pool) * share) of ``pool``, and the rest; by class if stratified."""
+    """Split off the first int(len(pool) * fraction) of ``pool``; by class if stratified."""
     if groups is not None:
         return grouped.take(pool, labels, groups, share, config)
     total = int(len(pool) * share)
     if not config.stratified:
         return pool[:total], pool[total:]
     rank, counts = _rank_in_class(pool, labels)
-    # Largest remainder: each class gets its share rounded down, and the total is exact.
+    # Largest remainder: each class gets its fraction rounded down, and the total is exact.
     exact = counts * (total / max(len(pool), 1))
     quota = np.floor(exact).astype(np.int64)
     short = total - int(quota.sum())
@@ -144,12 +145,12 @@ def _take(
 
 
 def _first(train: Indices, labels: Indices, share: float, stratified: bool) -> Indices:
-    """The first int(len(train) * share) images; by class if ``stratified``.
+    """Return the first int(len(train) * fraction) images; by class if ``stratified``.
 
-    Smaller shares are parts of larger ones, which the largest remainder of ``_take`` does not
-    promise: a class may lose an image where the total grows (the Alabama paradox). So the images of
-    all classes stand in one line, each by its place in its class (as in the method of Webster and
-    Sainte-Lague), with the first of every class in front.
+    Smaller fractions are subsets of larger ones, which the largest remainder of ``_take`` does not
+    guarantee: a class may lose an image when the total grows (the Alabama paradox). So the images
+    of all classes are put in one order by their position within the class (as in the
+    Webster/Sainte-Lague method), starting with the first of every class.
     """
     total = int(len(train) * share)
     if not stratified:
@@ -162,7 +163,7 @@ def _first(train: Indices, labels: Indices, share: float, stratified: bool) -> I
 def _fold(
     pool: Indices, labels: Indices, folds: int, config: SplitConfig, groups: Indices | None
 ) -> tuple[Indices, Indices]:
-    """Fold number ``config.fold`` of nearly equal parts of ``pool``, and the rest."""
+    """Split off fold ``config.fold`` of nearly equal parts of ``pool``."""
     if groups is not None:
         inside = grouped.fold(pool, labels, groups, config)
         return pool[inside], pool[~inside]
@@ -170,7 +171,7 @@ def _fold(
         raise UserError(f"split.folds={folds}: expected at most {len(pool)}, the number of images")
     position = np.arange(len(pool))
     if config.stratified:
-        # Dealing out the images class by class keeps every fold's size and classes even.
+        # Dealing the images class by class balances the folds' sizes and classes.
         position = np.empty_like(position)
         position[np.argsort(labels[pool], kind="stable")] = np.arange(len(pool))
     inside = position % folds == config.fold
@@ -178,7 +179,7 @@ def _fold(
 
 
 def _per_class(pool: Indices, labels: Indices, count: int) -> tuple[Indices, Indices]:
-    """All but the first ``count`` of each class, and those first ones."""
+    """Return all but the first ``count`` of each class, and those first ones."""
     rank, counts = _rank_in_class(pool, labels)
     smallest = int(counts.min())
     if smallest < count:
@@ -188,7 +189,7 @@ def _per_class(pool: Indices, labels: Indices, count: int) -> tuple[Indices, Ind
 
 
 def _rank_in_class(pool: Indices, labels: Indices) -> tuple[Indices, Indices]:
-    """For each of ``pool`` how many of its class come before it, and the size of each class."""
+    """Return for each of ``pool`` how many of its class come before it, and the class's size."""
     classes = labels[pool]
     counts = np.bincount(classes, minlength=int(labels.max()) + 1)
     starts = np.cumsum(counts) - counts
@@ -206,10 +207,10 @@ def _group(
     is_val_official: bool,
     is_test_official: bool,
 ) -> tuple[Indices, Indices, Indices]:
-    """Move every image to the side of its first twin.
+    """Move every image to the part of its first duplicate.
 
-    Official parts stay whole: their twins in the others are left out instead, and those of the
-    official test set in the official validation part, too.
+    Official parts stay complete: their duplicates in other parts are dropped, as are duplicates of
+    the official test set in the official validation part.
     """
     side = np.full(len(first_twins), -1)
     for number, part in enumerate((train, val, test)):
@@ -219,7 +220,7 @@ def _group(
             inside = np.isin(first_twins, first_twins[part[side[part] == number]])
             side[inside & (side != number) & (side != 2)] = -1
     kept = np.flatnonzero(side >= 0)
-    # The first twin may itself be left out of the split: the first one that is in decides.
+    # The first duplicate may itself be dropped: the first one in the split decides.
     _, first, inverse = np.unique(first_twins[kept], return_index=True, return_inverse=True)
     side[kept] = side[kept[first]][inverse]
     return tuple(np.flatnonzero(side == number) for number in range(3))  # type: ignore[return-value]
@@ -228,16 +229,16 @@ def _group(
 def _refuse_empty(result: Split, labels: Indices, config: SplitConfig) -> None:
     num_classes = int(labels.max()) + 1
     if len(result.test) == 0:
-        asked = f"split.test={config.test or DEFAULT_TEST}", "a larger share"
+        asked = f"split.test={config.test or DEFAULT_TEST}", "a larger fraction"
         if config.train_per_class is not None:
             asked = f"split.train_per_class={config.train_per_class}", "fewer"
         raise UserError(
-            f"{asked[0]}: of {len(labels)} images none is left to test; expected {asked[1]}"
+            f"{asked[0]}: none of {len(labels)} images is left for testing; expected {asked[1]}"
         )
     if len(result.val) == 0 and config.val:
         raise UserError(
-            f"split.val={config.val}: of {len(result.train)} images none is left to validate; "
-            "expected a larger share, or 0"
+            f"split.val={config.val}: of {len(result.train)} images, none is left for validation; "
+            "expected a larger fraction, or 0"
         )
     if len(result.train) < num_classes and config.train_fraction < 1:
         raise UserError(
@@ -247,18 +248,18 @@ def _refuse_empty(result: Split, labels: Indices, config: SplitConfig) -> None:
     if len(result.train) < num_classes and config.group is not None:
         raise UserError(
             f"split.group={config.group}: {len(result.train)} training images for {num_classes} "
-            "classes are in no group of the other parts\n  expected more groups, or a smaller "
+            "classes are in none of the other parts' groups\n  expected more groups, or a smaller "
             "split.test and split.val"
         )
     if len(result.train) < num_classes:
         raise UserError(
             f"{len(result.train)} training images for {num_classes} classes: expected at least "
-            "one image a class; add images, or lower split.val and split.test"
+            "one image per class; add images, or lower split.val and split.test"
         )
 
 
 def count_shared(result: Split, first_twins: Indices) -> dict[str, int]:
-    """How many validation and test images have a twin of equal pixels outside their part."""
+    """Count the validation and test images that have a duplicate outside their part."""
     train = first_twins[result.train]
     val, test = first_twins[result.val], first_twins[result.test]
     return {

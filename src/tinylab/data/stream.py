@@ -1,7 +1,7 @@
-"""Images that the device has no room for: kept in main memory, and copied there a chunk ahead.
+"""Images that do not fit on the device: kept in main memory and copied a chunk ahead.
 
-A chunk is a few consecutive batches of the order in which they are wanted. While the device works
-on one, the next is gathered into pinned memory and copied beside the work, on a stream of its own.
+A chunk is a few consecutive batches in the order of use. While the device works on one, the next is
+gathered into pinned memory and copied on a separate stream.
 """
 
 from collections.abc import Iterator
@@ -18,10 +18,10 @@ def stream(
     bounds: list[tuple[int, int]],
     device: torch.device,
 ) -> Iterator[Tensor]:
-    """The batches ``stored[rows[start:end]]`` on ``device``; each is good until the next.
+    """Yield the batches ``stored[rows[start:end]]`` on ``device``; each is valid until the next.
 
     stored: on the CPU, contiguous, images along its first dimension. rows: int64, on the CPU.
-    bounds: (start, end) of each batch, which follow one another.
+    bounds: (start, end) of the consecutive batches.
     """
     chunks = _chunks(bounds, CHUNK_BYTES // stored[0].nbytes)
     side = None
@@ -43,7 +43,7 @@ def stream(
 
 
 def _chunks(bounds: list[tuple[int, int]], most: int) -> list[list[tuple[int, int]]]:
-    """Consecutive batches, of ``most`` images together where one batch alone is not more."""
+    """Group consecutive batches into chunks of at most ``most`` images, or one larger batch."""
     chunks: list[list[tuple[int, int]]] = []
     for start, end in bounds:
         if chunks and end - chunks[-1][0][0] <= most:
@@ -54,7 +54,7 @@ def _chunks(bounds: list[tuple[int, int]], most: int) -> list[list[tuple[int, in
 
 
 class _Slot:
-    """Room for a chunk: pinned in main memory, and on the device. On the CPU it is the same."""
+    """Buffers for a chunk: pinned in main memory, and on the device; one on the CPU."""
 
     def __init__(self, stored: Tensor, most: int, side: torch.cuda.Stream | None) -> None:
         shape = (most, *stored.shape[1:])
@@ -65,15 +65,15 @@ class _Slot:
             self._images.record_stream(side)
             self._copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
             self._released = torch.cuda.Event()  # type: ignore[no-untyped-call]
-            self._released.record()  # what had this memory before has ended then
+            self._released.record()  # earlier uses of this memory have ended
 
     def fill(self, stored: Tensor, rows: Tensor) -> None:
-        """Gather ``stored[rows]`` and begin to copy it, as soon as the slot is free."""
+        """Gather ``stored[rows]`` and start copying it, as soon as the slot is free."""
         host, images = self._host[: len(rows)], self._images[: len(rows)]
         if self._side is None:
             torch.index_select(stored, 0, rows, out=host)
             return
-        self._copied.synchronize()  # the chunk before has left the pinned memory
+        self._copied.synchronize()  # the previous chunk has left the pinned memory
         torch.index_select(stored, 0, rows, out=host)
         with torch.cuda.stream(self._side):
             self._side.wait_event(self._released)
@@ -81,12 +81,12 @@ class _Slot:
             self._copied.record()
 
     def images(self) -> Tensor:
-        """The chunk that was filled in last, for the current stream, which waits for it."""
+        """Return the last filled chunk, for the current stream, which waits for it."""
         if self._side is not None:
             torch.cuda.current_stream().wait_event(self._copied)
         return self._images
 
     def release(self) -> None:
-        """What the current stream was told to do up to now is all that needs the chunk."""
+        """Mark that only what was queued on the current stream so far needs the chunk."""
         if self._side is not None:
             self._released.record()

@@ -1,7 +1,7 @@
-"""torchvision's datasets with one label an image, by its own download and its own readers.
+"""torchvision's datasets with one label per image, with its own downloads and readers.
 
-Which files a dataset has is listed here, since torchvision takes seconds to be imported: they are
-found without it, and it is asked only where they are absent or not decoded yet.
+The files of each dataset are listed here, since torchvision takes seconds to import: they are found
+without it, and it is used only if they are missing or not decoded yet.
 """
 
 import contextlib
@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tinylab.config.options import dataset
+from tinylab.config.decorators import dataset
 from tinylab.config.values import option
 from tinylab.data.arrays import DataAbsentError, Images, Source
 from tinylab.data.decoding import in_threads
@@ -39,8 +39,8 @@ WHOLE: dict[str, Arguments] = {"train": {}}
 class Kind:
     """One of torchvision's classes.
 
-    parts: part -> the arguments that choose it. side: of all images, in pixels; None where they
-    differ. files: below the root, of a folder all that is in it. labels: the classes, where
+    parts: part -> the arguments that select it. side: of all images, in pixels; None if they
+    differ. files: below the root; for a folder, everything in it. labels: the classes, if
     torchvision does not name them.
     """
 
@@ -129,14 +129,14 @@ SETS: dict[str, Kind] = {
 @dataset
 @dataclass(frozen=True)
 class Torchvision:
-    """torchvision's datasets with one label an image: dataset.set=CIFAR10, FashionMNIST, ...
+    """torchvision's datasets with one label per image: dataset.set=CIFAR10, FashionMNIST, ...
 
     The key is ``set``, since ``dataset.name`` is the name of the option, here ``torchvision``.
     """
 
     set: str | None = option(
         None,
-        "which of torchvision's datasets, such as CIFAR10; dataset=torchvision needs it",
+        "one of torchvision's datasets, such as CIFAR10 (required)",
         one_of=(
             "MNIST", "FashionMNIST", "KMNIST", "QMNIST", "EMNIST", "USPS", "SEMEION", "CIFAR10",
             "CIFAR100", "SVHN", "STL10", "EuroSAT", "GTSRB", "Food101", "Flowers102", "DTD",
@@ -147,27 +147,30 @@ class Torchvision:
     )  # fmt: skip
     split: str | None = option(
         None,
-        "EMNIST's division into classes: byclass, bymerge, balanced, letters, digits, mnist",
+        "EMNIST's split: byclass, bymerge, balanced, letters, digits, mnist",
         one_of=("byclass", "bymerge", "balanced", "letters", "digits", "mnist"),
     )
     root: str | None = option(
-        None, "torchvision's folder of datasets; null: the data root", is_place=True
+        None, "folder for torchvision's datasets; null: the data root", is_place=True
     )
     image_size: int | None = option(
         None,
-        "height and width of the prepared images, in pixels; null: as stored, where all are alike",
+        "height and width of the prepared images, in pixels; null: as stored, if all have the "
+        "same size",
         at_least=1,
         at_most=1024,
     )
 
     def find(self) -> Source:
-        """The files. Raises DataAbsentError where one is absent, UserError for wrong keys."""
+        """Return the files. Raises DataAbsentError if one is missing, UserError for keys."""
         kind = self._kind()
         root = self._root()
         files = [root / name.format(split=self.split) for name in kind.files]
         absent = [file for file in files if not file.exists()]
         if absent:
-            raise DataAbsentError(f"{absent[0]}: absent; expected torchvision's {self.set} there")
+            raise DataAbsentError(
+                f"{absent[0]}: not found; expected torchvision's {self.set} there"
+            )
         preparation: dict[str, object] = {
             "set": self.set,
             "split": self.split,
@@ -180,14 +183,14 @@ class Torchvision:
         return Source("torchvision", found, preparation, self.read)
 
     def fetch(self) -> None:
-        """Let torchvision download the files that are absent. Raises UserError."""
+        """Let torchvision download the missing files. Raises UserError."""
         kind, root = self._kind(), self._root()
         if self.root is not None and not root.is_dir():
             raise UserError(
-                f"dataset.root={self.root}: no such folder; expected torchvision's folder of "
-                "datasets\n  make it, and they are downloaded there; or leave dataset.root out"
+                f"dataset.root={self.root}: no such folder; expected one for torchvision's "
+                "datasets\n  create it to download them there, or leave dataset.root out"
             )
-        say(f"{self.set} is not in {root}: torchvision fetches it")
+        say(f"{self.set} is not in {root}: torchvision downloads it")
         try:
             root.mkdir(parents=True, exist_ok=True)
             with _bars_for_terminals():
@@ -195,7 +198,7 @@ class Torchvision:
                     self._opened(part, download=True)
         except UserError:
             raise
-        except Exception as error:  # of hosts, archives and disks: RuntimeError, URLError, ...
+        except Exception as error:  # from hosts, archives and disks: RuntimeError, URLError, ...
             places = ", ".join(name.format(split=self.split) for name in kind.files)
             raise UserError(
                 f"{self.set} cannot be downloaded: {_in_a_line(error)}\n"
@@ -203,9 +206,9 @@ class Torchvision:
             ) from error
 
     def read(self) -> Images:
-        """All images as uint8 (N, C, S, S); official validation and test images last.
+        """Read all images as uint8 (N, C, S, S); official validation and test images last.
 
-        Raises UserError where torchvision cannot read its files.
+        Raises UserError if torchvision cannot read its files.
         """
         kind, root = self._kind(), self._root()
         images, labels, counts = [], [], {}
@@ -222,7 +225,7 @@ class Torchvision:
             places = ", ".join(kind.files).format(split=self.split)
             raise UserError(
                 f"{root}: torchvision cannot read {self.set}: {_in_a_line(error)}\n"
-                f"  remove {places} there, and it is downloaded anew"
+                f"  remove {places} there to download it again"
             ) from error
         names, first = self._classes(opened)
         return Images(
@@ -240,7 +243,7 @@ class Torchvision:
         return made(root, **split, **self._kind().parts[part], download=download)
 
     def _decoded(self, opened: Any) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-        """The images (N, C, S, S) and labels (N,) of one part, decoded in several threads."""
+        """Read images (N, C, S, S) and labels (N,) of one part, decoded in several threads."""
         kind, N = self._kind(), len(opened)
         S = self.image_size or kind.side
         assert S is not None
@@ -250,7 +253,7 @@ class Torchvision:
         def fill(index: int) -> None:
             image, labels[index] = opened[index]
             pixels = np.asarray(image.convert("L" if kind.is_gray else "RGB"))
-            if self.set == "EMNIST":  # stored with rows and columns exchanged
+            if self.set == "EMNIST":  # stored with rows and columns transposed
                 pixels = pixels.T
             images[index] = np.atleast_3d(resized(pixels, S)).transpose(2, 0, 1)
 
@@ -258,7 +261,7 @@ class Torchvision:
         return images, labels
 
     def _classes(self, opened: Any) -> tuple[tuple[str, ...], int]:
-        """The class names, and the label of the first: EMNIST's letters start at 1."""
+        """Return the class names, and the label of the first: EMNIST's letters start at 1."""
         if labels := self._kind().labels:
             return labels, 0
         named = opened.classes if hasattr(opened, "classes") else opened.categories
@@ -267,19 +270,19 @@ class Torchvision:
         return (names[1:], 1) if names[0] == "N/A" else (names, 0)
 
     def _kind(self) -> Kind:
-        """What is known of the dataset. Raises UserError for keys that do not go together."""
+        """Return the facts about the dataset. Raises UserError for incompatible keys."""
         assert self.set is not None
         kind = SETS[self.set]
         if (self.split is not None) != (self.set == "EMNIST"):
             expected = "one of byclass, bymerge, balanced, letters, digits, mnist"
             raise UserError(
                 f"dataset.split={self.split or 'null'} with dataset.set={self.set}: expected "
-                f"{expected if self.split is None else 'null; only EMNIST has several'}"
+                f"{expected if self.split is None else 'null; only EMNIST has several splits'}"
             )
         if kind.side is None and self.image_size is None:
             raise UserError(
-                f"dataset.image_size=null: the images of {self.set} differ in size; expected the "
-                "size that all are resized to, such as dataset.image_size=64"
+                f"dataset.image_size=null: the images of {self.set} differ in size; expected a "
+                "size to resize them all to, such as dataset.image_size=64"
             )
         return kind
 
@@ -288,7 +291,7 @@ class Torchvision:
 
 
 def _below(path: Path) -> Iterator[str]:
-    """A file, or all files in a folder, in one order everywhere."""
+    """Return a file, or all files in a folder, in the same order everywhere."""
     if not path.is_dir():
         yield str(path)
         return
@@ -296,7 +299,7 @@ def _below(path: Path) -> Iterator[str]:
 
 
 def _bars_for_terminals() -> contextlib.AbstractContextManager[Any]:
-    """torchvision shows its progress bars everywhere, which fills log files."""
+    """Suppress torchvision's progress bars, which fill log files."""
     return contextlib.nullcontext() if is_terminal() else contextlib.redirect_stderr(io.StringIO())
 
 

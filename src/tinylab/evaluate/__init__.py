@@ -1,5 +1,5 @@
-"""Finished runs scored on labelled data, their own or other.
+"""Finished runs evaluated on labeled data, their own or other.
 
-``scope`` says which images, and never takes training images unsaid; ``figures`` is what they give,
-``report`` what is shown and written.
+``scope`` selects the images, and never includes training images silently; ``figures`` has the
+metrics, ``report`` shows and writes them.
 """

@@ -1,4 +1,4 @@
-"""Images that look like others, as copies do that were re-encoded, or resized by a little."""
+"""Near-duplicate images, such as re-encoded or slightly resized copies."""
 
 from dataclasses import dataclass
 
@@ -6,20 +6,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 # A root mean square difference of this fraction of the image's own standard deviation. As JPEG of
-# quality 75, 98 % of 400 15-Scene photographs and all of 400 MNIST digits differ by less from the
-# original; resized by one pixel, 93 % of the photographs. Of the test images that are no copies,
-# the nearest to a training image differ by 0.14 (MNIST), 0.16 (digits) and 0.37 (15-Scene).
+# quality 75, 98% of 400 15-Scene photos and all of 400 MNIST digits differ by less from the
+# original; resized by one pixel, 93% of the photos. Of the test images that are not copies, the
+# nearest to a training image differ by 0.14 (MNIST), 0.16 (digits) and 0.37 (15-Scene).
 ALIKE = 0.12
-PLAIN = 4.0  # gray levels of standard deviation; images below show too little to be told apart
-CELLS = 8  # about as many each way are compared first: MNIST 8 s, its pixels 38 s
+PLAIN = 4.0  # standard deviation in gray levels; images below have too little contrast to compare
+CELLS = 8  # number of cells compared first, approximately: MNIST 8 s, its pixels 38 s
 CHUNK = 128
 
 
 def alike(images: NDArray[np.uint8], others: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """Which of ``images``, uint8 (N, C, H, W), nearly equal one of ``others``, (M, C, H, W).
+    """Return which of ``images``, uint8 (N, C, H, W), nearly equal one of ``others``, (M, C, H, W).
 
-    A lower bound: only the image of ``others`` that is the nearest by averages over cells is
-    compared pixel by pixel. Copies that were cropped or mirrored are not recognized.
+    A lower bound: only the image of ``others`` that is nearest by averages over cells is compared
+    pixel by pixel. Cropped or mirrored copies are not recognized.
     """
     near = np.zeros(len(images), bool)
     if len(others) == 0:
@@ -35,10 +35,10 @@ def alike(images: NDArray[np.uint8], others: NDArray[np.uint8]) -> NDArray[np.bo
 
 @dataclass(frozen=True)
 class Neighbors:
-    """The nearest other image of each of N by averages over cells, copies of it left out.
+    """The nearest other image of each of N by averages over cells, without exact copies.
 
     nearest: int64 (N,). distance: float64 (N,), the root mean square difference of the averages in
-    gray levels. near: bool (N,), whether the two are nearly equal, as ``alike`` says.
+    gray levels. near: bool (N,), whether the two are nearly equal, as in ``alike``.
     """
 
     nearest: NDArray[np.int64]
@@ -47,7 +47,7 @@ class Neighbors:
 
 
 def neighbors(images: NDArray[np.uint8], first_twins: NDArray[np.int64]) -> Neighbors:
-    """The neighbors of images, uint8 (N, C, H, W), of which ``first_twins`` (N,) are equal."""
+    """Return the neighbors of images, uint8 (N, C, H, W); ``first_twins`` (N,) are exact copies."""
     N = len(images)
     coarse = _cells(images)
     squares = np.square(coarse).sum(axis=1)
@@ -63,7 +63,7 @@ def neighbors(images: NDArray[np.uint8], first_twins: NDArray[np.int64]) -> Neig
 
 
 def _nearly_equal(images: NDArray[np.uint8], others: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """Whether each of the images nearly equals the other in its place, (N, C, H, W) -> (N,)."""
+    """Return whether each image nearly equals the other at its position, (N, C, H, W) -> (N,)."""
     pixels = images.reshape(len(images), -1).astype(np.float32)
     difference = pixels - others.reshape(len(others), -1)
     contrast = pixels.std(axis=1)
@@ -73,7 +73,7 @@ def _nearly_equal(images: NDArray[np.uint8], others: NDArray[np.uint8]) -> NDArr
 
 
 def _cells(images: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Means over square cells: float32 (N, C * rows * columns); pixels beyond whole cells go."""
+    """Return means over square cells: float32 (N, C * rows * columns); drops leftover pixels."""
     N, C, H, W = images.shape
     side = max(1, min(H, W) // CELLS)
     h, w = H // side, W // side

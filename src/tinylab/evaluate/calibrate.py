@@ -1,13 +1,11 @@
-"""How far a run's probabilities can be believed: fitted to its validation images.
+"""Calibration of a run's probabilities, fitted on its validation images.
 
 The temperature is that of Guo, Pleiss, Sun, Weinberger: On Calibration of Modern Neural Networks
-(ICML 2017). An image is unlike the training data where the features of its nearest training images
-are far (Sun, Ming, Zhu, Li: Out-of-Distribution Detection with Deep Nearest Neighbors, ICML 2022).
+(ICML 2017). An image is unlike the training data if the features of its nearest training images are
+far (Sun, Ming, Zhu, Li: Out-of-Distribution Detection with Deep Nearest Neighbors, ICML 2022).
 """
 
 import dataclasses
-from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import torch
@@ -16,26 +14,26 @@ from numpy.typing import NDArray
 from tinylab.errors import UserError
 from tinylab.evaluate.figures import Figures
 from tinylab.evaluate.scope import choose
-from tinylab.inference import Ensemble, Trained, neighbor_distance
+from tinylab.inference import Ensemble, Trained, in_batches, neighbor_distance
 from tinylab.store import calibration
 from tinylab.store.calibration import Calibration
 from tinylab.store.folder import RunFolder
 from tinylab.ui.console import say
 
-LARGEST = 20.0  # temperature, and 1 / LARGEST the smallest
-HALVINGS = 60  # of the interval of its logarithm: to the last bit
+LARGEST = 20.0  # largest temperature; the smallest is 1 / LARGEST
+HALVINGS = 60  # bisections of the interval of its logarithm: to the last bit
 MOST_KEPT = 5000  # training images; with 512 features these are 5 MB
-LIKE = 0.99  # of the validation images count as like the training data
+LIKE = 0.99  # fraction of the validation images that count as like the training data
 
 
 def calibrate(member: Trained) -> Trained:
-    """The run with its probabilities calibrated, which is kept in its folder and said.
+    """Calibrate the run's probabilities; saves the result in its folder and reports it.
 
-    Raises UserError where no image validates the run, and where its data has changed.
+    Raises UserError without validation images, and if its data has changed.
     """
     if member.result.val is None:
         raise UserError(
-            f"--calibrate: no image validates {member.name}\n"
+            f"--calibrate: {member.name} has no validation images\n"
             "  expected a run with validation images, such as split.val=0.1"
         )
     own = member.config.dataset
@@ -56,10 +54,10 @@ def calibrate(member: Trained) -> Trained:
 
 
 def fit_temperature(logits: NDArray[np.float64], labels: NDArray[np.int64]) -> float:
-    """The temperature with the lowest negative log-likelihood, from 1 / LARGEST to LARGEST.
+    """Return the temperature with the lowest NLL, from 1 / LARGEST to LARGEST.
 
-    logits: (N, num_classes). labels: (N,). It is 1 where all predictions are right: the likelihood
-    then has no bound. The loss is convex in the inverse temperature, so its slope has one zero.
+    logits: (N, num_classes). labels: (N,). It is 1 if all predictions are correct: the likelihood
+    is then unbounded. The loss is convex in the inverse temperature, so its slope has one zero.
     """
     if (logits.argmax(axis=1) == labels).all():
         return 1.0
@@ -78,19 +76,8 @@ def fit_temperature(logits: NDArray[np.float64], labels: NDArray[np.int64]) -> f
     return float(np.exp((low + high) / 2))
 
 
-def in_batches(
-    member: Trained,
-    function: Callable[[NDArray[np.uint8]], NDArray[Any]],
-    images: NDArray[np.uint8],
-) -> NDArray[Any]:
-    """What a function of the network gives for images, uint8 (N, C, H, W), of any number."""
-    size = member.config.train.eval_batch_size
-    starts = range(0, len(images), size)
-    return np.concatenate([function(images[start : start + size]) for start in starts])
-
-
 def _evenly(count: int, most: int) -> NDArray[np.int64]:
-    """At most so many places, evenly over all: most datasets are sorted by class."""
+    """Return at most this many positions, evenly spaced: most datasets are sorted by class."""
     return np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(np.int64))
 
 
@@ -110,4 +97,4 @@ def _say(
             f"{after.score.loss:.4f}, calibration error {before.score.ece:.2%} to "
             f"{after.score.ece:.2%}"
         )
-    say("        kept beside the run; tinylab predict applies it")
+    say("        saved with the run; tinylab predict applies it")

@@ -1,4 +1,4 @@
-"""The figures of predicted probabilities on labelled images."""
+"""The metrics of predicted probabilities on labeled images."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,7 +15,7 @@ TINY = np.finfo(np.float64).tiny  # a probability of 0 would make the loss infin
 
 @dataclass(frozen=True)
 class Figures:
-    """labels: int64 (N,). probabilities: float64 (N, K), of the K classes by ``classes``."""
+    """labels: int64 (N,). probabilities: float64 (N, K), for the K ``classes``."""
 
     labels: NDArray[np.int64]
     probabilities: NDArray[np.float64]
@@ -29,7 +29,7 @@ class Figures:
 
     @cached_property
     def confusion(self) -> NDArray[np.int64]:
-        """Counts (K, K) by true class and predicted class."""
+        """Counts (K, K) by true class (rows) and predicted class (columns)."""
         return metrics.confusion_matrix(self.labels, self.predicted, len(self.classes))
 
     @cached_property
@@ -39,29 +39,29 @@ class Figures:
 
     @cached_property
     def score(self) -> metrics.Score:
-        """Every metric; the loss is the negative log-likelihood."""
+        """All metrics; the loss is the negative log-likelihood."""
         loss = metrics.negative_log_likelihood(self.labels, self.log_probabilities)
         return metrics.score(self.labels, self.predicted, self.log_probabilities, loss)
 
     @cached_property
     def own(self) -> dict[str, float | None]:
-        """The metrics of the user's files, by name; None where one has no value."""
+        """The metrics of the user's files by name; None if one has no value."""
         return own_metrics.load(len(self.classes)).of(self.labels, self.probabilities)
 
     @property
     def interval(self) -> tuple[float, float]:
-        """The accuracy's 95 % interval (Wilson)."""
+        """The 95% CI of the accuracy (Wilson)."""
         return metrics.wilson_interval(int(self.confusion.trace()), len(self.labels))
 
     @cached_property
     def reliability(self) -> Reliability:
-        """Accuracy by confidence."""
+        """The accuracy by predicted probability."""
         return reliability(
             np.exp(self.log_probabilities.max(axis=1)), self.predicted == self.labels
         )
 
     def by_class(self) -> list[dict[str, Any]]:
-        """Images, recall, precision and F1 of each class; None where nothing defines one."""
+        """Images, recall, precision and F1 of each class; None if undefined."""
         matrix = self.confusion
         recall, precision = metrics.per_class_recall(matrix), metrics.per_class_recall(matrix.T)
         f1 = metrics.per_class_f1(matrix)
@@ -70,7 +70,7 @@ class Figures:
         return [dict(zip(keys, row, strict=True)) for row in columns]
 
     def as_dict(self) -> dict[str, Any]:
-        """For ``evaluation.json``."""
+        """Return the contents of ``evaluation.json``."""
         bins = self.reliability
         return {
             **self.score.as_dict(),

@@ -1,8 +1,8 @@
-"""Which labels are likely wrong, by probabilities of networks that were not trained on the images.
+"""Likely label errors, by probabilities of networks that were not trained on the images.
 
 Confident learning: Northcutt, Jiang, Chuang: Confident Learning: Estimating Uncertainty in Dataset
-Labels (JAIR 2021), sections 3.1 and 3.2. labels: int64 (N,), as they are given. probabilities:
-float64 (N, K), out of sample.
+Labels (JAIR 2021), sections 3.1 and 3.2. labels: int64 (N,), as given. probabilities: float64 (N,
+K), out of sample.
 """
 
 from dataclasses import dataclass
@@ -16,10 +16,10 @@ Probabilities = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class LabelErrors:
-    """Likely label errors, the most certain first.
+    """Likely label errors, most certain first.
 
-    place: int64 (E,), in the N images. suggested: int64 (E,), their likely classes. margin:
-    float64 (E,), the probability of the likely class beyond that of the given one.
+    place: int64 (E,), indices into the N images. suggested: int64 (E,), their likely classes.
+    margin: float64 (E,), the probability of the likely class minus that of the given one.
     """
 
     place: Labels
@@ -41,7 +41,7 @@ def confident_joint(labels: Labels, probabilities: Probabilities) -> Labels:
 
 
 def confident_class(labels: Labels, probabilities: Probabilities) -> Labels:
-    """The confident class of each image, int64 (N,); -1 where there is none."""
+    """Return the confident class of each image, int64 (N,); -1 if there is none."""
     K = probabilities.shape[1]
     counts = np.bincount(labels, minlength=K)
     own = probabilities[np.arange(len(labels)), labels]
@@ -52,19 +52,19 @@ def confident_class(labels: Labels, probabilities: Probabilities) -> Labels:
 
 
 def estimated_joint(labels: Labels, probabilities: Probabilities) -> NDArray[np.float64]:
-    """The joint distribution (K, K) of given and true labels, whose sum is 1 (equation 3)."""
+    """The joint distribution (K, K) of given and true labels, which sums to 1 (equation 3)."""
     joint = confident_joint(labels, probabilities).astype(np.float64)
     counts = np.bincount(labels, minlength=len(joint))
     sums = joint.sum(axis=1)
     empty = sums == 0
-    joint[empty, empty] = 1  # no confident image: its labels are taken as right
+    joint[empty, empty] = 1  # no confident image: its labels are assumed correct
     scaled = joint * (counts / np.where(empty, 1, sums))[:, None]
     normalized: NDArray[np.float64] = scaled / scaled.sum()
     return normalized
 
 
 def label_errors(labels: Labels, probabilities: Probabilities) -> LabelErrors:
-    """Images that are confidently of another class than their label's, the largest margin first.
+    """Return images that confidently belong to another class than labeled, largest margin first.
 
     These are the off-diagonal elements of the confident joint (section 3.2, the second method).
     """
@@ -76,8 +76,8 @@ def label_errors(labels: Labels, probabilities: Probabilities) -> LabelErrors:
 
 
 def overlapping(labels: Labels, probabilities: Probabilities) -> list[tuple[int, int, float]]:
-    """Pairs of classes and the fraction of all images that have the label of the one and are of
-    the other, by the estimated joint; the largest first, without those that have none.
+    """Return pairs of classes and the fraction of all images that are labeled as one and belong to
+    the other, by the estimated joint; largest first, without zeros.
     """
     joint = estimated_joint(labels, probabilities)
     mixed = np.triu(joint + joint.T, 1)

@@ -1,4 +1,4 @@
-"""Images that look unlike the others of their dataset: dark, light, blurred."""
+"""Images that differ in appearance from the rest of their dataset: dark, light, blurred."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,14 +8,14 @@ CHUNK = 1024
 
 
 def brightness(images: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """The mean gray level of each image, (N, C, H, W) -> (N,)."""
+    """Return the mean gray level of each image, (N, C, H, W) -> (N,)."""
     return np.concatenate([part.mean(axis=(1, 2, 3)) for part in _chunks(images)])
 
 
 def sharpness(images: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """The logarithm of the variance of the Laplacian, plus 1: (N, C, H, W) -> (N,).
+    """Return the logarithm of the variance of the Laplacian, plus 1: (N, C, H, W) -> (N,).
 
-    Low where an image is blurred (Pech-Pacheco et al., ICPR 2000).
+    Low for blurred images (Pech-Pacheco et al., ICPR 2000).
     """
     return np.concatenate([_sharpness(part) for part in _chunks(images)])
 
@@ -34,7 +34,7 @@ def _chunks(images: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
 
 
 def far_out(values: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The places of values that are far below the others and far above, the farthest first."""
+    """Return the indices of values far below and far above the others, farthest first."""
     low, high = np.quantile(values, [0.25, 0.75])
     reach = FENCE * (high - low)
     order = np.argsort(values, kind="stable")

@@ -1,4 +1,4 @@
-"""What an evaluation shows and writes; a run's own folder stays as it is."""
+"""The output of an evaluation; a run's own folder is not changed."""
 
 import dataclasses
 import hashlib
@@ -6,8 +6,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from tinylab.config import code
-from tinylab.config.schema import Config, identity
+from tinylab.config import code, options
+from tinylab.config.identity import file_name, identity
+from tinylab.config.metrics import with_interval
+from tinylab.config.schema import Config
 from tinylab.evaluate.figures import Figures
 from tinylab.evaluate.scope import Scope
 from tinylab.inference import Ensemble
@@ -19,20 +21,20 @@ from tinylab.ui import plots
 from tinylab.ui.console import say
 from tinylab.ui.tables import Column, aligned, fitted
 
-SHOWN = 30  # classes at most in the table on the screen
-LONGEST = 40  # letters of a class's name there
+SHOWN = 30  # maximum number of classes in the table on the screen
+LONGEST = 40  # maximum length of a class name there
 MEASURES = ("recall", "precision", "F1")
 
 
 def folder_of(ensemble: Ensemble, config: Config, scope: Scope) -> EvaluationFolder:
-    """``<outputs>/evaluations/<run>-on-<dataset>-<hash>``; the same question, the same folder."""
+    """Return ``<outputs>/evaluations/<run>-on-<dataset>-<hash>``, equal for equal requests."""
     names = [member.name for member in ensemble.members]
     asked = [sorted(names), identity(config.dataset), scope.part, scope.fingerprint]
     if ensemble.first.calibration is not None:
         asked.append("calibrated")
     digest = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
     who = names[0] if len(names) == 1 else f"ensemble-of-{len(names)}"
-    place = f"{who}-on-{config.dataset.name}-{digest[:10]}"
+    place = f"{who}-on-{file_name(config.dataset.name)}-{digest[:10]}"
     return EvaluationFolder(Path(config.outputs).expanduser() / "evaluations" / place)
 
 
@@ -44,18 +46,18 @@ def show(
     dataset: str,
     handling: str,
 ) -> None:
-    """Say the figures: each member's, where there are several, then the whole's, by class too."""
+    """Show the metrics: of each member if there are several, then of all, also by class."""
     for member, figures in zip(ensemble.members, members, strict=True):
         alone = f"  accuracy {accuracy(figures)}" if len(members) > 1 else ""
         say(f"run     {member.name}{alone}")
     say(f"data    {dataset}, {scope.part}: {len(scope.labels):,} images, {_learnt(scope)}")
     if scope.alike:
-        say(f"        {scope.alike:,} others look like training images (re-encoded or resized?)")
+        say(f"        {scope.alike:,} others resemble training images (re-encoded or resized?)")
     if handling:
         say(f"        {handling}")
     bins = whole.reliability
     say(
-        f"result  accuracy {accuracy(whole)}, loss {whole.score.loss:.4f}, "
+        f"result  accuracy {accuracy(whole)}, {_loss_of(ensemble)} {whole.score.loss:.4f}, "
         f"calibration error {bins.error:.2%} (ECE, {len(bins.counts)} bins)"
     )
     if whole.own:
@@ -65,23 +67,32 @@ def show(
     _show_classes(whole)
 
 
+def _loss_of(ensemble: Ensemble) -> str:
+    """What the loss of an evaluation is called: of runs with a loss of the user's it is not theirs.
+
+    That one needs logits, of which several runs, or a calibrated one, have none in common.
+    """
+    is_plain = all(options.of(member.config.loss).is_plain for member in ensemble.members)
+    return "loss" if is_plain else "NLL"
+
+
 def _learnt(scope: Scope) -> str:
-    """What is known of the images in the network's training, compared by place and pixels."""
+    """Describe which of the images were used in training, compared by index and pixels."""
     if scope.learnt == 0 and not scope.is_known:
-        return "of which some may have trained the network: its training images are not known here"
+        return "possibly including training images, which are not known here"
     if scope.learnt == 0:
         how = "" if scope.is_own else ", compared by pixels"
-        return f"none of which the network was trained on{how}"
+        return f"none of them seen in training{how}"
     return (
-        f"{scope.learnt:,} of which it was trained on ({scope.trained:,}) or chosen by: no measure "
-        "of new images"
+        f"{scope.learnt:,} of them used for training ({scope.trained:,}) or selection: not an "
+        "estimate "
+        "for new images"
     )
 
 
 def accuracy(figures: Figures) -> str:
-    """``98.88% (95 % interval 96.02% to 99.69%)``."""
-    low, high = figures.interval
-    return f"{figures.score.accuracy:.2%} (95 % interval {low:.2%} to {high:.2%})"
+    """As in ``98.88% (95% CI 96.02–99.69)``."""
+    return with_interval(figures.score.accuracy, *figures.interval)
 
 
 def _show_classes(figures: Figures) -> None:
@@ -111,6 +122,7 @@ def write(
     command: str,
 ) -> None:
     """Leave the metrics, the predictions and two figures in ``folder``."""
+    loss = {} if _loss_of(ensemble) == "loss" else {"loss": None}
     title = f"accuracy {accuracy(whole)}"
     confusion = plots.confusion(whole.confusion, whole.classes, title)
     bins = whole.reliability
@@ -131,6 +143,7 @@ def write(
                 {
                     "run_id": member.name,
                     **figures.score.as_dict(),
+                    **loss,
                     "accuracy_ci95": figures.interval,
                 }
                 for member, figures in zip(ensemble.members, members, strict=True)
@@ -145,6 +158,7 @@ def write(
                 "num_alike": scope.alike,
             },
             **whole.as_dict(),
+            **loss,
             "environment": _environment(ensemble),
         },
     )

@@ -1,4 +1,4 @@
-"""Which images an evaluation scores: labelled ones, and none unsaid that a network has learnt."""
+"""Which images an evaluation uses: labeled ones, and no training images silently."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from tinylab import data
 from tinylab.config import options
-from tinylab.config.schema import DatasetConfig
+from tinylab.config.base_records import DatasetConfig
 from tinylab.data import cache, folder
 from tinylab.data.cache import Decoded
 from tinylab.data.listing import composed
@@ -28,11 +28,11 @@ PARTS = ("test", "val", "train", "all")
 class Scope:
     """images: uint8 (N, C, H, W). labels: int64 (N,), by the ensemble's classes.
 
-    index: int64 (N,), their places in the dataset. paths: their files, if they are files. part: one
-    of PARTS. trained: how many of them some network was trained on, by their place in its data or
-    by their pixels. learnt: these, and those that it was chosen by. alike: how many others look
-    like training images, as far as these are here. is_own: whether it is the data of its training.
-    is_known: whether the images of every network's training are known.
+    index: int64 (N,), their indices in the dataset. paths: their files, if any. part: one of PARTS.
+    trained: how many of them some network was trained on, by index in its data or by pixels.
+    learnt: these, and those used to select it. alike: how many others resemble training images, if
+    these are available. is_own: whether it is the training data. is_known: whether the training
+    images of every network are known.
     """
 
     images: NDArray[np.uint8]
@@ -54,11 +54,11 @@ def choose(
     part: str | None,
     read: Callable[[Path], NDArray[np.uint8]] | None = None,
 ) -> Scope:
-    """The images of ``part``; by default the test part of the networks' own data, or all of other.
+    """Select the images of ``part``; by default the own data's test set, or all other data.
 
-    ``read`` reads the image files of a folder, where they are not to be read as class folders are.
-    Raises UserError where the data does not fit the networks, where images that one of them is
-    tested on have trained another, or where the own data is not that of the training any more.
+    ``read`` reads the image files of a folder, if they are not read as class folders are. Raises
+    UserError if the data does not fit the networks, if test images of one were used to train
+    another, or if the own data has changed since training.
     """
     decoded = data.load_undivided(dataset) if read is None else _decoded(dataset, read)
     labels = _labels(ensemble, decoded, dataset)
@@ -93,7 +93,7 @@ def _decoded(dataset: DatasetConfig, read: Callable[[Path], NDArray[np.uint8]]) 
 
 
 def _labels(ensemble: Ensemble, decoded: Decoded, dataset: DatasetConfig) -> NDArray[np.int64]:
-    """The data's labels in the networks' order of classes, matched by name."""
+    """Return the data's labels in the networks' order of classes, matched by name."""
     known = [composed(name) for name in ensemble.classes]
     given = [composed(name) for name in decoded.images.classes]
     strange = [name for name in given if name not in known]
@@ -117,7 +117,7 @@ def _refuse_other_shape(first: Trained, decoded: Decoded, dataset: DatasetConfig
 
 
 def _is_own(member: Trained, dataset: DatasetConfig, fingerprint: str) -> bool:
-    """Whether a network was trained on this data, perhaps prepared in another way."""
+    """Return whether a network was trained on this data, perhaps preprocessed differently."""
     own = member.config.dataset
     if fingerprint == member.result.dataset.fingerprint:
         return True
@@ -134,18 +134,18 @@ def _real(config: DatasetConfig) -> str | None:
 def _indices(
     member: Trained, decoded: Decoded, dataset: DatasetConfig, part: str, is_own: bool
 ) -> NDArray[np.int64]:
-    """The places of a part's images, by the split of ``member``."""
+    """Return the indices of a part's images, by the split of ``member``."""
     if part == "all":
         return np.arange(len(decoded.images.labels))
     parts = data.divide(decoded, member.config.split, dataset)
     if is_own and parts.sha256() != member.result.split_sha256:
         raise UserError(
-            f"{member.name}: its data has changed since, so which images have trained it cannot be "
-            "told any more\n  bring the old data back, or score it on all images with --part all"
+            f"{member.name}: its data has changed since, so its training images are no longer "
+            "known\n  restore the old data, or evaluate on all images with --part all"
         )
     index: NDArray[np.int64] = getattr(parts, part)
     if len(index) == 0:
-        raise UserError(f"--part {part}: no image is in it, by the split of {member.name}")
+        raise UserError(f"--part {part}: contains no images in the split of {member.name}")
     return index
 
 
@@ -156,27 +156,27 @@ def _learnt(
     part: str,
     index: NDArray[np.int64],
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Which images, by their places, some network was trained on, and chosen by: (num_images,)."""
+    """Return which images some network was trained on, and selected by: bool (num_images,)."""
     trained, chosen_by = np.zeros((2, len(decoded.images.labels)), bool)
     for member in owners:
         parts = data.divide(decoded, member.config.split, dataset)
         if parts.sha256() != member.result.split_sha256:
-            trained[:] = True  # all of them, as far as can be told
+            trained[:] = True  # all of them, as far as known
             continue
         trained[parts.train] = chosen_by[parts.val] = True
         learnt = (trained | chosen_by)[index]
         if part == "test" and learnt.any():
             raise UserError(
-                f"{learnt.sum():,} test images of {owners[0].name} have trained "
-                f"{member.name}\n  average runs of one split.seed, or score them with --part all"
+                f"{learnt.sum():,} test images of {owners[0].name} were used to train "
+                f"{member.name}\n  average runs with the same split.seed, or use --part all"
             )
     return trained, chosen_by
 
 
 def _seen(member: Trained) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
-    """Hashes of the pixels that a network was trained on and chosen by; none if they are unknown.
+    """Return hashes of the pixels that a network was trained on and selected by; none if unknown.
 
-    Runs of before have none with them: their own data has, where it is here as it was.
+    Older runs have not stored them: they are computed from the run's data, if unchanged.
     """
     kept = RunFolder(member.folder).learnt_digests()
     if kept is not None:
@@ -189,7 +189,7 @@ def _seen(member: Trained) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
 
 
 def _own_data(member: Trained) -> tuple[Decoded, Split] | None:
-    """The data of a network's training, where it is here as it was."""
+    """Return the data of a network's training, if it is available and unchanged."""
     try:
         own = data.load_present(member.config.dataset)
         if own.fingerprint != member.result.dataset.fingerprint:
@@ -200,7 +200,7 @@ def _own_data(member: Trained) -> tuple[Decoded, Split] | None:
 
 
 def _alike(ensemble: Ensemble, decoded: Decoded, unlearnt: NDArray[np.int64]) -> int:
-    """How many of the ``unlearnt`` images look like one that a network was trained on."""
+    """Count the ``unlearnt`` images that resemble one that a network was trained on."""
     images = decoded.images.images[unlearnt]
     near = np.zeros(len(images), bool)
     by_split = {member.result.split_sha256: member for member in ensemble.members}

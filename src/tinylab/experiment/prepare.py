@@ -1,4 +1,4 @@
-"""Load, prepare, define: from a config to everything that training starts from."""
+"""Load, prepare, define: from a config to everything needed for training."""
 
 import time
 from dataclasses import dataclass
@@ -8,7 +8,8 @@ from torch import nn
 
 from tinylab import data, models
 from tinylab.config import code, options, own_metrics, user_code
-from tinylab.config.schema import UNIT, Config
+from tinylab.config.base_records import UNIT
+from tinylab.config.schema import Config
 from tinylab.config.weights import is_file
 from tinylab.data.batches import (
     Batches,
@@ -33,7 +34,7 @@ PARTS = ("train", "val", "test")
 
 @dataclass(frozen=True)
 class Prepared:
-    """Everything that training starts from; nothing is written yet."""
+    """Everything needed for training; nothing is written yet."""
 
     config: Config
     splits: data.Splits
@@ -41,12 +42,12 @@ class Prepared:
     model: nn.Module
     recipe: Recipe
     data_seconds: float
-    code: dict[str, str]  # digests of what decides the result, as it was imported
-    own_metrics: dict[str, dict[str, str]]  # what is recorded of the user's
+    code: dict[str, str]  # digests of the code that determines the result, at the time of import
+    own_metrics: dict[str, dict[str, str]]  # what is recorded about user code
 
 
-# Multiply-adds of a step's forward pass that are worth a thread.
-WORTH_A_THREAD = 4_000_000
+# Multiply-adds of a step's forward pass that justify another thread.
+WORTH_A_THREAD = 32_000_000
 
 
 def threads_for(model: nn.Module, image_shape: tuple[int, int, int], batch_size: int) -> int:
@@ -60,16 +61,16 @@ def threads_for(model: nn.Module, image_shape: tuple[int, int, int], batch_size:
 
 
 def prepare(config: Config) -> Prepared:
-    """Load the data, build the network. Raises UserError. Within ``runtime.settings``."""
+    """Load the data, build the network. Raises UserError. Requires ``runtime.settings``."""
     options.add_files(user_code.paths(config.code))  # it may come from another process
     device = runtime.choose_device(config.device)
-    # Before any import: an edit while data is prepared or a network trains is none of the run's.
+    # Before any import: edits during preparation or training do not belong to the run.
     recorded, metrics_recorded = code.recorded(config), own_metrics.recorded()
     started = time.perf_counter()
     splits = data.load(config.dataset, config.split)
     _refuse_large_batch(config, len(splits.split.train))
     channels_last = config.train.channels_last
-    streamed = splits.data.images.nbytes > runtime.room_for_images(device)
+    streamed = splits.data.nbytes > runtime.room_for_images(device)
     whole = to_device(splits.data, device, channels_last, streamed)
     parts = {name: whole.part(getattr(splits.split, name)) for name in PARTS}
     data_seconds = time.perf_counter() - started
@@ -103,6 +104,7 @@ def prepare(config: Config) -> Prepared:
         loss=own.loss(config.loss, num_classes, device, _is_mixed(config)),
         augmentation=own.augmentation(config.augment, parts["train"]),
         schedule=own.schedule(config.schedule, _steps(config, len(parts["train"]))),
+        shrink=parts["train"].shrink,
         is_frozen=models.is_frozen(config.model),
         is_own=any(not option.is_builtin for option in options.chosen(config)),
     )
@@ -124,7 +126,7 @@ def _normalization(config: Config, train: Batches) -> Normalization:
     if kind != "weights":
         made = fit_normalization(train, kind, models.statistics(config.model))
         if stored not in (None, made.as_dict()):
-            say(f"        {weights} was trained with another normalization; take it with")
+            say(f"        {weights} was trained with another normalization; use it with")
             say("        dataset.normalize=weights")
         return made
     if stored is None:

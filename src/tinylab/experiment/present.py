@@ -1,4 +1,4 @@
-"""Present: what a run says, draws and shows in TensorBoard. None of it decides a result."""
+"""Present: a run's messages, figures and TensorBoard entries, which do not affect results."""
 
 import dataclasses
 import shlex
@@ -11,8 +11,9 @@ import yaml
 from matplotlib.figure import Figure
 
 from tinylab import data, models
-from tinylab.config.metrics import METRICS
-from tinylab.config.schema import Config, flatten, identity, run_id
+from tinylab.config.identity import flatten, identity, run_id
+from tinylab.config.metrics import METRICS, with_interval
+from tinylab.config.schema import Config
 from tinylab.data import augment
 from tinylab.errors import UserError
 from tinylab.experiment.prepare import Prepared
@@ -33,7 +34,7 @@ GALLERY = 32  # images in each gallery
 
 
 def introduce(prepared: Prepared, folder: Path) -> None:
-    """Say what is about to be trained, on what, where."""
+    """Describe what is about to be trained, on what, and where."""
     images, parts = prepared.splits.data, prepared.splits.split
     N, C, H, W = images.images.shape
     say(f"run     {folder.name}  in {folder}")
@@ -52,8 +53,11 @@ def introduce(prepared: Prepared, folder: Path) -> None:
         if line:
             say(f"        {line}")
     if blank := splits.blank():
-        say(f"data    in all training images, {blank}: look at the files (16 bits are divided by")
-        say("        256, so values of 12 bits must be multiplied by 16 first)")
+        say(
+            f"data    in all training images, {blank}: check the files (16-bit values are divided "
+            "by"
+        )
+        say("        256, so multiply 12-bit values by 16 first)")
     kind = prepared.config.dataset.normalize
     if kind in ("imagenet", "weights"):
         is_expanded = prepared.recipe.normalization.channels > C
@@ -62,13 +66,13 @@ def introduce(prepared: Prepared, folder: Path) -> None:
     device = prepared.recipe.device
     if prepared.parts["train"].streamed:
         size = in_bytes(images.images.nbytes)
-        say(f"        {size} of images, more than half of what is free on {device}: kept in main")
-        say("        memory and streamed, in pinned chunks")
+        say(f"        {size} of images, more than half of the free memory of {device}: kept")
+        say("        in main memory and streamed in pinned chunks")
     count = torch.get_num_threads()
     threads = f", {count} thread{'s' * (count > 1)}" if device.type == "cpu" else ""
     parameters = models.count_parameters(prepared.model)
     trained = models.count_trained(prepared.model)
-    of_them = f", {trained:,} of them trained" if trained < parameters else ""
+    of_them = f", {trained:,} of them trainable" if trained < parameters else ""
     say(
         f"model   {prepared.config.model.name}: {parameters:,} parameters{of_them}, "
         f"{C}x{H}x{W} -> {len(images.classes)} logits, on {device} "
@@ -76,24 +80,24 @@ def introduce(prepared: Prepared, folder: Path) -> None:
     )
     if device.type == "cpu" and count > 1 and machine.load() > machine.cores() / 2:
         say(
-            f"        {machine.load():.1f} processes want the {machine.cores()} cores already: "
-            "threads=1 is faster beside them"
+            f"        {machine.load():.1f} processes compete for the {machine.cores()} cores: "
+            "threads=1 is faster next to them"
         )
 
 
 def show_start(prepared: Prepared, tracker: RunTracker) -> None:
-    """The config and a sample of what the network sees, for TensorBoard.
+    """Write the config and sample training images to TensorBoard.
 
-    What fails here costs no training.
+    Failures here do not stop the training.
     """
     try:
         _show_start(prepared, tracker)
     except Exception as error:
-        say(f"no picture of the training images ({type(error).__name__}: {error})")
+        say(f"cannot plot the training images ({type(error).__name__}: {error})")
 
 
 def _show_start(prepared: Prepared, tracker: RunTracker) -> None:
-    config, recipe, batch = prepared.config, prepared.recipe, prepared.parts["train"]
+    config, recipe, batch = prepared.config, prepared.recipe, prepared.parts["train"].for_training()
     dumped = yaml.safe_dump(dataclasses.asdict(config), sort_keys=False)
     tracker.text("config", f"```yaml\n{dumped}```")
     # Evenly over the training set, whose images are sorted by class in most datasets.
@@ -101,9 +105,9 @@ def _show_start(prepared: Prepared, tracker: RunTracker) -> None:
     images, labels = batch.take(chosen.long())
     seed = runtime.derive_seed(config.seed, "sample")
     draws = augment.draw(config.augment, len(images), seed, recipe.device)
-    pixels = augment.apply(images, draws, config.augment)
+    pixels = augment.apply(images, draws, config.augment, recipe.shrink)
     if recipe.augmentation is not None:
-        with torch.random.fork_rng(devices=[]):  # it may draw from where it should not
+        with torch.random.fork_rng(devices=[]):  # it may use a global generator
             pixels = recipe.augmentation(pixels, seed)
     shown = pixels.round().clamp(0, 255).to(torch.uint8).cpu().numpy()
     names = [prepared.splits.data.classes[label] for label in labels.tolist()]
@@ -114,37 +118,39 @@ def _show_start(prepared: Prepared, tracker: RunTracker) -> None:
 def show_end(
     prepared: Prepared, files: RunFolder, result: Result, tracker: RunTracker | None = None
 ) -> None:
-    """TensorBoard's last entries, the pictures, and the words on the screen, from what was kept.
+    """Write final TensorBoard entries, figures and messages, from what was saved.
 
-    Without ``tracker`` all of TensorBoard's entries are made anew. The run is finished before: what
-    fails in here is said in a line, and made when the same command is typed again.
+    Without ``tracker``, all of TensorBoard's entries are rewritten. The run is already finished:
+    failures here are reported in one line, and the same command retries them.
     """
     try:
         _draw_end(prepared, files, result, tracker)
     except Exception as error:
         why = f"{type(error).__name__}: {error}".partition("\n")[0]
-        say(f"figures not drawn ({why}); the result is kept, and the same command draws them")
+        say(
+            f"cannot make the figures ({why}); the result is saved, and the same command makes them"
+        )
     _say_end(prepared.config, files, result)
 
 
 def answer(prepared: Prepared, files: RunFolder, result: Result) -> None:
-    """Say that a run is finished; make what a kill or an error has left out after its end."""
+    """Report a finished run; create what a kill or an error left out after its end."""
     if files.is_presented():
         files.say_finished(result)
         return
     with log_to(files.log_file):
-        say(f"finished already, but for its figures: {files.path}")
+        say(f"already finished, except for its figures: {files.path}")
         show_end(prepared, files, result)
 
 
 def open_tracker(config: Config, files: RunFolder, history: list[Row]) -> RunTracker:
-    """TensorBoard's entries, begun anew from the run's history."""
+    """Rewrite TensorBoard's entries from the run's history."""
     files.clear_events()
     return RunTracker(files.path, files.metrics_file, history, flatten(identity(config)))
 
 
 def open_mirror(config: Config, history: list[Row]) -> Mirror:
-    """The run in another tracking service, begun anew from its history."""
+    """Send the run to another tracking service, from its history."""
     mirror = Mirror(config.tracker, run_id(config), flatten(identity(config)))
     for row in history:
         mirror.log(row)
@@ -208,12 +214,11 @@ def _say_end(config: Config, files: RunFolder, result: Result) -> None:
 
 
 def _accuracy(result: Result) -> str:
-    low, high = result.test.accuracy_ci95
-    return f"{result.test.accuracy:.2%} (95 % interval {low:.2%} to {high:.2%})"
+    return with_interval(result.test.accuracy, *result.test.accuracy_ci95)
 
 
 def _worst_mistakes(splits: data.Splits, tested: Predictions) -> Figure:
-    """The wrong predictions of the highest probability."""
+    """Plot the misclassified images with the highest probability."""
     assert tested.probabilities is not None
     probability = tested.probabilities[np.arange(len(tested.label)), tested.predicted]
     wrong = worst_mistakes(tested.label, tested.predicted, probability)
@@ -223,4 +228,6 @@ def _worst_mistakes(splits: data.Splits, tested: Predictions) -> Figure:
         for i in worst
     ]
     images = splits.data.images[tested.index[worst]]
-    return plots.gallery(images, captions, f"worst of {len(wrong)} mistakes on the test set")
+    return plots.gallery(
+        images, captions, f"most confident of {len(wrong)} mistakes on the test set"
+    )

@@ -12,7 +12,8 @@ from torch import nn
 
 from tinylab import models
 from tinylab.config import code, options, own_metrics, user_code
-from tinylab.config.schema import Config, run_id
+from tinylab.config.identity import run_id
+from tinylab.config.schema import Config
 from tinylab.data.batches import Batches
 from tinylab.errors import Pruned, Stopped, UserError
 from tinylab.experiment import present
@@ -33,14 +34,24 @@ from tinylab.ui.display import RunDisplay
 
 
 @dataclass(frozen=True)
+class RunStarted:
+    """Data and network are ready; training begins, or goes on from a checkpoint."""
+
+    prepared: Prepared
+
+
+@dataclass(frozen=True)
 class RunDone:
     """The run has its result."""
 
     result: Result
 
 
+RunEvent = RunStarted | Event | RunDone
+
+
 def run(config: Config, command: str) -> Result:
-    """Train, or resume, one config, and return its result; the screen shows how it goes.
+    """Train, or resume, one config, and return its result; the screen shows the progress.
 
     Raises what ``events`` raises.
     """
@@ -53,18 +64,18 @@ def run(config: Config, command: str) -> Result:
                 display.step(*event)
             elif isinstance(event, EpochDone):
                 display.epoch(event.row)
-            else:
+            elif isinstance(event, RunDone):
                 result = event.result
     return result
 
 
-def events(config: Config, command: str) -> Generator[Event | RunDone]:
-    """Train, or resume, one config; yields after each step, each epoch, and with the result.
+def events(config: Config, command: str) -> Generator[RunEvent]:
+    """Train, or resume, one config; yields at its start, each step and epoch, and the result.
 
-    An epoch's state is on the disk when it is yielded. Nothing is written before data and network
-    are known to be good. Who iterates may leave at any event, and must then close the generator,
-    which holds the run's lock; ``throw(Pruned())`` says why in the run's log. Raises UserError for
-    what the user can fix, Stopped when a signal asked for it; the state is then on disk.
+    When an epoch is yielded, its state is saved. Nothing is written before data and network are
+    known to be valid. The caller may stop at any event, and must then close the generator, which
+    holds the run's lock; ``throw(Pruned())`` records the reason in the run's log. Raises UserError
+    for errors that the user can fix, and Stopped after a signal, with a checkpoint saved.
     """
     device = runtime.choose_device(config.device)
     mirrors.require(config.tracker, f"tracker={config.tracker}")
@@ -72,13 +83,13 @@ def events(config: Config, command: str) -> Generator[Event | RunDone]:
         yield from _events(config, command)
 
 
-def _events(config: Config, command: str) -> Iterator[Event | RunDone]:
+def _events(config: Config, command: str) -> Iterator[RunEvent]:
     files = run_folder(config)
     started = time.perf_counter()
     before = stamp(files.result_file)
     prepared = prepare(config)
     with files.sole_writer():
-        # Another process may have finished this run while this one waited for it.
+        # Another process may have finished this run while this one waited.
         finished = files.valid_result(config, is_new=stamp(files.result_file) != before)
         if finished is not None:
             present.answer(prepared, files, finished)
@@ -101,7 +112,7 @@ def _events(config: Config, command: str) -> Iterator[Event | RunDone]:
             except Stopped:
                 say("stopped, checkpoint saved; run the same command to resume")
                 raise
-            # What is no Exception asks for an end, as submitit's SystemExit before a requeue.
+            # Non-Exceptions request a stop, such as submitit's SystemExit before a requeue.
             except Exception as error:
                 words = _told(error, config)
                 if words is None:
@@ -120,7 +131,7 @@ def _record(files: RunFolder, error: BaseException) -> None:
 
 
 def _told(error: BaseException, config: Config) -> str | None:
-    """What a user is told of an error that is not tinylab's fault; None where it is, or says it."""
+    """Return the message for an error that is not tinylab's; None if it is, or says enough."""
     if (remedy := _remedy(error)) is not None:
         return f"{str(error).partition(chr(10))[0]}\n  {remedy}"
     if isinstance(error, UserError):
@@ -130,19 +141,19 @@ def _told(error: BaseException, config: Config) -> str | None:
 
 
 def _remedy(error: BaseException) -> str | None:
-    """What helps against an error of torch's that a choice of the user's leads to."""
+    """Return the remedy for an error of torch caused by the config."""
     text = str(error)
     if isinstance(error, torch.OutOfMemoryError):
         return "lower train.batch_size or train.eval_batch_size, or choose a smaller model"
     if "does not have a deterministic implementation" in text:
-        return "choose another model, or deterministic=false, which gives up bit-equal repetition"
+        return "choose another model, or deterministic=false, which gives up bit-identical results"
     if "Expected more than 1 value per channel when training" in text:
-        return "batch normalisation needs train.batch_size of 2 or more, or fewer model.stages"
+        return "batch normalization needs train.batch_size of at least 2, or fewer model.stages"
     return None
 
 
 def _resume_state(prepared: Prepared, files: RunFolder, checkpoints: Checkpoints) -> State | None:
-    """Where an earlier try at this run got to, if it can be gone on from."""
+    """Return the state of an earlier attempt at this run, if it can be resumed."""
     config = prepared.config
     state = checkpoints.load_last()
     if state is None:
@@ -154,8 +165,8 @@ def _resume_state(prepared: Prepared, files: RunFolder, checkpoints: Checkpoints
         return None
     if state["fingerprint"] != prepared.splits.fingerprint:
         raise UserError(
-            f"{files.path}: the {config.dataset.name} images are not those that this half-finished "
-            "run began with\n  bring the old data back, or begin again with fresh=true"
+            f"{files.path}: the {config.dataset.name} images have changed since this unfinished "
+            "run was started\n  restore the old data, or start over with fresh=true"
         )
     return state
 
@@ -167,11 +178,12 @@ def _run(
     state: State | None,
     command: str,
     started: float,
-) -> Iterator[Event | RunDone]:
+) -> Iterator[RunEvent]:
     config, recipe = prepared.config, prepared.recipe
     files.write_start(config, prepared.splits.split, prepared.splits.digests[:, 0])
     files.forget_failure()
     present.introduce(prepared, files.path)
+    yield RunStarted(prepared)
     training = start(prepared.model, recipe)
     checkpoints.stamp = {
         "fingerprint": prepared.splits.fingerprint,
@@ -182,7 +194,7 @@ def _run(
         training.load_state_dict(state)
         training.resumed_at.append({"epoch": training.epoch, "step": training.step_in_epoch})
         say(
-            f"going on from epoch {training.epoch + 1}, step {training.step_in_epoch}"
+            f"resuming at epoch {training.epoch + 1}, step {training.step_in_epoch}"
             f"{_other_machine(state, recipe.device)}"
         )
     checkpoints.stamp |= {"device": recipe.device.type, "threads": torch.get_num_threads()}
@@ -203,7 +215,7 @@ def _run(
         seconds = dataclasses.replace(result.seconds, total=time.perf_counter() - started)
         result = dataclasses.replace(result, seconds=seconds)
         files.write_result(result)
-        tracking.pop_all()  # what is finished is not to fail any more
+        tracking.pop_all()  # a finished run must not fail any more
     present.show_end(prepared, files, result, tracker)
     present.end_mirror(mirror, files, result)
     yield RunDone(result)
@@ -216,10 +228,10 @@ def fit_and_save(
     checkpoints: Checkpoints,
     stop_signal: Callable[[], int | None],
 ) -> Iterator[Event]:
-    """``fit`` with its checkpoints: after each epoch, and every ``train.checkpoint_seconds``.
+    """``fit`` with checkpoints: after each epoch, and every ``train.checkpoint_seconds``.
 
-    ``stop_signal`` is asked after every event; where it names a signal, Stopped is raised with
-    the state on disk.
+    ``stop_signal`` is called after every event; if it returns a signal, Stopped is raised with the
+    state saved.
     """
     saved = time.perf_counter()
     for event in fit(training, parts, recipe):
@@ -238,20 +250,20 @@ def fit_and_save(
 
 
 def _other_machine(state: State, device: torch.device) -> str:
-    """A word on what makes a resumed run's bits its own."""
+    """Return a note if a resumed run will not be bit-identical."""
     before, now = (state["device"], state["threads"]), (device.type, torch.get_num_threads())
     if before == now:
         return ""
     return (
-        f"; begun on {before[0]} with {before[1]} threads, now {now[0]} with {now[1]}: "
-        "the same training, but not to the last bit"
+        f"; started on {before[0]} with {before[1]} threads, now {now[0]} with {now[1]}: "
+        "results will not be bit-identical"
     )
 
 
 def _evaluate(
     prepared: Prepared, training: Training, command: str, failures: list[dict[str, Any]]
 ) -> tuple[Result, Evaluation]:
-    """Score the tested weights on every part: the only place where test labels are read."""
+    """Evaluate the tested weights on every part: the only place where test labels are read."""
     config, splits, recipe = prepared.config, prepared.splits, prepared.recipe
     started = time.perf_counter()
     model = training.tested()
@@ -317,12 +329,12 @@ def _evaluate(
 
 
 def _metrics(name: str, found: Evaluation) -> dict[str, Any]:
-    """The metrics of a part for ``result.json``; what is wrong with them is said and kept."""
+    """Return the metrics of a part for ``result.json``; non-finite outputs are reported."""
     values: dict[str, Any] = found.as_dict()
     if found.num_guessed:
         say(
             f"{name}: the outputs for {found.num_guessed:,} of {found.score.num:,} images are not "
-            "finite numbers; they count as wrong guesses, in the loss too"
+            "finite; they count as misclassified, also in the loss"
         )
         values["num_guessed"] = found.num_guessed
     return values
@@ -331,7 +343,7 @@ def _metrics(name: str, found: Evaluation) -> dict[str, Any]:
 def _with_views(
     parts: dict[str, Batches], model: nn.Module, recipe: Recipe
 ) -> dict[str, Evaluation]:
-    """Validation and test with the test-time augmentation that is asked for; else nothing."""
+    """Return validation and test metrics with test-time augmentation; nothing without."""
     tta = recipe.train.tta
     asked = [name for name in ("val", "test") if name in parts and tta != "none"]
     return {name: evaluate(model, parts[name], recipe, tta, is_final=True) for name in asked}

@@ -1,4 +1,4 @@
-"""Whether an exported file computes what the run's own network does, on real images."""
+"""Check that an exported file computes the same as the run's own network, on real images."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -11,14 +11,14 @@ from tinylab.errors import UserError
 from tinylab.export.formats import Network
 from tinylab.inference import Trained
 
-# Largest difference of two logits, as a share of the largest logit. Both are sums in float32, of
-# the same products in another order; a wrong pixel or weight shows in the first digits.
+# Largest difference of two logits, as a fraction of the largest logit. Both are float32 sums of the
+# same products in different orders; a wrong pixel or weight shows in the leading digits.
 TOLERANCE = 1e-4
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """How far apart the logits are at most, and on how many of the images the classes agree."""
+    """The largest difference of the logits, and the number of images with equal predictions."""
 
     difference: float
     allowed: float
@@ -27,7 +27,7 @@ class Agreement:
 
 
 def compare(trained: Trained, exported: Network, images: NDArray[np.uint8]) -> Agreement:
-    """Ask both about all images, uint8 (N, C, H, W). The run's network answers in float32."""
+    """Compare both on all images, uint8 (N, C, H, W). The run's network computes in float32."""
     plain = dataclasses.replace(trained.recipe.train, precision="float32")
     original = dataclasses.replace(trained, recipe=dataclasses.replace(trained.recipe, train=plain))
     batches = _batches(images, plain.eval_batch_size)
@@ -42,17 +42,17 @@ def compare(trained: Trained, exported: Network, images: NDArray[np.uint8]) -> A
 
 
 def _batches(images: NDArray[np.uint8], size: int) -> list[NDArray[np.uint8]]:
-    """All images, first in batches of 1, 2 and 7: the file must take any number of them."""
+    """Run all images, first in batches of 1, 2 and 7: the batch size must be dynamic."""
     starts = np.array([1, 3, *range(10, len(images), size)])
     return np.split(images, starts[starts < len(images)])
 
 
 def refuse_difference(agreement: Agreement, path: Path) -> None:
-    """Raise UserError where a file is farther from the original than rounding takes it."""
-    # A difference that is no number is none to be allowed.
+    """Raise UserError if a file differs from the original by more than rounding."""
+    # A NaN difference is not within the tolerance.
     if not agreement.difference <= agreement.allowed:
         raise UserError(
-            f"{path}: not written: its logits differ from the original's by up to "
+            f"{path}: not written: its logits differ from the original network's by up to "
             f"{agreement.difference:.2g}, more than {agreement.allowed:.2g}\n"
             "  choose another format with --to"
         )

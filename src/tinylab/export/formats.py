@@ -1,4 +1,4 @@
-"""The formats of exported networks: each is written, and opened again as its users open it."""
+"""The export formats: each is written, and opened again as its users open it."""
 
 import contextlib
 import importlib.util
@@ -27,7 +27,7 @@ ONNX_PACKAGES = ("onnx", "onnxruntime", "onnxscript")
 
 @dataclass(frozen=True)
 class Format:
-    """``write`` makes the file at a path, ``open`` gives the network in it back."""
+    """``write`` creates the file at a path, ``open`` returns its network."""
 
     suffix: str
     write: Callable[[Deployed, Metadata, Path], None]
@@ -35,7 +35,7 @@ class Format:
 
 
 def require(name: str) -> None:
-    """Raise UserError where a format's packages are absent."""
+    """Raise UserError if a format's packages are missing."""
     absent = [each for each in ONNX_PACKAGES if importlib.util.find_spec(each) is None]
     if name == "onnx" and absent:
         raise UserError(
@@ -45,19 +45,19 @@ def require(name: str) -> None:
 
 
 def _example(metadata: Metadata) -> tuple[torch.Tensor]:
-    """Two images: torch.export takes a batch of one for a fixed size."""
+    """Two images: torch.export would specialize on a batch of one."""
     return (torch.zeros(2, *metadata["image_shape"], dtype=torch.uint8),)
 
 
 @contextlib.contextmanager
 def _untraceable(what: str) -> Iterator[None]:
-    """Not every network can be traced; the exceptions for that have no common base."""
+    """Not every network can be traced; the exceptions have no common base class."""
     try:
         yield
     except Exception as error:
         reason = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
         raise UserError(
-            f"this network cannot be written {what}: {reason}\n  choose --to state_dict"
+            f"this network cannot be exported {what}: {reason}\n  choose --to state_dict"
         ) from error
 
 

@@ -1,4 +1,4 @@
-"""What is exported: the tested network with its normalisation and views inside, and its facts."""
+"""The exported network, with normalization and test-time augmentation, and its metadata."""
 
 import copy
 import dataclasses
@@ -33,13 +33,13 @@ class Deployed(nn.Module):
 
 
 def deployed(trained: Trained) -> Deployed:
-    """A copy of a run's network on the CPU, in float32, in the usual memory format."""
+    """Copy a run's network to the CPU, in float32, in the default memory format."""
     model = copy.deepcopy(trained.model).cpu().to(memory_format=torch.contiguous_format)
     return Deployed(model, trained.recipe.normalization, trained.config.train.tta).eval()
 
 
 def metadata(trained: Trained) -> dict[str, Any]:
-    """What a user of the file must know, as plain values."""
+    """Return what users of the file need to know, as plain values."""
     test = trained.result.test
     return {
         "run_id": trained.name,

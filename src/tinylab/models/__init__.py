@@ -1,7 +1,8 @@
-"""Models: building a network by its config.
+"""Models: building a network from its config.
 
-A new model is one module here and one test: a class or function under ``@model``, whose parameters
-with defaults are its config keys. The class count and the image shape come from the data.
+A new model is one module here and one test: a class or function decorated by ``@model``, whose
+parameters with defaults are its config keys. The number of classes and the image shape come from
+the data.
 """
 
 import importlib.metadata
@@ -12,18 +13,18 @@ import torch
 from torch import nn
 
 from tinylab.config import options
-from tinylab.config.schema import ModelConfig
+from tinylab.config.base_records import ModelConfig
 from tinylab.data.batches import IMAGENET, Statistics
 from tinylab.models import own, pretrained
 from tinylab.models.conv_pool import PooledConv2d
 
 
 def build(config: ModelConfig, image_shape: tuple[int, int, int], num_classes: int) -> nn.Module:
-    """A network on the CPU, from float32 (N, C, H, W) to logits (N, num_classes).
+    """Build a network on the CPU, from float32 (N, C, H, W) to logits (N, num_classes).
 
-    Its initial weights come from torch's global stream, or from the file that ``weights`` names;
-    what ``freeze`` names is not trained. Raises UserError where the network does not fit the
-    images, or the weights the network.
+    Its initial weights come from torch's global generator, or from the file in ``weights``; what
+    ``freeze`` names is not trained. Raises UserError if the network does not fit the images, or the
+    weights the network.
     """
     option = options.of(config)
     if option.is_builtin:
@@ -39,18 +40,18 @@ def build(config: ModelConfig, image_shape: tuple[int, int, int], num_classes: i
 
 
 def weights_of(config: ModelConfig) -> str | None:
-    """What ``model.weights`` is, where that is the key of all models."""
+    """Return ``model.weights``, if that is the common key of all models."""
     found: str | None = options.of(config).shared(config, "weights")
     return found
 
 
 def is_frozen(config: ModelConfig) -> bool:
-    """Whether a part of the network is not trained."""
+    """Return whether a part of the network is frozen."""
     return bool(options.of(config).shared(config, "freeze") != "none")
 
 
 def statistics(config: ModelConfig) -> Statistics:
-    """What ``dataset.normalize=imagenet`` means for a model: what its pretrained weights expect."""
+    """Return the statistics of ``dataset.normalize=imagenet``, as pretrained weights expect."""
     of_model = options.of(config).companion("statistics")
     found: Statistics = IMAGENET if of_model is None else of_model(config)
     return found
@@ -58,9 +59,9 @@ def statistics(config: ModelConfig) -> Statistics:
 
 @torch.inference_mode()
 def multiply_adds(model: nn.Module, image_shape: tuple[int, int, int]) -> int:
-    """Multiplications of weights with inputs for one image, by all layers that have a weight.
+    """Count the multiplications of weights by inputs for one image, over all layers.
 
-    ``model`` is on the CPU; its state and torch's random stream stay as they are.
+    ``model`` is on the CPU; its state and torch's generator are restored.
     """
     counts: list[int] = []
 
@@ -81,7 +82,7 @@ def multiply_adds(model: nn.Module, image_shape: tuple[int, int, int]) -> int:
     return sum(counts)
 
 
-# Multiply-adds of convolutions in a whole training, forward, that repay compiling: one core saves
+# Multiply-adds of convolutions in a whole training, forward, that justify compiling: one core saves
 # 0.2 ns on each, 10 s here, and loses 1.4 s at the start and once some seconds.
 WORTH_COMPILING = 50_000_000_000
 
@@ -89,9 +90,9 @@ WORTH_COMPILING = 50_000_000_000
 def choose_kernels(
     model: nn.Module, image_shape: tuple[int, int, int], num_images: int
 ) -> dict[str, str]:
-    """Let layers convolve and pool in one pass where ``num_images`` in training repay compiling.
+    """Fuse convolution and pooling in layers if ``num_images`` in training justify compiling.
 
-    Returns what decides the bits beside torch, for the record: Numba's version, or nothing.
+    Returns what else affects the bits, for the record: Numba's version, or nothing.
     """
     layers = [layer for layer in model.modules() if isinstance(layer, PooledConv2d)]
     chosen = [each for each in layers if each.fused_work(image_shape) * num_images
@@ -104,10 +105,10 @@ def choose_kernels(
 
 
 def count_parameters(model: nn.Module) -> int:
-    """Number of values, trained or frozen."""
+    """Return the number of values, trainable or frozen."""
     return sum(parameter.numel() for parameter in model.parameters())
 
 
 def count_trained(model: nn.Module) -> int:
-    """Number of trained values."""
+    """Return the number of trainable values."""
     return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)

@@ -6,7 +6,7 @@ Convolution without activation, max-pool 2, flatten, dense ReLU, dropout, dense 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tinylab.config.options import model
+from tinylab.config.decorators import model
 from tinylab.config.values import option
 from tinylab.errors import UserError
 from tinylab.models.conv_pool import PooledConv2d
@@ -25,7 +25,7 @@ class Baseline(nn.Module):
         image_shape: tuple[int, int, int],
         num_classes: int,
         filters: int = option(28, "channels of the convolution", at_least=1),
-        kernel_size: int = option(3, "side of its kernels, in pixels", at_least=1),
+        kernel_size: int = option(3, "side of the kernels, in pixels", at_least=1),
         hidden: int = option(128, "width of the dense layer", at_least=1),
         dropout: float = option(0.2, "dropout rate after the dense layer", at_least=0, below=1),
         init: str = option(

@@ -1,11 +1,11 @@
 """Convolution of gray images and max-pooling in one pass, compiled by Numba.
 
-torch computes the map of all positions (2.4 MB for 32 images of MNIST), reads it again to pool it,
-and keeps 64-bit indices for the way back. Here one position of the pooled map is computed at a
-time, and a byte says which of its four was the largest. Forward and backward take 0.45 ms where
-torch's two layers take 1.55 ms (one core of an EPYC, 32 images of MNIST, 28 filters of 3x3; the
-least of 60 times in turn). Only for one channel and 3x3: with three channels or 5x5 LLVM no longer
-keeps the sums in registers, and torch's layers were as fast or faster in all forms that were tried.
+torch computes the full feature map (2.4 MB for 32 images of MNIST), reads it again to pool it, and
+keeps 64-bit indices for the way back. Here one position of the pooled map is computed at a time,
+and a byte says which of its four was the largest. Forward and backward take 0.45 ms where torch's
+two layers take 1.55 ms (one core of an EPYC, 32 images of MNIST, 28 filters of 3x3; minimum of 60
+interleaved measurements). Only for one channel and 3x3: with three channels or 5x5 LLVM no longer
+keeps the sums in registers, and torch's layers were as fast or faster in all variants tried.
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -25,18 +25,18 @@ SIDE = 3  # of the kernels
 
 
 class PooledConv2d(nn.Conv2d):
-    """``nn.Conv2d``, whose ``pooled`` output can be had in one pass.
+    """``nn.Conv2d`` whose ``pooled`` output can be computed in one pass.
 
-    ``in_one_pass`` is set where the work repays compiling (``models.choose_kernels``). Evaluation,
-    other devices and types, and gradients of the images always take torch's layers.
+    ``in_one_pass`` is set if the work justifies compiling (``models.choose_kernels``). Evaluation,
+    other devices and dtypes, and gradients of the images always use torch's layers.
     """
 
     in_one_pass = False
 
     def fused_work(self, image_shape: tuple[int, int, int]) -> int:
-        """Multiply-adds for an image that the one pass can do; 0 where it does not know the layer.
+        """Return the multiply-adds per image in one pass; 0 if it does not support the layer.
 
-        The layer is taken for the first of its network.
+        The layer is assumed to be the first of its network.
         """
         plain = (self.stride, self.dilation, self.groups) == ((1, 1), (1, 1), 1)
         is_known = (self.in_channels, self.kernel_size) == (1, (SIDE, SIDE))
@@ -46,7 +46,7 @@ class PooledConv2d(nn.Conv2d):
         return (H - SIDE + 1) * (W - SIDE + 1) * self.weight.numel()
 
     def pooled(self, images_NCHW: Tensor) -> Tensor:
-        """``F.max_pool2d(self(images_NCHW), 2)``, equal but for rounding."""
+        """``F.max_pool2d(self(images_NCHW), 2)``, up to rounding."""
         if self.in_one_pass and self.training and _suits(images_NCHW, self.weight):
             output: Tensor = OnePass.apply(images_NCHW, self.weight, self.bias)
             return output
@@ -65,9 +65,9 @@ def _suits(images: Tensor, weight: Tensor) -> bool:
 class OnePass(torch.autograd.Function):
     """float32 (N, 1, H, W), (F, 1, 3, 3), (F,) -> (N, F, (H - 2) // 2, (W - 2) // 2).
 
-    The output is in channels_last. Of positions that are equal the first is the largest, as in
-    torch. Each thread sums the gradients of its own images, and the sums are added in their order:
-    the bits depend on the number of threads alone.
+    The output is in channels_last. Among equal positions the first is the maximum, as in torch.
+    Each thread sums the gradients of its own images, and the sums are added in a fixed order: the
+    bits only depend on the number of threads.
     """
 
     @staticmethod
@@ -90,16 +90,16 @@ class OnePass(torch.autograd.Function):
         sums = np.zeros((torch.get_num_threads(), SIDE**2 + 1, filters), np.float32)
         _, backward = functions()
         _by_threads(backward, N, (ctx.pixels, grad_NHWF, ctx.largest), sums)
-        total = torch.from_numpy(sums.sum(0))  # of the weights at each place, then of the bias
+        total = torch.from_numpy(sums.sum(0))  # of the weights at each position, then of the bias
         return None, total[:-1].T.reshape(filters, 1, SIDE, SIDE), total[-1]
 
 
 def _by_threads(
     function: Any, count: int, arrays: tuple[Any, ...], sums: NDArray[Any] | None = None
 ) -> None:
-    """Call it for equal parts of ``count`` images, one for each of torch's threads at once.
+    """Call it for equal parts of ``count`` images, with one of torch's threads each.
 
-    Threads of Python's own: Numba's would be a second OpenMP, whose threads spin beside torch's.
+    Python threads: Numba's would be a second OpenMP, whose threads compete with torch's.
     """
     parts = torch.get_num_threads()
     bounds = [count * part // parts for part in range(parts + 1)]
@@ -120,9 +120,9 @@ def _threads(count: int) -> ThreadPoolExecutor:
 
 @cache
 def functions() -> tuple[Any, Any]:
-    """Forward and backward for some of the images, compiled, or from Numba's cache on the disk.
+    """Forward and backward for some of the images, compiled, or from Numba's cache on disk.
 
-    Seconds at the first time on a machine, later 1.4 s with the import of Numba.
+    Takes seconds the first time on a machine, later 1.4 s including the import of Numba.
     """
     import numba
 
@@ -139,7 +139,7 @@ def _forward(
     for n in range(start, end):
         for i in range(height):
             for j in range(width):
-                for f in range(filters):  # vectorized; the loops within are unrolled
+                for f in range(filters):  # vectorized; the inner loops are unrolled
                     upper_left = upper_right = lower_left = lower_right = bias[f]
                     for row in range(SIDE):
                         for column in range(SIDE):
@@ -165,7 +165,7 @@ def _backward(pixels: Any, grad: Any, largest: Any, sums: Any, start: int, end: 
     _, height, width, filters = grad.shape
     of_kernels, of_bias = np.zeros((SIDE**2, filters), np.float32), np.zeros(filters, np.float32)
     nothing = np.float32(0)
-    shares = np.zeros((4, filters), np.float32)  # the gradient, of the largest position alone
+    shares = np.zeros((4, filters), np.float32)  # the gradient of the maximum only
     for n in range(start, end):
         for i in range(height):
             for j in range(width):

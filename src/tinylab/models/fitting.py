@@ -1,4 +1,4 @@
-"""What the models of other libraries share: the try before training."""
+"""Shared by models of other libraries: a trial run before training."""
 
 import torch
 from torch import nn
@@ -9,7 +9,7 @@ from tinylab.errors import UserError
 def refuse_unfit(
     network: nn.Module, said: str, image_shape: tuple[int, int, int], num_classes: int
 ) -> None:
-    """Raise UserError, which begins with ``said``, where images (C, H, W) do not fit."""
+    """Raise UserError, starting with ``said``, if images (C, H, W) do not fit."""
     network.eval()
     try:
         with torch.inference_mode():

@@ -1,7 +1,7 @@
-"""torch's private kernels, each beside the public class or function that does the same.
+"""torch's private kernels, each with an equivalent public class or function.
 
-A name with an underscore may go in any version of torch. Each function looks for its kernel when it
-is called; without it, the public way gives equal numbers but for rounding, and takes longer.
+A name with an underscore may be removed in any version of torch. Each function looks up its kernel
+when called; without it, the public equivalent gives the same numbers up to rounding, and is slower.
 """
 
 from itertools import repeat
@@ -15,9 +15,9 @@ Tensors = list[Tensor]
 
 
 def foreach(name: str, tensors: Tensors, *operands: Any) -> Any:
-    """The method ``name`` of each tensor, in one launch for all.
+    """Call the method ``name`` of each tensor, in a single launch.
 
-    An operand that is a list has one value for each tensor, another is for all of them.
+    A list operand has one value per tensor, any other applies to all.
     """
     kernel = getattr(torch, f"_foreach_{name}", None)
     if kernel is not None:
@@ -25,7 +25,7 @@ def foreach(name: str, tensors: Tensors, *operands: Any) -> Any:
     columns = [operand if isinstance(operand, list) else repeat(operand) for operand in operands]
     return [
         getattr(tensor, name)(*values)
-        for tensor, *values in zip(tensors, *columns, strict=False)  # repeat has no end
+        for tensor, *values in zip(tensors, *columns, strict=False)  # repeat is infinite
     ]
 
 
@@ -43,10 +43,10 @@ def adam(
     weight_decay: float,
     eps: float,
 ) -> None:
-    """One update in place, which counts ``steps``: Adam's, or AdamW's with decoupled decay.
+    """One in-place update, which increments ``steps``: Adam's, or AdamW's with decoupled decay.
 
-    ``torch.optim``'s classes import torch's whole compiler (2 to 4 s at every start) and spend
-    0.25 ms of Python on each step, where the kernel of the baseline CNN takes 0.2 ms.
+    ``torch.optim``'s classes import torch's whole compiler (2 to 4 s at every start) and spend 0.25
+    ms of Python per step, while the kernel for the baseline CNN takes 0.2 ms.
     """
     kernel = getattr(torch, "_fused_adamw_" if decoupled else "_fused_adam_", None)
     if kernel is None:
@@ -74,7 +74,7 @@ def sgd(
     weight_decay: float,
     nesterov: bool,
 ) -> None:
-    """One update by stochastic gradient descent, in place; without momentum no ``momenta``."""
+    """One in-place update by stochastic gradient descent; without momentum no ``momenta``."""
     kernel = getattr(torch, "_fused_sgd_", None)
     if kernel is None:
         _by_class(
@@ -85,7 +85,7 @@ def sgd(
     kernel(
         parameters, grads, momenta if momentum else [], lr=lr, momentum=momentum,
         weight_decay=weight_decay, dampening=0.0, nesterov=nesterov, maximize=False,
-        is_first_step=False,  # momenta of zero give what the first step would set
+        is_first_step=False,  # zero momenta give what the first step would set
     )  # fmt: skip
 
 
@@ -96,7 +96,7 @@ def _by_class(
     states: dict[str, Tensors],
     **options: Any,
 ) -> None:
-    """One update by a class of ``torch.optim``, on the memory of these tensors."""
+    """One update by a class of ``torch.optim``, in the memory of these tensors."""
     views = [parameter.detach() for parameter in parameters]
     optimizer: Any = kind(views, **options)
     for number, (view, grad) in enumerate(zip(views, grads, strict=True)):
@@ -106,13 +106,13 @@ def _by_class(
 
 
 def has_onednn_linear() -> bool:
-    """Whether torch has oneDNN's product."""
+    """Return whether torch has oneDNN's matrix product."""
     is_built = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
     return is_built and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
 
 def onednn_linear(inputs: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """``F.linear`` of float32 tensors on the CPU, by oneDNN where torch has its product."""
+    """``F.linear`` of float32 tensors on the CPU, by oneDNN if torch has its product."""
     if not has_onednn_linear():
         return F.linear(inputs, weight, bias)
     output: Tensor = torch.ops.mkldnn._linear_pointwise(inputs, weight, bias, "none", [], "")

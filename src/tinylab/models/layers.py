@@ -13,11 +13,11 @@ from tinylab.system.runtime import device_name
 
 
 class DenseOverMap(nn.Module):
-    """Flatten and a dense layer in one, in whatever memory format the feature map has.
+    """Flatten and a dense layer in one, for any memory format of the feature map.
 
-    The weight is kept as (out, C, H, W), flattened like the map. In channels_last both are read
-    innermost channel first, without the copies that ``flatten`` makes there forward and backward
-    (a quarter of the baseline CNN's step on two cores). It is the same function in either format.
+    The weight is stored as (out, C, H, W), flattened like the map. In channels_last both are read
+    innermost channel first, without the copies that ``flatten`` makes forward and backward (a
+    quarter of the baseline CNN's step on two cores). The function is the same in both formats.
     """
 
     def __init__(self, map_shape: tuple[int, int, int], out_features: int) -> None:
@@ -33,22 +33,22 @@ class DenseOverMap(nn.Module):
         if map_NCHW.is_contiguous(memory_format=torch.channels_last):
             map_NCHW, weight = map_NCHW.permute(0, 2, 3, 1), weight.permute(0, 2, 3, 1)
         tensors = (map_NCHW.flatten(1), weight.flatten(1), self.bias)
-        # Exported networks, which are in evaluation mode, need operators that are known elsewhere.
+        # Exported networks, in evaluation mode, need operators that other programs know.
         product = Products.apply if self.training and _suits_onednn(*tensors) else F.linear
         output: Tensor = product(*tensors)  # (N, out)
         return output
 
 
-# MKL is at home on Intel's processors: on two cores of a Xeon the baseline CNN's step takes 0.94 of
-# the time with it in batches of 32, and as long in batches of 512.
+# MKL is optimized for Intel processors: on two cores of a Xeon the baseline CNN's step takes 0.94
+# of the time with it in batches of 32, and the same in batches of 512.
 PREFERS_ONEDNN = device_name(torch.device("cpu")).startswith("AMD") and kernels.has_onednn_linear()
 
 
 def _suits_onednn(*tensors: Tensor) -> bool:
-    """Whether ``Products`` may do what ``F.linear`` does.
+    """Return whether ``Products`` may replace ``F.linear``.
 
-    Not for the compiler, which takes oneDNN's product with constant weights alone, and not for
-    autocast, which has types of its own.
+    Not for the compiler, which supports oneDNN's product only with constant weights, and not for
+    autocast, which has its own dtypes.
     """
     return (
         PREFERS_ONEDNN
@@ -61,9 +61,9 @@ def _suits_onednn(*tensors: Tensor) -> bool:
 class Products(torch.autograd.Function):
     """``F.linear`` of float32 (N, in), (out, in) and (out,), its three products by oneDNN.
 
-    torch asks MKL for them, which is slow on AMD's processors where a side is as short as a batch:
-    forward and backward of the baseline CNN's dense layer take 1.0 to 1.8 ms with it and 0.83 ms
-    with oneDNN (two cores of an EPYC, batch 32), and 17.7 and 10.9 ms in batches of 512.
+    torch uses MKL for them, which is slow on AMD processors for matrices with a short side such as
+    the batch: forward and backward of the baseline CNN's dense layer take 1.0 to 1.8 ms with it and
+    0.83 ms with oneDNN (two cores of an EPYC, batch 32), and 17.7 and 10.9 ms in batches of 512.
     """
 
     @staticmethod

@@ -2,7 +2,7 @@
 
 from torch import nn
 
-from tinylab.config.options import model
+from tinylab.config.decorators import model
 from tinylab.config.values import option
 
 

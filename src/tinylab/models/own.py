@@ -1,4 +1,4 @@
-"""A network of the user's own code, and what is refused of it before any training."""
+"""A network from user code, and the checks before training."""
 
 from typing import Any
 
@@ -6,17 +6,17 @@ import torch
 from torch import Tensor, nn
 
 from tinylab.config import options
-from tinylab.config.schema import ModelConfig
+from tinylab.config.base_records import ModelConfig
 from tinylab.config.user_code import mistakes_told
 from tinylab.errors import UserError
 from tinylab.ui.console import say
 
 
 def build(config: ModelConfig, image_shape: tuple[int, int, int], num_classes: int) -> nn.Module:
-    """The network on the CPU, as ``models.build`` gives it.
+    """Build the network on the CPU, as ``models.build`` returns it.
 
-    Raises UserError with the traceback of the user's file where it raises, and where what it gives
-    is not (N, num_classes).
+    Raises UserError with the traceback of the user's file if it raises, and if its output is not
+    (N, num_classes).
     """
     option = options.of(config)
     said = f"model={config.name}"
@@ -25,7 +25,7 @@ def build(config: ModelConfig, image_shape: tuple[int, int, int], num_classes: i
     if not isinstance(network, nn.Module):
         raise UserError(f"{said}: {kind(network)}; expected an nn.Module, of {option.file}")
     if not any(parameter.requires_grad for parameter in network.parameters()):
-        raise UserError(f"{said}: no parameter to train; expected layers, of {option.file}")
+        raise UserError(f"{said}: no trainable parameters; expected layers, of {option.file}")
     with mistakes_told(said):
         output = _tried(network, image_shape)
     if not isinstance(output, Tensor) or output.shape != (2, num_classes):
@@ -38,22 +38,22 @@ def build(config: ModelConfig, image_shape: tuple[int, int, int], num_classes: i
         )
     if _are_probabilities(output):
         say(
-            f"warning: model={config.name}: its outputs are probabilities (their sum is 1); "
-            "expected logits\n  leave its last softmax out, since the loss has its own: with two "
-            f"a network learns slowly; see {option.defined_in or option.file}"
+            f"warning: model={config.name}: its outputs are probabilities (they sum to 1); "
+            "expected logits\n  remove its final softmax: the loss applies its own, and with two "
+            f"a network trains slowly; see {option.defined_in or option.file}"
         )
     return network
 
 
 def _are_probabilities(output: Tensor) -> bool:
-    """Whether rows (N, num_classes) are non-negative with the sum 1, as after a softmax."""
+    """Return whether rows (N, num_classes) are non-negative and sum to 1, as after a softmax."""
     sums = output.sum(1)
     return bool((output >= 0).all()) and torch.allclose(sums, torch.ones_like(sums))
 
 
 @torch.inference_mode()
 def _tried(network: nn.Module, image_shape: tuple[int, int, int]) -> Any:
-    """What it gives for two images; its mode and torch's random stream stay as they are."""
+    """Return its output for two images; its mode and torch's generator are restored."""
     was_training = network.training
     try:
         with torch.random.fork_rng(devices=[]):
@@ -63,7 +63,7 @@ def _tried(network: nn.Module, image_shape: tuple[int, int, int]) -> Any:
 
 
 def kind(value: Any) -> str:
-    """What a value is, in words: its shape if it is a tensor."""
+    """Describe a value in words: its shape if it is a tensor."""
     if isinstance(value, Tensor):
-        return "x".join(map(str, value.shape)) or "a single number"
+        return "x".join(map(str, value.shape)) or "a scalar"
     return f"a {type(value).__name__}"

@@ -1,4 +1,4 @@
-"""Initial weights from a file, as far as they fit, and what of a network is frozen.
+"""Initial weights from a file, as far as they fit, and frozen parameters.
 
 The *head* is the last module with parameters; the *backbone* is everything else.
 """
@@ -19,7 +19,7 @@ State = dict[str, Tensor]
 
 
 def head(network: nn.Module) -> tuple[str, nn.Module]:
-    """The last module that has parameters of its own, and its name."""
+    """Return the last module that has its own parameters, and its name."""
     modules = dict(network.named_modules())
     *_, last = (n for n, each in modules.items() if [*each.parameters(recurse=False)])
     return last, modules[last]
@@ -29,9 +29,9 @@ def head(network: nn.Module) -> tuple[str, nn.Module]:
 
 
 def read(typed: str) -> State:
-    """The state_dict in a file: tinylab's export or checkpoint, a plain one, or safetensors.
+    """Return the state_dict in a file: tinylab's export or checkpoint, a plain one, or safetensors.
 
-    Nothing in the file is executed. Raises UserError for a file that has none.
+    Nothing in the file is executed. Raises UserError for a file without one.
     """
     stored = _stored(typed)
     for inner in ("state_dict", "model"):
@@ -46,9 +46,9 @@ def read(typed: str) -> State:
 
 
 def normalization(typed: str) -> dict[str, list[float]] | None:
-    """What tinylab's export says of its images, as ``Normalization.as_dict`` gave it.
+    """Return the normalization recorded by tinylab's export, as ``Normalization.as_dict``.
 
-    None for a file that does not say it. Raises UserError for one that cannot be read.
+    None for a file without it. Raises UserError if it cannot be read.
     """
     stored = _stored(typed)
     metadata = stored.get("metadata") if isinstance(stored, dict) else None
@@ -63,10 +63,11 @@ def _stored(typed: str) -> object:
         return _safetensors(path) if path.suffix == ".safetensors" else _torch(path)
     except UserError:
         raise
-    except Exception as error:  # a damaged archive can fail in any part of the reader
+    except Exception as error:  # a damaged archive can fail anywhere in the reader
         why = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
         raise UserError(
-            f"model.weights={typed}: cannot be read: {why}\n  expected a state_dict by torch.save; "
+            f"model.weights={typed}: cannot be read: {why}\n  expected a state_dict written by "
+            "torch.save; "
             "only tensors and plain values are read"
         ) from error
 
@@ -92,15 +93,15 @@ def _are_tensors(stored: dict[object, object]) -> bool:
 
 
 def load(network: nn.Module, state: State, typed: str) -> None:
-    """Copy the weights that ``model.weights`` names into a network of the same kind.
+    """Copy the weights in ``model.weights`` into a network of the same kind.
 
-    The head keeps its initialization where it has another number of classes, which is said. The
-    first convolution's kernels are fitted to another number of channels. Auxiliary outputs of the
-    file are left out. Raises UserError for all else that does not fit.
+    The head keeps its initialization if it has another number of classes, with a message. The first
+    convolution's kernels are adapted to another number of channels. Auxiliary outputs of the file
+    are dropped. Raises UserError for anything else that does not fit.
     """
     said = f"model.weights={typed}"
     own, fitted = network.state_dict(), State()
-    if not own.keys() & state.keys():  # saved from within torch's DataParallel
+    if not own.keys() & state.keys():  # saved from inside torch's DataParallel
         state = {name.removeprefix("module."): value for name, value in state.items()}
     name_of_head, module = head(network)
     of_head = [name for name in own if _is_below(name, name_of_head, module)]
@@ -117,7 +118,7 @@ def load(network: nn.Module, state: State, typed: str) -> None:
     if unknown:
         raise UserError(
             f"{said}: does not fit this network, which has no {unknown[0]}\n"
-            "  choose the model that the weights are of, with the same keys"
+            "  choose the model that the weights come from, with the same keys"
         )
     differing = [name for name in of_head if name not in fitted]
     kept = {name: fitted[name] for name in fitted if not differing or name not in of_head}
@@ -135,13 +136,13 @@ def load(network: nn.Module, state: State, typed: str) -> None:
 
 
 def _is_below(name: str, name_of_module: str, module: nn.Module) -> bool:
-    """Whether a tensor of the state belongs to a module, and to none within it."""
+    """Return whether a tensor of the state belongs to a module itself, not to a submodule."""
     before, _, last = name.rpartition(".")
     return before == name_of_module and last in module.state_dict()
 
 
 def _stem(network: nn.Module) -> str | None:
-    """The name of the first convolution's kernels."""
+    """Return the name of the first convolution's kernels."""
     names = [name for name, each in network.named_modules() if isinstance(each, nn.Conv2d)]
     return f"{names[0]}.weight" if names else None
 
@@ -151,7 +152,7 @@ def _fits_but_for_channels(given: Tensor, value: Tensor) -> bool:
 
 
 def with_channels(kernels: Tensor, channels: int) -> Tensor:
-    """Kernels (M, C, H, W) for another C: a gray image gets the response of its color copy."""
+    """Adapt kernels (M, C, H, W) to another C: a gray image gets the response of its color copy."""
     mean = kernels.mean(dim=1, keepdim=True) * (kernels.shape[1] / channels)
     return mean.expand(-1, channels, -1, -1)
 
@@ -160,7 +161,7 @@ def _misfit(said: str, name: str, value: Tensor, given: Tensor | None) -> UserEr
     return UserError(
         f"{said}: does not fit this network: {name} is {_shape(given)} in the file, "
         f"{_shape(value)} here\n"
-        "  choose the model that the weights are of, with the same keys and dataset.image_size"
+        "  choose the model that the weights come from, with the same keys and dataset.image_size"
     )
 
 
@@ -174,18 +175,18 @@ def _shape(tensor: Tensor | None) -> str:
 
 
 def freeze(network: nn.Module, pattern: str) -> None:
-    """Take parameters out of training: ``backbone``, or those whose names begin with a match.
+    """Freeze parameters: ``backbone``, or those whose names start with a match.
 
-    Raises UserError where none would be frozen, or none be left to train.
+    Raises UserError if none would be frozen, or none left to train.
     """
     names = [name for name, _ in network.named_parameters()]
     frozen = _chosen(network, names, pattern)
     if not frozen or len(frozen) == len(names):
         groups = list(dict.fromkeys(name.partition(".")[0] for name in names))
-        what = "leaves no parameter to train" if frozen else "matches no parameter"
+        what = "leaves no parameters to train" if frozen else "matches no parameters"
         raise UserError(
             f"model.freeze={pattern}: {what}{did_you_mean(pattern, groups)}\n"
-            f"  expected the beginning of some of their names: {', '.join(groups)}"
+            f"  expected the start of parameter names: {', '.join(groups)}"
         )
     for name in frozen:
         network.get_parameter(name).requires_grad_(False)
@@ -199,9 +200,9 @@ def _chosen(network: nn.Module, names: list[str], pattern: str) -> list[str]:
 
 
 def hold_statistics(network: nn.Module) -> None:
-    """Put the frozen norms into evaluation mode: their running statistics are part of the weights.
+    """Put frozen norms into evaluation mode: their running statistics belong to the weights.
 
-    A norm without parameters is frozen where the layer before it is.
+    A norm without parameters is frozen if the layer before it is.
     """
     for norm in _frozen_norms(network):
         norm.eval()

@@ -3,13 +3,13 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tinylab.config.options import model
+from tinylab.config.decorators import model
 from tinylab.config.values import option
 from tinylab.errors import UserError
 
 
 class Squeeze(nn.Module):
-    """Squeeze-and-excitation (Hu et al., 2018): each channel times a share made from all means.
+    """Squeeze-and-excitation (Hu et al., 2018): scales each channel by a factor from all means.
 
     Maps (N, C, H, W) -> the same shape.
     """
@@ -42,9 +42,9 @@ class Block(nn.Module):
         self.squeeze = nn.Identity() if squeeze is None else Squeeze(out_channels, squeeze)
         self.shortcut = nn.Sequential()
         if stride != 1 or in_channels != out_channels:
-            # The pooling takes every second pixel, and the convolution has no stride: given a 1x1
+            # The pooling takes every second pixel, and the convolution has no stride: for a 1x1
             # convolution with a stride, channels_last and fewer than 8 channels, oneDNN (torch
-            # 2.15, AVX2) writes outside its memory.
+            # 2.15, AVX2) writes out of bounds.
             self.shortcut = nn.Sequential(
                 nn.AvgPool2d(1, stride),
                 nn.Conv2d(in_channels, out_channels, 1, bias=False),
@@ -69,7 +69,16 @@ class Resnet(nn.Module):
         image_shape: tuple[int, int, int],
         num_classes: int,
         width: int = option(
-            32, "channels of the first stage; each further stage doubles them", at_least=1
+            32,
+            "channels of the first stage; each further stage has growth times as many",
+            at_least=1,
+        ),
+        growth: float = option(
+            2.0,
+            "channels of a stage, as a multiple of those before it",
+            at_least=1,
+            at_most=4,
+            neutral=True,
         ),
         depth: int = option(1, "residual blocks per stage", at_least=1),
         stages: int = option(
@@ -77,7 +86,7 @@ class Resnet(nn.Module):
         ),
         stem_stride: int = option(
             1,
-            "2: the first convolution halves the image too, which is faster",
+            "2: the first convolution also halves the image, which is faster",
             at_least=1,
             at_most=2,
         ),
@@ -102,7 +111,7 @@ class Resnet(nn.Module):
         )
         blocks: list[nn.Module] = []
         for stage in range(stages):
-            out_channels = width * 2**stage
+            out_channels = round(width * growth**stage)
             for index in range(depth):
                 stride = 2 if stage > 0 and index == 0 else 1
                 blocks.append(Block(channels, out_channels, stride, squeeze))

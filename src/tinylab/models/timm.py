@@ -1,12 +1,12 @@
-"""Any classifier of the timm library, its input channels and classes fitted to the data."""
+"""Any classifier of the timm library, with input channels and classes adapted to the data."""
 
 import importlib
 from typing import Any
 
 from torch import nn
 
-from tinylab.config.options import model
-from tinylab.config.schema import ModelKeys
+from tinylab.config.base_records import ModelKeys
+from tinylab.config.decorators import model
 from tinylab.config.values import did_you_mean, option
 from tinylab.config.weights import is_file
 from tinylab.data.batches import IMAGENET, Statistics
@@ -28,11 +28,11 @@ def timm(
         normalize="imagenet",
     ),
 ) -> nn.Module:
-    """Any classifier of timm (pip install 'tinylab[timm]'), fitted to the data.
+    """Any classifier of timm (pip install 'tinylab[timm]'), adapted to the data.
 
-    Images float32 (N, C, H, W) -> logits (N, num_classes). Named weights are fetched by timm, a
-    file by ``models.pretrained.load``. Raises UserError where timm is not installed, for an unknown
-    name, absent weights, or images that do not fit the network.
+    Images float32 (N, C, H, W) -> logits (N, num_classes). Named weights are downloaded by timm, a
+    file is read by ``models.pretrained.load``. Raises UserError if timm is not installed, for an
+    unknown name, missing weights, or images that do not fit the network.
     """
     library = _library()
     named = weights is not None and not is_file(weights)
@@ -44,7 +44,7 @@ def timm(
     key, remedy = f"model.arch={arch}", "choose another dataset.image_size or model.arch"
     if named:
         key = f"model.weights={weights}"
-        remedy = f"fetch {_source(config)} elsewhere, and give the file as model.weights"
+        remedy = f"download {_source(config)} elsewhere, and pass the file as model.weights"
     try:
         network: nn.Module = library.create_model(name, pretrained=named, **keywords)
     except Exception as error:  # of the hub's client, or of a network that is too large
@@ -57,14 +57,14 @@ def timm(
 
 
 def full_name(record: ModelKeys) -> str:
-    """The weights that are meant, and where timm has them."""
+    """Return the selected weights, and where timm has them."""
     arch: str = record.arch  # type: ignore[attr-defined]
     config = _pretrained_config(_library(), arch, record.weights)
     return f"timm {arch}.{config.tag} {_source(config)}"
 
 
 def statistics(record: ModelKeys) -> Statistics:
-    """Mean and deviation of each channel that pretrained weights expect, of values 0 to 1."""
+    """Return the per-channel mean and std that pretrained weights expect, for values 0 to 1."""
     if record.weights is None:
         return IMAGENET
     arch: str = record.arch  # type: ignore[attr-defined]
@@ -82,7 +82,7 @@ def _library() -> Any:
 
 
 def _pretrained_config(library: Any, arch: str, weights: str | None) -> Any:
-    """timm's record of pretrained weights: those of a tag, else the network's own choice."""
+    """Return timm's record of pretrained weights: by tag, or the network's default."""
     known = library.list_models()
     if arch not in known:
         raise UserError(

@@ -1,4 +1,4 @@
-"""Any classifier of torchvision, its input channels and classes fitted to the data."""
+"""Any classifier of torchvision, with input channels and classes adapted to the data."""
 
 import re
 from typing import Any
@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from tinylab.config.options import model
-from tinylab.config.schema import ModelKeys
+from tinylab.config.base_records import ModelKeys
+from tinylab.config.decorators import model
 from tinylab.config.values import did_you_mean, option
 from tinylab.config.weights import is_file
 from tinylab.data.batches import IMAGENET, Statistics
@@ -16,7 +16,7 @@ from tinylab.models import pretrained
 from tinylab.models.fitting import refuse_unfit
 from tinylab.system.torchvision import import_torchvision
 
-# Their own way to what they were trained with: transform_input, from ImageNet's mean and deviation.
+# Models with their own preprocessing: transform_input, from ImageNet's mean and std.
 INCEPTIONS = ("googlenet", "inception_v3")
 HALF: Statistics = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 
@@ -33,11 +33,11 @@ def torchvision(
         normalize="imagenet",
     ),
 ) -> nn.Module:
-    """Any classifier of torchvision, its input channels and classes fitted to the data.
+    """Any classifier of torchvision, adapted to the data.
 
-    Images float32 (N, C, H, W) -> logits (N, num_classes). ``models.pretrained.load`` says what
-    of ``weights`` is taken. Raises UserError for an unknown name, absent weights, or images that
-    are too small for the network.
+    Images float32 (N, C, H, W) -> logits (N, num_classes). ``models.pretrained.load`` describes
+    what is used of ``weights``. Raises UserError for an unknown name, missing weights, or images
+    that are too small for the network.
     """
     models = import_torchvision("torchvision.models")
     _refuse_unknown(models, arch)
@@ -53,13 +53,13 @@ def torchvision(
 
 
 def full_name(record: ModelKeys) -> str:
-    """The weights that are meant, with the hash that is pinned in their address."""
+    """Return the selected weights, with the hash from their URL."""
     entry = _entry(record)
     return f"{entry} {entry.url.rpartition('/')[2]}"
 
 
 def statistics(record: ModelKeys) -> Statistics:
-    """Mean and deviation of each channel that pretrained weights expect, of values 0 to 1."""
+    """Return the per-channel mean and std that pretrained weights expect, for values 0 to 1."""
     if record.arch in INCEPTIONS:  # type: ignore[attr-defined]
         return HALF
     if record.weights is None:
@@ -79,12 +79,12 @@ def _refuse_unknown(models: Any, arch: str) -> None:
 
 
 def _without_tuples(arch: str) -> dict[str, bool]:
-    """Keywords for the two that would give a tuple in training."""
+    """Return keywords for the two networks that would return a tuple in training."""
     return {"aux_logits": False, "init_weights": True} if arch in INCEPTIONS else {}
 
 
 def _entry(record: ModelKeys, name: str | None = None) -> Any:
-    """torchvision's entry of the weights of a record's network. Raises UserError."""
+    """Return torchvision's entry for the weights of a record's network. Raises UserError."""
     models = import_torchvision("torchvision.models")
     arch: str = record.arch  # type: ignore[attr-defined]
     _refuse_unknown(models, arch)
@@ -100,7 +100,7 @@ def _entry(record: ModelKeys, name: str | None = None) -> Any:
 
 
 def _named(models: Any, arch: str, weights: str) -> pretrained.State:
-    """The state_dict of weights that torchvision has by name, downloaded to torch.hub's folder."""
+    """Return the state_dict of named torchvision weights, downloaded to torch.hub's folder."""
     try:
         donor: nn.Module = models.get_model(arch, weights=weights)
     except (KeyError, ValueError, AttributeError) as error:
@@ -112,7 +112,7 @@ def _named(models: Any, arch: str, weights: str) -> pretrained.State:
         url = models.get_model_weights(arch)[weights].url
         raise UserError(
             f"model.weights={weights}: cannot be downloaded: {error}\n"
-            f"  fetch {url} elsewhere, and put it into {torch.hub.get_dir()}/checkpoints"
+            f"  download {url} elsewhere, and put it into {torch.hub.get_dir()}/checkpoints"
         ) from error
     return donor.state_dict()
 
@@ -121,13 +121,13 @@ def _of_file(arch: str, weights: str) -> pretrained.State:
     state = pretrained.read(weights)
     if not arch.startswith("densenet"):
         return state
-    # The published files are older than torchvision's names of these layers.
+    # The published files predate torchvision's names of these layers.
     return {re.sub(r"(denselayer\d+\.(?:norm|conv))\.([12]\.)", r"\1\2", name): value
             for name, value in state.items()}  # fmt: skip
 
 
 def _fit_input(network: nn.Module, channels: int) -> None:
-    """Replace the first convolution where it expects another number of channels."""
+    """Replace the first convolution if it expects another number of channels."""
     name, old = next((n, m) for n, m in network.named_modules() if isinstance(m, nn.Conv2d))
     if old.in_channels == channels:
         return

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from tinylab import data
 from tinylab.data.cache import Decoded
 from tinylab.errors import UserError
-from tinylab.inference import Trained
+from tinylab.inference import Trained, in_batches
 
 NEIGHBORS = 6  # nearest training images that are shown
 
@@ -77,11 +77,15 @@ def first_filters(trained: Trained) -> NDArray[np.uint8] | None:
 
 @dataclass(frozen=True)
 class Learnt:
-    """What a network was trained on. index: int64 (M,), in the data. features: float32 (M, D)."""
+    """What a network was trained on. index: int64 (M,), in the data. features: float32 (M, D).
+
+    total: the number of all training images, of which these M are some or all.
+    """
 
     decoded: Decoded
     index: NDArray[np.int64]
     features: NDArray[np.float32]
+    total: int
 
     def nearest(
         self, features: NDArray[np.float32]
@@ -93,22 +97,21 @@ class Learnt:
         return self.index[order], np.sqrt(np.maximum(2 - 2 * cosine, 0))
 
 
-def learnt(trained: Trained) -> Learnt:
-    """The training images and their features.
-
-    Raises UserError where they are not here as they were.
-    """
-    own = trained.config.dataset
-    decoded = data.load_present(own)
+def present(trained: Trained) -> Decoded:
+    """A run's own data. Raises UserError where it is not here as it was."""
+    decoded = data.load_present(trained.config.dataset)
     if decoded.fingerprint != trained.result.dataset.fingerprint:
         raise UserError(f"{trained.name}: its data has changed since")
-    index = data.divide(decoded, trained.config.split, own).train
-    size = trained.config.train.eval_batch_size
-    features = [
-        trained.features(decoded.images.images[index[start : start + size]])
-        for start in range(0, len(index), size)
-    ]
-    return Learnt(decoded, index, np.concatenate(features))
+    return decoded
+
+
+def learnt(trained: Trained, decoded: Decoded, most: int | None = None) -> Learnt:
+    """The training images and their features; of more than ``most`` so many, evenly over all."""
+    train = data.divide(decoded, trained.config.split, trained.config.dataset).train
+    count = len(train) if most is None else min(most, len(train))
+    index = train[np.unique(np.linspace(0, len(train) - 1, count).astype(np.int64))]
+    features = in_batches(trained, trained.features, decoded.images.images[index])
+    return Learnt(decoded, index, features, len(train))
 
 
 def overlaid(image: NDArray[np.uint8], heat: NDArray[np.float32]) -> NDArray[np.uint8]:

@@ -1,4 +1,4 @@
-"""The page of ``tinylab explain``: each image, where the network looks, what it resembles."""
+"""Each image, where the network looks, what it resembles: a page, and a part of a run's report."""
 
 import shlex
 from collections.abc import Sequence
@@ -9,14 +9,30 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinylab import reporting
+from tinylab.data.cache import Decoded
 from tinylab.errors import UserError
-from tinylab.inference import Trained
-from tinylab.predict.explain import Learnt, first_filters, grad_cam, learnt, overlaid
-from tinylab.reporting.gallery import Galleries, Gallery, Item
+from tinylab.inference import Trained, load_ensemble
+from tinylab.predict.explain import (
+    Learnt,
+    first_filters,
+    grad_cam,
+    learnt,
+    overlaid,
+    present,
+)
+from tinylab.predict.feature_map import FeatureMap, feature_map
+from tinylab.reporting import figures, mistakes
+from tinylab.reporting.charts import Chart
+from tinylab.reporting.gallery import Explanation, Galleries, Gallery, Item
 from tinylab.reporting.mistakes import thumbnail
+from tinylab.store.collect import Skipped, read
+from tinylab.store.run import Run
+from tinylab.training.metrics import worst_mistakes
 
 MOST_FILTERS = 64
-HEAT = "; red: where the last convolution speaks for the class (Grad-CAM)"
+IN_REPORT = 6  # mistakes
+TRAINING_IN_REPORT = 5000  # training images that are compared
+HEAT = "; red: regions of the last convolution that support the class (Grad-CAM)"
 
 
 @dataclass(frozen=True)
@@ -28,30 +44,105 @@ class Asked:
     label: str = ""
 
 
-def write(out: Path, trained: Trained, asked: Sequence[Asked], words: Sequence[str]) -> list[str]:
-    """Write the page; ``words`` are its command. Returns what cannot be shown, and why."""
-    images = np.stack([each.image for each in asked])
-    probabilities = trained.probabilities(images)
-    heat = grad_cam(trained, images, probabilities.argmax(axis=1))
-    missing = [] if heat is not None else ["no Grad-CAM: the network has no convolution"]
-    near = None
-    try:
-        near = learnt(trained)
-    except UserError as error:
-        missing.append(f"no training images: {str(error).partition(chr(10))[0]}")
-    alike = _alike(near, trained.features(images)) if near is not None else [[] for _ in asked]
-    galleries = [
-        _gallery(trained, each, probabilities[n], None if heat is None else heat[n], alike[n])
-        for n, each in enumerate(asked)
-    ]
+def write(
+    out: Path,
+    trained: Trained,
+    asked: Sequence[Asked],
+    decoded: Decoded | None,
+    words: Sequence[str],
+) -> FeatureMap | None:
+    """Write the page; ``words`` are its command, ``decoded`` the run's data where it is here.
+
+    Returns the map of the features of the test images.
+    """
+    found = None if decoded is None else feature_map(trained, decoded)
+    why = explanation(trained, asked, decoded, found)
     page = Galleries(
-        title=f"Why? {trained.name}",
-        summary=[f"{each[0].upper()}{each[1:]}." for each in missing],
-        galleries=[*galleries, *_filters(trained)],
+        title=f"Explanation: {trained.name}",
+        summary=why.missing,
+        galleries=why.galleries,
         repeat=shlex.join(words),
+        charts=why.charts,
     )
     reporting.write_galleries(out, page)
-    return missing
+    return found
+
+
+def of_single_run(path: Path) -> Explanation | None:
+    """What the report of one run says of its worst mistakes, bounded in size and time.
+
+    None where it is not finished. Nothing of the user's own code is executed.
+    """
+    run = read(path)
+    if isinstance(run, Skipped):
+        return None
+    if run.result.environment.extra.get("own_code_sha256"):
+        command = shlex.join(["tinylab", "explain", str(path)])
+        return Explanation([f"Your own code is not executed for a report; see {command}."])
+    try:
+        trained = load_ensemble([run], "auto", calibrated=True).first
+        decoded = present(trained)
+        asked = worst(run, decoded, IN_REPORT)
+        found = feature_map(trained, decoded)
+        return explanation(trained, asked, decoded, found, TRAINING_IN_REPORT)
+    except UserError as error:
+        return Explanation([f"Not available: {str(error).partition(chr(10))[0]}."])
+
+
+def worst(run: Run, decoded: Decoded, most: int) -> list[Asked]:
+    """The wrong predictions of the highest probability on a run's test images."""
+    found, images = mistakes.read(run), decoded.images
+    wrong = worst_mistakes(found.label, found.predicted, found.belief)[:most]
+    names = images.names or [f"test image {place}" for place in range(len(images.labels))]
+    return [
+        Asked(images.images[place], str(names[place]), images.classes[images.labels[place]])
+        for place in found.index[wrong]
+    ]
+
+
+def explanation(
+    trained: Trained,
+    asked: Sequence[Asked],
+    decoded: Decoded | None,
+    found: FeatureMap | None,
+    most: int | None = None,
+) -> Explanation:
+    """What there is to show; at most ``most`` training images are compared with."""
+    missing = (
+        [] if decoded is not None else ["No training images: the data is missing or has changed."]
+    )
+    galleries: list[Gallery] = []
+    if asked:
+        images = np.stack([each.image for each in asked])
+        probabilities = trained.probabilities(images)
+        heat = grad_cam(trained, images, probabilities.argmax(axis=1))
+        if heat is None:
+            missing.append("No Grad-CAM: the network has no convolution.")
+        near = None if decoded is None else learnt(trained, decoded, most)
+        alike = _alike(near, trained.features(images)) if near is not None else [[] for _ in asked]
+        galleries = [
+            _gallery(trained, each, probabilities[n], None if heat is None else heat[n], alike[n])
+            for n, each in enumerate(asked)
+        ]
+        if near is not None and len(near.index) < near.total:
+            missing.append(
+                f"The nearest training images are searched among {len(near.index):,} of "
+                f"{near.total:,}; tinylab explain searches all."
+            )
+    charts = [] if decoded is None or found is None else [_chart(decoded, found)]
+    return Explanation(missing, [*galleries, *_filters(trained)], charts)
+
+
+def _chart(decoded: Decoded, found: FeatureMap) -> Chart:
+    images = decoded.images
+    labels = images.labels[found.index]
+    drawn = figures.feature_map(found.points, labels, found.predicted, images.classes)
+    caption = (
+        f"{len(labels):,} test images by the input of the last layer (t-SNE), colored by class; "
+        "ringed: misclassified. Neighbors are similar to the network; distances between "
+        "clusters and their sizes are not meaningful"
+    )
+    return Chart(drawn, caption)
 
 
 def _gallery(
@@ -63,13 +154,13 @@ def _gallery(
 ) -> Gallery:
     order = np.argsort(-probabilities, kind="stable")[:3]
     said = ", ".join(f"{trained.classes[k]} {probabilities[k]:.1%}" for k in order)
-    seen = f"labelled {asked.label}" if asked.label else "as the network sees it"
+    seen = f"labeled {asked.label}" if asked.label else "as preprocessed"
     items = [Item([thumbnail(asked.image)], seen, [asked.name])]
     if heat is not None:
         picture = thumbnail(overlaid(asked.image, heat))
-        items.append(Item([picture], f"what speaks for {trained.classes[order[0]]}", []))
+        items.append(Item([picture], f"evidence for {trained.classes[order[0]]}", []))
     caption = f"The image{HEAT if heat is not None else ''}"
-    caption += "; then the training images with the nearest features" if alike else ""
+    caption += "; followed by the training images with the nearest features" if alike else ""
     return Gallery(f"{asked.name}: {said}", caption, [*items, *alike])
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinylab import data
-from tinylab.config.schema import DatasetConfig
+from tinylab.config.base_records import DatasetConfig
 from tinylab.data import folder
 from tinylab.data.arrays import Ink, pad_to
 from tinylab.errors import UserError
@@ -57,7 +57,7 @@ def reader(
         if invert != "auto":
             raise UserError(
                 f"--invert {invert}: this network was trained on dataset={dataset.name}, whose "
-                "images are taken as they are; only handwritten digits are inverted"
+                "images are never inverted; only handwritten digits are"
             )
         decode = folder.decoder(part if isinstance(part, folder.Folder) else _plain(image_shape))
         return lambda file: Picture(decode(file))
@@ -254,7 +254,7 @@ def _crop_to_ink(image: Pixels, inverted: bool) -> tuple[Pixels, bool]:
     ink = cv2.morphologyEx(image, operation, window)
     strongest = float(cv2.blur(ink, (3, 3)).max())
     if strongest < FAINTEST:
-        raise OSError("no ink is to be seen in it")
+        raise OSError("no ink found in it")
     mask = (ink > INK * strongest).astype(np.uint8)
     _, strokes, figures, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
     areas = figures[1:, cv2.CC_STAT_AREA]

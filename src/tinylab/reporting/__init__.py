@@ -13,21 +13,25 @@ from typing import Any
 
 from tinylab import __version__
 from tinylab.reporting import card
-from tinylab.reporting.gallery import Galleries
+from tinylab.reporting.gallery import Explanation, Galleries
 from tinylab.reporting.page import build
 from tinylab.system.files import NAMED, write_text
 
 
 def write(
-    paths: Sequence[Path], out: Path, question: str | None = None, reload: float | None = None
+    paths: Sequence[Path],
+    out: Path,
+    question: str | None = None,
+    reload: float | None = None,
+    explanation: Explanation | None = None,
 ) -> None:
     """Write the page on the finished runs in ``paths`` to ``out``, all at once.
 
     ``question`` is the command that is answered, where the paths do not tell it. ``reload``: the
-    seconds after which a browser loads the page anew; None: never. Raises UserError where no path
-    holds a finished run.
+    seconds after which a browser loads the page anew; None: never. ``explanation``: that of a
+    single run. Raises UserError where no path holds a finished run.
     """
-    page = build(paths, question)
+    page = build(paths, question, explanation)
     text = _render("page.html.j2", page=page, version=__version__, reload=reload)
     write_text(out, text, NAMED)
 

@@ -6,6 +6,7 @@ from tinylab.comparison.columns import pair
 from tinylab.comparison.comparison import Comparison, Row
 from tinylab.comparison.data_size import KEY, LEAST_RUNS, LEAST_SIZES, DataSize
 from tinylab.comparison.verdicts import Verdict, p_text, points
+from tinylab.config.metrics import between
 
 MOST_DOUBLED = 5  # settings of which it is said what more data would bring
 MOST_NAMED = 2  # settings that a sentence names
@@ -17,7 +18,7 @@ def answer(comparison: Comparison) -> list[str]:
     if not others:
         return [f"{best.setting.label}: test accuracy {_test(best)}."]
     if comparison.selected is None:
-        undecided = f"{len(comparison.rows)} settings, and no validation set to choose one by."
+        undecided = f"{len(comparison.rows)} settings, but no validation set to select one."
         return [undecided, *_of_pairs(comparison)]
     validation = best.figures["val_accuracy"]
     assert validation is not None
@@ -25,19 +26,19 @@ def answer(comparison: Comparison) -> list[str]:
         f"Best of {len(comparison.rows)} settings by validation: {best.setting.label} "
         f"({best.name}), with {validation.mean:.2%}. Its test accuracy is {_test(best)}."
     )
-    return [found, f"On the test set {_comparison(comparison)}."]
+    return [found, f"On the test set, {_comparison(comparison)}."]
 
 
 def _of_pairs(comparison: Comparison) -> list[str]:
     """What the test set says of every two settings; those without difference in one sentence."""
     pairs = [(pair(comparison, each), each) for each in comparison.verdicts]
-    found = [f"On the test set {each.words(*names)}." for names, each in pairs if each.winner]
+    found = [f"On the test set, {each.words(*names)}." for names, each in pairs if each.winner]
     alike = [" and ".join(names) for names, each in pairs if each.p and not each.winner]
     if alike:
-        found.append(f"On the test set no difference is shown between {', or '.join(alike)}.")
+        found.append(f"On the test set, no difference is shown between {', or '.join(alike)}.")
     untested = [" and ".join(names) for names, each in pairs if each.p is None]
     if untested:
-        found.append(f"No test could be made between {', or '.join(untested)}.")
+        found.append(f"No test was possible between {', or '.join(untested)}.")
     return found
 
 
@@ -47,7 +48,7 @@ def _test(row: Row) -> str:
     what = f"mean of {len(row.setting.runs)} runs"
     if low is None or high is None:
         (low, high), what = row.one_test_set, f"one run, {row.num_test:,.0f} images"
-    return f"{row.test.mean:.2%} (95 % interval {max(low, 0):.2%} to {min(high, 1):.2%}; {what})"
+    return f"{row.test.mean:.2%} (95% CI {between(max(low, 0), min(high, 1))}; {what})"
 
 
 def _comparison(comparison: Comparison) -> str:
@@ -56,7 +57,7 @@ def _comparison(comparison: Comparison) -> str:
     kinds = {
         "it beats": [each for each in found if each.winner is best],
         "it is beaten by": [each for each in found if each.winner is each.second],
-        "no difference is shown to": [each for each in found if each.p and each.winner is None],
+        "no difference is shown from": [each for each in found if each.p and each.winner is None],
         "it could not be tested against": [each for each in found if each.p is None],
     }
     return "; ".join(
@@ -69,7 +70,7 @@ def _listed(comparison: Comparison, verdicts: Sequence[Verdict]) -> str:
     first, *others = [comparison.name_of(each.second) for each in verdicts]
     if len(others) < MOST_NAMED:
         return " and ".join(_named(comparison, each) for each in verdicts)
-    return f"{len(verdicts)} others, the best of which is {first}"
+    return f"{len(verdicts)} others, of which {first} is best"
 
 
 def _named(comparison: Comparison, verdict: Verdict) -> str:
@@ -87,32 +88,34 @@ def more_data(found: Sequence[DataSize]) -> list[str]:
 def _doubled(one: DataSize) -> str:
     largest = one.sizes[-1]
     if one.law is None or one.gain is None:
-        return f"A power law takes {LEAST_SIZES} sizes or more, such as {KEY}=0.1,0.3,1."
-    span = f"without an interval, which takes {LEAST_RUNS} seeds of every size"
+        return f"A power law needs at least {LEAST_SIZES} sizes, such as {KEY}=0.1,0.3,1."
+    span = f"no CI, which needs {LEAST_RUNS} seeds per size"
     if one.low is not None and one.high is not None:
         low, high = points(one.low), points(one.high)
-        span = f"95% CI {low} to {high}, by a bootstrap over {one.num_runs} runs of each size"
+        span = f"95% CI {low} to {high}, bootstrap over {one.num_runs} runs per size"
     law = f"{one.law.scale:.3g} n^-{one.law.exponent:.2f}"
     law += f" + {one.law.floor:.2g}" if one.law.floor else ""
     return (
-        f"Doubling the training images from {largest:,} to {2 * largest:,} would bring "
-        f"{points(one.gain)} points of test accuracy ({span}), if the error goes on as {law} for n "
+        f"Doubling the training images from {largest:,} to {2 * largest:,} would gain "
+        f"{points(one.gain)} points of test accuracy ({span}), if the error keeps falling as "
+        f"{law} for n "
         "images."
     )
 
 
 def discipline(comparison: Comparison, num_left_out: int) -> str:
     """What is to be known before the column of test accuracies is read."""
-    more = f", besides {num_left_out} that are left out below" if num_left_out else ""
+    more = f", not counting {num_left_out} left out below" if num_left_out else ""
     if len(comparison.rows) == 1 and not more:
-        return "One setting was tried, so its test accuracy was chosen from nothing."
+        return "Only one setting was tried, so its test accuracy has no selection bias."
     settings, runs = len(comparison.rows), comparison.num_runs
     tried = f"{settings} setting{'s' * (settings > 1)} tried in {runs} run{'s' * (runs > 1)}{more}."
     if comparison.selected is None:
         return tried
     return (
-        f"{tried} Choose by validation alone: the test accuracy belongs to the setting so chosen, "
-        "and flatters any that is chosen by it."
+        f"{tried} Select by validation only: the test accuracy is unbiased for the setting "
+        "selected by "
+        "validation, and too high for one selected by test accuracy."
     )
 
 
@@ -121,7 +124,8 @@ def warnings(comparison: Comparison) -> list[str]:
     found = [f"{text[0].upper()}{text[1:]}." for text in comparison.warnings]
     if all(len(row.setting.runs) == 1 for row in comparison.rows):
         found.append(
-            f"One run{' a setting' if len(comparison.rows) > 1 else ''}: an interval then speaks "
-            "of the images in the test set, and not of other seeds. Repeat with seed=0,1,2."
+            f"One run{' per setting' if len(comparison.rows) > 1 else ''}: the CI covers the "
+            "choice of "
+            "test images, but not other seeds. Repeat with seed=0,1,2."
         )
     return found

@@ -1,6 +1,6 @@
 """``tinylab report RUN --card``: what somebody should know who is given the trained network.
 
-Every figure is from the run's own files; the sentences round them are in ``card.md.j2``.
+All values come from the run's own files; the text around them is in ``card.md.j2``.
 """
 
 import re
@@ -10,12 +10,13 @@ from typing import Any
 
 from markupsafe import Markup
 
+from tinylab.config.metrics import with_interval
 from tinylab.errors import UserError
 from tinylab.reporting import details, mistakes
 from tinylab.store.collect import Skipped, read
 from tinylab.ui import curves
 
-FEW = 30  # test images of a class, below which its recall is a rough guess
+FEW = 30  # test images of a class, below which its recall is a rough estimate
 
 
 def facts(folder: Path) -> dict[str, Any]:
@@ -30,6 +31,7 @@ def facts(folder: Path) -> dict[str, Any]:
     return {
         "name": run.name,
         "result": run.result,
+        "test_accuracy": with_interval(run.result.test.accuracy, *run.result.test.accuracy_ci95),
         "curves": curves.reading(run.files.history()),
         "config": details.config(run),
         "recall": mistakes.recall(found),

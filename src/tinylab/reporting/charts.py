@@ -27,9 +27,10 @@ LAW_POINTS = 40  # of a fitted curve
 MOST_READ = 5  # settings whose learning curves are put into words
 LEAST_AXES = 3  # numeric keys that parallel coordinates need
 TUNED = (
-    "Best result after so many of the search's trials in random order: median with its 95% CI (by "
-    "order statistics, Lourie et al. 2023), mean dashed (Dodge et al. 2019). Compare searches at "
-    "an equal number of trials"
+    "Best result after k trials in random order: median with 95% CI (by order statistics, Lourie "
+    "et "
+    "al. 2023), dashed: mean (Dodge et al. 2019). Compare searches at an equal number of "
+    "trials"
 )
 COLUMNS = ("train_loss", "train_accuracy", "val_loss", "val_accuracy")
 
@@ -113,14 +114,14 @@ def effects(rows: Sequence[Row], figure: str) -> list[Chart]:
 def _ranking(rows: Sequence[Row], figure: str) -> Chart:
     """A line of dots for each setting, in the order of the leaderboard."""
     lines = [_dots(short(row), row, figure) for row in rows[:MOST_RANKED]]
-    beyond = f"; the first {MOST_RANKED} of {len(rows)}" if len(rows) > MOST_RANKED else ""
-    caption = f"Every run a dot{_interval_words(lines)}{beyond}"
+    beyond = f"; first {MOST_RANKED} of {len(rows)}" if len(rows) > MOST_RANKED else ""
+    caption = f"One dot per run{_interval_words(lines)}{beyond}"
     return Chart(figures.dots(lines, METRICS[figure].label), caption)
 
 
 def _interval_words(lines: Sequence[Dots]) -> str:
     has_interval = any(line.interval is not None for line in lines)
-    return "; mean and its 95 % interval a line" if has_interval else ""
+    return "; line: mean and 95% CI" if has_interval else ""
 
 
 def _dots(label: str, row: Row, figure: str) -> Dots:
@@ -141,7 +142,7 @@ def _scores(rows: Sequence[Row], figure: str) -> list[float]:
 
 def _effect(rows: Sequence[Row], key: str, figure: str) -> Chart:
     """The runs' accuracies by the value of one key."""
-    caption = f"{key}: every run a dot"
+    caption = f"{key}: one dot per run"
     by_value: dict[str, list[Row]] = {}
     for row in sorted(rows, key=lambda row: order(row.setting.values[key])):
         by_value.setdefault(shown(row.setting.values[key]), []).append(row)
@@ -157,7 +158,7 @@ def _effect(rows: Sequence[Row], key: str, figure: str) -> Chart:
         # The dots of a line differ in more than their seeds, so that no interval fits them.
         scores = {text: _scores(inner, figure) for text, inner in by_value.items()}
         lines = [Dots(f"{name}={text}", s, fmean(s), None) for text, s in scores.items()]
-        caption += "; their mean a line"
+        caption += "; line: mean"
     return Chart(figures.dots(lines, METRICS[figure].label), caption)
 
 
@@ -179,8 +180,8 @@ def data_size(found: Sequence[DataSize]) -> Chart | None:
         for place, one in enumerate(found)
     ]  # fmt: skip
     has_law = any(one.law is not None for one in found)
-    fitted = "; dashed the power law, up to twice the images" if has_law else ""
-    caption = f"Mean test accuracy, with a band from the lowest run to the highest{fitted}"
+    fitted = "; dashed: power law, extended to twice the images" if has_law else ""
+    caption = f"Mean test accuracy; band: lowest to highest run{fitted}"
     return Chart(figures.data_size(lines, METRICS["test_accuracy"].label), caption)
 
 
@@ -215,7 +216,7 @@ def parallel(rows: Sequence[Row], figure: str) -> Chart | None:
         return None
     points = np.array([[values[key] for key in keys] for values, _ in scored], float)
     svg = figures.parallel(keys, points, [score for _, score in scored], METRICS[figure].label)
-    return Chart(svg, "Every setting a line; the stronger its colour, the better it is")
+    return Chart(svg, "One line per setting; stronger color is better")
 
 
 def tuning(curves: Sequence[TuningCurve]) -> list[Chart]:

@@ -19,7 +19,7 @@ def differences(runs: Sequence[Run]) -> Table:
     values = [run.values for run in runs]
     return Table(
         "Config keys that differ between the runs",
-        ["key", "values", "what it is"],
+        ["key", "values", "description"],
         [
             [
                 Cell(key),
@@ -38,7 +38,7 @@ def config(run: Run) -> Table:
         choice = run.values.get(key.partition(".")[0], "") if "." in key else ""
         default = defaults().get((key, str(choice)), each)
         rows.append([Cell(key), value(each), Cell("" if each == default else shown(default))])
-    return Table(f"Config of {run.name}", ["key", "value", "default, where it is another"], rows)
+    return Table(f"Config of {run.name}", ["key", "value", "default, if different"], rows)
 
 
 def environment(runs: Sequence[Run]) -> Table:
@@ -57,7 +57,7 @@ def environment(runs: Sequence[Run]) -> Table:
 def repetition(rows: Sequence[Row]) -> Table:
     """Every run with its seeds and accuracies, and the command that repeats it."""
     return Table(
-        "The runs, and the command that repeats each",
+        "Runs and the commands to repeat them",
         ["setting", "seed", "split.seed", "validation accuracy", "test accuracy", "command"],
         [
             [
@@ -83,7 +83,7 @@ def again(run: Run) -> str:
 def left_out(skipped: Sequence[Skipped]) -> Table:
     """What lies in the paths and is no finished run."""
     return Table(
-        "Folders that are no finished run",
+        "Folders without a finished run",
         ["folder", "why"],
         [[Cell(str(each.path)), Cell(each.reason)] for each in skipped],
     )

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from markupsafe import Markup
@@ -26,6 +27,7 @@ Values = NDArray[np.float64]
 COLOURS = 7  # told apart by people with any colour vision; what comes after them is grey
 WIDTH = 360.0  # a phone's, so that letters keep their size there
 MOST_POINTS = 200  # of a curve over the images
+MOST_NAMED = 20  # classes of a map
 LETTER = 7.2  # width of a wide one, in units
 
 
@@ -281,11 +283,45 @@ def risk_coverage(coverage: Values, risk: Values) -> Markup:
     curve = path([(x(float(coverage[at])), y(float(risk[at]))) for at in shown])
     return figure(
         WIDTH, 240, "error by images kept",
-        f"error {percent(round(float(risk[-1]), 4))} where all images are kept",
-        x_axis(x, bottom, 8, "images kept, the most probable first", percent),
+        f"error {percent(round(float(risk[-1]), 4))} when all images are kept",
+        x_axis(x, bottom, 8, "images kept, most probable first", percent),
         y_axis(y, left, WIDTH - 8, percent),
         element("g", element("path", d=curve, class_="line val"), class_=colour(0)),
     )  # fmt: skip
+
+
+def feature_map(
+    points: NDArray[np.floating[Any]],
+    labels: NDArray[np.int64],
+    predicted: NDArray[np.int64],
+    classes: Sequence[str],
+) -> Markup:
+    """A dot per image at its point, (N, 2), colored by class; what is classified wrongly, ringed.
+
+    A class's name stands where the middle one of its images is.
+    """
+    x, y = (fit(column.tolist(), 8, WIDTH - 8, may_be_log=False) for column in points.T)
+    places = [(x(float(a)), y(float(b))) for a, b in points]
+    drawn = []
+    for label in np.unique(labels):
+        inside = [places[n] for n in np.flatnonzero(labels == label)]
+        circles = [element("circle", cx=a, cy=b, r=2.5, class_="dot") for a, b in inside]
+        title = element("title", classes[label])
+        drawn.append(element("g", title, *circles, class_=f"c{label % COLOURS}"))
+    wrong = np.flatnonzero(labels != predicted)
+    drawn += [element("circle", cx=places[n][0], cy=places[n][1], r=4.5, class_="miss")
+              for n in wrong]  # fmt: skip
+    for label in np.unique(labels) if len(classes) <= MOST_NAMED else ():
+        a, b = np.median([places[n] for n in np.flatnonzero(labels == label)], axis=0)
+        name = _clipped(classes[label])
+        half = len(name) * LETTER / 2
+        middle = min(max(float(a), half), WIDTH - half)
+        drawn.append(text((middle, float(b) + 4), name, class_="halo"))
+    words = (
+        f"{len(points)} images of {len(np.unique(labels))} classes, {len(wrong)} of them "
+        "misclassified"
+    )
+    return figure(WIDTH, WIDTH, "test images by their features", words, *drawn)
 
 
 def parallel(keys: Sequence[str], runs: Values, scores: Sequence[float], name: str) -> Markup:
@@ -314,7 +350,7 @@ def parallel(keys: Sequence[str], runs: Values, scores: Sequence[float], name: s
         )
     best = int(np.argmax(scores))
     chosen = ", ".join(f"{key}={plain(v)}" for key, v in zip(keys, runs[best], strict=True))
-    words = f"{len(scores)} runs; the best, {percent(round(scores[best], 4))}, has {chosen}"
+    words = f"{len(scores)} runs; the best, {percent(round(scores[best], 4))}, with {chosen}"
     return figure(places[-1] + 60, 270, f"{name} by {len(keys)} keys", words, *lines, *axes)
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from tinylab.reporting.charts import Chart
 from tinylab.reporting.tables import Table
 
 
@@ -33,3 +34,13 @@ class Galleries:
     galleries: Sequence[Gallery]
     repeat: str
     tables: Sequence[Table] = ()
+    charts: Sequence[Chart] = ()
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Why a network gives images their classes. missing: sentences on what cannot be shown."""
+
+    missing: Sequence[str]
+    galleries: Sequence[Gallery] = ()
+    charts: Sequence[Chart] = ()

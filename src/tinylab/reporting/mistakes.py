@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from tinylab import data
 from tinylab.config import options
-from tinylab.config.schema import DatasetConfig, SplitConfig
+from tinylab.config.base_records import DatasetConfig
+from tinylab.config.schema import SplitConfig
 from tinylab.data.folder import png_bytes
 from tinylab.errors import UserError
 from tinylab.reporting import figures
@@ -102,7 +103,7 @@ def find(runs: Sequence[Run]) -> Mistakes:
     folds = one_of_each_fold(runs)
     found = _joined([read(run) for run in folds])
     chosen, no_pictures = worst(folds[0], found)
-    whose = f"all {len(folds)} folds together" if len(folds) > 1 else f"the run {folds[0].name}"
+    whose = f"all {len(folds)} folds pooled" if len(folds) > 1 else f"the run {folds[0].name}"
     curve = risk_coverage(found.belief, found.predicted == found.label)
     has_mistakes = bool(curve.risk[-1] > 0)
     return Mistakes(
@@ -144,8 +145,8 @@ def _rejected(curve: RiskCoverage) -> str:
     """What leaving the doubtful tenth to a person would bring."""
     place = int(np.searchsorted(curve.coverage, KEPT))
     return (
-        f"Leaving the {1 - curve.coverage[place]:.1%} of the images with the lowest probability "
-        f"to a person brings the error of the others from {curve.risk[-1]:.2%} to "
+        f"Rejecting the {1 - curve.coverage[place]:.1%} of images with the lowest probability "
+        f"lowers the error on the others from {curve.risk[-1]:.2%} to "
         f"{curve.risk[place]:.2%}. Area under the curve: {curve.area:.4f}"
     )
 
@@ -160,8 +161,9 @@ def confusion(found: Predictions) -> Table | str:
         return data_address((255 * (1 - _coarse(shares))).round().astype(np.uint8)[None])
     lines = zip(found.classes, found.matrix.tolist(), shares.tolist(), strict=True)
     return Table(
-        "Test images by true class (downwards) and predicted class (across), shaded by the share "
-        "of the true class",
+        "Confusion matrix of the test images: true class (rows) by predicted class (columns), "
+        "shaded "
+        "by fraction of the true class",
         ["", *found.classes],
         [
             [Cell(name), *(_count(n, share) for n, share in zip(counts, inner, strict=True))]
@@ -191,8 +193,8 @@ def confused(found: Predictions) -> Table:
     pairs = [divmod(int(place), len(found.classes)) for place in order if wrong.flat[place]]
     totals = matrix.sum(axis=1)
     return Table(
-        "Classes confused most often, on the test set",
-        ["true class", "taken for", "images", "share of the true class"],
+        "Most confused classes on the test set",
+        ["true class", "predicted as", "images", "fraction of the true class"],
         [
             [
                 Cell(found.classes[i]),
@@ -249,7 +251,9 @@ def _pictures(result: Result, indices: NDArray[np.int64]) -> tuple[Sequence[str 
     """
     option = options.options("dataset").get(result.config["dataset"]["name"])
     if not option.is_builtin if option is not None else result.config.get("code"):
-        return [None] * len(indices), "they are of your own code, which a report does not execute"
+        return [None] * len(
+            indices
+        ), "the dataset is defined by your own code, which a report does not execute"
     try:
         dataset, split = _configs(result.config)
         if data.fingerprint(dataset) != result.dataset.fingerprint:
@@ -258,7 +262,7 @@ def _pictures(result: Result, indices: NDArray[np.int64]) -> tuple[Sequence[str 
     except UserError as error:
         return [None] * len(indices), str(error).partition("\n")[0]
     except IndexError:
-        return [None] * len(indices), "the dataset has no images of these numbers"
+        return [None] * len(indices), "the dataset has no images with these indices"
     return [thumbnail(image) for image in images], ""
 
 
@@ -278,4 +282,4 @@ def _configs(config: dict[str, Any]) -> tuple[DatasetConfig, SplitConfig]:
     try:
         return options.record("dataset", **config["dataset"]), SplitConfig(**config["split"])
     except (KeyError, TypeError) as error:
-        raise UserError("its config is of another version of tinylab") from error
+        raise UserError("its config was written by another version of tinylab") from error

@@ -11,6 +11,7 @@ from tinylab.comparison.show import left_out, seed_spread
 from tinylab.errors import UserError
 from tinylab.reporting import answer, charts, details, mistakes, tables
 from tinylab.reporting.charts import Chart
+from tinylab.reporting.gallery import Explanation
 from tinylab.reporting.mistakes import Mistakes
 from tinylab.reporting.tables import Cell, Table
 from tinylab.store.collect import collect
@@ -59,9 +60,12 @@ class Page:
     nested: Sequence[tuple[str, Table]]
     left_out: Table | None
     repeat: str
+    explanation: Explanation | None
 
 
-def build(paths: Sequence[Path], question: str | None = None) -> Page:
+def build(
+    paths: Sequence[Path], question: str | None = None, explanation: Explanation | None = None
+) -> Page:
     """The page on the finished runs in ``paths``. Raises UserError where there is none."""
     found, skipped = collect(paths)
     if not found:
@@ -75,6 +79,7 @@ def build(paths: Sequence[Path], question: str | None = None) -> Page:
         nested=[(each.sentence, tables.nested(each)) for each in nested.of_sweeps(paths)],
         left_out=details.left_out(skipped) if skipped else None,
         repeat=shlex.join(["tinylab", "report", *map(str, paths)]),
+        explanation=explanation,
     )
 
 

@@ -12,7 +12,7 @@ from tinylab.comparison.settings import Setting, varied
 from tinylab.comparison.show import FAMILY
 from tinylab.comparison.statistics import Adjusted
 from tinylab.comparison.verdicts import points, points_span
-from tinylab.config.metrics import METRICS
+from tinylab.config.metrics import METRICS, between
 from tinylab.config.values import is_number, order, shown
 from tinylab.reporting.figures import COLOURS, colour
 
@@ -39,8 +39,8 @@ class Table:
 
 ABSENT = Cell("–")
 LUCK = (
-    "Standard deviation (sd) and interval of the mean tell the luck of the seeds (Student's t), "
-    "the interval of one test set that of its images (Wilson)"
+    "Standard deviation (sd) and CI of the mean: variation over seeds (Student's t). CI of one "
+    "test set: variation over the choice of test images (Wilson)"
 )
 
 
@@ -84,8 +84,8 @@ def _metrics(row: Row) -> list[tuple[str, Cell]]:
             cells.append(("sd", ABSENT if summary is None else number(summary.std)))
     place = [head for head, _ in cells].index(METRICS["test_accuracy"].label) + 2
     cells[place:place] = [
-        ("95 % interval of the mean", _span(row.test.low, row.test.high)),
-        ("95 % interval of one test set", _span(*row.one_test_set)),
+        ("95% CI of the mean", _span(row.test.low, row.test.high)),
+        ("95% CI of one test set", _span(*row.one_test_set)),
     ]
     return cells
 
@@ -98,7 +98,7 @@ def value(setting: Any) -> Cell:
 def _span(low: float | None, high: float | None) -> Cell:
     if low is None or high is None:
         return ABSENT
-    return Cell(f"{max(low, 0):.2%} to {min(high, 1):.2%}", low)
+    return Cell(between(max(low, 0), min(high, 1)), low)
 
 
 def legend(rows: Sequence[Row]) -> list[Cell]:
@@ -137,11 +137,13 @@ def verdicts(comparison: Comparison) -> Table | None:
             ]
         )  # fmt: skip
     chosen = comparison.selected
-    whose = "Every two settings" if chosen is None else f"{chosen.name} against each other setting"
+    whose = (
+        "All pairs of settings" if chosen is None else f"{chosen.name} against every other setting"
+    )
     family = f"; {FAMILY.format(tested, 'comparisons')}"
     return Table(
         f"{whose}, by test accuracy{family if tested > 1 else ''}",
-        ["settings", "verdict", "difference in points", "95 % interval", "test"],
+        ["settings", "verdict", "difference in points", "95% CI", "test"],
         rows,
     )
 
@@ -170,7 +172,7 @@ def grid(rows: Sequence[Row], figure: str) -> Table | None:
         return None
     low, high = min(means.values()), max(means.values())
     return Table(
-        f"Mean {METRICS[figure].label}: {keys[0]} downwards, {keys[1]} across",
+        f"Mean {METRICS[figure].label}: {keys[0]} in rows, {keys[1]} in columns",
         ["", *columns],
         [
             [Cell(line), *(_shaded(means[line, column], low, high) for column in columns)]

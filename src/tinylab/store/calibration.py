@@ -1,6 +1,6 @@
-"""``calibration.npz``: what validation says of a run's probabilities, written and read here alone.
+"""``calibration.npz``: a run's calibration on validation images; the only reader and writer.
 
-It lies beside the result, which it does not change.
+It is stored next to the result, which it does not change.
 """
 
 import zipfile
@@ -15,10 +15,10 @@ from tinylab.system.files import write_npz
 
 @dataclass(frozen=True)
 class Calibration:
-    """What was fitted to the validation images of the weights of this digest.
+    """The calibration fitted on the validation images for the weights with this digest.
 
-    temperature: what logits are divided by. features: float16 (M, D), of M training images, of
-    length 1. threshold: the distance to these from which an image is unlike them.
+    temperature: the divisor of the logits. features: float16 (M, D), of M training images, of unit
+    length. threshold: images farther from these than this are unlike the training data.
     """
 
     weights_sha256: str
@@ -28,12 +28,12 @@ class Calibration:
 
 
 def write(path: Path, found: Calibration) -> None:
-    """Write a calibration durably and all at once. Raises UserError where there is no room."""
+    """Write a calibration atomically. Raises UserError if the disk is full."""
     write_npz(path, **asdict(found))
 
 
 def read(path: Path, weights_sha256: str) -> Calibration | None:
-    """The calibration in a file; None where it is absent, damaged, or of other weights."""
+    """Read a calibration; None if absent, damaged, or for other weights."""
     try:
         with path.open("rb") as file, np.load(file) as saved:
             found = Calibration(

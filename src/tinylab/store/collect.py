@@ -1,4 +1,4 @@
-"""Which finished runs the paths of a command mean. Whatever else lies there is listed, no more."""
+"""Find the finished runs in the paths of a command. Anything else there is only listed."""
 
 import glob
 import json
@@ -12,23 +12,23 @@ from tinylab.store.result import Result
 from tinylab.store.run import ARCHIVED, Run, open_run
 from tinylab.store.sweep import SweepFolder
 
-# Facts about a machine on which the bits of a result depend -> their words.
+# Facts about a machine that affect the bits of a result -> their names.
 BITS_DEPEND_ON = {"threads": "threads", "device_name": "on", "torch": "torch"}
 
 
 @dataclass(frozen=True)
 class Skipped:
-    """Something in a path that is no finished run, and why."""
+    """Something in a path that is not a finished run, and why."""
 
     path: Path
     reason: str
 
 
 def collect(paths: Sequence[str | Path]) -> tuple[list[Run], list[Skipped]]:
-    """The finished runs that ``paths`` mean, each once, and what was left out.
+    """Return the finished runs in ``paths``, without repetition, and what was left out.
 
-    A path is the folder of a run or of a sweep, a folder of such folders, ``outputs`` itself, or
-    a glob. Archived runs count only where they are named.
+    A path is the folder of a run or sweep, a folder of such folders, ``outputs`` itself, or a glob.
+    Archived runs count only if named explicitly.
     """
     found: dict[str, Run] = {}
     skipped: dict[Path, Skipped] = {}
@@ -46,7 +46,7 @@ def collect(paths: Sequence[str | Path]) -> tuple[list[Run], list[Skipped]]:
 
 
 def _twin(first: Run, second: Run) -> str:
-    """What a second run of one config is: a copy, a repeat with the same bits, or with others."""
+    """Describe a second run of one config: a copy, a repeat with the same bits, or with others."""
     a, b = first.result, second.result
     if a.weights_sha256 == b.weights_sha256:
         return f"the same run as {first.folder}"
@@ -57,19 +57,19 @@ def _twin(first: Run, second: Run) -> str:
         if here.get(key) != there.get(key)
     ]
     if a.environment.code_sha256 != b.environment.code_sha256:
-        causes.append("other code of tinylab's")
+        causes.append("a different version of tinylab's code")
     why = f" ({', '.join(causes)})" if causes else ""
-    return f"the same config as {first.folder}, other bits{why}"
+    return f"same config as {first.folder}, but other bits{why}"
 
 
 def read(folder: Path) -> Run | Skipped:
-    """The finished run in ``folder``, or why there is none."""
+    """Return the finished run in ``folder``, or why there is none."""
     run = open_run(folder)
     return run if isinstance(run.found, Result) else Skipped(folder, run.why_not())
 
 
 def _places(paths: Sequence[str | Path]) -> Iterator[Path | Skipped]:
-    """The folders of runs below ``paths``, finished or not."""
+    """Return the folders of runs below ``paths``, finished or not."""
     for path in paths:
         named = Path(path).expanduser()
         if os.path.exists(named) or not glob.has_magic(str(named)):
@@ -84,7 +84,7 @@ def _places(paths: Sequence[str | Path]) -> Iterator[Path | Skipped]:
 
 def _below(folder: Path) -> Iterator[Path | Skipped]:
     if not os.path.isdir(folder):
-        yield Skipped(folder, "not a folder" if os.path.exists(folder) else "not there")
+        yield Skipped(folder, "not a folder" if os.path.exists(folder) else "does not exist")
     elif RunFolder(folder).is_run():
         yield folder
     elif SweepFolder(folder).is_sweep():
@@ -94,17 +94,17 @@ def _below(folder: Path) -> Iterator[Path | Skipped]:
 
 
 def _inside(folder: Path) -> Iterator[Path | Skipped]:
-    """The runs and sweeps in a folder of them."""
+    """Return the runs and sweeps in a folder of them."""
     try:
         inner = sorted(path for path in folder.iterdir() if path.name[0] != "." and path.is_dir())
     except OSError as error:
         yield Skipped(folder, f"cannot be read: {error.strerror}")
         return
     if not inner:
-        yield Skipped(folder, "no run in it")
+        yield Skipped(folder, "contains no run")
     for path in inner:
         if ARCHIVED.search(path.name):
-            yield Skipped(path, "set aside earlier; name the folder to compare it")
+            yield Skipped(path, "set aside earlier; pass its folder to include it")
         elif SweepFolder(path).is_sweep():
             yield from _of_sweep(SweepFolder(path))
         else:
@@ -112,7 +112,7 @@ def _inside(folder: Path) -> Iterator[Path | Skipped]:
 
 
 def _of_sweep(sweep: SweepFolder) -> Iterator[Path | Skipped]:
-    """The runs that a sweep lists."""
+    """Return the runs that a sweep lists."""
     jobs = sweep.jobs()
     if jobs is None:
         yield Skipped(sweep.path, f"its {sweep.state_file.name} cannot be read")
@@ -128,13 +128,13 @@ def _of_sweep(sweep: SweepFolder) -> Iterator[Path | Skipped]:
             yield Skipped(run.path, "pruned by the search")
         elif run_id in incomplete and is_finished:
             why = "pruned" if incomplete[run_id] == "pruned" else "not finished"
-            yield Skipped(run.path, f"a repeat of a setting that is {why}")
+            yield Skipped(run.path, f"repeat of a setting that is {why}")
         else:
             yield run.path
 
 
 def _renamed(places: dict[str, Path]) -> dict[str, Path]:
-    """Where the runs are that are not in the places of their ids: beside these, by another name."""
+    """Return runs that are not in the folders of their ids: next to these, renamed."""
     missing = {run_id for run_id, place in places.items() if not os.path.isdir(place)}
     found: dict[str, Path] = {}
     for beside in {place.parent for place in places.values() if os.path.isdir(place.parent)}:

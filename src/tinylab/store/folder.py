@@ -1,6 +1,6 @@
-"""A run's folder: the names of its files, who may write them, and whether its result is valid.
+"""A run's folder: its file names, its lock, and whether its result is valid.
 
-No torch in here: a finished run is answered in half a second.
+Does not import torch: a finished run is returned in half a second.
 """
 
 import contextlib
@@ -20,7 +20,9 @@ from numpy.typing import NDArray
 
 from tinylab import data
 from tinylab.config import code, options, own_metrics
-from tinylab.config.schema import Config, run_id
+from tinylab.config.identity import run_id
+from tinylab.config.metrics import with_interval
+from tinylab.config.schema import Config
 from tinylab.data.arrays import DataAbsentError
 from tinylab.data.split import Split
 from tinylab.errors import UserError
@@ -33,7 +35,7 @@ from tinylab.ui.console import log_to, say
 
 
 class RunFolder:
-    """A run's folder, opened once by who works with the run. Nothing is read before it is asked."""
+    """A run's folder, opened once per run. Files are read lazily."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -52,6 +54,8 @@ class RunFolder:
         self.confusion_file = path / "confusion.png"
         self.card_file = path / "MODEL_CARD.md"
         self.explanation_file = path / "explain.html"
+        self.projector_config = path / "projector_config.pbtxt"  # the name that TensorBoard expects
+        self.projector_folder = path / "projector"
         self.calibration_file = path / "calibration.npz"
         self.code_folder = path / "code"  # copies of the user's files, to be read
 
@@ -61,21 +65,21 @@ class RunFolder:
         return named(self.path).name
 
     def is_run(self) -> bool:
-        """Whether it is a run's, in whatever state."""
+        """Whether the folder is a run's, in whatever state."""
         return any(
             file.exists() for file in (self.result_file, self.config_file, self.failure_file)
         )
 
     def is_surely_run(self) -> bool:
-        """Whether it can be no other folder: a config alone may be Hydra's, as in ``conf``."""
+        """Whether it is certainly a run's: a config alone may be Hydra's, as in ``conf``."""
         return self.result_file.is_file() or (
             self.config_file.is_file() and self.split_file.is_file()
         )
 
-    # ------------------------------------------------------------ what a run writes
+    # ------------------------------------------------------------ writing
 
     def write_start(self, config: Config, split: Split, digests: NDArray[np.uint64]) -> None:
-        """Write the config, the split, and digests of the pixels that training will see.
+        """Write the config, the split, and digests of the pixels that training will use.
 
         digests: uint64 (num_images,), of all images.
         """
@@ -91,7 +95,7 @@ class RunFolder:
         code.remember(config)
 
     def _write_code(self, files: list[Path]) -> None:
-        """Copy the user's own files, for reading: nothing in a run's folder is ever executed."""
+        """Copy the user's own files for reference: nothing in a run's folder is ever executed."""
         folder = os.path.commonpath([file.parent for file in files]) if files else ""
         for file in files:
             copied = self.code_folder / file.relative_to(folder)
@@ -100,28 +104,28 @@ class RunFolder:
             write_text(copied, file.read_text(encoding="utf-8"))
 
     def write_result(self, found: Result) -> None:
-        """Write the result, with which the run is finished; earlier failures are in it."""
+        """Write the result, which finishes the run; it includes earlier failures."""
         result.write(self.result_file, found)
         self.failure_file.unlink(missing_ok=True)
 
     def is_presented(self) -> bool:
-        """Whether all that is made of a result is there: the last of it is."""
+        """Whether everything derived from a result exists: the last such file does."""
         return self.confusion_file.exists()
 
     def clear_events(self) -> None:
-        """Delete TensorBoard's event files, before they are written anew."""
+        """Delete TensorBoard's event files before they are rewritten."""
         for stale in self.event_files():
             stale.unlink()
 
     def event_files(self) -> list[Path]:
-        """TensorBoard's event files."""
+        """Return TensorBoard's event files."""
         pattern = "events.out.tfevents.*"
         return [*self.path.glob(pattern), *self.path.glob(f"*/{pattern}")]
 
     def delete_checkpoints(self) -> None:
-        """Delete the resume points and the tested weights, unless the run is being trained.
+        """Delete the resume checkpoints and tested weights, unless the run is being trained.
 
-        Of a run that has a result this waits until all that is made of it is there.
+        If the run has a result, this waits until everything derived from it exists.
         """
         if lock.is_being_written(self.path) or (
             self.result_file.exists() and not self.is_presented()
@@ -129,45 +133,45 @@ class RunFolder:
             return
         points = self.last_checkpoint, self.next_checkpoint, self.previous_checkpoint
         for file in (*points, self.best_checkpoint):
-            with contextlib.suppress(OSError):  # another user's: what is kept costs only room
+            with contextlib.suppress(OSError):  # another user's: it only costs disk space
                 file.unlink(missing_ok=True)
 
-    # ------------------------------------------------------------ what is read of it
+    # ------------------------------------------------------------ reading
 
     def result_or_fault(self) -> Result | Fault | None:
-        """The result, or what keeps it from being read; None where the run is not finished."""
+        """The result, or a Fault if it cannot be read; None if the run is not finished."""
         return result.read(self.result_file)
 
     def result(self) -> Result | None:
-        """The result; None where there is none that can be read."""
+        """The result; None if there is none or it cannot be read."""
         found = self.result_or_fault()
         return found if isinstance(found, Result) else None
 
     def has_unreadable_result(self) -> bool:
-        """Whether the file of the result is there, and holds no JSON object."""
+        """Whether the result's file exists but is not a JSON object."""
         return self.result_file.exists() and read_json(self.result_file) is None
 
     def config(self) -> dict[str, Any]:
-        """The config's values, by section. Raises UserError where there are none."""
+        """The config's values by section. Raises UserError if there are none."""
         try:
-            loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # in C 0.6 ms, else 4.4 ms
+            loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # 0.6 ms in C, otherwise 4.4 ms
             values = yaml.load(self.config_file.read_text(encoding="utf-8"), loader)
         except (OSError, ValueError, yaml.YAMLError) as error:
             is_there = os.path.isdir(self.path)
-            why = " ".join(str(error).split()) if is_there else "it is not there"
+            why = " ".join(str(error).split()) if is_there else "it does not exist"
             raise UserError(f"{self.path}: expected the folder of a run ({why})") from error
         if not isinstance(values, dict):
             raise UserError(f"{self.path}: expected the folder of a run (no config in it)")
         return values
 
     def threads(self) -> int | None:
-        """The CPU threads that it was, or is to be, trained with; None where it does not say."""
+        """The number of CPU threads for the run's training; None if not recorded."""
         found = self.result()
         threads = self.config().get("threads") if found is None else found.environment.cpu_threads
         return threads if isinstance(threads, int) else None
 
     def edited_since(self, files: Iterable[Path]) -> list[Path]:
-        """Those of the user's files of which the run's copies say something else."""
+        """Return the user's files that differ from the run's copies."""
         copies = [copy.relative_to(self.code_folder) for copy in self.code_folder.rglob("*.py")]
         return [
             file
@@ -178,7 +182,7 @@ class RunFolder:
         ]
 
     def history(self) -> list[dict[str, Any]]:
-        """The metrics of each epoch, as far as whole lines of them are there."""
+        """Return the metrics of each epoch, from all complete lines."""
         rows: list[dict[str, Any]] = []
         with contextlib.suppress(OSError, ValueError):
             for line in self.metrics_file.read_text(encoding="utf-8").splitlines():
@@ -186,38 +190,38 @@ class RunFolder:
         return rows
 
     def predictions(self, with_probabilities: bool = False) -> Predictions | None:
-        """What became of each test image; None where that cannot be read."""
+        """Return the predictions for the test images; None if they cannot be read."""
         return predictions.read(self.predictions_file, with_probabilities)
 
     def calibration(self, weights_sha256: str) -> Calibration | None:
-        """What was fitted to the validation images of these weights; None where nothing was."""
+        """Return the calibration for these weights; None if there is none."""
         return calibration.read(self.calibration_file, weights_sha256)
 
     def learnt_digests(self) -> tuple[NDArray[np.uint64], NDArray[np.uint64]] | None:
-        """Digests of the training and validation images; None where an older run kept none."""
+        """Return digests of the training and validation images; None for older runs."""
         with contextlib.suppress(OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
             with self.split_file.open("rb") as file, np.load(file) as kept:
                 return kept["train_digests"], kept["val_digests"]
         return None
 
     def error(self) -> str | None:
-        """Why the last try at this run failed; None where it did not."""
+        """Return why the last attempt at this run failed; None if it did not."""
         failure = read_json(self.failure_file)
-        if failure is None or failure.get("status") == "tried again":
+        if failure is None or failure.get("status") == "retried":
             return None
         return str(failure.get("error", ""))
 
     def past_failures(self) -> list[dict[str, Any]]:
-        """What went wrong in earlier tries at this run."""
+        """Return the errors of earlier attempts at this run."""
         failure = read_json(self.failure_file)
         return failure.get("failures", []) if failure is not None else []
 
-    # ------------------------------------------------------------ whether it is valid
+    # ------------------------------------------------------------ validity
 
     def valid_result(self, config: Config, is_new: bool = False) -> Result | None:
-        """The result of a finished run, if it is still valid and is wanted.
+        """Return the result of a finished run if it is still valid and wanted.
 
-        ``is_new``: made since it was asked for, and so one that ``fresh`` wants.
+        ``is_new``: whether it was made since it was requested, so that ``fresh`` accepts it.
         """
         found = self.result_or_fault()
         if not isinstance(found, Result) or outdated(found, config) is not None:
@@ -225,19 +229,16 @@ class RunFolder:
         return None if config.fresh and not is_new else found
 
     def say_finished(self, found: Result) -> None:
-        """Answer in one line for a run that needs no training."""
-        low, high = found.test.accuracy_ci95
-        say(
-            f"already finished: test accuracy {found.test.accuracy:.2%} (95 % interval "
-            f"{low:.2%} to {high:.2%}), in {self.path}; fresh=true runs it again"
-        )
+        """Report a run that needs no training in one line."""
+        accuracy = with_interval(found.test.accuracy, *found.test.accuracy_ci95)
+        say(f"already finished: test accuracy {accuracy}, in {self.path}; fresh=true re-runs it")
         for note in own_metrics.notes(found.own_metrics or {}):
             say(note)
 
     def make_room(self, config: Config) -> None:
-        """Archive what lies in the folder and is not to be gone on from.
+        """Archive the folder's contents if they cannot be resumed.
 
-        Only the holder of the run's lock may do so.
+        Requires the run's lock.
         """
         found = self.result_or_fault()
         if config.fresh and self.path.exists():
@@ -246,7 +247,7 @@ class RunFolder:
             self.archive(why)
 
     def archive(self, why: str) -> None:
-        """Keep an old run under a dated name, out of the way of the new one."""
+        """Keep an old run under a dated name."""
         stamp = time.strftime("%Y%m%d-%H%M%S")
         kept = self.path.with_name(f"{self.name}.{stamp}")
         number = 1
@@ -255,18 +256,18 @@ class RunFolder:
             kept = self.path.with_name(f"{self.name}.{stamp}-{number}")
         with disk_errors(self.path):
             self.path.rename(kept)
-        say(f"{self.name}: {why}; the old folder is kept as {kept.name}")
+        say(f"{self.name}: {why}; old folder kept as {kept.name}")
 
-    # ------------------------------------------------------------ who writes, and what fails
+    # ------------------------------------------------------------ locking and failures
 
     def sole_writer(self, wait: bool = True) -> contextlib.AbstractContextManager[bool]:
-        """Hold the run's lock, as ``lock.sole_writer`` says."""
+        """Hold the run's lock, see ``lock.sole_writer``."""
         return lock.sole_writer(self.path, wait)
 
     def record_failure(self, error: BaseException) -> None:
         """Write ``failure.json``, and the traceback into ``train.log``.
 
-        Raises UserError where the disk has no room for it.
+        Raises UserError if the disk is full.
         """
         with disk_errors(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
@@ -277,25 +278,26 @@ class RunFolder:
         write_json(self.failure_file, {"status": "failed", "error": text, "failures": failures})
 
     def forget_failure(self) -> None:
-        """A new try at this run has begun, so that it is no failed one any more if it is stopped.
+        """Clear the failure when a new attempt starts, so that stopping it does not count as
+        failed.
 
-        What went wrong before is still kept for the result.
+        Earlier errors are kept for the result.
         """
         if self.error() is not None:
-            again = {"status": "tried again", "failures": self.past_failures()}
+            again = {"status": "retried", "failures": self.past_failures()}
             write_json(self.failure_file, again)
 
     @contextlib.contextmanager
     def failure_recorded(self) -> Iterator[list[str]]:
-        """Swallow and say what fails in the block, and record it, as a sweep must.
+        """Report, record and swallow exceptions in the block, as a sweep must.
 
-        Yields a list, which has the failure after the block if there was no room to record it.
+        Yields a list, which contains the failure after the block if it could not be recorded.
         """
         before, unrecorded = self.past_failures(), list[str]()
         try:
             yield unrecorded
         except Exception as error:
-            # Training records its own; this is for what goes wrong before its folder is open.
+            # Training records its own failures; this is for errors before its folder is open.
             if self.past_failures() == before:
                 try:
                     self.record_failure(error)
@@ -305,12 +307,12 @@ class RunFolder:
 
 
 def named(folder: Path) -> Path:
-    """A folder by its own name, where it was typed as ``.`` or ``..``."""
+    """Resolve a folder typed as ``.`` or ``..`` to its name."""
     return folder if folder.name not in ("", "..") else folder.resolve()
 
 
 def stamp(file: Path) -> tuple[int, int] | None:
-    """What another file in its place does not share; None where there is none."""
+    """Return a file's identity, which differs for a replaced file; None if there is none."""
     try:
         found = file.stat()
     except OSError:
@@ -330,9 +332,10 @@ class EvaluationFolder:
 
 
 def run_folder(config: Config) -> RunFolder:
-    """``<outputs>/runs/<run id>``.
+    """Return ``<outputs>/runs/<run id>``.
 
-    A finished run of before ids forgot where data lies is taken where its images are the same.
+    A finished run with an old id, which included the data's location, is used if its images are the
+    same.
     """
     runs = Path(config.outputs).expanduser() / "runs"
     folder = RunFolder(runs / run_id(config))
@@ -350,15 +353,15 @@ def run_folder(config: Config) -> RunFolder:
 def outdated(
     found: Result | Fault, config: Config, fingerprints: dict[str, str | None] | None = None
 ) -> str | None:
-    """Why a finished result is not today's any more; None where it is still valid.
+    """Return why a finished result is outdated; None if it is still valid.
 
-    ``fingerprints`` keeps what is known of datasets between the calls of one sweep. Raises
-    UserError for a result of a newer tinylab, unless the config says ``fresh``.
+    ``fingerprints`` caches the fingerprints of datasets during a sweep. Raises UserError for a
+    result of a newer tinylab, unless the config has ``fresh``.
     """
     if isinstance(found, Fault):
         if found.is_newer and not config.fresh:
             raise UserError(
-                f"{run_id(config)}: {found.reason}\n  update tinylab, or run again with fresh=true"
+                f"{run_id(config)}: {found.reason}\n  update tinylab, or re-run with fresh=true"
             )
         return found.reason
     environment = found.environment
@@ -369,7 +372,7 @@ def outdated(
     known = {} if fingerprints is None else fingerprints
     key = repr(config.dataset)
     if key not in known:
-        known[key] = None  # data that is not there any more cannot have changed
+        known[key] = None  # missing data cannot have changed
         with contextlib.suppress(DataAbsentError):
             known[key] = data.fingerprint(config.dataset)
     if known[key] not in (None, found.dataset.fingerprint):

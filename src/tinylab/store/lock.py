@@ -1,4 +1,4 @@
-"""Who may write into a folder. The operating system frees a lock when its owner ends, anyhow."""
+"""Exclusive write access to a folder. The operating system releases a lock when its owner ends."""
 
 import contextlib
 import os
@@ -16,17 +16,16 @@ from tinylab.ui.console import say
 def sole_writer(folder: Path, wait: bool = True) -> Iterator[bool]:
     """Hold the folder's lock; waits while another process trains the same run.
 
-    Yields whether it had to wait. Whatever is made in the block is the group's too where the
-    folder above is. Raises UserError at once where another process has the lock and ``wait`` is
-    false.
+    Yields whether it had to wait. Files created in the block are group-writable if the parent
+    folder is. Raises UserError at once if another process has the lock and ``wait`` is false.
     """
     with as_shared(folder.parent):
         lock = FileLock(_lock_path(folder))
         waited = _acquire(lock, folder.name, wait)
         try:
-            # What a killed process was writing when it was killed.
+            # Temporary files of a killed process.
             for rest in folder.glob(".*.tmp"):
-                with contextlib.suppress(OSError):  # another user's, or gone by now
+                with contextlib.suppress(OSError):  # another user's, or gone meanwhile
                     rest.unlink()
             yield waited
         finally:
@@ -42,7 +41,7 @@ def _acquire(lock: FileLock, name: str, wait: bool) -> bool:
         except Timeout as error:
             if not wait:
                 raise UserError(f"{name} is being trained by another process") from error
-            say(f"{name} is being trained by another process: waiting for it to end")
+            say(f"{name} is being trained by another process: waiting")
             _take(lock, path, timeout=-1)
             return True
     return False
@@ -54,7 +53,8 @@ def _take(lock: FileLock, path: Path, timeout: float) -> None:
     except PermissionError:
         # Another user's, which only its owner may open for writing.
         with _held_by_reading(path, wait=timeout < 0) as handle:
-            # Who opens the old file before this, and locks it after, sees that it is gone.
+            # A process that opened the old file before this, and locks it later, sees that it is
+            # gone.
             if os.path.samestat(path.stat(), os.fstat(handle)):
                 path.unlink()
         lock.acquire(timeout=timeout)
@@ -62,8 +62,8 @@ def _take(lock: FileLock, path: Path, timeout: float) -> None:
 
 @contextlib.contextmanager
 def _held_by_reading(path: Path, wait: bool) -> Iterator[int]:
-    """Hold a lock file that may only be read. Raises Timeout where another process has it."""
-    import fcntl  # not on Windows, where everyone may write what they may read
+    """Hold a lock file that is read-only. Raises Timeout if another process has it."""
+    import fcntl  # not on Windows, where read access implies write access
 
     handle = os.open(path, os.O_RDONLY)
     try:
@@ -76,7 +76,7 @@ def _held_by_reading(path: Path, wait: bool) -> Iterator[int]:
 
 
 def is_being_written(folder: Path) -> bool:
-    """Whether another process holds the folder's lock. It is left in peace."""
+    """Return whether another process holds the folder's lock, without disturbing it."""
     path = _lock_path(folder)
     try:
         if not path.exists():
@@ -90,7 +90,7 @@ def is_being_written(folder: Path) -> bool:
     except Timeout:
         return True
     except OSError:
-        return False  # in a folder where we may not even read, nobody else can be asked
+        return False  # without read access to the folder, nobody else can be detected
 
 
 def _lock_path(folder: Path) -> Path:

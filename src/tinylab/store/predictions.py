@@ -1,4 +1,4 @@
-"""``predictions.npz``: what became of each test image, written and read here alone."""
+"""``predictions.npz``: the predictions for the test images; the only reader and writer."""
 
 import zipfile
 from collections.abc import Mapping
@@ -14,9 +14,9 @@ from tinylab.system.files import write_npz
 
 @dataclass(frozen=True)
 class Predictions:
-    """index, label, predicted: int64 (N,). probabilities: float16 (N, K), None if not asked for.
+    """index, label, predicted: int64 (N,). probabilities: float16 (N, K), None if not requested.
 
-    ``index`` are the images' places in the dataset. path: (N,), their files; None without files.
+    ``index``: positions in the dataset. path: (N,), the images' files; None without files.
     """
 
     index: NDArray[np.int64]
@@ -34,7 +34,7 @@ def write(
     probabilities: NDArray[Any],
     paths: Mapping[str, NDArray[np.str_]],
 ) -> None:
-    """Write predictions durably; ``paths`` are the images' files, if they are files."""
+    """Write predictions durably; ``paths`` are the images' files, if any."""
     write_npz(
         path, index=index, label=label, predicted=predicted,
         probabilities=probabilities.astype(np.float16), **paths,
@@ -42,7 +42,7 @@ def write(
 
 
 def read(path: Path, with_probabilities: bool = False) -> Predictions | None:
-    """The predictions in a file; None where it is absent or damaged."""
+    """Read predictions; None if absent or damaged."""
     names = ["index", "label", "predicted", *["probabilities"] * with_probabilities]
     try:
         # Opened here, because np.load leaves a damaged file open.

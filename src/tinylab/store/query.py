@@ -1,4 +1,4 @@
-"""Which runs lie in an outputs folder, found by their config and metrics."""
+"""Find the runs in an outputs folder by config and metrics."""
 
 import contextlib
 import math
@@ -19,7 +19,7 @@ RUN_NAME = re.compile(rf".+-.+-[0-9a-f]{{10}}({ARCHIVED.pattern})?")  # unless i
 
 
 def runs_in(outputs: Path) -> list[Run]:
-    """Every run in ``outputs``, archived ones among them, by name."""
+    """Return every run in ``outputs``, including archived ones, by name."""
     try:
         names = sorted(os.listdir(outputs / "runs"))
     except FileNotFoundError:
@@ -27,26 +27,26 @@ def runs_in(outputs: Path) -> list[Run]:
     folders = [outputs / "runs" / name for name in names]
     found = []
     for folder in filter(_is_run, folders):
-        with contextlib.suppress(FileNotFoundError):  # removed while we looked
+        with contextlib.suppress(FileNotFoundError):  # removed in the meantime
             found.append(read(folder))
     return found
 
 
 def read(folder: Path) -> Run:
-    """The run in ``folder``. Raises UserError for a folder that is none."""
+    """Return the run in ``folder``. Raises UserError if it is not one."""
     if not _is_run(folder):
         raise UserError(f"{folder}: expected the folder of a run, <outputs>/runs/<run id>")
     return open_run(folder)
 
 
 def _is_run(folder: Path) -> bool:
-    """Whether a folder is a run's: by its name, or by what is in it, if somebody renamed it."""
+    """Return whether a folder is a run's, by its name or, if renamed, by its contents."""
     if not folder.is_dir() or folder.name.startswith("."):
         return False
     return RUN_NAME.fullmatch(folder.name) is not None or RunFolder(folder).is_surely_run()
 
 
-# ---------------------------------------------------------------- finding
+# ---------------------------------------------------------------- conditions
 
 OPERATORS = {
     "<=": operator.le, ">=": operator.ge, "!=": operator.ne,
@@ -57,10 +57,10 @@ CONDITION = re.compile(rf"([\w.]+)({'|'.join(OPERATORS)})(.*)")
 
 @dataclass(frozen=True)
 class Condition:
-    """``optim.lr<0.01``, ``model=baseline``, ``test_accuracy>=0.9``, ``run=mnist-*``.
+    """A condition such as ``optim.lr<0.01``, ``model=baseline`` or ``run=mnist-*``.
 
-    Numbers are compared as numbers; for ``=`` and ``!=`` a text may hold ``*`` and ``?``. A value
-    that is absent fulfils only ``=null`` and ``!=``.
+    Numbers are compared as numbers; for ``=`` and ``!=`` a string may contain ``*`` and ``?``. A
+    missing value only satisfies ``=null`` and ``!=``.
     """
 
     key: str
@@ -68,7 +68,7 @@ class Condition:
     typed: str
 
     def holds(self, row: Row) -> bool:
-        """Whether a run's row fulfils it. Raises UserError where a number was to be typed."""
+        """Return whether a run's row satisfies it. Raises UserError if a number is required."""
         value, compare = row.get(self.key), OPERATORS[self.operator]
         if is_number(value):
             return bool(compare(value, self._number()))
@@ -82,16 +82,16 @@ class Condition:
             with contextlib.suppress(ValueError):
                 return number(self.typed)
         if self.operator in ("=", "!="):
-            return math.nan  # null and other words are no number's equal
+            return math.nan  # null and other words equal no number
         raise UserError(f"{self.key}{self.operator}{self.typed}: expected a number")
 
 
 def select(words: Sequence[str], outputs: Path, with_archived: bool = False) -> list[Run]:
-    """The runs that ``words`` ask for: conditions, which must all hold, and runs.
+    """Return the runs selected by ``words``: conditions, which must all hold, and runs.
 
-    A run is named by its folder, or by its name in ``outputs``, where ``*`` and ``?`` may stand;
-    without any name all runs are meant. Those that were set aside must be asked for, or named in
-    full. Raises UserError for a run that is not there, and for a key that no run has.
+    A run is named by its folder or by its name in ``outputs``, with wildcards ``*`` and ``?``;
+    without a name, all runs are selected. Archived runs must be requested or named in full. Raises
+    UserError for a run that does not exist, and for a key that no run has.
     """
     named = [word for word in words if not _is_condition(word)]
     candidates = _named(named, outputs) if named else runs_in(outputs)
@@ -107,7 +107,7 @@ def select(words: Sequence[str], outputs: Path, with_archived: bool = False) -> 
 
 
 def conditions(words: Sequence[str]) -> list[Condition]:
-    """Those of ``words`` that are conditions, and no runs."""
+    """Return those of ``words`` that are conditions."""
     matches = [CONDITION.fullmatch(word) for word in words if _is_condition(word)]
     return [Condition(*match.groups()) for match in matches if match is not None]
 
@@ -117,7 +117,7 @@ def _is_condition(word: str) -> bool:
 
 
 def _named(words: Sequence[str], outputs: Path) -> list[Run]:
-    """The runs that are named, each once, in the order of the words."""
+    """Return the named runs without repetition, in the order of the words."""
     found: dict[Path, Run] = {}
     for word in words:
         if os.path.isdir(word):
@@ -134,18 +134,16 @@ def _named(words: Sequence[str], outputs: Path) -> list[Run]:
 
 
 def refuse_unknown(keys: Sequence[str], candidates: Sequence[Run]) -> None:
-    """Raise UserError for a key that none of the runs has; of no runs nothing is expected."""
+    """Raise UserError for a key that no run has; without runs, all keys are accepted."""
     known = list(dict.fromkeys(key for run in candidates for key in run.row))
     for key in keys:
         if known and key not in known:
             hint = did_you_mean(key, known)
-            raise UserError(
-                f"{key}: no run has such a key{hint}; expected a config key or a figure"
-            )
+            raise UserError(f"{key}: not a key of any run{hint}; expected a config key or metric")
 
 
 def in_order(chosen: Sequence[Run], key: str) -> list[Run]:
-    """Sorted by ``key``, or downwards by ``-key``; runs without a value come last."""
+    """Sort by ``key``, or descending by ``-key``; runs without a value come last."""
     name, downwards = key.removeprefix("-"), key.startswith("-")
     refuse_unknown([name], chosen)
     present = [run for run in chosen if run.row.get(name) is not None]

@@ -1,8 +1,8 @@
-"""What a finished run found: a typed record of its ``result.json``, written and read here alone.
+"""The result of a finished run: a typed record of ``result.json``; the only reader and writer.
 
-Another version of tinylab, an editor or a half copied file may have left something else: what can
-be read is whole and can be reckoned with, and all else is a Fault. Keys that this version does not
-know are kept where they are metrics or facts about the machine, and ignored elsewhere.
+Another version of tinylab, an editor or an incomplete copy may have left something else: what is
+read successfully is complete and consistent, everything else is a Fault. Unknown keys are kept if
+they are metrics or facts about the machine, and ignored elsewhere.
 """
 
 import dataclasses
@@ -19,8 +19,8 @@ from tinylab.config.schema import is_plain_name
 from tinylab.config.values import is_number
 from tinylab.system.files import read_json, write_json
 
-FORMAT = 1  # of what is written; a result without one is of before there were formats
-# The values of the config that grouping and listing cannot do without.
+FORMAT = 1  # of what is written; results without a format predate formats
+# Config values that grouping and listing require.
 CONFIG: dict[tuple[str, ...], type] = {
     ("dataset", "name"): str, ("model", "name"): str, ("optim", "name"): str,
     ("split", "seed"): int, ("split", "fold"): int, ("seed",): int,
@@ -28,14 +28,14 @@ CONFIG: dict[tuple[str, ...], type] = {
 Record = TypeVar("Record")
 
 
-IF_KNOWN = {"is_left_out": True}  # metadata of what is written only where there is a value
+IF_KNOWN = {"is_left_out": True}  # metadata of fields that are written only if they have a value
 
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
     """The metrics of one part of the data; the loss is a mean in nats, accuracies are fractions.
 
-    extra: metrics beside these, by their names.
+    extra: further metrics by name.
     """
 
     loss: float
@@ -46,7 +46,7 @@ class Part:
 
 @dataclass(frozen=True, kw_only=True)
 class TestPart(Part):
-    """The metrics of the test set, with the accuracy's 95 % interval (Wilson)."""
+    """The metrics of the test set, with the 95% CI of the accuracy (Wilson)."""
 
     accuracy_ci95: tuple[float, float]
     per_class_recall: list[float | None] | None = field(default=None, metadata=IF_KNOWN)
@@ -54,7 +54,7 @@ class TestPart(Part):
 
 @dataclass(frozen=True, kw_only=True)
 class Dataset:
-    """What a run was trained and tested on. image_shape: (C, H, W)."""
+    """The data of a run. image_shape: (C, H, W)."""
 
     name: str
     fingerprint: str
@@ -69,7 +69,7 @@ class Dataset:
 
 @dataclass(frozen=True, kw_only=True)
 class Seconds:
-    """How long the parts of a run took."""
+    """The durations of the parts of a run, in seconds."""
 
     data: float = 0.0
     train: float
@@ -79,7 +79,7 @@ class Seconds:
 
 @dataclass(frozen=True, kw_only=True)
 class Environment:
-    """Where, and from which code, a run was computed. extra: further facts, by their names."""
+    """Where, and with which code, a run was computed. extra: further facts by name."""
 
     python: str | None = None
     torch: str | None = None
@@ -89,33 +89,33 @@ class Environment:
     threads: int | None = None
     git_commit: str | None = None
     dirty: bool | None = None
-    code_sha256: str  # of the core and the chosen options
-    core_sha256: str | None = None  # of the core, equal for all options; older runs have none
+    code_sha256: str  # of the core and the selected options
+    core_sha256: str | None = None  # of the core, equal for all options; None in older runs
     extra: dict[str, Any] = field(default_factory=dict)
 
     @property
     def version(self) -> str:
-        """Tells versions of tinylab apart, whatever options were chosen."""
+        """Identifies versions of tinylab independently of the selected options."""
         return self.core_sha256 or self.code_sha256
 
     @property
     def cpu_threads(self) -> int | None:
-        """The threads on whose number the bits depend; None on a GPU, or where not known."""
+        """The number of threads, which affects the bits; None on a GPU, or if unknown."""
         return self.threads if self.device in (None, "cpu") else None
 
     def facts(self) -> dict[str, Any]:
-        """All that is known, by name."""
+        """Return all facts by name."""
         known = {name: value for name, value in vars(self).items() if name != "extra"}
         return {**known, **self.extra}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """A finished run. ``val`` is None where no image validates.
+    """A finished run. ``val`` is None without validation images.
 
-    ``num_trained_parameters`` is known where a part is frozen. ``val_plain`` and ``test_plain`` are
-    without test-time augmentation, where there is one. ``own_metrics`` says of each metric of the
-    user's own, by its name, which values are ``better``, and the ``sha256`` of its code.
+    ``num_trained_parameters`` is set if some are frozen. ``val_plain`` and ``test_plain`` are
+    without test-time augmentation, if it was used. ``own_metrics`` has, for each of the user's own
+    metrics, which values are ``better`` and the ``sha256`` of its code.
     """
 
     run_id: str = ""
@@ -143,13 +143,13 @@ class Result:
 
     @property
     def parameters(self) -> str:
-        """Their number in words, and how many of them were trained where a part was frozen."""
+        """The number of parameters in words, with that of trainable ones if some are frozen."""
         trained = self.num_trained_parameters
-        of_them = "" if trained is None else f", {trained:,} of them trained"
+        of_them = "" if trained is None else f", {trained:,} of them trainable"
         return f"{self.num_parameters:,} parameters{of_them}"
 
     def metric(self, name: str) -> float | None:
-        """One of METRICS; None where the run has it not, or no finite number."""
+        """Return one of METRICS; None if missing or not finite."""
         value: Any = self
         for key in METRICS[name].path:
             value = getattr(value, key, getattr(value, "extra", {}).get(key))
@@ -158,7 +158,7 @@ class Result:
 
 @dataclass(frozen=True)
 class Fault:
-    """What keeps a result from being read by this version; ``is_newer``: it was left by a newer."""
+    """Why a result cannot be read by this version; ``is_newer``: written by a newer version."""
 
     reason: str
     is_newer: bool = False
@@ -169,22 +169,22 @@ class _WrongError(Exception):
 
 
 def read(path: Path) -> Result | Fault | None:
-    """The result in a file; None where there is no JSON in it, or no finished run's."""
+    """Read a result; None if the file is not JSON, or not of a finished run."""
     values = read_json(path)
     return parse(values) if values is not None and values.get("status") == "finished" else None
 
 
 def write(path: Path, result: Result) -> None:
-    """Write a result durably and all at once."""
+    """Write a result atomically."""
     write_json(path, {"format": FORMAT, "status": "finished", **_plain(result)})
 
 
 def parse(values: dict[str, Any]) -> Result | Fault:
-    """The result whose values these are, or what is wrong with them."""
+    """Build the result from these values, or return what is wrong with them."""
     version = values.get("format", 0)
     if not isinstance(version, int) or version > FORMAT:
         words = f"its result has format {version}, and this tinylab reads up to {FORMAT}"
-        return Fault(f"{words}: it is of a newer one", is_newer=True)
+        return Fault(f"{words}: it was written by a newer version", is_newer=True)
     try:
         result = _record(Result, values, "")
         _refuse_wrong_config(result.config)
@@ -192,12 +192,12 @@ def parse(values: dict[str, Any]) -> Result | Fault:
         if result.run_id and not is_plain_name(result.run_id):
             raise _WrongError("run_id")  # files are called by it
     except _WrongError as error:
-        return Fault(f"its result.json is not tinylab's: {error} is missing or wrong")
+        return Fault(f"its result.json is invalid: {error} is missing or wrong")
     return result
 
 
 def _join_own_metrics(result: Result) -> None:
-    """Make the user's own metrics part of the table of metrics; what declares them comes first."""
+    """Register the user's own metrics from a result; declarations in files take precedence."""
     for name, each in (result.own_metrics or {}).items():
         better = each.get("better") if isinstance(each, dict) else None
         if better not in ("higher", "lower") or not name.isidentifier() or name in TAKEN:
@@ -215,7 +215,7 @@ def _refuse_wrong_config(config: dict[str, Any]) -> None:
 
 
 def _record(kind: type[Record], values: Any, where: str) -> Record:
-    """The record of this kind at a path. Raises _WrongError for the first value that is no such."""
+    """Build the record of this kind at a path. Raises _WrongError for the first invalid value."""
     if not isinstance(values, dict):
         raise _WrongError(where)
     types_of, known = _types(kind), {}  # type: ignore[arg-type]
@@ -239,7 +239,7 @@ def _types(kind: type) -> dict[str, Any]:
 
 
 def _value(kind: Any, value: Any, path: str) -> Any:
-    """A value of JSON as what the record says of it."""
+    """Convert a JSON value to the type of the record."""
     if isinstance(kind, types.UnionType):
         kind, _ = typing.get_args(kind)  # or None
         if value is None:
@@ -266,7 +266,7 @@ def _is_finite(value: Any) -> TypeGuard[int | float]:
 
 
 def _plain(record: Any) -> dict[str, Any]:
-    """A record as JSON has it, in the order of its values."""
+    """Convert a record to JSON, in the order of its fields."""
     found: dict[str, Any] = {}
     for entry in dataclasses.fields(record):
         value = getattr(record, entry.name)

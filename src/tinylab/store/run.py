@@ -1,7 +1,7 @@
-"""A run's folder as it is now: what every command that looks at runs is given.
+"""A run's folder in its current state, as given to every command that reads runs.
 
-Each run is one row of plain values, so that filters, sorting and the files that ``tinylab list``
-writes know one set of names: config keys as they are typed, and metrics. No torch in here.
+Each run is one row of plain values, so that filters, sorting and the output of ``tinylab list``
+share one set of names: config keys as typed, and metrics. Does not import torch.
 """
 
 import contextlib
@@ -14,9 +14,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from tinylab.config.identity import flatten
 from tinylab.config.keys import completed, without_effect
 from tinylab.config.metrics import METRICS
-from tinylab.config.schema import flatten
 from tinylab.errors import UserError
 from tinylab.store.folder import RunFolder
 from tinylab.store.lock import is_being_written
@@ -25,23 +25,23 @@ from tinylab.store.result import Fault, Result
 
 Row = dict[str, Any]
 
-ARCHIVED = re.compile(r"\.\d{8}-\d{6}(-\d+)?$")  # the end of the name that RunFolder.archive gives
+ARCHIVED = re.compile(r"\.\d{8}-\d{6}(-\d+)?$")  # the end of a name given by RunFolder.archive
 SET_ASIDE = "set aside"
 STATES = ("finished", "running", "stopped", "failed", "damaged", SET_ASIDE)
-# What the row of a finished run has beside its config and its metrics.
+# Columns of a finished run besides its config and metrics.
 OTHERS = ("test_low", "test_high", "best_epoch", "epochs", "train_seconds")
 
 
 @dataclass(frozen=True)
 class Run:
-    """A run in whatever state; ``found`` is its result if it is finished."""
+    """A run in any state; ``found`` is its result if it is finished."""
 
     files: RunFolder
     found: Result | Fault | None
 
     @property
     def folder(self) -> Path:
-        """Where it lies."""
+        """The folder."""
         return self.files.path
 
     @property
@@ -51,50 +51,50 @@ class Run:
 
     @property
     def result(self) -> Result:
-        """The result of a finished run. Raises UserError where it is not finished."""
+        """The result of a finished run. Raises UserError if it is not finished."""
         if not isinstance(self.found, Result):
             raise UserError(f"{self.folder}: expected a finished run, but: {self.why_not()}")
         return self.found
 
     def metric(self, name: str) -> float | None:
-        """One of METRICS of a finished run; None where it has no such value."""
+        """Return one of METRICS of a finished run; None if it has no value."""
         return self.result.metric(name)
 
     @cached_property
     def values(self) -> dict[str, Any]:
-        """The config values that can change a result, by the keys that a user types.
+        """The config values that can change a result, by their typed keys.
 
-        A run of before a key existed has its neutral value.
+        Keys that are newer than the run have their neutral value.
         """
         flat = completed(flatten(self.result.config))
         return {key: value for key, value in flat.items() if key not in without_effect()}
 
     @cached_property
     def predictions(self) -> Predictions | None:
-        """Those on the test images; None where they cannot be read."""
+        """The predictions for the test images; None if they cannot be read."""
         found = self.files.predictions()
         is_whole = found is not None and len(found.index) == self.result.dataset.num_test
         return found if is_whole else None
 
     @cached_property
     def test_set(self) -> str:
-        """Equal for two runs of one dataset if they were tested on the same images."""
+        """Equal for two runs of one dataset that were tested on the same images."""
         if self.predictions is None:
             return self.result.split_sha256
         digest = hashlib.sha256(self.predictions.index.tobytes())
         digest.update(self.predictions.label.tobytes())
         return digest.hexdigest()
 
-    # ------------------------------------------------------------ in any state
+    # ------------------------------------------------------------ any state
 
     @property
     def is_archived(self) -> bool:
-        """Whether a newer run, or a changed program, has taken its place."""
+        """Whether a newer run, or changed code, has replaced it."""
         return ARCHIVED.search(self.name) is not None
 
     @cached_property
     def state(self) -> str:
-        """One of STATES, those of archived runs as if they were not."""
+        """One of STATES, ignoring whether it is archived."""
         if self.found is not None:
             return "finished" if isinstance(self.found, Result) else "damaged"
         if is_being_written(self.folder):
@@ -106,8 +106,8 @@ class Run:
         """Plain values by name.
 
         ``run`` (its name), ``state`` (one of STATES), ``when`` (local time), ``size`` (bytes),
-        ``error``, what ``result_row`` has (None where it is not known), and its config:
-        ``optim.lr``, and ``optim`` for the group's choice.
+        ``error``, the values of ``result_row`` (None if unknown), and its config: ``optim.lr``, and
+        ``optim`` for the choice of a group.
         """
         if isinstance(self.found, Result):
             details = {**result_row(self.found), **completed(flatten(self.found.config))}
@@ -129,7 +129,7 @@ class Run:
         }
 
     def why_not(self) -> str:
-        """Why there is no result."""
+        """Return why there is no result."""
         if isinstance(self.found, Fault):
             return self.found.reason
         if (error := self.files.error()) is not None:
@@ -141,34 +141,34 @@ class Run:
         return "no run" if self.folder.exists() else "not there"
 
     def _moment(self) -> float:
-        """When it came to be what it is, in seconds since 1970."""
+        """Return when it reached its state, in seconds since 1970."""
         witnesses = {"finished": self.files.result_file, "failed": self.files.failure_file}
         witness = witnesses.get(self.state, self.files.last_checkpoint)
         return (witness if witness.exists() else self.folder).stat().st_mtime
 
     def _size(self) -> int:
-        """Bytes of all files in the folder and below."""
+        """Return the bytes of all files in the folder and below."""
         total = 0
         for place, _, names in os.walk(self.folder):
             for name in names:
-                with contextlib.suppress(FileNotFoundError):  # a training replaces its files
+                with contextlib.suppress(FileNotFoundError):  # training replaces its files
                     total += os.lstat(os.path.join(place, name)).st_size
         return total
 
 
 def open_run(folder: Path) -> Run:
-    """The run in ``folder``."""
+    """Return the run in ``folder``."""
     files = RunFolder(folder)
     return Run(files, files.result_or_fault())
 
 
 def _listed() -> list[str]:
-    """The metrics in a row; the training time has a name of its own there."""
+    """Return the metrics in a row; the training time has another name there."""
     return [name for name in METRICS if name != "seconds"]
 
 
 def result_row(result: Result) -> Row:
-    """The values of a finished run that listings show; training time to a tenth of a second."""
+    """Return the values of a finished run for listings; training time to a tenth of a second."""
     low, high = result.test.accuracy_ci95
     others = low, high, result.best_epoch, result.epochs, round(result.seconds.train, 1)
     metrics = {name: result.metric(name) for name in _listed()}

@@ -1,18 +1,20 @@
-"""A sweep's folder: the names of its files, and which runs belong to it."""
+"""A sweep's folder: its file names, and which runs belong to it."""
 
 import contextlib
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from tinylab.config.schema import is_plain_name
+from tinylab.errors import UserError
 from tinylab.store import lock
 from tinylab.store.folder import RunFolder
 from tinylab.system.files import read_json, write_json
 
 
 class SweepFolder:
-    """``<outputs>/sweeps/<name>``; its runs lie beside the sweeps, in ``<outputs>/runs``."""
+    """The folder ``<outputs>/sweeps/<name>``; its runs are in ``<outputs>/runs``."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -22,30 +24,30 @@ class SweepFolder:
         self.report_file = path / "report.html"
         self.inspection_file = path / "inspect.html"
         self.tensorboard_folder = path / "tensorboard"
-        self.journal_file = path / "journal.log"  # of a study that workers share
-        self.workers_folder = path / "workers"  # their signs of life, and what they said
+        self.journal_file = path / "journal.log"  # of a shared study
+        self.workers_folder = path / "workers"  # the workers' heartbeats and logs
 
     def is_sweep(self) -> bool:
-        """Whether it is a sweep's."""
+        """Whether the folder is a sweep's."""
         return self.state_file.is_file()
 
     def state(self) -> dict[str, Any] | None:
-        """``arguments``, ``jobs`` and, of a search, ``search``; None where it cannot be read."""
+        """``arguments``, ``jobs`` and, for a search, ``search``; None if it cannot be read."""
         return read_json(self.state_file)
 
     def write_state(self, **state: Any) -> None:
-        """Write all of the state, durably and all at once."""
+        """Write the state atomically."""
         write_json(self.state_file, state)
 
     def arguments(self) -> list[str] | None:
-        """What was typed after ``tinylab train -m``; None where that is not known."""
+        """The arguments after ``tinylab train -m``; None if unknown."""
         arguments = (self.state() or {}).get("arguments")
         return [str(each) for each in arguments] if isinstance(arguments, list) else None
 
     def jobs(self) -> dict[str, str] | None:
-        """The state of each run by its id; None where that cannot be read.
+        """The state of each run by its id; None if it cannot be read.
 
-        Nor can ids that are no names of folders: somebody else may have written them.
+        Also None if ids are not folder names: someone else may have written them.
         """
         try:
             jobs = (self.state() or {})["jobs"]
@@ -55,18 +57,18 @@ class SweepFolder:
         return states if all(map(is_plain_name, states)) else None
 
     def incomplete(self) -> dict[str, str]:
-        """The runs of settings that are repeated over seeds and not finished, by their ids.
+        """The unfinished runs of settings that are repeated over seeds, by id.
 
-        With the setting's state: its mean over fewer seeds than the others' ranks nowhere.
+        With the setting's state: its mean is over fewer seeds than others', so it is not ranked.
         """
         rows = (self.state() or {}).get("jobs") or []
         states = {str(row["run_id"]): str(row.get("setting", "finished")) for row in rows}
         return {run_id: state for run_id, state in states.items() if state != "finished"}
 
     def ended_jobs(self) -> set[str] | None:
-        """The ids of the runs that have ended, however; None when all have, and none is to come.
+        """The ids of the runs that have ended; None if all have, and none is to come.
 
-        Who runs a grid holds no lock, so that one that was killed does not look ended.
+        A grid's process holds no lock, so a killed grid does not look finished.
         """
         jobs, incomplete = self.jobs() or {}, self.incomplete()
         ended = {
@@ -76,7 +78,7 @@ class SweepFolder:
             or incomplete.get(name) == "failed"
             or self._ended(name)
         }
-        to_come = (self.state() or {}).get("to_come")  # to the workers that share a study
+        to_come = (self.state() or {}).get("to_come")  # to the workers of a shared study
         is_over = jobs and len(ended) == len(jobs) and not lock.is_being_written(self.path)
         is_over = is_over and not to_come
         return None if is_over else ended
@@ -86,19 +88,32 @@ class SweepFolder:
         return files.result_file.exists() or files.error() is not None
 
     def run_path(self, run_id: str) -> Path:
-        """The folder of one of its runs.
+        """Return the folder of one of its runs.
 
-        A link to a sweep leads to the runs beside it, unless only the sweep is on another disk.
+        A link to a sweep leads to the runs next to it, unless only the sweep is on another disk.
         """
         places = [self.path.resolve().parents[1], Path(os.path.abspath(self.path)).parents[1]]
         beside = [place / "runs" for place in places]
         return next((runs for runs in beside if runs.is_dir()), beside[0]) / run_id
 
     def sole_writer(self) -> contextlib.AbstractContextManager[bool]:
-        """Hold the sweep's lock, as ``lock.sole_writer`` says."""
+        """Hold the sweep's lock, see ``lock.sole_writer``."""
         return lock.sole_writer(self.path)
 
 
 def sweep_folder(outputs: str, name: str) -> SweepFolder:
-    """``<outputs>/sweeps/<name>``."""
+    """Return ``<outputs>/sweeps/<name>``."""
     return SweepFolder(Path(outputs).expanduser() / "sweeps" / name)
+
+
+def made_by(outputs: Path, arguments: Sequence[str]) -> Path:
+    """The folder of the sweep that was written last of those that these arguments made.
+
+    Raises UserError where there is none.
+    """
+    sweeps = [SweepFolder(folder) for folder in (outputs / "sweeps").glob("*")]
+    kept = [sweep for sweep in sweeps if sweep.state_file.is_file()]
+    made = [sweep for sweep in kept if sweep.arguments() == list(arguments)]
+    if not made:
+        raise UserError(f"{outputs / 'sweeps'}: the sweep is not there any more")
+    return max(made, key=lambda sweep: sweep.state_file.stat().st_mtime).path

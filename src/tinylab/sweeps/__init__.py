@@ -1,14 +1,14 @@
 """Sweeps: many configs from one command, checked before the first job starts.
 
 The state of a sweep is the state of its runs: the same command runs what is missing, and nothing
-else. ``sweep.json`` says which runs belong to it.
+else. ``sweep.json`` lists the runs that belong to it.
 
-``space`` reads what varies. ``grid`` makes all jobs of it at once; ``search`` makes one after
-another, from ``proposals`` by Optuna: its ``trials`` are repeated over seeds, and given up by
-``pruning``. Both are plans, which ``launch`` runs in a ``pool`` of
-processes, each with a ``worker``'s loop, or one of Hydra's launchers ``elsewhere``. ``conclusion``
-says what was found. ``nested`` has a search in each fold. With ``sweep.workers``, a ``crew`` of
-workers takes trials from one ``shared`` study, which is a ``journal`` on the disk.
+``space`` parses what varies. ``grid`` creates all jobs at once; ``search`` creates them one by one,
+from ``proposals`` by Optuna: its ``trials`` are repeated over seeds, and pruned by ``pruning``.
+Both are plans, which ``launch`` runs in a ``pool`` of processes, each running the loop of
+``worker``, or which a Hydra launcher runs ``elsewhere``. ``conclusion`` reports the results.
+``nested`` runs a search in each fold. With ``sweep.workers``, a ``crew`` of workers takes trials
+from one ``shared`` study, a ``journal`` on disk.
 """
 
 import contextlib
@@ -22,16 +22,17 @@ from omegaconf import DictConfig
 
 from tinylab import data
 from tinylab.config import own_metrics
-from tinylab.config.schema import run_id
+from tinylab.config.identity import file_name, run_id
 from tinylab.errors import UserError
 from tinylab.store.folder import outdated
 from tinylab.store.result import Result
 from tinylab.store.sweep import SweepFolder, sweep_folder
 from tinylab.sweeps import elsewhere, leaderboard, live
+from tinylab.sweeps.cards import room_for
 from tinylab.sweeps.conclusion import conclude
 from tinylab.sweeps.grid import Grid, expand
 from tinylab.sweeps.job import Composer, Job
-from tinylab.sweeps.launch import launch, parallel_jobs
+from tinylab.sweeps.launch import launch
 from tinylab.sweeps.space import Space, read
 from tinylab.sweeps.standings import standings_of
 from tinylab.ui.console import say
@@ -40,12 +41,10 @@ from tinylab.ui.console import say
 def run(
     arguments: list[str], loader: ConfigLoader, master: DictConfig, launcher: Launcher | None
 ) -> list[Any]:
-    """Run what is missing of a grid or a search; a failed job stops no other.
+    """Run what is missing of a grid or a search; a failed job does not stop the others.
 
-    ``launcher`` is one of Hydra's plugins (SLURM, Ray, ...); None: our own, on this machine.
-
-    Raises UserError before the first job where any of them is wrong, and after the last one
-    where any has failed.
+    ``launcher``: a Hydra plugin (SLURM, Ray, ...); None: tinylab's own, on this machine. Raises
+    UserError before the first job if any job is invalid, and after the last one if any has failed.
     """
     composer = Composer(loader, master)
     space = read(arguments, composer)
@@ -57,7 +56,7 @@ def run(
     if launcher is not None and space.settings.search != "grid":
         raise UserError(
             f"sweep.search={space.settings.search} with hydra/launcher: Hydra's launchers cannot "
-            "be asked for one job after another; leave hydra/launcher out, or sweep.search=grid"
+            "run jobs one at a time; leave hydra/launcher out, or use sweep.search=grid"
         )
     if space.settings.nested:
         from tinylab.sweeps import nested
@@ -75,7 +74,7 @@ def _run_grid(
     folder = _folder(jobs)
     _refuse_other_sweep(folder, jobs, arguments)
     missing = _missing(jobs)
-    say(f"sweep of {len(jobs)} jobs over {space}; {len(jobs) - len(missing)} finished already")
+    say(f"sweep of {len(jobs)} jobs over {space}; {len(jobs) - len(missing)} already finished")
     _write_state(folder, jobs, arguments)
     launched = [job for job in missing if job.config.sweep.retry_failed or not _has_failed(job)]
     returns: Sequence[Any] = []
@@ -84,17 +83,17 @@ def _run_grid(
             returns = elsewhere.launch(launcher, launched, len(jobs))
         elif launched:
             _make_data_ready(launched)
-            size = parallel_jobs(jobs[0].config, len(jobs))
-            launch(Grid(jobs, launched), size, len(jobs), len(jobs) - len(launched))
+            room = room_for(jobs[0].config, len(jobs))
+            launch(Grid(jobs, launched), room, len(jobs), len(jobs) - len(launched))
     if jobs[0].config.sweep.keep is not None:
-        standings_of(jobs)  # deletes what is not to stay, whoever ran the jobs
+        standings_of(jobs)  # deletes checkpoints that are not kept, wherever the jobs ran
     _write_state(folder, jobs, arguments)
     conclude(folder, jobs, leaderboard.rows(jobs))
     return [returns]
 
 
 def _run_search(space: Space, composer: Composer, arguments: list[str]) -> None:
-    from tinylab.sweeps import search  # and with it optuna
+    from tinylab.sweeps import search  # imports optuna
 
     checked = search.check(space, composer)
     config = checked[0].config
@@ -103,10 +102,10 @@ def _run_search(space: Space, composer: Composer, arguments: list[str]) -> None:
         plan = search.Search(space, composer, folder, checked, arguments)
         done = plan.num_ended
         runs = " runs" if plan.num_jobs > plan.total else ""
-        say(f"{plan}; {done}{runs} ended already")
+        say(f"{plan}; {done}{runs} already ended")
         _make_data_ready(checked)
         with live.report(folder, config):
-            launch(plan, parallel_jobs(config, plan.num_jobs), plan.num_jobs, done)
+            launch(plan, room_for(config, plan.num_jobs), plan.num_jobs, done)
     shares = [f"{key} {share:.0%}" for key, share in plan.importances().items()]
     if shares:
         say(f"\nimportance  {', '.join(shares)}")
@@ -116,7 +115,7 @@ def _run_search(space: Space, composer: Composer, arguments: list[str]) -> None:
 def _run_shared(
     space: Space, composer: Composer, arguments: list[str], launcher: Launcher | None
 ) -> None:
-    from tinylab.sweeps import crew, search  # and with them optuna
+    from tinylab.sweeps import crew, search  # imports optuna
 
     description = None
     if space.settings.search == "grid":
@@ -137,24 +136,24 @@ def _run_shared(
 
 
 def _make_data_ready(jobs: list[Job]) -> None:
-    """Once for all jobs; what cannot be had fails the jobs that need it."""
+    """Prepare data once for all jobs; if that fails, the jobs that need it fail."""
     for config in {repr(job.config.dataset): job.config for job in jobs}.values():
         with contextlib.suppress(UserError):
             data.make_ready(config.dataset, config.fresh)
 
 
 def _folder(jobs: list[Job]) -> SweepFolder:
-    """``outputs/sweeps/<name>``, or named by the runs in it: the same sweep, the same folder."""
+    """Return ``outputs/sweeps/<name>``, by default named after a hash of its runs."""
     config = jobs[0].config
     digest = hashlib.sha256(" ".join(sorted(run_id(job.config) for job in jobs)).encode())
-    name = config.name or f"{config.dataset.name}-{digest.hexdigest()[:10]}"
+    name = config.name or f"{file_name(config.dataset.name)}-{digest.hexdigest()[:10]}"
     return sweep_folder(config.outputs, name)
 
 
 def _refuse_other_sweep(folder: SweepFolder, jobs: list[Job], arguments: list[str]) -> None:
-    """Raise UserError where the name is another sweep's, whose tables would be lost.
+    """Raise UserError if the name belongs to another sweep, whose tables would be lost.
 
-    A grid that has all of its jobs, or the same command on data that has changed, goes on with it.
+    A grid that includes all of its jobs, or the same command with changed data, continues it.
     """
     state, config = folder.state(), jobs[0].config
     if state is None or config.fresh or state.get("arguments") == arguments:
@@ -163,16 +162,16 @@ def _refuse_other_sweep(folder: SweepFolder, jobs: list[Job], arguments: list[st
     if "search" not in state and before.keys() <= now:
         return
     gone = len(before.keys() - now)
-    what = "a search" if "search" in state else f"a sweep with {gone} jobs that this one has not"
+    what = "a search" if "search" in state else f"a sweep with {gone} jobs that are not in this one"
     raise UserError(
-        f"name={config.name}: {folder.path} holds {what}\n  choose another name; or add to the "
-        "values of that sweep, or begin again with fresh=true"
+        f"name={config.name}: {folder.path} holds {what}\n  choose another name, extend the "
+        "values of that sweep, or start over with fresh=true"
     )
 
 
 def _missing(jobs: list[Job]) -> list[Job]:
-    """The jobs whose result is not there or not valid any more, which is said; and those of which
-    only the result is there, since a kill came after it.
+    """Return the jobs whose result is missing or no longer valid (with a message), and those of
+    which only the result exists, since a kill came right after it.
     """
     fingerprints: dict[str, str | None] = {}
     missing, reasons, notes = [], [], dict[str, None]()
@@ -187,7 +186,7 @@ def _missing(jobs: list[Job]) -> list[Job]:
         if why:
             reasons.append(why)
     for why in dict.fromkeys(reasons):
-        say(f"{why}; set aside, and run again: {reasons.count(why)} of {len(jobs)}")
+        say(f"{why}; set aside and re-run: {reasons.count(why)} of {len(jobs)}")
     for note in notes:
         say(note)
     return missing

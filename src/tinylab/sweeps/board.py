@@ -1,4 +1,4 @@
-"""A sweep's own TensorBoard folder: its runs by readable names, and the mean over their seeds."""
+"""A sweep's TensorBoard folder: its runs under readable names, and the mean over seeds."""
 
 import hashlib
 import math
@@ -14,14 +14,14 @@ from tinylab.config.metrics import CHOOSABLE, METRICS
 from tinylab.store.run import Run
 from tinylab.ui.tensorboard import Point, Row, write_band, write_columns
 
-LONGEST = 120  # bytes of a name; most disks take 255, and TensorBoard's page fewer
+LONGEST = 120  # bytes of a name; most file systems allow 255, TensorBoard's page shows fewer
 
 
 def write(folder: Path, labels: dict[str, str], settings: Sequence[Setting]) -> None:
-    """Write ``folder`` anew. ``labels`` has a name for each run by its id.
+    """Rewrite ``folder``. ``labels`` has a name for each run by its id.
 
-    The runs are links to their folders, so nothing is copied and nothing grows old; where the
-    system has no links, only the means are there.
+    The runs are symbolic links, so nothing is copied or outdated; without symbolic links, the
+    folder has only the means.
     """
     shutil.rmtree(folder, ignore_errors=True)
     runs = [run for setting in settings for run in setting.runs]
@@ -47,12 +47,12 @@ def _link(link: Path, target: Path) -> None:
 
 
 def file_names(labels: Sequence[str]) -> list[str]:
-    """Labels as names of folders, ``optim.lr=0.1,seed=2``; no two are the same.
+    """Return labels as folder names, ``optim.lr=0.1,seed=2``, all different.
 
-    A label that is too long, or would have another's name, gets a hash of the whole at its end.
+    A label that is too long, or not unique, gets a hash of the full label as suffix.
     """
     plain = [label.replace("/", "_").replace(" ", ",") for label in labels]
-    taken = Counter(name.casefold() for name in plain)  # some disks do not tell A from a
+    taken = Counter(name.casefold() for name in plain)  # some file systems are case-insensitive
     return [
         name
         if taken[name.casefold()] == 1 and len(os.fsencode(name)) <= LONGEST
@@ -62,17 +62,18 @@ def file_names(labels: Sequence[str]) -> list[str]:
 
 
 def _cut(name: str) -> str:
-    while len(os.fsencode(name)) > LONGEST - 11:  # whole letters, of whatever size
+    while len(os.fsencode(name)) > LONGEST - 11:  # whole characters of any size
         name = name[:-1]
     return name
 
 
 def _bands(runs: Sequence[Run]) -> dict[str, list[Point]]:
-    """For each column the mean over the runs, epoch by epoch, plus and minus their deviation."""
+    """For each column, return mean and mean ± standard deviation over the runs, by epoch."""
     histories = [run.files.history() for run in runs]
     found = {}
     for column in ("train_loss", "train_accuracy", *CHOOSABLE):
-        # Runs may have stopped early; the mean ends with the shortest, or its members would change.
+        # Runs may have stopped early; the mean ends with the shortest, since its members would
+        # change.
         points = [_point(column, rows) for rows in zip(*histories, strict=False)]
         if whole := [point for point in points if point is not None]:
             found[column] = whole
@@ -80,7 +81,7 @@ def _bands(runs: Sequence[Run]) -> dict[str, list[Point]]:
 
 
 def _point(column: str, rows: Sequence[Row]) -> Point | None:
-    # None where no image validates, and in a history of an earlier version.
+    # None without validation images, and in a history of an earlier version.
     values = [row[column] for row in rows if row.get(column) is not None]
     if len(values) < len(rows) or not all(map(math.isfinite, values)):
         return None

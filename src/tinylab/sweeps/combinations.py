@@ -1,4 +1,4 @@
-"""Combinations of values: in which order repeats run, and whether a typed value is another's."""
+"""Combinations of values: the order of repeats, and comparison of typed values."""
 
 import itertools
 from collections import Counter
@@ -9,11 +9,12 @@ from tinylab.config.values import is_number
 
 
 def repeats_in_order(axes: Sequence[Sequence[dict[str, str]]]) -> tuple[dict[str, str], ...]:
-    """Every combination of seeds, the first ones as unlike as can be.
+    """Return every combination of seeds, most different ones first.
 
-    axes: for each axis of seeds what its values set. Repeats that share a split or a seed share
-    its luck, so the mean of the first few tells most where each has a split and a seed of its
-    own: next comes the combination whose values have been used least, the first of equals.
+    axes: the overrides of each value, for each axis of seeds. Repeats that share a split or a seed
+    are not independent, so the mean of the first few is most informative if each has its own split
+    and seed: the next combination is the one whose values have been used least, the first among
+    equals.
     """
     waiting = list(itertools.product(*(range(len(axis)) for axis in axes)))
     used: Counter[tuple[int, int]] = Counter()
@@ -34,7 +35,7 @@ def repeats_in_order(axes: Sequence[Sequence[dict[str, str]]]) -> tuple[dict[str
 
 
 def is_value(text: str, value: object) -> bool:
-    """Whether a value as it is typed (``0.10``, ``'a'``) is the value of a YAML file."""
+    """Return whether a value as typed (``0.10``, ``'a'``) equals a value of a YAML file."""
     if is_number(value):
         try:
             return float(text) == value

@@ -1,4 +1,4 @@
-"""The end of a sweep: what was found, on the screen, in files, as a page and in TensorBoard."""
+"""The end of a sweep: results on the screen, in files, as a page and in TensorBoard."""
 
 import shlex
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ from tinylab import reporting as report
 from tinylab.comparison import show
 from tinylab.comparison.comparison import compare
 from tinylab.comparison.settings import group
-from tinylab.config.schema import run_id
+from tinylab.config.identity import run_id
 from tinylab.errors import UserError
 from tinylab.store.collect import collect
 from tinylab.store.run import Run
@@ -20,8 +20,8 @@ from tinylab.ui.tables import on_screen
 
 
 def conclude(folder: SweepFolder, jobs: Sequence[Job], table: list[Row]) -> None:
-    """Show what was found, and write what there is to look at. Raises UserError where not
-    all jobs are finished.
+    """Show the results, and write tables, page and curves. Raises UserError if not all jobs are
+    finished.
     """
     found, _ = collect([folder.path])
     if "runs" in table[0]:
@@ -34,7 +34,7 @@ def conclude(folder: SweepFolder, jobs: Sequence[Job], table: list[Row]) -> None
 
 
 def write(folder: SweepFolder, labels: dict[str, str], table: list[Row]) -> None:
-    """Write the table, and what is drawn of it unless that is there. ``labels``: by run id."""
+    """Write the table, and its page and curves unless up to date. ``labels``: by run id."""
     found, _ = collect([folder.path])
     is_shown = leaderboard.is_written(folder, table) and folder.report_file.exists()
     leaderboard.write(folder, table)
@@ -43,7 +43,7 @@ def write(folder: SweepFolder, labels: dict[str, str], table: list[Row]) -> None
 
 
 def say_files(folder: SweepFolder) -> None:
-    """Say where what was written is."""
+    """Print the paths of what was written."""
     say(f"\nfiles   {folder.path}")
     if folder.report_file.exists():
         say(f"report  {folder.report_file}")
@@ -51,24 +51,24 @@ def say_files(folder: SweepFolder) -> None:
 
 
 def refuse_unfinished(table: list[Row]) -> None:
-    """Raise UserError where not all jobs are finished or pruned."""
+    """Raise UserError if not all jobs are finished or pruned."""
     states = [row["state"] for row in table]
     if failed := states.count("failed"):
         raise UserError(
-            f"{failed} of {len(table)} jobs failed; the log in each one's folder says why\n"
-            "  mend the cause and repeat the command: what is finished is not run again"
+            f"{failed} of {len(table)} jobs failed; see the log in each job's folder\n"
+            "  fix the cause and repeat the command: finished jobs are not re-run"
         )
     if unfinished := sum(state not in ("finished", "pruned") for state in states):
         raise UserError(
-            f"{unfinished} of {len(table)} jobs are not finished: stopped, or not run\n"
-            "  repeat the command: it resumes them, and runs nothing again"
+            f"{unfinished} of {len(table)} jobs are not finished (stopped, or not run)\n"
+            "  repeat the command to resume them; finished jobs are not re-run"
         )
 
 
 def _draw(folder: SweepFolder, labels: dict[str, str], found: Sequence[Run]) -> None:
-    """The curves and the page, the page last: where it is there, all of it was drawn.
+    """Write curves and page, the page last: if it exists, both are complete.
 
-    The jobs are finished before: what fails in here costs the page alone.
+    The jobs are finished already, so a failure here only costs the page.
     """
     folder.report_file.unlink(missing_ok=True)
     try:
@@ -76,11 +76,11 @@ def _draw(folder: SweepFolder, labels: dict[str, str], found: Sequence[Run]) -> 
         report.write([folder.path], folder.report_file)
     except Exception as error:
         why = f"{type(error).__name__}: {error}".partition("\n")[0]
-        say(f"no curves and report ({why}); the same command makes them")
+        say(f"cannot make the curves and the report ({why}); the same command makes them")
 
 
 def _show(found: Sequence[Run], first: Job, table: list[Row]) -> None:
-    """Settings with intervals and verdicts where seeds were repeated, else a line a run."""
+    """Show settings with verdicts if seeds were repeated, otherwise one line per run."""
     metric = first.config.sweep.metric
     if all(len(setting.runs) == 1 for setting in group(found, metric=metric)):
         leaderboard.show(table, first)

@@ -1,4 +1,4 @@
-"""The workers of one shared study: who starts them, what each does, and what comes after them."""
+"""The workers of a shared study: starting them, their loop, and the conclusion."""
 
 import contextlib
 import os
@@ -19,15 +19,16 @@ from tinylab.errors import Stopped, UserError
 from tinylab.store.lease import Heartbeat
 from tinylab.store.sweep import SweepFolder
 from tinylab.sweeps import elsewhere, leaderboard, live
+from tinylab.sweeps.cards import Room, room_for
 from tinylab.sweeps.conclusion import conclude
 from tinylab.sweeps.job import Composer, Job
-from tinylab.sweeps.launch import launch, parallel_jobs, say_end
+from tinylab.sweeps.launch import launch, say_end
 from tinylab.sweeps.shared import LOOK_SECONDS, Shared
 from tinylab.sweeps.space import Space
 from tinylab.sweeps.standings import standings_of
 from tinylab.sweeps.trials import Repeat
 from tinylab.sweeps.worker import End
-from tinylab.system import machine, signals
+from tinylab.system import machine, mps, signals
 from tinylab.ui.console import say
 from tinylab.ui.display import SweepDisplay
 
@@ -41,15 +42,15 @@ class Work:
     space: Space
     composer: Composer
     folder: SweepFolder
-    jobs: Sequence[Job]  # of a grid all of them; of a search those that were checked
+    jobs: Sequence[Job]  # all jobs of a grid; the checked ones of a search
     description: dict[str, Any] | None  # of a search
 
     def plan(self, heartbeat: Heartbeat | None = None) -> Shared:
-        """The study as one worker sees it."""
+        """The study as seen by one worker."""
         return Shared(self.space, self.composer, self.folder, self.jobs, heartbeat)
 
     def conclude(self, plan: Shared) -> None:
-        """Say and write what was found, one process after the other."""
+        """Show and write the results, one process at a time."""
         shares = [f"{key} {share:.0%}" for key, share in plan.importances().items()]
         if shares:
             say(f"\nimportance  {', '.join(shares)}")
@@ -57,23 +58,23 @@ class Work:
             plan.write_state()
             jobs, table = self._table(plan)
             if jobs[0].config.sweep.keep is not None and self.description is None:
-                standings_of(jobs)  # deletes what is not to stay
+                standings_of(jobs)  # deletes checkpoints that are not kept
             conclude(self.folder, jobs, table)
 
     def _table(self, plan: Shared) -> tuple[Sequence[Job], list[leaderboard.Row]]:
         if self.description is None:
             return self.jobs, leaderboard.rows(self.jobs)
         if not plan.trials:
-            raise UserError("no trial has begun: what the workers said is in their logs, in\n"
+            raise UserError("no trial has started: see the workers' logs in\n"
                             f"  {self.folder.workers_folder}")  # fmt: skip
         return plan.jobs, leaderboard.rows_of_search(plan.trials)
 
 
-# ---------------------------------------------------------------- who starts them
+# ---------------------------------------------------------------- starting workers
 
 
 def run(work: Work, arguments: list[str], launcher: Launcher | None) -> None:
-    """Start workers for what is missing, show how they go, and conclude."""
+    """Start workers for what is missing, show the progress, and conclude."""
     config = work.jobs[0].config
     _refuse_unsuitable(work)
     plan = work.plan()
@@ -83,14 +84,14 @@ def run(work: Work, arguments: list[str], launcher: Launcher | None) -> None:
     with plan.journal.locked():
         plan.write_state(arguments=arguments, shared=_begun(work), **_searched(work))
     say(
-        f"study of {plan.num_jobs} runs over {work.space}; {plan.num_ended} ended already\n"
+        f"study of {plan.num_jobs} runs over {work.space}; {plan.num_ended} already ended\n"
         f"  more workers: tinylab work {work.folder.path}"
     )
     if not plan.is_over:
         with live.report(work.folder, config), _Watch(plan).looking():
             if launcher is None:
-                most = parallel_jobs(config, plan.num_jobs)
-                _run_here(work.folder, config.sweep.workers or 1, most)
+                room = room_for(config, plan.num_jobs)
+                _run_here(work.folder, config.sweep.workers or 1, room)
             else:
                 _run_elsewhere(work, launcher)
         plan.look()
@@ -98,7 +99,7 @@ def run(work: Work, arguments: list[str], launcher: Launcher | None) -> None:
 
 
 def _begun(work: Work) -> dict[str, Any]:
-    """What a worker elsewhere must know to read the arguments as they are read here."""
+    """Return what a worker elsewhere needs to parse the arguments as they are parsed here."""
     folders = [str(folder.absolute()) for folder in work.composer.folders]
     return {"started_in": os.getcwd(), "config_folders": folders}
 
@@ -108,35 +109,35 @@ def _searched(work: Work) -> dict[str, Any]:
 
 
 def _refuse_unsuitable(work: Work) -> None:
-    """Raise UserError where the folder's sweep cannot be shared."""
+    """Raise UserError if the folder's sweep cannot be shared."""
     folder, config = work.folder, work.jobs[0].config
     if config.fresh:
         raise UserError(
-            "fresh=true with sweep.workers: a study that others may share is not begun again\n"
+            "fresh=true with sweep.workers: a study that others may share is not started over\n"
             f"  expected another name=, or remove {folder.path}"
         )
     state = folder.state()
     if state is not None and work.description is not None:
         if "shared" not in state:
             raise UserError(
-                f"{folder.path}: this search was begun without workers, and cannot be shared\n"
+                f"{folder.path}: this search was started without workers and cannot be shared\n"
                 "  leave sweep.workers out, or choose another name="
             )
         refuse_other_space(work)
 
 
 def refuse_other_space(work: Work) -> None:
-    """Raise UserError where the folder holds another search."""
+    """Raise UserError if the folder contains another search."""
     state = work.folder.state() or {}
     if work.description is not None and state.get("search") != work.description:
         raise UserError(
-            f"{work.folder.path} holds a study of another space or other settings\n"
+            f"{work.folder.path} holds a study with another search space or other settings\n"
             "  choose another name="
         )
 
 
 def _agree(work: Work, plan: Shared) -> None:
-    """The code that the study is made with. Raises UserError where it is not that of here."""
+    """Return the code of the study. Raises UserError if it differs from the code here."""
     today = code.of_result(work.jobs[0].config)
     with plan.journal.locked():
         before = plan.journal.facts().get("code")
@@ -144,33 +145,38 @@ def _agree(work: Work, plan: Shared) -> None:
             plan.journal.note_fact("code", today)
     if before not in (None, today):
         raise UserError(
-            f"{work.folder.path}: the study was begun with other code (tinylab's, or your own), "
-            "and its trials would not compare\n  use that code here, or choose another name="
+            f"{work.folder.path}: the study was started with different code (tinylab's or your "
+            "own), "
+            "so its trials are not comparable\n  use that code, or choose another name="
         )
 
 
-def _run_here(folder: SweepFolder, count: int, most: int) -> None:
-    """Run workers as processes of this machine, to their end. Raises Stopped after a signal."""
-    jobs = max(1, most // count)
+def _run_here(folder: SweepFolder, count: int, room: Room) -> None:
+    """Run workers as local processes until they end. Raises Stopped after a signal."""
+    jobs = max(1, room.asked // count)
     threads = max(1, machine.thread_limit() // (count * jobs))
     say(f"{count} worker{'s' if count > 1 else ''}; their logs are in {folder.workers_folder}")
-    processes = [_start(folder, number, jobs, threads) for number in range(count)]
-    with signals.watch() as stop_signal:
+    is_shared = 0 < room.cards < count * jobs
+    with (
+        signals.watch() as stop_signal,
+        mps.served() if is_shared else contextlib.nullcontext(),
+    ):
+        processes = [_start(folder, number, jobs, threads) for number in range(count)]
         while any(each.poll() is None for each in processes):
             time.sleep(0.2)
             if (signum := stop_signal()) is not None:
-                say("stopping; what is running saves its state, and the same command goes on")
+                say("stopping; running jobs save a checkpoint, and the same command resumes them")
                 _end_all(processes)
                 raise Stopped(signum)
     for each in processes:
         if each.returncode < 0:
             say(f"a worker was killed by signal {-each.returncode}")
     if all(each.returncode for each in processes):
-        say(f"no worker is left; their logs are in {folder.workers_folder}")
+        say(f"no workers are left; their logs are in {folder.workers_folder}")
 
 
 def _run_elsewhere(work: Work, launcher: Launcher) -> None:
-    """Run workers as jobs of a launcher, which are all alike, to their end."""
+    """Run workers as identical jobs of a launcher until they end."""
     job = work.jobs[0]
     own = {"name": typed(work.folder.path.name), "sweep.workers": job.config.sweep.workers}
     rest = [each for each in job.overrides if each.partition("=")[0] not in own]
@@ -191,12 +197,12 @@ def _start(folder: SweepFolder, number: int, jobs: int, threads: int) -> "subpro
 
 
 def command(folder: Path) -> list[str]:
-    """How a worker is started."""
+    """Return the command that starts a worker."""
     return [sys.executable, "-m", "tinylab", "work", str(folder.absolute())]
 
 
 def run_one_here(folder: Path) -> None:
-    """Run one worker as a process below this one, as a job of a launcher. Signals reach it too."""
+    """Run one worker as a child process, as a job of a launcher. It receives signals too."""
     process = subprocess.Popen(command(folder), stdin=subprocess.DEVNULL)
     with signals.watch() as stop_signal:
         while process.poll() is None:
@@ -216,7 +222,7 @@ def _end_all(processes: "Sequence[subprocess.Popen[bytes]]") -> None:
 
 
 class _Watch:
-    """Shows how the runs go, by the journal, whichever machine wrote it."""
+    """Show the progress of the runs from the journal, whichever machine wrote it."""
 
     def __init__(self, plan: Shared) -> None:
         self._plan = plan
@@ -238,23 +244,23 @@ class _Watch:
             if run not in self._ended and repeat.state not in OPEN:
                 self._ended.add(run)
                 is_begun = repeat.state != "pruned" or repeat.job.files.history()
-                if is_begun:  # else its trial was given up before
+                if is_begun:  # otherwise its trial was pruned earlier
                     say_end(repeat.job, End(repeat.state), self._display, run)
         if self._display.is_live:
             self._display.show_best(self._plan.best)
 
     @contextlib.contextmanager
     def looking(self) -> Iterator[None]:
-        """In the block, and once at its end."""
+        """Update the display inside the block, and once at its end."""
         with self._display, elsewhere.looking(self._look):
             yield
 
 
-# ---------------------------------------------------------------- what each does
+# ---------------------------------------------------------------- a worker
 
 
 def work_here(work: Work) -> None:
-    """Be one of the workers, until the study is over; the last one concludes."""
+    """Work on the study until it is finished; the last worker concludes it."""
     folder, config = work.folder, work.jobs[0].config
     refuse_other_space(work)
     with Heartbeat(folder.workers_folder, config.sweep.lease) as heartbeat:
@@ -262,23 +268,24 @@ def work_here(work: Work) -> None:
         _agree(work, plan)
         if plan.is_over:
             raise UserError(
-                f"{folder.path}: all {plan.num_jobs} runs have ended, and no worker is needed\n"
-                "  the command that began the study shows its table; more sweep.trials continue it"
+                f"{folder.path}: all {plan.num_jobs} runs have ended, so no worker is needed\n"
+                "  the command that started the study shows its table; raise sweep.trials to "
+                "continue"
             )
         begun_by = shlex.join(["tinylab", "train", "-m", *(folder.arguments() or [])])
-        size = parallel_jobs(config, plan.num_jobs)
+        room = room_for(config, plan.num_jobs)
         while not plan.is_over:
-            launch(plan, size, plan.num_jobs, plan.num_ended, begun_by)
+            launch(plan, room, plan.num_jobs, plan.num_ended, begun_by)
             _wait(plan)
         if plan.has_ended_it:
             try:
                 work.conclude(plan)
-            except UserError as error:  # some jobs failed, which is no fault of this worker
+            except UserError as error:  # some jobs failed, which is not this worker's error
                 say(str(error))
 
 
 def _wait(plan: Shared) -> None:
-    """While others have what is left of the study, in case that they die."""
+    """Wait while others run the rest of the study, in case they die."""
     with signals.watch() as stop_signal:
         until = time.monotonic() + LOOK_SECONDS
         while time.monotonic() < until and not plan.is_over:

@@ -1,4 +1,4 @@
-"""A grid's jobs under one of Hydra's launchers, which are silent until the last job has ended."""
+"""A grid's jobs under a Hydra launcher, which is silent until the last job has ended."""
 
 import contextlib
 import shlex
@@ -16,27 +16,28 @@ from tinylab.system.project import default_outputs
 from tinylab.ui.console import say
 from tinylab.ui.display import SweepDisplay
 
-LOOK_SECONDS = 2.0  # between two looks at the folders of the runs
+LOOK_SECONDS = 2.0  # seconds between two checks of the runs' folders
 
 Stamps = tuple[tuple[int, int] | None, ...]
 
 
 def launch(launcher: Launcher, jobs: Sequence[Job], total: int) -> Sequence[Any]:
-    """Have the launcher run ``jobs``, of ``total`` in the sweep, and say which have ended.
+    """Let the launcher run ``jobs``, of ``total`` in the sweep, and report those that end.
 
-    Where the launcher gives up, since a job was killed or its queue is out of reach, that is said,
-    and the sweep ends with what there is.
+    If the launcher fails, because a job was killed or its queue is unreachable, a message says so,
+    and the sweep ends with the existing results.
     """
     outputs = jobs[0].config.outputs
     where = "" if outputs == default_outputs() else f" --outputs {shlex.quote(outputs)}"
     name = type(launcher).__name__
-    say(f"{name} runs the jobs ({len(jobs)}); meanwhile tinylab list{where} shows how they go")
+    count = f"{len(jobs)} job{'s' * (len(jobs) > 1)}"
+    say(f"{name} runs {count}; tinylab list{where} shows their progress")
     with _ends_said(jobs, total):
         return hand_over(launcher, [job.overrides for job in jobs])
 
 
 def hand_over(launcher: Launcher, overrides: Sequence[list[str]]) -> Sequence[Any]:
-    """Have the launcher run a job for each of ``overrides``; where it gives up, that is said."""
+    """Let the launcher run a job for each of ``overrides``; report it if the launcher fails."""
     try:
         returns: Sequence[Any] = launcher.launch(overrides, initial_job_idx=0)
         return returns
@@ -48,16 +49,16 @@ def hand_over(launcher: Launcher, overrides: Sequence[list[str]]) -> Sequence[An
 
 @contextlib.contextmanager
 def _ends_said(jobs: Sequence[Job], total: int) -> Iterator[None]:
-    """In the block, and once at its end, say which of the jobs have ended since."""
+    """Inside the block, and once at its end, report the jobs that have ended."""
     with looking(_Watch(jobs, total).look):
         yield
 
 
 @contextlib.contextmanager
 def looking(look: Callable[[], None]) -> Iterator[None]:
-    """Call ``look`` again and again in the block, from a thread, and once at its end.
+    """Call ``look`` repeatedly inside the block, from a thread, and once at its end.
 
-    What it raises in the block is no matter: what is only shown ends no sweep.
+    Its exceptions inside the block are ignored: a display must not end a sweep.
     """
     is_over = threading.Event()
 
@@ -77,10 +78,10 @@ def looking(look: Callable[[], None]) -> Iterator[None]:
 
 
 class _Watch:
-    """Which jobs have ended, by the files in their folders, whichever machine wrote them."""
+    """Return which jobs have ended, from the files in their folders, on whichever machine."""
 
     def __init__(self, jobs: Sequence[Job], total: int) -> None:
-        # A job's folder is settled now: to ask for it again may read a whole dataset's stamps.
+        # A job's folder is resolved once: resolving it again may stat a whole dataset.
         self._waiting = {number: (job, job.files) for number, job in enumerate(jobs)}
         self._before = {number: _stamps(files) for number, (_, files) in self._waiting.items()}
         self._display = SweepDisplay(total, total - len(jobs), live=False)
@@ -88,22 +89,22 @@ class _Watch:
             self._display.start(number, job.label)
 
     def look(self) -> None:
-        """Say which have ended since the last look. What cannot be read is left for the next."""
+        """Report those that have ended since the last check; retries unreadable ones later."""
         for number, (job, files) in list(self._waiting.items()):
-            with contextlib.suppress(Exception):  # nothing that is only shown may end the sweep
+            with contextlib.suppress(Exception):  # a display must not end the sweep
                 if (state := _state(files, self._before[number])) is not None:
                     say_end(job, End(state), self._display, number)
                     del self._waiting[number]
 
 
 def _stamps(files: RunFolder) -> Stamps:
-    """What changes when a run is finished, fails, or gets the figures that a kill left out."""
+    """Return what changes when a run finishes, fails, or gets figures that a kill left out."""
     watched = files.result_file, files.failure_file, files.confusion_file
     return tuple(stamp(file) for file in watched)
 
 
 def _state(files: RunFolder, before: Stamps) -> str | None:
-    """How a run has ended since; None where it has not."""
+    """Return how a run has ended since; None if it has not."""
     has_result, has_failed, has_figures = (
         now != then for now, then in zip(_stamps(files), before, strict=True)
     )

@@ -9,16 +9,18 @@ from tinylab.sweeps.standings import by_setting, standings_of
 
 
 def expand(space: Space, composer: Composer) -> list[Job]:
-    """The jobs of a grid, each composed and checked. Raises UserError for the first bad one."""
+    """Compose and check the jobs of a grid. Raises UserError for the first invalid one."""
     for axis in space.axes:
         if axis.interval is not None:
             raise UserError(
-                f"{axis}: a grid needs a list of values, or ask for a search: "
+                f"{axis}: a grid needs a list of values; for a search: "
                 "sweep.search=tpe sweep.trials=20"
             )
     combinations = combinations_of(space)
     if not combinations:
-        raise UserError("sweep.exclude: every combination is excluded; expected one to run")
+        raise UserError(
+            "sweep.exclude: every combination is excluded; expected at least one to run"
+        )
     jobs: list[Job] = []
     for number, varied in enumerate(combinations, start=1):
         try:
@@ -30,7 +32,7 @@ def expand(space: Space, composer: Composer) -> list[Job]:
 
 
 def combinations_of(space: Space) -> list[dict[str, str]]:
-    """Every combination of the axes' values but those excluded, as what each sets."""
+    """Return every combination of the axes' values except excluded ones, as overrides."""
     choices = [[axis.assigns(value) for value in axis.values] for axis in space.axes]
     products = (
         {key: text for each in parts for key, text in each.items()}
@@ -40,7 +42,7 @@ def combinations_of(space: Space) -> list[dict[str, str]]:
 
 
 class Grid:
-    """The plan of a sweep without a search: those of its jobs that are missing, to their end."""
+    """The plan of a sweep without a search: run its missing jobs to the end."""
 
     def __init__(self, jobs: list[Job], missing: list[Job]) -> None:
         self._waiting = list(reversed(missing))
@@ -49,15 +51,15 @@ class Grid:
         self._standings = standings_of(jobs, missing)
 
     def next_job(self) -> Job | None:
-        """The next one."""
+        """Return the next job."""
         return self._waiting.pop() if self._waiting else None
 
     def goes_on(self, job: Job, row: dict[str, float | None]) -> bool:
-        """Always."""
+        """Always true: a grid prunes nothing."""
         return True
 
     def ended(self, job: Job, state: str) -> None:
-        """What the others do does not depend on it; only which checkpoints stay."""
+        """Note that a job has ended, which only affects which checkpoints stay."""
         if state == "finished":
             self._unfinished.discard(id(job))
             jobs = self._setting_of[id(job)]

@@ -1,8 +1,8 @@
-"""Optuna's study in a file that many machines share, which optuna-dashboard can open.
+"""Optuna's study in a file that many machines share, readable by optuna-dashboard.
 
-It is Optuna's ``JournalStorage``, with a lock of ours. Whoever writes holds the lock for all of
-what it reads and writes. What a killed process has left of its last line is cut off first: Optuna
-would write on behind it, and could read nothing of what follows.
+It is Optuna's ``JournalStorage`` with tinylab's lock. A writer holds the lock for everything it
+reads and writes. A last line torn by a kill is cut off first: Optuna would append to it and could
+not read what follows.
 """
 
 import contextlib
@@ -29,7 +29,7 @@ STATES = {
 
 
 class Journal:
-    """The journal of one study. All that writes is called with the lock held."""
+    """The journal of one study. All methods that write require the lock."""
 
     def __init__(self, file: Path, name: str, better: str) -> None:
         self._file = file.absolute()
@@ -46,7 +46,7 @@ class Journal:
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """In the block nobody else writes. Raises UserError where the disk is full."""
+        """Hold the lock inside the block. Raises UserError if the disk is full."""
         with disk_errors(self._file), self._repaired():
             yield
 
@@ -57,7 +57,7 @@ class Journal:
             yield
 
     def facts(self) -> dict[str, Any]:
-        """What is known of the study as a whole."""
+        """Return the facts about the study as a whole."""
         facts: dict[str, Any] = self._storage.get_study_user_attrs(self._study)
         return facts
 
@@ -66,7 +66,7 @@ class Journal:
         self._storage.set_study_user_attr(self._study, key, value)
 
     def trials(self) -> list[FrozenTrial]:
-        """All trials as they are now; one that has changed is another object. Needs no lock."""
+        """Return all current trials; a changed trial is a new object. Needs no lock."""
         return self._storage.get_all_trials(self._study, deepcopy=False)
 
     def begin(
@@ -83,7 +83,7 @@ class Journal:
         self._storage.create_new_trial(self._study, trial)
 
     def note(self, trial: FrozenTrial, key: str, value: Any) -> None:
-        """Write what is known of a trial."""
+        """Write facts about a trial."""
         self._storage.set_trial_user_attr(trial._trial_id, key, value)
 
     def report(self, trial: FrozenTrial, step: int, value: float) -> None:
@@ -91,7 +91,7 @@ class Journal:
         self._storage.set_trial_intermediate_value(trial._trial_id, step, value)
 
     def end(self, trial: FrozenTrial, state: str, value: float | None) -> None:
-        """Write how a trial has ended. As Optuna has it, one without a value has failed."""
+        """Write how a trial has ended. As in Optuna, a trial without a value has failed."""
         is_known = value is not None and math.isfinite(value)
         wanted = STATES[state] if is_known or state != "finished" else TrialState.FAIL
         values = [cast("float", value)] if wanted == TrialState.COMPLETE else None
@@ -99,7 +99,7 @@ class Journal:
 
 
 def _cut_torn_line(file: Path) -> None:
-    """Cut off what follows the last end of a line."""
+    """Cut off everything after the last newline."""
     if not file.exists():
         return
     with file.open("r+b") as opened:

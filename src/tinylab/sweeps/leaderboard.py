@@ -1,4 +1,4 @@
-"""What a sweep found: one row a job, best validation first, on the screen and as files."""
+"""The leaderboard of a sweep: one row per job, best validation first, on screen and as files."""
 
 from collections.abc import Collection, Sequence
 from itertools import takewhile
@@ -6,8 +6,8 @@ from statistics import fmean
 from typing import Any
 
 from tinylab.comparison.statistics import summarize
-from tinylab.config.metrics import CHOOSABLE, METRICS, goodness
-from tinylab.config.schema import run_id
+from tinylab.config.identity import run_id
+from tinylab.config.metrics import CHOOSABLE, METRICS, between, goodness
 from tinylab.config.values import is_number
 from tinylab.store.run import result_row
 from tinylab.store.sweep import SweepFolder
@@ -23,9 +23,9 @@ NO_MEAN = ("test_low", "test_high")  # of one test set
 
 
 def rows(jobs: Sequence[Job], pruned: Collection[str] = ()) -> list[Row]:
-    """The jobs' figures, the finished ones first, by the sweep's metric, then as listed.
+    """Return the jobs' metrics, finished ones first, by the sweep's metric, then as listed.
 
-    ``pruned``: the run ids of those that a search has given up.
+    ``pruned``: the ids of the runs that a search has pruned.
     """
     metric = jobs[0].config.sweep.metric
     found = [_row(job, run_id(job.config) in pruned) for job in jobs]
@@ -33,8 +33,8 @@ def rows(jobs: Sequence[Job], pruned: Collection[str] = ()) -> list[Row]:
 
 
 def rows_of_search(trials: Sequence[Trial]) -> list[Row]:
-    """A row a trial: of its run, or of the mean over its repeats. Those that are pruned or not
-    finished have no mean: over fewer seeds it would not compare.
+    """Return one row per trial: its run, or the mean over its repeats. Pruned or unfinished trials
+    have no mean: over fewer seeds it would not be comparable.
     """
     if len(trials[0].repeats) == 1:
         repeats = [trial.repeats[0] for trial in trials]
@@ -44,7 +44,7 @@ def rows_of_search(trials: Sequence[Trial]) -> list[Row]:
 
 
 def best(trials: Sequence[Trial]) -> Trial | None:
-    """The finished trial that ranks first; None where none is finished."""
+    """Return the best finished trial; None if none is finished."""
     finished = [trial for trial in trials if trial.state == "finished"]
     if not finished:
         return None
@@ -53,7 +53,7 @@ def best(trials: Sequence[Trial]) -> Trial | None:
 
 
 def _mean_row(trial: Trial, metric: str) -> Row:
-    """The means over a trial's repeats, and of the metric its interval (Student's t)."""
+    """Return the means over a trial's repeats, and the CI of the sweep's metric (Student's t)."""
     found = [_row(each.job, each.state == "pruned") for each in trial.repeats]
     finished = [row for row in found if row["state"] == "finished"]
     row: Row = {**trial.varied, "state": trial.state, "runs": len(finished)}
@@ -93,7 +93,7 @@ def _rank(row: Row, metric: str) -> tuple[bool, bool, float, float]:
 
 
 def write(folder: SweepFolder, table: list[Row]) -> None:
-    """Write the rows as Markdown and CSV, with every column that any of them has."""
+    """Write the rows as Markdown and CSV, with the columns of all of them."""
     names = names_of(table)
     columns = columns_of(names, [[_text(row.get(name)) for name in names] for row in table])
     lines = as_markdown([Section(table=columns)])
@@ -102,7 +102,7 @@ def write(folder: SweepFolder, table: list[Row]) -> None:
 
 
 def is_written(folder: SweepFolder, table: list[Row]) -> bool:
-    """Whether these very rows have been written, which is the last that a sweep does."""
+    """Return whether exactly these rows have been written, the last step of a sweep."""
     try:
         return folder.table_file.read_text(encoding="utf-8") == as_csv(table)
     except (OSError, ValueError):
@@ -114,13 +114,13 @@ def _text(value: Any) -> str:
 
 
 def show(table: list[Row], first: Job) -> None:
-    """Show the rows on the screen, with the metric of the sweep, whose ``first`` job is given."""
+    """Show the rows on the screen, with the sweep's metric, taken from the ``first`` job."""
     metric = first.config.sweep.metric
     varied = _varied(table)
-    ranked = [] if metric == "val_accuracy" else [metric]  # which has a column in any case
+    ranked = [] if metric == "val_accuracy" else [metric]  # which has a column anyway
     head = [
         *varied, "state", *(name.replace("_", " ") for name in ranked), "val acc", "test acc",
-        "95 % interval", "seconds", "run",
+        "95% CI", "seconds", "run",
     ]  # fmt: skip
     rows = [[row.get(key, "") for key in varied] + _cells(row, ranked) for row in table]
     say("\n" + "\n".join(aligned(columns_of(head, rows), width=None)))
@@ -128,7 +128,7 @@ def show(table: list[Row], first: Job) -> None:
 
 
 def show_means(table: list[Row], first: Job) -> None:
-    """Show the settings of a search that repeats each over seeds, with the interval of the mean."""
+    """Show the settings of a search that repeats each over seeds, with the CI of the mean."""
     varied = _varied(table)
     metric = METRICS[first.config.sweep.metric]
     head = [*varied, "state", "runs", metric.label, "95% CI", "test acc"]
@@ -137,7 +137,7 @@ def show_means(table: list[Row], first: Job) -> None:
         for row in table
     ]
     say("\n" + "\n".join(aligned(columns_of(head, rows), width=None)))
-    say("means over the repeats; the interval tells the luck of the seeds (Student's t)")
+    say("means over repeats; CI: variation over seeds (Student's t)")
 
 
 def _mean_cells(row: Row, metric: str) -> list[str]:
@@ -145,12 +145,12 @@ def _mean_cells(row: Row, metric: str) -> list[str]:
         return [row["state"], str(row["runs"]), "", "", row["error"]]
     form = METRICS[metric].format.format
     low, high = clipped(row[f"{metric}_low"], row[f"{metric}_high"], metric)
-    interval = f"{form(low)} to {form(high)}"
+    interval = between(low, high, METRICS[metric].format)
     return ["finished", str(row["runs"]), form(row[metric]), interval, _value(row, "test_accuracy")]
 
 
 def _varied(table: list[Row]) -> list[str]:
-    """The keys that vary, which come first in a row."""
+    """Return the varied keys, which come first in a row."""
     keys = (takewhile(lambda key: key not in ("run", "state"), row) for row in table)
     return list(dict.fromkeys(key for each in keys for key in each))
 
@@ -158,7 +158,7 @@ def _varied(table: list[Row]) -> list[str]:
 def _warn_without_validation(table: list[Row]) -> None:
     finished = [row for row in table if row["state"] == "finished"]
     if finished and all(row["val_accuracy"] is None for row in finished):
-        say("no validation set (split.val=0): do not choose a setting by its test accuracy")
+        say("no validation set (split.val=0): do not select a setting by test accuracy")
 
 
 def _cells(row: Row, ranked: Sequence[str]) -> list[str]:
@@ -168,7 +168,7 @@ def _cells(row: Row, ranked: Sequence[str]) -> list[str]:
     val = [_value(row, name) for name in (*ranked, "val_accuracy")]
     if row["state"] == "pruned":
         return [row["state"], *val, "", f"after epoch {row['epochs']}", "", row["run"]]
-    interval = f"{row['test_low']:.2%} to {row['test_high']:.2%}"
+    interval = between(row["test_low"], row["test_high"])
     seconds = f"{row['train_seconds']:.1f}"
     return [row["state"], *val, _value(row, "test_accuracy"), interval, seconds, row["run"]]
 

@@ -1,4 +1,4 @@
-"""``sweep.report=live``: the page of a sweep is written anew as its jobs end."""
+"""``sweep.report=live``: rewrite the sweep's page whenever a job ends."""
 
 import contextlib
 import subprocess
@@ -12,19 +12,20 @@ from tinylab.ui.console import say
 
 @contextlib.contextmanager
 def report(folder: SweepFolder, config: Config) -> Iterator[None]:
-    """In the block, have ``tinylab report --watch`` write the page where the config asks for it.
+    """Inside the block, run ``tinylab report --watch`` if the config asks for it.
 
-    A process of its own: a page of many runs takes seconds, in which no job would be answered.
+    It is a separate process: a page of many runs takes seconds, during which no job would be
+    served.
     """
     if config.sweep.report != "live":
         yield
         return
-    say(f"report  {folder.report_file}, written anew as jobs end")
+    say(f"report  {folder.report_file}, rewritten as jobs end")
     command = [sys.executable, "-m", "tinylab", "report", str(folder.path), "--watch"]
     nowhere = subprocess.DEVNULL
     watching = subprocess.Popen(command, stdin=nowhere, stdout=nowhere, stderr=nowhere)
     try:
         yield
     finally:
-        watching.terminate()  # it writes the page whole or not at all
+        watching.terminate()  # it writes the page atomically
         watching.wait()

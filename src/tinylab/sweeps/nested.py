@@ -1,7 +1,7 @@
-"""A search inside each fold of a cross-validation, and one estimate that tuning does not flatter.
+"""A search inside each fold of a cross-validation, and one unbiased estimate of the procedure.
 
-Every fold's search is a sweep of its own, ``<name>-fold<k>``; the nested sweep lists what each
-has chosen.
+Every fold's search is a separate sweep, ``<name>-fold<k>``; the nested sweep lists the runs that
+each has selected.
 """
 
 import contextlib
@@ -10,12 +10,13 @@ from typing import Any
 
 from tinylab import data
 from tinylab.comparison import nested
-from tinylab.config.schema import run_id
+from tinylab.config.identity import run_id
 from tinylab.errors import UserError
 from tinylab.store.sweep import SweepFolder, sweep_folder
 from tinylab.sweeps import conclusion, leaderboard, search
+from tinylab.sweeps.cards import room_for
 from tinylab.sweeps.job import Composer, Job, label
-from tinylab.sweeps.launch import launch, parallel_jobs
+from tinylab.sweeps.launch import launch
 from tinylab.sweeps.search import Search
 from tinylab.sweeps.space import Space
 from tinylab.ui.console import say
@@ -36,17 +37,17 @@ def refuse_wrong_space(space: Space, arguments: list[str]) -> None:
     for key in ONE_DIVISION:
         if key in varied or (key in fixed and key == "split.fold"):
             raise UserError(
-                f"sweep.nested=true with {key}: it uses every fold of one division once; leave "
+                f"sweep.nested=true with {key}: it uses each fold of one split once; leave "
                 f"{key} out"
             )
 
 
 def refuse_official_test(jobs: list[Job]) -> None:
-    """Raise UserError for data whose test set is fixed: there, folds are for validation."""
+    """Raise UserError for data with a fixed test set: its folds only hold out validation images."""
     for config in {repr(job.config.dataset): job.config for job in jobs}.values():
         if data.load_undivided(config.dataset).images.num_official_test:
             raise UserError(
-                f"sweep.nested=true: {config.dataset.name} has an official test set, so that folds "
+                f"sweep.nested=true: {config.dataset.name} has an official test set, so folds "
                 "hold out validation images only; leave sweep.nested out"
             )
 
@@ -58,34 +59,32 @@ class Folds:
         self._searches = searches
 
     def next_job(self) -> Job | None:
-        """The next of the first fold that has one."""
+        """Return the next job of the first fold that has one."""
         jobs = (each.next_job() for each in self._searches)
         return next((job for job in jobs if job is not None), None)
 
     def goes_on(self, job: Job, row: dict[str, float | None]) -> bool:
-        """What the job's own search thinks of it."""
+        """Ask the job's own search whether it should continue."""
         return self._searches[job.config.split.fold].goes_on(job, row)
 
     def ended(self, job: Job, state: str) -> None:
-        """Its own search is told."""
+        """Tell the job's own search."""
         self._searches[job.config.split.fold].ended(job, state)
 
     @property
     def best(self) -> str:
-        """The folds choose each for itself."""
+        """Empty: each fold selects separately."""
         return ""
 
 
 def run(space: Space, composer: Composer, arguments: list[str]) -> None:
-    """Search in every fold, and say what the whole procedure reaches."""
+    """Search in every fold, and report the estimate for the whole procedure."""
     refuse_wrong_space(space, arguments)
     checked = [search.check(space, composer)]
     config = checked[0][0].config
     folds = config.split.folds
     if folds is None:
-        raise UserError(
-            "sweep.nested=true: expected folds, in each of which to search, such as split=crossval"
-        )
+        raise UserError("sweep.nested=true: expected folds to search in, such as split=crossval")
     refuse_official_test(checked[0])
     spaces = [
         dataclasses.replace(space, fixed=[*space.fixed, f"split.fold={fold}"])
@@ -107,7 +106,7 @@ def run(space: Space, composer: Composer, arguments: list[str]) -> None:
             sum(n) for n in zip(*((e.num_ended, e.num_jobs) for e in plans), strict=True)
         )
         say(f"{folds} folds, in each a {plans[0]}; {done} runs ended already")
-        launch(Folds(plans), parallel_jobs(config, total), total, done)
+        launch(Folds(plans), room_for(config, total), total, done)
     _write(folder, description, arguments, _choices(plans, inner))
     _say(folder, plans)
 
@@ -117,7 +116,7 @@ def _refuse_other_sweep(folder: SweepFolder, description: dict[str, Any], fresh:
     if state is not None and not fresh and state.get("in_each_fold") != description:
         raise UserError(
             f"name={folder.path.name}: {folder.path} holds another sweep; choose another name, or "
-            "begin again with fresh=true"
+            "start over with fresh=true"
         )
 
 
@@ -138,7 +137,9 @@ def _write(
 def _choices(
     plans: list[Search], inner: list[SweepFolder]
 ) -> list[tuple[dict[str, Any], list[dict[str, Any]]]]:
-    """Write what every search found, and choose in each. Raises UserError if one has not ended."""
+    """Write the results of each search, and select a setting. Raises UserError if one is
+    unfinished.
+    """
     tables = [leaderboard.rows_of_search(plan.trials) for plan in plans]
     for at, plan, table in zip(inner, plans, tables, strict=True):
         conclusion.write(at, {run_id(job.config): job.label for job in plan.jobs}, table)
@@ -147,7 +148,7 @@ def _choices(
 
 
 def _say(folder: SweepFolder, plans: list[Search]) -> None:
-    """Say the estimate, and write what there is to look at."""
+    """Print the estimate, and write the page and curves."""
     estimate = nested.of_sweep(folder)
     assert estimate is not None
     say("")
@@ -163,10 +164,10 @@ def _say(folder: SweepFolder, plans: list[Search]) -> None:
 
 
 def _choice(fold: int, plan: Search) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """The best setting of one fold by validation, and its runs."""
+    """Return the best setting of a fold by validation, and its runs."""
     best = leaderboard.best(plan.trials)
     if best is None:
-        raise UserError(f"split.fold={fold}: no setting was finished, so that none can be chosen")
+        raise UserError(f"split.fold={fold}: no setting finished, so none can be selected")
     jobs = [
         {"run_id": each.run_id, "overrides": each.job.varied, "state": each.state}
         for each in best.repeats

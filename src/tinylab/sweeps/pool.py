@@ -1,4 +1,4 @@
-"""The parent's side of a parallel sweep: worker processes, each with its share of the cores."""
+"""The parent's side of a parallel sweep: worker processes that share the cores."""
 
 import contextlib
 import multiprocessing
@@ -10,16 +10,16 @@ from multiprocessing.process import BaseProcess
 
 from tinylab.config.schema import Config
 from tinylab.sweeps import worker
-from tinylab.sweeps.worker import End, Epoch, Step
+from tinylab.sweeps.worker import End, Told
 
 POLL_SECONDS = 0.2
-# Exit codes of a worker that was asked to end: 0 where its state was saved on the way.
+# Exit codes of a worker that was asked to stop; 0 if it saved a checkpoint on the way.
 STOPPED = {0, *(-getattr(signal, f"SIG{name}", 0) for name in ("HUP", "INT", "TERM", "USR1"))}
 
 
 @dataclass
 class Worker:
-    """One process and the number of the job that it trains, None while it waits for one."""
+    """A process and the number of the job that it trains (None: idle)."""
 
     slot: int
     process: BaseProcess
@@ -28,46 +28,64 @@ class Worker:
 
 
 class Pool:
-    """At most ``size`` worker processes, started as they are needed.
+    """At most ``size`` worker processes, started on demand.
 
-    Spawned, not forked: a fork of a process in which CUDA or OpenMP has run may hang.
+    Spawned, not forked: forking a process in which CUDA or OpenMP has run may hang.
     """
 
     def __init__(self, size: int, threads: int = 1) -> None:
-        self._size, self._threads = size, threads
+        self.size, self._threads = size, threads
         self._workers: dict[int, Worker] = {}
 
     def has_room(self) -> bool:
         """Whether a job can start at once."""
-        return len(self.running()) < self._size
+        return len(self.running()) < self.size
 
     def running(self) -> list[int]:
-        """The numbers of the jobs that are being trained."""
+        """The numbers of the running jobs."""
         return [worker.job for worker in self._workers.values() if worker.job is not None]
 
     def start(self, number: int, config: Config, command: str) -> None:
-        """Give job ``number`` to a free worker."""
+        """Give job ``number`` to an idle worker."""
         free = [worker for worker in self._workers.values() if worker.job is None]
-        chosen = free[0] if free else self._spawn()
+        chosen = free[0] if free else self._spawn(self.size)
         chosen.job = number
-        with contextlib.suppress(OSError):  # killed while it waited; news will tell
+        with contextlib.suppress(OSError):  # killed while idle; messages will report it
             chosen.connection.send((config, command))
 
-    def _spawn(self) -> Worker:
-        slot = min(set(range(self._size)) - set(self._workers))
+    def warm(self, size: int) -> None:
+        """Start processes for the jobs to come, up to ``size`` in all: a start takes seconds."""
+        while len(self._workers) < size:
+            self._spawn(size)
+
+    def resize(self, size: int) -> None:
+        """Run so many jobs at once from now on, and end the processes that wait in vain."""
+        self.size = size
+        for idle in [each for each in self._workers.values() if each.job is None]:
+            if len(self._workers) > size:
+                self._dismiss(idle)
+
+    def _dismiss(self, idle: Worker) -> None:
+        """End a process that trains nothing, with all that it has on its GPU."""
+        del self._workers[idle.slot]
+        idle.connection.close()
+        idle.process.join()
+
+    def _spawn(self, size: int) -> Worker:
+        slot = min(set(range(size)) - set(self._workers))
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
         process = context.Process(target=worker.main, args=(theirs, slot, self._threads))
         process.start()
-        theirs.close()  # so that the end of the process is the end of the pipe
+        theirs.close()  # the pipe closes when the process ends
         self._workers[slot] = Worker(slot, process, ours)
         return self._workers[slot]
 
-    def news(self) -> Iterator[tuple[int, Step | Epoch | End]]:
+    def news(self) -> Iterator[tuple[int, Told]]:
         """What the jobs have told since, with their numbers; returns after a short while.
 
-        Each Epoch must be answered. A worker that dies ends its job as failed, or as
-        stopped where a signal asked for it, and no other.
+        Each Epoch must be answered. If a worker dies, its job ends as failed, or as stopped if a
+        signal asked for it; other jobs are unaffected.
         """
         busy = {each.connection: each for each in self._workers.values() if each.job is not None}
         for connection in wait(list(busy), POLL_SECONDS):
@@ -80,10 +98,12 @@ class Pool:
                 told = self._bury(teller)
             if isinstance(told, End):
                 teller.job = None
+                if told.is_crowded:
+                    self._dismiss(teller)
             yield number, told
 
     def _bury(self, dead: Worker) -> End:
-        """Forget a worker whose process has ended; how its job ended."""
+        """Remove a worker whose process has ended; return how its job ended."""
         del self._workers[dead.slot]
         dead.connection.close()
         dead.process.join()
@@ -94,16 +114,16 @@ class Pool:
         return End("failed", f"its process {how}" + (" (out of memory?)" if code == -9 else ""))
 
     def answer(self, number: int, go_on: bool) -> None:
-        """Tell job ``number`` after an epoch whether to go on."""
+        """Tell job ``number`` after an epoch whether to continue."""
         [asker] = [each for each in self._workers.values() if each.job == number]
-        with contextlib.suppress(OSError):  # it has died since; news will tell
+        with contextlib.suppress(OSError):  # it has died since; messages will report it
             asker.connection.send(go_on)
 
     def __enter__(self) -> "Pool":
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Stop what is still running, its state saved, and wait for its end."""
+        """Stop the running jobs with their state saved, and wait for them."""
         for each in self._workers.values():
             if each.job is not None:
                 each.process.terminate()

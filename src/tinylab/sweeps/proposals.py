@@ -1,4 +1,4 @@
-"""What Optuna does for a search: it proposes values from those that were tried."""
+"""Optuna's part of a search: it proposes values based on earlier trials."""
 
 import itertools
 import math
@@ -21,8 +21,8 @@ from tinylab.config.metrics import METRICS
 from tinylab.config.schema import SweepConfig
 from tinylab.sweeps.space import Axis, Interval
 
-FIGURES = 6  # of a proposed number that is not whole: it stays readable, and its run's id stable
-LEAST_FOR_IMPORTANCE = 20  # finished trials; fewer say too little on which key matters
+FIGURES = 6  # significant digits of a proposed float: readable, and a stable run id
+LEAST_FOR_IMPORTANCE = 20  # finished trials; fewer say too little about the importance of keys
 
 
 @dataclass(frozen=True)
@@ -30,18 +30,18 @@ class Dimension:
     """One axis for Optuna, which knows listed values by their position."""
 
     key: str
-    values: tuple[str, ...]  # as they are typed; empty for an interval
+    values: tuple[str, ...]  # as typed; empty for an interval
     distribution: BaseDistribution
 
     @property
     def size(self) -> float:
-        """How many values there are."""
+        """The number of values."""
         if isinstance(self.distribution, IntDistribution):
             return self.distribution.high - self.distribution.low + 1
         return len(self.values) or math.inf
 
     def text(self, value: float) -> str:
-        """A value of Optuna's, as it is typed."""
+        """Convert Optuna's value to a typed value."""
         if self.values:
             return self.values[int(value)]
         if isinstance(self.distribution, FloatDistribution):
@@ -56,13 +56,13 @@ class Dimension:
         return float(text) if isinstance(self.distribution, FloatDistribution) else int(text)
 
     def text_at(self, position: int) -> str:
-        """The value number ``position`` of finitely many, from 0."""
+        """Return value number ``position`` of finitely many, from 0."""
         low = self.distribution.low if isinstance(self.distribution, IntDistribution) else 0
         return self.text(low + position)
 
 
 def dimension(axis: Axis) -> Dimension:
-    """An axis as Optuna's distribution."""
+    """Return the axis as an Optuna distribution."""
     if axis.interval is not None:
         return Dimension(axis.key, (), _of_interval(axis.interval))
     size = len(axis.values)
@@ -78,9 +78,9 @@ def _of_interval(interval: Interval) -> BaseDistribution:
 
 
 class Study:
-    """Optuna's study of one search. It lives in memory: what is known is told at every start.
+    """Optuna's study of one search, in memory: known results are replayed at every start.
 
-    A proposal is a function of the search's seed, the trial's number and what was told before.
+    A proposal is a function of the search's seed, the trial's number and the earlier results.
     """
 
     def __init__(self, axes: Sequence[Axis], settings: SweepConfig) -> None:
@@ -97,20 +97,20 @@ class Study:
 
     @property
     def size(self) -> float:
-        """How many combinations there are."""
+        """The number of combinations."""
         return math.prod(each.size for each in self._dimensions)
 
     def propose(self, number: int, attempt: int) -> dict[str, str]:
-        """Values for trial ``number``; another ``attempt`` proposes other ones."""
+        """Propose values for trial ``number``; each ``attempt`` proposes different ones."""
         seed = _seed(self._settings.seed, number, attempt)
         tpe = self._settings.search == "tpe"
         self._study.sampler = TPESampler(seed=seed) if tpe else RandomSampler(seed)
         asked = self._study.ask(self._distributions)
-        self._study.tell(asked, state=TrialState.FAIL)  # which Optuna leaves out of all account
+        self._study.tell(asked, state=TrialState.FAIL)  # which Optuna ignores
         return {each.key: each.text(asked.params[each.key]) for each in self._dimensions}
 
     def others(self, number: int) -> Iterator[dict[str, str]]:
-        """All combinations of a finite space, from one that trial ``number`` decides on."""
+        """Return all combinations of a finite space, starting at one given by trial ``number``."""
         if not math.isfinite(self.size):
             return
         size = int(self.size)
@@ -126,27 +126,27 @@ class Study:
         return texts
 
     def begin(self, varied: dict[str, str]) -> Trial:
-        """A running trial with these values, as they are typed."""
+        """Create a running trial with these typed values."""
         self._study.enqueue_trial(
             {each.key: each.value(varied[each.key]) for each in self._dimensions}
         )
-        self._study.sampler = RandomSampler()  # is asked for nothing
+        self._study.sampler = RandomSampler()  # no sampler is called
         return self._study.ask(self._distributions)
 
     def finish(self, trial: Trial, value: float) -> None:
-        """Tell the value of a trial, the mean over its repeats."""
+        """Report the value of a trial, the mean over its repeats."""
         self._study.tell(trial, value)
 
     def give_up(self, trial: Trial) -> None:
-        """Tell that a trial was pruned, or has failed.
+        """Report that a trial was pruned or has failed.
 
-        TPE leaves Optuna's failed trials out of account, and would go on proposing the learning
-        rates that diverge; pruned ones it counts among the worst.
+        TPE ignores Optuna's failed trials, and would keep proposing learning rates that diverge;
+        pruned ones it counts among the worst.
         """
         self._study.tell(trial, state=TrialState.PRUNED)
 
     def add(self, varied: Mapping[str, str], value: float | None, told: dict[int, float]) -> None:
-        """Tell of a trial that has ended elsewhere, as ``finish`` or ``give_up`` does."""
+        """Report a trial that has ended elsewhere, as ``finish`` or ``give_up`` does."""
         if value is not None and math.isnan(value):
             return
         state = TrialState.PRUNED if value is None else TrialState.COMPLETE
@@ -158,11 +158,12 @@ class Study:
         self._study.add_trial(ended)
 
     def importances(self) -> dict[str, float]:
-        """The share of each key in what the metric varies by; empty where too little is known.
+        """Return the importance of each key for the metric, as fractions; empty if too little is
+        known.
 
         Mean decrease of impurity in a random forest over the finished trials (Louppe et al.,
-        NeurIPS 2013). Of 20 trials it gave a key without effect 13 % at most, fANOVA 42 %,
-        PED-ANOVA 62 %.
+        NeurIPS 2013). With 20 trials it gave a key without effect at most 13%, fANOVA 42%,
+        PED-ANOVA 62%.
         """
         finished = self._study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
         values = {trial.value for trial in finished}
@@ -176,5 +177,5 @@ class Study:
 
 
 def _seed(*numbers: int) -> int:
-    """32 bits for one purpose, unrelated to those for any other."""
+    """Return 32 bits for one purpose, unrelated to those for any other."""
     return int(np.random.SeedSequence(numbers).generate_state(1)[0])

@@ -1,25 +1,25 @@
-"""Which settings of a search are hopeless, judged by what others had after the same work.
+"""Pruning: which settings of a search are hopeless compared to others after the same work.
 
-A setting's *step* is how far its repeats are: epoch ``e`` of repeat ``r`` (from 0) is step
-``r * stride + e``, and its end step ``(r + 1) * stride``, where no setting has more than ``stride``
-epochs. So equal steps are the same repeat and epoch. The value at a step is the mean over the
-repeats so far, the last one as far as it is.
+A setting's *step* is its progress: epoch ``e`` of repeat ``r`` (from 0) is step ``r * stride + e``,
+and its end step ``(r + 1) * stride``, where no setting has more than ``stride`` epochs. Equal steps
+are therefore the same repeat and epoch. The value at a step is the mean over the repeats so far,
+including the current one.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
-LEAST_FINISHED = 5  # settings, before the median of them is believed
-FIRST_EPOCH = 2  # of a repeat, after which its median is looked at
-REDUCTION = 3  # of halving: one in so many settings is kept at each rung
+LEAST_FINISHED = 5  # settings needed for a median
+FIRST_EPOCH = 2  # epochs of a repeat before the median applies
+REDUCTION = 3  # of halving: the fraction of settings kept at each rung is 1 / this
 
 
 @dataclass(frozen=True)
 class Others:
-    """What the other settings had, the larger the better: values by step.
+    """The values of other settings by step, larger is better.
 
-    ``finished``: of those that have finished all repeats. ``all``: of every one.
+    ``finished``: of settings that have finished all repeats. ``all``: of all settings.
     """
 
     finished: Sequence[Mapping[int, float]]
@@ -29,11 +29,11 @@ class Others:
 def is_hopeless(
     prune: str, values: Mapping[int, float], step: int, stride: int, others: Others
 ) -> bool:
-    """Whether a setting that has got to ``step`` is to be given up. ``values``: its own, by step.
+    """Return whether to prune a setting at ``step``. ``values``: its own, by step.
 
-    median: in all epochs of this repeat worse than the median at this step of five or more
-    finished settings, from the second epoch of a repeat on. halving: not among the best third of
-    those that got to step 1, 3, 9, ... (asynchronous successive halving, Li et al., MLSys 2020).
+    median: worse in all epochs of this repeat than the median at this step of at least five
+    finished settings, from the second epoch of a repeat on. halving: not in the best third of those
+    that reached step 1, 3, 9, ... (asynchronous successive halving, Li et al., MLSys 2020).
     """
     if prune == "median":
         epoch = (step - 1) % stride + 1
@@ -50,7 +50,7 @@ def is_hopeless(
 
 
 def is_rung(step: int) -> bool:
-    """Whether a step is a power of three."""
+    """Return whether a step is a power of three."""
     while step % REDUCTION == 0:
         step //= REDUCTION
     return step == 1

@@ -1,8 +1,8 @@
-"""A search: trials that are proposed one by one, each of them one run, or one for each seed.
+"""A search: trials proposed one by one, each with one run, or one run per seed.
 
-What must survive a kill is which values were proposed and which trials were given up:
-``sweep.json``, written whole before a trial starts and when it has ended. All else is in the
-folders of the runs: values in ``result.json``, the figures of each epoch in ``metrics.jsonl``.
+What must survive a kill is which values were proposed and which trials were pruned: ``sweep.json``,
+written atomically before a trial starts and after it has ended. Everything else is in the runs'
+folders: values in ``result.json``, the metrics of each epoch in ``metrics.jsonl``.
 """
 
 import dataclasses
@@ -13,8 +13,9 @@ import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from tinylab.config.identity import file_name, run_id
 from tinylab.config.metrics import is_own
-from tinylab.config.schema import Config, run_id
+from tinylab.config.schema import Config
 from tinylab.errors import UserError
 from tinylab.store.folder import outdated
 from tinylab.store.sweep import SweepFolder, sweep_folder
@@ -26,14 +27,14 @@ from tinylab.sweeps.standings import Standings
 from tinylab.sweeps.trials import Repeat, Rules, Trial, end_repeat, next_repeat, tell_epoch
 from tinylab.ui.console import say
 
-MOST_CHECKED = 100  # combinations, 5 ms each, that are composed before the first job starts
+MOST_CHECKED = 100  # combinations composed before the first job starts, 5 ms each
 ATTEMPTS = 10  # at a proposal that was not made before
 
 
 def check(space: Space, composer: Composer) -> list[Job]:
-    """Jobs at the listed values and at the ends of intervals: what is wrong is refused early.
+    """Check jobs at the listed values and at the ends of intervals, to refuse errors early.
 
-    All combinations of them where they are few, else each value beside the first of the others.
+    All combinations of them if few, otherwise each value combined with the first of the others.
     Raises UserError.
     """
     if not space.axes:
@@ -45,7 +46,9 @@ def check(space: Space, composer: Composer) -> list[Job]:
         )
     settings = _ends(space)
     if not settings:
-        raise UserError("sweep.exclude: every combination is excluded; expected one to run")
+        raise UserError(
+            "sweep.exclude: every combination is excluded; expected at least one to run"
+        )
     jobs = [_checked(space, composer, {**varied, **space.repeats[0]}) for varied in settings]
     first = settings[0]
     repeats = [_checked(space, composer, {**first, **seeds}) for seeds in space.repeats[1:]]
@@ -54,7 +57,7 @@ def check(space: Space, composer: Composer) -> list[Job]:
 
 
 def _ends(space: Space) -> list[dict[str, str]]:
-    """Settings at the listed values and the ends of intervals."""
+    """Return settings at the listed values and the ends of intervals."""
     if math.prod(len(axis.values) for axis in space.axes) <= MOST_CHECKED:
         return combinations_of(space)
     first = {axis.key: axis.values[0] for axis in space.axes}
@@ -69,15 +72,13 @@ def _checked(space: Space, composer: Composer, varied: dict[str, str]) -> Job:
     except UserError as error:
         where = f"{label(varied)}: " if len(varied) > 1 else ""
         whole = (
-            "\n  whole numbers are int(interval(1,9))"
-            if "expected a whole number" in str(error)
-            else ""
+            "\n  for integers: int(interval(1,9))" if "expected an integer" in str(error) else ""
         )
         raise UserError(f"{where}{error}{whole}") from error
 
 
 def describe(space: Space, config: Config) -> dict[str, Any]:
-    """All that a search's proposals follow from, but how many they are."""
+    """Return everything that determines a search's proposals, except their number."""
     settings = dataclasses.asdict(space.settings)
     kept = {key: settings[key] for key in ("search", "seed", "metric", "prune")}
     axes = [_described(axis) for axis in sorted(space.axes, key=lambda axis: axis.key)]
@@ -85,26 +86,28 @@ def describe(space: Space, config: Config) -> dict[str, Any]:
         kept["exclude"] = space.settings.exclude
     if len(space.repeats) > 1:
         kept["repeats"] = space.repeats
-    # As JSON reads it back: lists for tuples.
+    # As JSON reads it back: lists instead of tuples.
     return {"base": run_id(config), **json.loads(json.dumps({**kept, "space": axes}))}
 
 
 def _described(axis: Axis) -> dict[str, Any]:
-    """An axis; as it was described before keys could vary together, where they do not."""
+    """Describe an axis; single keys as before ``sweep.zip`` existed."""
     values = dataclasses.asdict(axis)
     return values if axis.together else {k: v for k, v in values.items() if k != "together"}
 
 
 def folder_of(space: Space, config: Config) -> SweepFolder:
-    """``outputs/sweeps/<name>``, or named by what is searched: more trials, the same folder."""
+    """Return ``outputs/sweeps/<name>``, by default named after the search space; more trials use
+    the same folder.
+    """
     canonical = json.dumps(describe(space, config), sort_keys=True)
     digest = hashlib.sha256(canonical.encode()).hexdigest()[:10]
-    name = config.name or f"{config.dataset.name}-{digest}"
+    name = config.name or f"{file_name(config.dataset.name)}-{digest}"
     return sweep_folder(config.outputs, name)
 
 
 class Proposer:
-    """Makes the jobs of combinations that were not tried before and can be run."""
+    """Creates the jobs of combinations that are new and valid."""
 
     def __init__(self, space: Space, composer: Composer, study: Study) -> None:
         self._space, self._composer, self._study = space, composer, study
@@ -112,26 +115,27 @@ class Proposer:
         self._run_ids: set[str] = set()
 
     def know(self, tried: str, run_ids: Iterable[str]) -> None:
-        """A combination, by its label, is a trial with these runs."""
+        """Record that a combination, by its label, is a trial with these runs."""
         self._tried.add(tried)
         self._run_ids.update(run_ids)
 
     def propose(self, number: int) -> tuple[dict[str, str], list[Job]] | None:
-        """The next new combination, for trial ``number``; None, which is said, where none is left.
+        """Return the next new combination for trial ``number``; None, with a message, if none is
+        left.
 
-        Raises UserError where not even the first can be run.
+        Raises UserError if not even the first one is valid.
         """
         proposals = (self._study.propose(number, attempt) for attempt in range(ATTEMPTS))
         for point in itertools.chain(proposals, self._study.others(number)):
             if (jobs := self._new_jobs(point)) is not None:
                 return point, jobs
         if number == 0:
-            raise UserError(f"none of {ATTEMPTS} proposals can be run; narrow the search space")
-        say(f"no other combination is left: {number} trials in all")
+            raise UserError(f"none of {ATTEMPTS} proposals is valid; narrow the search space")
+        say(f"no combinations are left: {number} trials in total")
         return None
 
     def _new_jobs(self, point: dict[str, str]) -> list[Job] | None:
-        """The runs of a combination; None where it was tried before, or cannot be."""
+        """Return the runs of a combination; None if it was tried before, or is invalid."""
         varied = self._space.varied(point)
         if label(varied) in self._tried:
             return None
@@ -141,18 +145,18 @@ class Proposer:
         try:
             jobs = self.jobs(varied)
         except UserError as error:
-            say(f"{label(varied)} is passed over: {error}")
+            say(f"{label(varied)} is skipped: {error}")
             return None
         return None if any(run_id(job.config) in self._run_ids for job in jobs) else jobs
 
     def jobs(self, varied: dict[str, str]) -> list[Job]:
-        """The job of each repeat of a combination. Raises UserError."""
+        """Return the job of each repeat of a combination. Raises UserError."""
         fixed, repeats = self._space.fixed, self._space.repeats
         return [self._composer.job(fixed, {**varied, **seeds}) for seeds in repeats]
 
 
 class Search:
-    """The plan of a search. Trials that a killed process left running come first."""
+    """The plan of a search. Trials left running by a killed process come first."""
 
     def __init__(
         self,
@@ -171,7 +175,7 @@ class Search:
         self._rules = Rules(space.settings.metric, space.settings.prune, stride)
         self._study = Study(space.axes, space.settings)
         self._proposer = Proposer(space, composer, self._study)
-        self._trials: list[Trial] = []  # in the order of their numbers
+        self._trials: list[Trial] = []  # ordered by number
         self._trial_of: dict[str, tuple[Trial, Repeat]] = {}  # by run id
         assert space.settings.trials is not None
         self.total = int(min(space.settings.trials, self._study.size))
@@ -189,31 +193,31 @@ class Search:
 
     @property
     def trials(self) -> list[Trial]:
-        """All trials, in the order in which they were proposed."""
+        """All trials, in the order of their proposal."""
         return self._trials
 
     @property
     def jobs(self) -> list[Job]:
-        """The jobs of all trials, in the order in which they were proposed."""
+        """The jobs of all trials, in the order of their proposal."""
         return [repeat.job for repeat, _ in self._rows()]
 
     @property
     def num_jobs(self) -> int:
-        """How many runs there will be, if no trial is given up."""
+        """The total number of runs if no trial is pruned."""
         return self.total * len(self._space.repeats)
 
     @property
     def num_ended(self) -> int:
-        """How many runs are finished, failed or pruned."""
+        """The number of runs that are finished, failed or pruned."""
         return sum(repeat.state not in ("waiting", "running") for repeat, _ in self._rows())
 
     @property
     def pruned(self) -> set[str]:
-        """The run ids of the runs that were given up, or not begun since their trial was."""
+        """The ids of the runs that were pruned, or not started because their trial was."""
         return {repeat.run_id for repeat, _ in self._rows() if repeat.state == "pruned"}
 
     def importances(self) -> dict[str, float]:
-        """The share of each key in what the trials found, largest first."""
+        """The importance of each key in the trials' results, largest first."""
         return self._study.importances()
 
     def _rows(self) -> list[tuple[Repeat, Trial]]:
@@ -222,9 +226,9 @@ class Search:
     # ------------------------------------------------------------ the plan
 
     def next_job(self) -> Job | None:
-        """The next run of a trial that has begun, else of a new one; None when there is none.
+        """Return the next run of a started trial, otherwise of a new one; None if there is none.
 
-        Trials that a killed process left come first.
+        Trials left by a killed process come first.
         """
         for trial in self._trials:
             if (repeat := next_repeat(trial, self._rules)) is not None:
@@ -243,13 +247,13 @@ class Search:
         return repeat.job
 
     def goes_on(self, job: Job, row: dict[str, float | None]) -> bool:
-        """Whether a run that has just ended an epoch, with these figures, is worth its time."""
+        """Return whether a run that just finished an epoch, with these metrics, should continue."""
         trial, repeat = self._trial_of[run_id(job.config)]
-        # A resumed run may have ended epochs before, of which nobody was told.
+        # A resumed run may have finished epochs that were not reported.
         return self._tell(trial, repeat, [*job.files.history(), row])
 
     def ended(self, job: Job, state: str) -> None:
-        """A run is finished, failed or pruned; one that was stopped is to be run still."""
+        """Note that a run is finished, failed or pruned; a stopped one is still to be run."""
         if state == "stopped":
             return
         trial, repeat = self._trial_of[run_id(job.config)]
@@ -278,10 +282,10 @@ class Search:
         self._proposer.know(label(varied), [repeat.run_id for repeat in repeats])
         return trial
 
-    # ------------------------------------------------------------ figures
+    # ------------------------------------------------------------ metrics
 
     def _tell(self, trial: Trial, repeat: Repeat, rows: list[dict[str, Any]]) -> bool:
-        """Tell of epochs that are new; False at the first after which the trial is hopeless."""
+        """Report new epochs; False at the first after which the trial is hopeless."""
         return all(tell_epoch(trial, repeat, row, self._rules, self._trials) for row in rows)
 
     def _end(self, trial: Trial, repeat: Repeat, state: str, judge: bool = True) -> None:
@@ -314,19 +318,19 @@ class Search:
         self._folder.write_state(arguments=self._arguments, search=self._description, jobs=listed)
 
     def _recall(self, config: Config) -> None:
-        """Tell Optuna again of the trials that the sweep's folder lists."""
+        """Replay to Optuna the trials that the sweep's folder lists."""
         state = self._folder.state()
         if state is None:
             return
         if "shared" in state:
             raise UserError(
                 f"{self._folder.path}: this study is shared by workers; expected sweep.workers=N\n"
-                f"  or, to join them: tinylab work {self._folder.path}"
+                f"  or, to join: tinylab work {self._folder.path}"
             )
         if state.get("search") != self._description:
             raise UserError(
                 f"name={config.name}: {self._folder.path} holds another sweep; choose another "
-                "name, or begin again with fresh=true"
+                "name, or start over with fresh=true"
             )
         rows = self._listed(state)
         points = [self._point(each[0]["overrides"]) for each in rows]
@@ -338,7 +342,7 @@ class Search:
         ):
             raise self._unreadable()
         if (why := _outdated([job for jobs in of_trials for job in jobs])) is not None:
-            say(f"{why}: the search begins again")
+            say(f"{why}: the search starts over")
             return
         pairs = zip(points, of_trials, strict=True)
         trials = [self._begin(point, jobs) for point, jobs in pairs]
@@ -348,7 +352,9 @@ class Search:
             self._judge_again(trial)
 
     def _listed(self, state: dict[str, Any]) -> list[list[dict[str, Any]]]:
-        """The rows of the sweep's file, trial by trial. Raises UserError for other ones."""
+        """Return the rows of the sweep's file, trial by trial. Raises UserError if they are
+        invalid.
+        """
         size = len(self._space.repeats)
         if self._folder.jobs() is None or len(state["jobs"]) % size:
             raise self._unreadable()
@@ -364,12 +370,12 @@ class Search:
 
     def _unreadable(self) -> UserError:
         return UserError(
-            f"{self._folder.state_file}: not what tinylab writes; choose another name, or "
-            "begin again with fresh=true"
+            f"{self._folder.state_file}: not written by tinylab; choose another name, or "
+            "start over with fresh=true"
         )
 
     def _replay(self, trial: Trial, listed: list[dict[str, Any]]) -> None:
-        """Bring a trial to the state that an earlier process left, but for runs to go on with."""
+        """Restore a trial to the state of an earlier process, except for runs to resume."""
         for place, (repeat, row) in enumerate(zip(trial.repeats, listed, strict=True)):
             files, state = repeat.job.files, row["state"]
             rows = files.history()
@@ -380,12 +386,12 @@ class Search:
             else:
                 continue
             while not self._tell(trial, repeat, rows):
-                pass  # how it ended is known
+                pass  # its outcome is known
             went_on = any(each["state"] != "waiting" for each in listed[place + 1 :])
             self._end(trial, repeat, state, judge=not went_on)
 
     def _judge_again(self, trial: Trial) -> None:
-        """Judge the epochs that a run had ended before a kill, and of which nobody was told."""
+        """Report the epochs that a run had finished before a kill and that were not reported."""
         for repeat in trial.repeats:
             is_open = trial.state == "running" and repeat.state == "waiting"
             if is_open and not self._tell(trial, repeat, repeat.job.files.history()):
@@ -397,20 +403,22 @@ def _given(job: Job) -> Callable[[], Job]:
 
 
 def value_of(job: Job, metric: str) -> float | None:
-    """What a search maximizes; None where a metric of the user's own failed, and said so."""
+    """Return the value that a search maximizes; None if the user's own metric failed, which was
+    reported.
+    """
     result = job.files.result()
     value = None if result is None else result.metric(metric)
     if value is None and result is not None and is_own(metric.removeprefix("val_")):
         return None
-    if value is None:  # an earlier version's result has accuracy and loss alone
+    if value is None:  # results of earlier versions have only accuracy and loss
         raise UserError(
-            f"{job.label}: its result has no {metric} to search by; fresh=true runs it again"
+            f"{job.label}: its result has no {metric} to search by; re-run it with fresh=true"
         )
     return value
 
 
 def _outdated(jobs: list[Job]) -> str | None:
-    """Why the result of one of the jobs is not today's any more; None where all still stand."""
+    """Return why the result of one of the jobs is outdated; None if all are valid."""
     fingerprints: dict[str, str | None] = {}
     for job in jobs:
         found = job.files.result_or_fault()

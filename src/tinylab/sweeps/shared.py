@@ -1,9 +1,9 @@
-"""One study that many workers share: which run each takes next, written down in a journal.
+"""A study shared by many workers: which run each takes next, recorded in a journal.
 
-Every change is one line of the journal, written with its lock held: a kill leaves it made or not
-made. A run that a worker has taken is its own until the worker's lease is over; then another takes
-it, with a higher token, and resumes it from its checkpoint. A worker that wakes up after that finds
-another's token, and drops the run.
+Every change is one line of the journal, written under its lock: a kill leaves it done or not done.
+A run taken by a worker belongs to it until the worker's lease expires; then another worker takes
+it, with a higher token, and resumes it from its checkpoint. A worker that wakes up later finds the
+other's token, and drops the run.
 """
 
 import random
@@ -16,8 +16,8 @@ from typing import Any, Protocol, cast
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.trial import FrozenTrial
 
+from tinylab.config.identity import run_id
 from tinylab.config.metrics import METRICS
-from tinylab.config.schema import run_id
 from tinylab.store.lease import Heartbeat
 from tinylab.store.sweep import SweepFolder
 from tinylab.sweeps.job import Composer, Job, label
@@ -28,19 +28,19 @@ from tinylab.sweeps.space import Axis, Space
 from tinylab.sweeps.standings import Standings
 from tinylab.sweeps.trials import Repeat, Rules, Trial, end_repeat, next_repeat, tell_epoch
 
-LOOK_SECONDS = 2.0  # between two questions for a run, where there was none
-WRITE_SECONDS = 5.0  # between two writings of sweep.json while the study goes on, at least
-WRITE_SHARE = 50.0  # times that it took to write
+LOOK_SECONDS = 2.0  # seconds before asking again for a run when there was none
+WRITE_SECONDS = 5.0  # minimum seconds between writing sweep.json while the study runs
+WRITE_SHARE = 50.0  # multiples of the time it took to write
 
 
 class Source(Protocol):
-    """Where new trials come from."""
+    """The source of new trials."""
 
     def know(self, tried: str, run_ids: Sequence[str]) -> None:
-        """A combination, by its label, is a trial with these runs."""
+        """Record that a combination, by its label, is a trial with these runs."""
 
     def propose(self, number: int) -> tuple[dict[str, str], list[Job]] | None:
-        """The next combination, by axis, and the jobs of its repeats; None where none is left."""
+        """Return the next combination, by axis, and its repeats' jobs; None if none is left."""
 
 
 class Listed:
@@ -51,11 +51,11 @@ class Listed:
         self._waiting = {label(job.varied): job for job in jobs}
 
     def know(self, tried: str, run_ids: Sequence[str]) -> None:
-        """A combination is a trial."""
+        """Record that a combination is a trial."""
         self._waiting.pop(tried, None)
 
     def propose(self, number: int) -> tuple[dict[str, str], list[Job]] | None:
-        """The first one that is no trial yet."""
+        """Return the first combination that is not a trial yet."""
         if not self._waiting:
             return None
         job = next(iter(self._waiting.values()))
@@ -64,7 +64,7 @@ class Listed:
 
 @dataclass
 class Held:
-    """A run that this worker has taken."""
+    """A run taken by this worker."""
 
     number: int  # of its trial
     place: int  # among the repeats
@@ -73,7 +73,7 @@ class Held:
 
 @dataclass
 class Reports:
-    """What pruning tells of a trial, for the journal: each step once."""
+    """The reports of pruning for a trial, written to the journal, each step once."""
 
     journal: Journal
     trial: FrozenTrial
@@ -85,7 +85,7 @@ class Reports:
 
 
 class Shared:
-    """The plan of one worker, or, without a heartbeat, what one sees who only looks on."""
+    """The plan of one worker or, without a heartbeat, of a process that only watches."""
 
     def __init__(
         self,
@@ -95,7 +95,7 @@ class Shared:
         jobs: Sequence[Job],
         heartbeat: Heartbeat | None = None,
     ) -> None:
-        """``jobs``: of a grid all of them; of a search those that were checked."""
+        """``jobs``: all jobs of a grid; those of a search that were checked."""
         settings = space.settings
         self._space, self._composer, self._folder = space, composer, folder
         self._heartbeat = heartbeat
@@ -113,19 +113,19 @@ class Shared:
             self._source = Proposer(space, composer, self._study)
             self._wanted = int(min(cast("int", settings.trials), self._study.size))
         self._standings = Standings(settings)
-        self._frozen: list[FrozenTrial] = []  # as the journal has them, by number
+        self._frozen: list[FrozenTrial] = []  # as in the journal, by number
         self._trials: list[Trial] = []
-        self._learned: set[int] = set()  # numbers of trials of which the end is known
-        self._replaced: set[int] = set()  # numbers of failed trials that are run again as new ones
+        self._learned: set[int] = set()  # numbers of trials whose outcome is known
+        self._replaced: set[int] = set()  # numbers of failed trials that are re-run as new ones
         self._held: dict[str, Held] = {}  # by run id
         self._ask_after = self._write_after = self._checked = 0.0
-        self.has_ended_it = False  # this worker wrote the last line
+        self.has_ended_it = False  # whether this worker wrote the last line
         self.look()
 
-    # ------------------------------------------------------------ what the journal says
+    # ------------------------------------------------------------ reading the journal
 
     def look(self) -> None:
-        """Learn what has changed in the journal."""
+        """Read what has changed in the journal."""
         facts = self.journal.facts()
         self._replaced = set(facts.get("replaced", ()))
         self._wanted = min(self._wanted, facts.get("most", self._wanted))
@@ -150,7 +150,7 @@ class Shared:
         return Trial(number, varied, repeats, cast("Any", Reports(self.journal, frozen)))
 
     def _learn(self, trial: Trial, frozen: FrozenTrial) -> None:
-        """Bring a trial to what the journal says of it."""
+        """Update a trial from the journal."""
         trial.asked = cast("Any", Reports(self.journal, frozen))
         trial.told = dict(frozen.intermediate_values)
         records = [self._record(frozen, place) for place in range(len(trial.repeats))]
@@ -176,20 +176,20 @@ class Shared:
         return {axis.key: cast("str", axis.value_in(dict(varied))) for axis in self._space.axes}
 
     def _rank(self, trial: Trial) -> None:
-        """Note a trial of a search, where that is shown or decides which checkpoints stay.
+        """Note the end of a search's trial, if that is shown or decides which checkpoints stay.
 
-        It reads all its results. A grid's trials are no settings: each has one seed.
+        It reads all results. A grid's trials are not settings: each has one seed.
         """
         is_wanted = self._space.settings.keep is not None or self._heartbeat is None
         if self._study is None or not is_wanted:
             return
         self._standings.ended(trial.state, [repeat.job for repeat in trial.repeats])
 
-    # ------------------------------------------------------------ who asks
+    # ------------------------------------------------------------ summaries
 
     @property
     def trials(self) -> list[Trial]:
-        """The trials that count, in the order of their numbers."""
+        """The trials that count, ordered by number."""
         return [trial for trial in self._trials if trial.number not in self._replaced]
 
     @property
@@ -199,37 +199,37 @@ class Shared:
 
     @property
     def total(self) -> int:
-        """How many trials there will be."""
+        """The total number of trials."""
         return max(self._wanted, len(self.trials))
 
     @property
     def num_jobs(self) -> int:
-        """How many runs there will be, if no trial is given up."""
+        """The total number of runs if no trial is pruned."""
         return self.total * len(self._space.repeats)
 
     @property
     def num_ended(self) -> int:
-        """How many runs are finished, failed or pruned."""
+        """The number of runs that are finished, failed or pruned."""
         states = [repeat.state for trial in self.trials for repeat in trial.repeats]
         return sum(state not in ("waiting", "running") for state in states)
 
     @property
     def best(self) -> str:
-        """The best setting so far, for one who looks on."""
+        """The best setting so far, for a process that watches."""
         return self._standings.best
 
     @property
     def is_over(self) -> bool:
-        """Whether all trials there will be have ended."""
+        """Whether all trials have ended."""
         trials = self.trials
         return len(trials) >= self._wanted and all(trial.state != "running" for trial in trials)
 
     def importances(self) -> dict[str, float]:
-        """The share of each key in what the trials found, largest first."""
+        """The importance of each key in the trials' results, largest first."""
         return {} if self._study is None else self._study.importances()
 
     def run_again_what_failed(self) -> None:
-        """Have failed trials replaced by new ones with the same values."""
+        """Replace failed trials by new ones with the same values."""
         with self.journal.locked():
             self.look()
             failed = [trial.number for trial in self.trials if trial.state == "failed"]
@@ -240,10 +240,10 @@ class Shared:
     # ------------------------------------------------------------ the plan
 
     def next_job(self) -> Job | None:
-        """A run for this worker; None where there is none, or none now."""
+        """Return a run for this worker; None if there is none, or none now."""
         if time.monotonic() < self._ask_after:
             return None
-        self.look()  # most of the reading keeps nobody waiting
+        self.look()  # most of the reading happens without the lock
         with self.journal.locked():
             self.look()
             self._free_what_the_dead_hold()
@@ -274,7 +274,7 @@ class Shared:
         return None if begun is None else self._start(begun, begun.repeats[0])
 
     def _begin(self) -> Trial | None:
-        """A new trial: one that is run again, else one that is proposed."""
+        """Create a new trial: one to re-run, otherwise a proposed one."""
         if len(self.trials) >= self._wanted:
             return None
         if (old := self._to_run_again()) is not None:
@@ -314,7 +314,7 @@ class Shared:
         return job
 
     def _note(self, held: Held) -> None:
-        """Write what became of a run, and with it of its trial."""
+        """Write the outcome of a run, and perhaps of its trial."""
         trial, frozen = self._trials[held.number], self._frozen[held.number]
         repeat = trial.repeats[held.place]
         assert self._heartbeat is not None
@@ -328,7 +328,7 @@ class Shared:
         self.look()
 
     def _is_held(self, held: Held | None) -> bool:
-        """Whether the run is this worker's still, by the journal."""
+        """Return whether the run still belongs to this worker, by the journal."""
         if held is None or self._heartbeat is None:
             return False
         record = self._record(self._frozen[held.number], held.place)
@@ -336,7 +336,7 @@ class Shared:
         return holder == ("running", self._heartbeat.name, held.token)
 
     def goes_on(self, job: Job, row: dict[str, float | None]) -> bool:
-        """Whether a run that has just ended an epoch is worth its time, and this worker's still."""
+        """Return whether a run that just finished an epoch should continue, and is still ours."""
         held = self._held.get(run_id(job.config))
         if self._rules.prune == "none":
             return self._is_held_by_now(held)
@@ -353,7 +353,7 @@ class Shared:
         return False
 
     def _is_held_by_now(self, held: Held | None) -> bool:
-        # By the time of day, which goes on while the machine sleeps.
+        # By wall-clock time, which continues while the machine sleeps.
         assert self._heartbeat is not None
         if abs(time.time() - self._checked) > self._heartbeat.seconds / 4:
             self._checked = time.time()
@@ -361,7 +361,7 @@ class Shared:
         return self._is_held(held)
 
     def ended(self, job: Job, state: str) -> None:
-        """A run is finished, failed, pruned or stopped; of one that is lost nothing is written."""
+        """Record the outcome of a run: finished, failed, pruned or stopped; ignores lost ones."""
         held = self._held.pop(run_id(job.config), None)
         self._ask_after = 0.0
         self.look()
@@ -382,10 +382,10 @@ class Shared:
         self._note(held)
         self.has_ended_it = self.is_over
 
-    # ------------------------------------------------------------ for those who look on
+    # ------------------------------------------------------------ for other commands
 
     def _write_state(self) -> None:
-        """Write sweep.json anew, seldom while the study goes on: it has a row for each run."""
+        """Rewrite sweep.json, rarely while the study runs: it has a row for each run."""
         now = time.monotonic()
         if now >= self._write_after or (self.is_over and self.has_ended_it):
             self.write_state()
@@ -393,7 +393,7 @@ class Shared:
             self._write_after = now + max(WRITE_SECONDS, WRITE_SHARE * took)
 
     def write_state(self, **changed: Any) -> None:
-        """Write sweep.json, which commands that list, compare and report read."""
+        """Write sweep.json, which other commands read."""
         state = {**(self._folder.state() or {}), **changed}
         state["to_come"] = self.total - len(self.trials)
         state["jobs"] = [row for trial in self.trials for row in self._rows(trial)]
@@ -418,7 +418,7 @@ class Shared:
 
 
 def _shown(axis: Axis, text: str) -> Any:
-    """A value as optuna-dashboard is to show it: a number of an interval, else as it is typed."""
+    """Return a value for optuna-dashboard: a number for an interval, otherwise as typed."""
     return text if axis.interval is None else dimension(axis).value(text)
 
 

@@ -1,4 +1,4 @@
-"""What a sweep varies: the sweeps on the command line, and those of the section ``sweep``."""
+"""What a sweep varies: sweeps on the command line and in the ``sweep`` section."""
 
 import dataclasses
 import math
@@ -19,7 +19,7 @@ from tinylab.sweeps.job import Composer, label
 
 @dataclass(frozen=True)
 class Interval:
-    """All numbers, or all whole numbers, from ``low`` to ``high``, both included."""
+    """All floats, or all integers, from ``low`` to ``high``, both inclusive."""
 
     low: float
     high: float
@@ -30,17 +30,16 @@ class Interval:
         return f"tag(log,{shown})" if self.log else shown
 
 
-Assignments = tuple[tuple[str, str], ...]  # keys with values, as they are typed
+Assignments = tuple[tuple[str, str], ...]  # keys with values, as typed
 
 
 @dataclass(frozen=True)
 class Axis:
-    """One key that varies, over listed values or over an interval; or keys that vary together.
+    """A key that varies over listed values or an interval; or keys that vary together.
 
-    ``key``: of keys that vary together, all of them with commas between.
-    ``values``: the values as they are typed; of an interval its two ends.
-    ``in_order``: whether the values are numbers of which neighbours are alike.
-    ``together``: for each of the values what it sets, where keys vary together.
+    ``key``: comma-separated if several keys vary together. ``values``: as typed; for an interval
+    its two ends. ``in_order``: whether the values are numbers. ``together``: the overrides of each
+    value, if keys vary together.
     """
 
     key: str
@@ -59,13 +58,13 @@ class Axis:
         return tuple(listed) or (self.key,)
 
     def assigns(self, value: str) -> dict[str, str]:
-        """What one of its values sets."""
+        """Return the overrides of one of its values."""
         if not self.together:
             return {self.key: value}
         return dict(self.together[self.values.index(value)])
 
     def value_in(self, varied: dict[str, str]) -> str | None:
-        """The value of the axis in a combination; None where it is not of this axis."""
+        """Return the value of the axis in a combination; None if it is not a value of this axis."""
         if not self.together:
             return varied.get(self.key)
         wanted = {key: varied[key] for key in self.keys if key in varied}
@@ -75,10 +74,10 @@ class Axis:
 
 @dataclass(frozen=True)
 class Space:
-    """What all jobs of a sweep share, what varies, and what the config says of the sweep.
+    """What all jobs of a sweep share, what varies, and the sweep's own settings.
 
-    ``axes``: what makes a setting. ``repeats``: the seeds over which a search repeats each
-    setting, in the order that tells most; a grid has its seeds among the axes.
+    ``axes``: the keys of a setting. ``repeats``: the seeds over which a search repeats each
+    setting, most informative order first; in a grid, seeds are axes.
     """
 
     fixed: list[str]
@@ -93,12 +92,12 @@ class Space:
         )
 
     def varied(self, point: dict[str, str]) -> dict[str, str]:
-        """What a combination of the axes' values sets, key by key."""
+        """Return the overrides of a combination of the axes' values."""
         set_by_axis = [axis.assigns(point[axis.key]) for axis in self.axes]
         return {key: value for each in set_by_axis for key, value in each.items()}
 
     def is_excluded(self, varied: dict[str, str]) -> bool:
-        """Whether ``sweep.exclude`` rules a combination out."""
+        """Return whether ``sweep.exclude`` excludes a combination."""
         return any(
             all(key in varied and is_value(varied[key], value) for key, value in each.items())
             for each in self.settings.exclude
@@ -106,9 +105,9 @@ class Space:
 
 
 def read(arguments: Sequence[str], composer: Composer) -> Space:
-    """The space of ``arguments``. A key on the command line replaces that of ``sweep.space``.
+    """Parse the space of ``arguments``. A key on the command line replaces that of ``sweep.space``.
 
-    Raises UserError for an axis without values and for what cannot be varied.
+    Raises UserError for an axis without values and for keys that cannot vary.
     """
     typed = composer.parse(arguments)
     axes = [_axis(override) for override in typed if override.is_sweep_override()]
@@ -117,7 +116,7 @@ def read(arguments: Sequence[str], composer: Composer) -> Space:
         for override in typed
         if not override.is_sweep_override()
     ]
-    # With the first of the listed values: they may choose groups whose keys are fixed.
+    # With the first listed values: they may choose groups with their own keys.
     listed_first = [f"{axis.key}={axis.values[0]}" for axis in axes if axis.interval is None]
     settings = composer.settings([*fixed, *listed_first])
     keys = {override.key_or_group for override in typed}
@@ -134,7 +133,7 @@ def read(arguments: Sequence[str], composer: Composer) -> Space:
     seeds = [axis for axis in axes if set(axis.keys) <= set(SEEDS)]
     others = [axis for axis in axes if axis not in seeds]
     _refuse_mixed_seeds(seeds, others, settings)
-    # The order of listed values means nothing to a search.
+    # Searches ignore the order of listed values.
     sought = [each if each.in_order else _sorted(each) for each in others]
     return Space(fixed, sought, settings, repeats_in_order([_each_set(axis) for axis in seeds]))
 
@@ -154,7 +153,7 @@ def _sorted(axis: Axis) -> Axis:
 
 
 def _joined(axes: list[Axis], groups: list[list[str]]) -> list[Axis]:
-    """The axes with those of ``sweep.zip`` joined. Raises UserError for what cannot be."""
+    """Join the axes of ``sweep.zip``. Raises UserError for invalid groups."""
     by_key = {axis.key: axis for axis in axes}
     for group in groups:
         shown = f"sweep.zip=[[{','.join(group)}]]"
@@ -166,9 +165,9 @@ def _joined(axes: list[Axis], groups: list[list[str]]) -> list[Axis]:
                 hint = did_you_mean(key, list(by_key))
                 raise UserError(f"{shown}: {key} is not swept{hint}; the swept keys: {swept}")
             if by_key[key].together:
-                raise UserError(f"{shown}: {key} is in another group of sweep.zip already")
+                raise UserError(f"{shown}: {key} is already in another group of sweep.zip")
             if by_key[key].interval is not None:
-                raise UserError(f"{shown}: {by_key[key]} has no list of values to go through")
+                raise UserError(f"{shown}: {by_key[key]} has no list of values to iterate over")
         joined = _zipped([by_key[key] for key in group], shown)
         by_key |= dict.fromkeys(group, joined)
     return list(dict.fromkeys(by_key.values()))
@@ -177,7 +176,7 @@ def _joined(axes: list[Axis], groups: list[list[str]]) -> list[Axis]:
 def _zipped(axes: list[Axis], shown: str) -> Axis:
     if len({len(axis.values) for axis in axes}) > 1:
         lengths = ", ".join(f"{axis.key} has {len(axis.values)}" for axis in axes)
-        raise UserError(f"{shown}: expected as many values of each key; {lengths}")
+        raise UserError(f"{shown}: expected equally many values per key; {lengths}")
     values = zip(*(axis.values for axis in axes), strict=True)
     keys = [axis.key for axis in axes]
     return _together(",".join(keys), [dict(zip(keys, each, strict=True)) for each in values])
@@ -189,35 +188,35 @@ def _together(key: str, assignments: Sequence[dict[str, str]]) -> Axis:
 
 
 def _of_settings(settings: SweepConfig, taken: set[str]) -> Axis:
-    """The axis of ``sweep.settings``. Raises UserError where a key is set elsewhere too."""
+    """Return the axis of ``sweep.settings``. Raises UserError if a key is also set elsewhere."""
     listed = [{key: _text(key, each[key]) for key in each} for each in settings.settings]
     for each in listed:
         if not each:
-            raise UserError("sweep.settings: {} sets nothing; expected {optim.lr: 0.1}, ...")
+            raise UserError("sweep.settings: {} is empty; expected {optim.lr: 0.1}, ...")
         for key in each:
             if key in taken:
                 raise UserError(
-                    f"sweep.settings: {key} has values outside the list too; expected one place"
+                    f"sweep.settings: {key} is also set outside the list; expected only one of them"
                 )
             if key.partition(".")[0] in ("sweep", "hydra"):
-                raise UserError(f"sweep.settings: {key} is for the whole sweep")
+                raise UserError(f"sweep.settings: {key} applies to the whole sweep")
     keys = dict.fromkeys(key for each in listed for key in each)
     return _together(",".join(keys), listed)
 
 
 def _text(key: str, value: object) -> str:
-    """A value out of YAML, as it is typed."""
+    """Return a YAML value as it is typed."""
     try:
         return as_typed(value)
     except TypeError as error:
         raise UserError(f"{key}={value}: expected a plain value") from error
 
 
-# ---------------------------------------------------------------- what is refused
+# ---------------------------------------------------------------- checks
 
 
 def _refuse_wrong_exclusion(settings: SweepConfig, axes: list[Axis]) -> None:
-    """Raise UserError for an exclusion that can rule nothing out, or what may not be."""
+    """Raise UserError for an exclusion that excludes nothing, or is not allowed."""
     by_key = {key: axis for axis in axes for key in axis.keys}
     for each in settings.exclude:
         if not each:
@@ -232,11 +231,11 @@ def _refuse_wrong_exclusion(settings: SweepConfig, axes: list[Axis]) -> None:
             axis = by_key[key]
             texts = {axis.assigns(each)[key] for each in axis.values if key in axis.assigns(each)}
             if axis.interval is None and not any(is_value(text, value) for text in texts):
-                raise UserError(f"{shown}: not one of its values {', '.join(sorted(texts))}")
+                raise UserError(f"{shown}: expected one of its values {', '.join(sorted(texts))}")
 
 
 def _refuse_mixed_seeds(seeds: list[Axis], others: list[Axis], settings: SweepConfig) -> None:
-    """Raise UserError where a seed would tell settings apart."""
+    """Raise UserError if a seed would distinguish settings."""
     for axis in others:
         if mixed := [key for key in axis.keys if key in SEEDS]:
             raise UserError(
@@ -249,25 +248,25 @@ def _refuse_mixed_seeds(seeds: list[Axis], others: list[Axis], settings: SweepCo
 
 
 def _axis(override: Override) -> Axis:
-    """The axis of one override. Raises UserError where it does not vary anything."""
+    """Return the axis of one override. Raises UserError if it varies nothing."""
     key, sweep = override.get_key_element(), override.value()
     if override.key_or_group.partition(".")[0].partition("/")[0] in ("sweep", "hydra"):
-        raise UserError(f"{override.input_line}: this is for the whole sweep; expected one value")
+        raise UserError(f"{override.input_line}: applies to the whole sweep; expected one value")
     if not override.is_sweep_override():
         raise UserError(f"{override.input_line}: expected several values in sweep.space, as in 1,2")
     if isinstance(sweep, IntervalSweep):
         interval = _interval(sweep, override.input_line or key)
         return Axis(key, (str(interval.low), str(interval.high)), True, interval)
     if getattr(sweep, "tags", None):
-        raise UserError(f"{override.input_line}: a tag is for an interval: tag(log,interval(1,9))")
+        raise UserError(f"{override.input_line}: tags need an interval: tag(log,interval(1,9))")
     values = tuple(map(_as_typed, override.sweep_string_iterator()))
     if not values:
-        raise UserError(f"{override.input_line}: no value to try")
+        raise UserError(f"{override.input_line}: no values to try")
     return Axis(key, values, in_order=isinstance(sweep, RangeSweep) and not sweep.shuffle)
 
 
 def _as_typed(value: str) -> str:
-    """A value without Hydra's backslash before the colon of ``package.module:Class``."""
+    """Remove Hydra's backslash before the colon of ``package.module:Class``."""
     plain = value.replace("\\:", ":")
     return plain if is_name(plain) else value
 
@@ -278,9 +277,9 @@ def _interval(sweep: IntervalSweep, typed: str) -> Interval:
     assert high is not None
     log = "log" in sweep.tags
     if not (math.isfinite(low) and math.isfinite(high) and low < high):
-        raise UserError(f"{typed}: expected two numbers, the smaller one first")
+        raise UserError(f"{typed}: expected two numbers, the smaller first")
     if sweep.tags - {"log"}:
-        raise UserError(f"{typed}: the only tag there is is log")
+        raise UserError(f"{typed}: the only tag is log")
     if log and low <= 0:
-        raise UserError(f"{typed}: a logarithm needs numbers above 0")
+        raise UserError(f"{typed}: log needs numbers above 0")
     return Interval(low, high, log)

@@ -1,7 +1,7 @@
-"""A search's trials, and how they change: proposed, repeated over seeds, ended or given up.
+"""The trials of a search and their states: proposed, repeated over seeds, ended or pruned.
 
-A trial is a setting with its repeats, one run each. The functions in here change a trial by what
-is known of its runs, and need neither the sweep's folder nor who trains the runs.
+A trial is a setting with its repeats, one run each. These functions update a trial from the state
+of its runs, and need neither the sweep's folder nor the processes that train the runs.
 """
 
 import math
@@ -11,8 +11,8 @@ from functools import cached_property
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
+from tinylab.config.identity import run_id
 from tinylab.config.metrics import METRICS
-from tinylab.config.schema import run_id
 from tinylab.sweeps.job import Job
 from tinylab.sweeps.pruning import Others, is_hopeless
 
@@ -22,16 +22,16 @@ if TYPE_CHECKING:  # a grid needs no Optuna, which takes half a second to import
 
 @dataclass(eq=False)
 class Repeat:
-    """One run of a trial. Its job takes 5 ms to compose: it is made when it is first asked for."""
+    """A run of a trial. Composing its job takes 5 ms, so it is done lazily."""
 
     compose: Callable[[], Job]
     state: str = "waiting"  # running, finished, failed, pruned
     value: float | None = None
-    epochs: int = 0  # that the trial was told of
+    epochs: int = 0  # reported to the trial
 
     @cached_property
     def job(self) -> Job:
-        """What is run."""
+        """The job."""
         return self.compose()
 
     @cached_property
@@ -42,9 +42,9 @@ class Repeat:
 
 @dataclass(eq=False)
 class Trial:
-    """One proposal with its repeats, in the order in which they run.
+    """A proposal with its repeats, in the order in which they run.
 
-    ``varied``: what tells it from the other trials, as it is typed. ``told``: the mean over the
+    ``varied``: what distinguishes it from other trials, as typed. ``told``: the mean over the
     repeats so far, by the steps of ``pruning``.
     """
 
@@ -57,7 +57,7 @@ class Trial:
 
     @property
     def value(self) -> float | None:
-        """The mean over all repeats of a finished trial; None where one has no value."""
+        """The mean over all repeats of a finished trial; None if one has no value."""
         values = [each.value for each in self.repeats if each.value is not None]
         is_whole = self.state == "finished" and len(values) == len(self.repeats)
         return fmean(values) if is_whole else None
@@ -65,7 +65,7 @@ class Trial:
 
 @dataclass(frozen=True)
 class Rules:
-    """What trials are judged by. ``stride``: the most epochs that any of their runs has."""
+    """The criteria for trials. ``stride``: the maximum number of epochs of any run."""
 
     metric: str
     prune: str
@@ -73,9 +73,9 @@ class Rules:
 
 
 def next_repeat(trial: Trial, rules: Rules) -> Repeat | None:
-    """The repeat to run next; None where the trial has ended, or must wait for one that runs.
+    """Return the repeat to run next; None if the trial has ended, or must wait for a running one.
 
-    Where trials are pruned, one repeat decides whether there is another.
+    If trials are pruned, each repeat decides whether there is another.
     """
     if trial.state != "running":
         return None
@@ -87,9 +87,9 @@ def next_repeat(trial: Trial, rules: Rules) -> Repeat | None:
 def tell_epoch(
     trial: Trial, repeat: Repeat, row: Mapping[str, Any], rules: Rules, trials: Sequence[Trial]
 ) -> bool:
-    """Tell what a run had after an epoch; False where the trial is hopeless after it.
+    """Report an epoch of a run; False if the trial is hopeless after it.
 
-    Of the last epoch the result tells. ``trials``: all that there are.
+    The last epoch is reported by the result. ``trials``: all trials.
     """
     epoch, value = row["epoch"], row.get(rules.metric)
     if epoch <= repeat.epochs or value is None:
@@ -111,9 +111,9 @@ def end_repeat(
     trials: Sequence[Trial],
     judge: bool = True,
 ) -> None:
-    """Note how a run has ended, and with it perhaps the trial.
+    """Note how a run, and perhaps its trial, has ended.
 
-    ``judge=False``: the trial has gone on after this run, so that it was not hopeless.
+    ``judge=False``: the trial continued after this run, so it was not hopeless.
     """
     repeat.state, repeat.value = state, value
     if trial.state != "running":
@@ -136,7 +136,7 @@ def end_repeat(
 
 
 def _values(repeats: Sequence[Repeat]) -> list[float] | None:
-    """The values of finished repeats; None where one is not finished."""
+    """Return the values of finished repeats; None if one is not finished."""
     values = [each.value for each in repeats if each.value is not None]
     return values if len(values) == len(repeats) else None
 
@@ -155,7 +155,7 @@ def _tell(trial: Trial, step: int, value: float, rules: Rules, trials: Sequence[
 
 
 def _goodness(trial: Trial, rules: Rules) -> dict[int, float]:
-    """What a trial had by step, the larger the better; the worst where it is not a number."""
+    """Return the values of a trial by step, larger is better; the worst if not finite."""
     sign = -1.0 if METRICS[rules.metric].better == "lower" else 1.0
     return {
         step: -math.inf if math.isnan(value) else sign * value for step, value in trial.told.items()

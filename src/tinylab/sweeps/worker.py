@@ -1,6 +1,7 @@
 """The child's side of a parallel sweep: a process that trains one job after another."""
 
 import contextlib
+import copy
 import dataclasses
 import os
 import signal
@@ -8,58 +9,77 @@ import sys
 import time
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tinylab.config.schema import Config
 from tinylab.errors import Pruned, Stopped
 from tinylab.store.folder import run_folder
+from tinylab.sweeps.cards import CONTEXT_BYTES, Footprint
 from tinylab.system.machine import forget_garbage, relaxed_gc
 
-NEWS_SECONDS = 0.5  # between two words on how far a job is
+if TYPE_CHECKING:
+    from tinylab.experiment.prepare import Prepared
+
+# What CUDA, cuBLAS and cuDNN say where PyTorch's allocator is not the one that found no memory.
+OUT_OF_MEMORY = ("CUDA error: out of memory", "ALLOC_FAILED", "CUDNN_STATUS_INTERNAL_ERROR")
+NEWS_SECONDS = 0.5  # seconds between two progress messages
 
 
 @dataclass(frozen=True)
 class Step:
-    """A job is this share done."""
+    """The fraction of a job that is done."""
 
     fraction: float
 
 
 @dataclass(frozen=True)
 class Epoch:
-    """A job has ended an epoch, and waits to be told whether to go on."""
+    """A job has finished an epoch, and waits for the answer whether to continue."""
 
     row: dict[str, Any]
 
 
 @dataclass(frozen=True)
 class End:
-    """A job has ended: finished, failed, pruned or stopped. ``error``: why, if not recorded yet."""
+    """A job has ended: finished, failed, pruned or stopped. ``error``: why, if not recorded yet.
+
+    ``is_crowded``: it failed since the memory of its GPU was full.
+    """
 
     state: str
     error: str = ""
+    is_crowded: bool = False
+
+
+Told = Step | Epoch | Footprint | End
 
 
 @dataclass
 class Link:
-    """The worker's end of the pipe: it tells the parent how a job goes, and hears when to stop."""
+    """The worker's end of the pipe: sends progress to the parent, and receives stop requests."""
 
     connection: Connection
     epochs: int
     told: float = 0.0
 
     def step(self, epoch: int, done: int, steps: int) -> None:
-        """Tell how far the job is, twice a second. An orphan asks itself to stop."""
+        """Send the progress, twice a second. An orphaned worker stops itself."""
         if time.monotonic() - self.told < NEWS_SECONDS:
             return
         self.told = time.monotonic()
         try:
             self.connection.send(Step((epoch + done / steps) / self.epochs))
-        except OSError:  # the parent was killed; the loop saves its state and raises Stopped
+        except OSError:  # the parent was killed; the loop saves a checkpoint and raises Stopped
             os.kill(os.getpid(), signal.SIGTERM)
 
+    def footprint(self, prepared: "Prepared") -> None:
+        """Tell, after the first step, what the job takes of its GPU."""
+        if prepared.recipe.device.type == "cuda":
+            with contextlib.suppress(OSError):  # the next step tells why
+                self.connection.send(_footprint(prepared))
+
     def epoch(self, row: dict[str, Any]) -> None:
-        """Tell the epoch's figures; raises Pruned where they do not promise enough."""
+        """Send the metrics of an epoch; raises Pruned if they are not promising."""
         try:
             self.connection.send(Epoch(row))
             go_on = self.connection.recv()
@@ -70,15 +90,17 @@ class Link:
 
 
 def main(connection: Connection, slot: int, threads: int) -> None:
-    """Train the configs that come through ``connection`` until it closes or a signal comes.
+    """Train the configs received through ``connection`` until it closes or a signal arrives.
 
-    ``threads``: at most so many for each, unless its config says how many.
+    ``threads``: the maximum per job, unless its config sets the number.
     """
     os.environ["OMP_NUM_THREADS"] = str(threads)
     sys.stdout = open(os.devnull, "w")  # noqa: SIM115 (the parent says how it goes)
-    # Ctrl-C reaches the whole group; the parent tells its workers. While training, it is noted.
+    # Ctrl-C reaches the whole group, but the parent stops its workers. During training it is noted.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     with relaxed_gc():
+        from tinylab.experiment import run as _  # noqa: F401 (seconds, for one who waits for a job)
+
         with contextlib.suppress(EOFError, OSError, Stopped):
             while True:
                 config, command = connection.recv()
@@ -88,32 +110,74 @@ def main(connection: Connection, slot: int, threads: int) -> None:
 
 def train(config: Config, command: str, connection: Connection) -> End:
     """Train one job; how it ended. Raises Stopped when a signal came or the parent has gone."""
+    is_crowded = False
     with run_folder(config).failure_recorded() as unrecorded:
         try:
             _train(config, command, Link(connection, config.train.epochs))
         except Pruned:
             return End("pruned")
+        except Exception as error:
+            is_crowded = _is_out_of_memory(error)
+            raise
         return End("finished")
-    return End("failed", *unrecorded)
+    return End("failed", *unrecorded, is_crowded=is_crowded)
 
 
 def _train(config: Config, command: str, link: Link) -> None:
     from tinylab.experiment import run as experiment
     from tinylab.training.loop import EpochDone, StepDone
 
+    prepared: Prepared | None = None
     with contextlib.closing(experiment.events(config, command)) as events:
         for event in events:
             try:
-                if isinstance(event, StepDone):
+                if isinstance(event, experiment.RunStarted):
+                    prepared = event.prepared
+                elif isinstance(event, StepDone):
+                    if prepared is not None:
+                        link.footprint(prepared)
+                        prepared = None
                     link.step(event.epoch, event.step, event.steps)
                 elif isinstance(event, EpochDone):
                     link.epoch(event.row)
-            except Stopped as stop:  # thrown into the run, so that its log says how it ended
+            except Stopped as stop:  # thrown into the run, so that its log records the outcome
                 events.throw(stop)
 
 
+def _footprint(prepared: "Prepared") -> Footprint:
+    import torch
+
+    device = prepared.recipe.device
+    free, _ = torch.cuda.mem_get_info(device)
+    own = torch.cuda.max_memory_reserved(device) + CONTEXT_BYTES
+    return Footprint(own, free, _work(prepared))
+
+
+def _work(prepared: "Prepared") -> int | None:
+    """Multiply-adds of a step's forward pass, counted on the CPU."""
+    from tinylab import models
+
+    _, C, H, W = prepared.splits.data.images.shape
+    try:
+        one = models.multiply_adds(copy.deepcopy(prepared.model).cpu(), (C, H, W))
+    except Exception:  # a network of the user's own may need its device
+        return None
+    return one * prepared.config.train.batch_size
+
+
+def _is_out_of_memory(error: BaseException | None) -> bool:
+    """Whether an error is, or comes from, a GPU whose memory is full; libraries say it each."""
+    while error is not None:
+        if type(error).__name__ == "OutOfMemoryError" or any(
+            words in str(error) for words in OUT_OF_MEMORY
+        ):
+            return True
+        error = error.__cause__
+    return False
+
+
 def _on_gpu(config: Config, slot: int) -> Config:
-    """The config with one of several GPUs, round robin over the workers."""
+    """Assign one of several GPUs to the config, round robin over the workers."""
     import torch
 
     count = torch.cuda.device_count()

@@ -30,5 +30,5 @@ def user_path(typed: str) -> Path:
         return Path(typed).expanduser()
     except RuntimeError as error:
         raise UserError(
-            f"{typed}: {error}\n  set HOME, or TINYLAB_DATA and TINYLAB_CACHE to folders of yours"
+            f"{typed}: {error}\n  set HOME, or set TINYLAB_DATA and TINYLAB_CACHE"
         ) from error

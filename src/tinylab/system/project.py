@@ -87,7 +87,7 @@ def _checked(file: Path, values: Any) -> Project:
             raise UserError(f"{where} {key}: unknown key{hint}; valid here: {', '.join(KEYS)}")
         is_list = isinstance(value, list) and key == "code"
         if not all(isinstance(each, str) and each for each in (value if is_list else [value])):
-            texts = "a text, or a list of texts" if key == "code" else "a text"
+            texts = "a string, or a list of strings" if key == "code" else "a string"
             raise UserError(f"{where} {key}={value!r}: expected {texts}")
     code = values.get("code", [])
     folders = {key: _path(file, values[key]) for key in KEYS[1:] if key in values}

@@ -52,7 +52,7 @@ def choose_device(wanted: str) -> torch.device:
     if wanted == "cuda" and present[0].startswith("cuda"):
         return torch.device("cuda:0")
     if wanted not in present:
-        raise UserError(f"device={wanted}: absent; this machine has {', '.join(present)}")
+        raise UserError(f"device={wanted}: not available (available: {', '.join(present)})")
     return torch.device(wanted)
 
 

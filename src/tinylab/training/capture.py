@@ -28,7 +28,8 @@ class Captured:
     Recording takes a few steps to warm up; ``snapshot`` copies the state of training before them,
     and the function that it returns restores it. So every step, the first one too, is a replay,
     and training that goes on from a checkpoint repeats the bits of training that was not stopped.
-    A step that cannot be recorded is taken as it is, and one line says so.
+    A batch of another form, as that of an epoch without augmentation, is recorded anew. A step
+    that cannot be recorded is taken as it is, and one line says so.
     """
 
     def __init__(
@@ -39,8 +40,9 @@ class Captured:
         self._replay: Callable[[], None] | None = None
 
     def __call__(self, batch: Batch) -> None:
-        """Take the step with ``batch``, which must have the shapes of the first one."""
-        if self._buffers is None:
+        """Take the step with ``batch``."""
+        if self._buffers is None or self._buffers.shapes() != batch.shapes():
+            self._replay = None
             self._buffers = batch.buffers()
             self._record(self._buffers)
         if self._replay is None:
@@ -55,7 +57,7 @@ class Captured:
         try:
             self._replay = record(lambda: self._step(buffers))
         except CaptureError as error:
-            say(f"cuda    each kernel is launched by itself: {error}")
+            say(f"cuda    no CUDA graph, kernels are launched one by one: {error}")
         restore()
 
 
@@ -94,7 +96,7 @@ def _refuse_waiting(step: Callable[[], None], times: int) -> None:
     except RuntimeError as error:
         if "synchronizing CUDA operation" not in str(error):
             raise  # it fails with or without a recording
-        raise CaptureError("a part of the step waits for the device") from error
+        raise CaptureError("part of the step waits for the device") from error
 
 
 @contextlib.contextmanager

@@ -52,14 +52,14 @@ def load(path: Path) -> State:
         raise CheckpointError(error.strerror or str(error)) from error
     except pickle.UnpicklingError as error:  # torch's own text advises to read it all the same
         raise CheckpointError(
-            "it asks for code to be run, or is damaged; only tensors and plain values are read"
+            "it is damaged or asks to run code; only tensors and plain values are read"
         ) from error
     except Exception as error:  # a damaged archive can fail in any part of the reader
         raise CheckpointError(
             f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
         ) from error
     if not isinstance(state, dict) or state.get("format") != FORMAT:
-        raise CheckpointError("not a checkpoint of tinylab")
+        raise CheckpointError("not a tinylab checkpoint")
     version = state.get("version")
     if version != VERSION:
         raise CheckpointError(f"written in format {version}; this tinylab reads {VERSION}")
@@ -102,7 +102,7 @@ class Checkpoints:
                 if state.get("run_id") != self.run_id:
                     raise CheckpointError(f"belongs to run {state.get('run_id')}")
             except CheckpointError as error:
-                say(f"{path.name} is not used ({error}); looking for an older one")
+                say(f"{path.name} is not usable ({error}); looking for an older one")
                 continue
             return state
         return None

@@ -72,7 +72,7 @@ def evaluate(
     broken = (~logits.isfinite().all(dim=1)).nonzero()[:, 0]
     if len(broken) and not is_final:
         raise UserError(
-            "the network's outputs are not finite numbers\n"
+            "the network's outputs are not finite\n"
             "  lower optim.lr, or limit the gradient with train.grad_clip=1"
         )
     logits[broken] = 0.0

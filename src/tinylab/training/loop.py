@@ -13,6 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from tinylab.config.base_records import AugmentConfig
 from tinylab.config.metrics import goodness
 from tinylab.config.schema import TrainConfig
 from tinylab.data import augment
@@ -57,7 +58,7 @@ def fit(training: Training, parts: Mapping[str, Batches], recipe: Recipe) -> Ite
     counts as training, but for that after ``Training.resume_point``. Raises UserError where the
     loss is no longer a finite number.
     """
-    train, val = parts["train"], parts["val"]
+    train, val = parts["train"].for_training(), parts["val"]
     if len(val) == 0 and recipe.train.patience is not None:
         raise UserError(
             f"train.patience={recipe.train.patience}: early stopping needs validation images; "
@@ -89,7 +90,8 @@ def train_epoch(
     epoch_seed = derive_seed(recipe.seed, "order", training.epoch)
     order = torch.from_numpy(permutation(len(train), epoch_seed))
     draw_seed = derive_seed(recipe.seed, "augment", training.epoch)
-    draws = augment.draw(recipe.augment, len(train), draw_seed, device)
+    changes = recipe.augment if recipe.augments(training.epoch) else AugmentConfig()
+    draws = augment.draw(changes, len(train), draw_seed, device)
     if training.step_in_epoch == 0:
         torch.manual_seed(derive_seed(recipe.seed, "dropout", training.epoch))
         training.loss_sum.zero_()
@@ -126,16 +128,19 @@ def _full_step(training: Training, recipe: Recipe) -> Callable[[Batch], None]:
     if recipe.device.type != "cuda":
         return step
     if recipe.is_own:
-        say("cuda    each kernel is launched by itself: a part of your own may change its ways")
+        say(
+            "cuda    no CUDA graph, kernels are launched one by one: your own code may change "
+            "behavior"
+        )
         return step
     if optim.is_torchs(recipe.optim):
-        say("cuda    each kernel is launched by itself: optim=torch")
+        say("cuda    no CUDA graph, kernels are launched one by one: optim=torch")
         return step
     if recipe.train.precision == "float16":
-        say("cuda    each kernel is launched by itself: float16 looks at every gradient's size")
+        say("cuda    no CUDA graph, kernels are launched one by one: float16 checks every gradient")
         return step
     if recipe.train.compile:
-        say("cuda    each kernel is launched by itself: train.compile=true")
+        say("cuda    no CUDA graph, kernels are launched one by one: train.compile=true")
         return step
     return Captured(step, functools.partial(snapshot, training))
 

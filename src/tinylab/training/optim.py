@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from tinylab.config import options
-from tinylab.config.schema import OptimConfig
+from tinylab.config.base_records import OptimConfig
 from tinylab.models import kernels
 from tinylab.models.pretrained import head
 from tinylab.training import torch_optim

@@ -17,8 +17,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tinylab.config import options
-from tinylab.config.options import Option
-from tinylab.config.schema import AugmentConfig, LossConfig, ScheduleConfig
+from tinylab.config.base_records import AugmentConfig, LossConfig, ScheduleConfig
+from tinylab.config.option import Option
 from tinylab.config.user_code import mistakes_told
 from tinylab.data.batches import Batches
 from tinylab.errors import UserError
@@ -95,7 +95,7 @@ def _made_loss(option: Option, config: LossConfig, device: torch.device) -> Loss
     if isinstance(made, nn.Module):
         if any(True for _ in made.parameters()):
             raise UserError(
-                f"{said}: has parameters of its own, which nothing trains; expected a loss without"
+                f"{said}: has parameters, which are not trained; expected a loss without parameters"
                 f"\n  see {option.file}"
             )
         made = made.to(device)
@@ -107,7 +107,8 @@ def _try_mixed(loss: Loss, logits: Tensor, shares: Tensor) -> None:
         _try_loss(loss, logits, shares)
     except UserError as error:
         raise UserError(
-            f"{loss.said} with augment.mixup or augment.cutmix: does not take their targets, class "
+            f"{loss.said} with augment.mixup or augment.cutmix: does not accept their targets, "
+            "class "
             "probabilities (N, num_classes)\n"
             f"  expected both to be 0, or another loss; here {str(error).partition(chr(10))[0]}"
         ) from error
@@ -201,8 +202,8 @@ def _drawing_told(said: str, device: torch.device) -> Iterator[None]:
         streams[name][1](before[name])
     if moved:
         say(
-            f"warning: {said} draws from the global generator of {' and '.join(moved)}, not from "
-            "the one that it is given: a resumed run may end with other bits"
+            f"warning: {said} uses the global generator of {' and '.join(moved)}, not "
+            "the one it is given: a resumed run may not be bit-identical"
         )
 
 

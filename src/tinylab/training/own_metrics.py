@@ -41,14 +41,14 @@ class OwnMetrics:
             # Copies, as the labels are those of the training.
             given = self.functions[name](labels.copy(), probabilities.copy())
             number = _number(given)
-            why = f"{given!r}, no finite number".replace("\n", " ")
+            why = f"{given!r}, not a finite number".replace("\n", " ")
         except Exception as error:
             number, why = None, " ".join((told_of(error) or repr(error)).split())
         if number is not None and np.isfinite(number):
             return number
         if name not in self.failed:
             self.failed.add(name)
-            say(f"warning: metric {name}: no value: {why}")
+            say(f"warning: metric {name} has no value: {why}")
         return None
 
 

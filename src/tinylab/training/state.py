@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tinylab.config.schema import AugmentConfig, OptimConfig, TrainConfig
+from tinylab.config.base_records import AugmentConfig, OptimConfig
+from tinylab.config.schema import TrainConfig
 from tinylab.data.batches import Normalization
 from tinylab.errors import UserError
 from tinylab.system.runtime import synchronize
@@ -38,8 +39,13 @@ class Recipe:
     loss: own.Loss | None = None  # the user's, and the next two; None: tinylab's
     augmentation: own.Augmentation | None = None
     schedule: own.Schedule | None = None
+    shrink: int = 1  # times: from the images that are augmented to those of the network
     is_frozen: bool = False  # in part, by ``model.freeze``
     is_own: bool = False  # a part is the user's, whose Python a recorded step would freeze
+
+    def augments(self, epoch: int) -> bool:
+        """Whether an epoch's images are changed; those of the last ones may not be."""
+        return epoch < self.train.epochs - self.augment.no_aug_epochs
 
     def autocast(self) -> contextlib.AbstractContextManager[Any]:
         """Mixed precision where it is asked for."""
@@ -107,7 +113,7 @@ class Training:
         values = [self.loss_sum, *self.model.state_dict().values()]
         if not torch.stack([value.isfinite().all() for value in values]).all():
             raise UserError(
-                f"the loss or a weight is not a finite number any more, in epoch {self.epoch + 1} "
+                f"the loss or a weight became non-finite in epoch {self.epoch + 1} "
                 f"between steps 1 and {self.step_in_epoch}\n"
                 "  lower optim.lr, or limit the gradient with train.grad_clip=1"
             )

@@ -32,6 +32,11 @@ class Batch(NamedTuple):
         """All tensors in it, in a fixed order."""
         return [value for value in (*self, *self.draws) if isinstance(value, Tensor)]
 
+    def shapes(self) -> list[tuple[int, ...] | None]:
+        """The shape of each tensor, None where a draw is switched off."""
+        values = (self.images, self.labels, *self.draws)
+        return [tuple(v.shape) if isinstance(v, Tensor) else None for v in values]
+
     def buffers(self) -> "Batch":
         """A batch of the same shapes and memory formats in memory of its own, with equal values."""
         own = Batch(*map(_cloned, self))
@@ -50,8 +55,8 @@ def train_step(training: Training, recipe: Recipe, batch: Batch, is_last: bool =
     """
     config, model = recipe.train, training.model
     draws, labels = batch.draws, batch.labels
-    pixels = augment.apply(batch.images, draws, recipe.augment)
-    if recipe.augmentation is not None:
+    pixels = augment.apply(batch.images, draws, recipe.augment, recipe.shrink)
+    if recipe.augmentation is not None and recipe.augments(training.epoch):
         purpose = f"augmentation of epoch {training.epoch}"
         pixels = recipe.augmentation(
             pixels, derive_seed(recipe.seed, purpose, training.step_in_epoch)

@@ -80,7 +80,7 @@ def refuse_closure(cls: type, said: str) -> None:
     if closure is not None and closure.default is inspect.Parameter.empty:
         raise UserError(
             f"{said}: {cls.__name__} needs a closure that computes the loss several times per step"
-            "\n  expected an optimizer that needs gradients alone, such as SGD or Adam"
+            "\n  expected an optimizer that only needs gradients, such as SGD or Adam"
         )
 
 
@@ -104,8 +104,8 @@ def rehearse(make: Callable[[Groups], Any], groups: Groups, said: str, file: obj
     pairs = zip(_parameters(straight), _parameters(stopped), strict=True)
     if not all(torch.equal(one, other) for one, other in pairs):
         raise UserError(
-            f"{said}: goes on from a checkpoint with other bits; expected all that it keeps between"
-            f" steps in self.state[parameter], or in its groups\n  see {file}"
+            f"{said}: does not resume bit-identically; expected all state that it keeps between"
+            f" steps in self.state[parameter] or in its groups\n  see {file}"
         )
 
 
@@ -150,6 +150,6 @@ def _saved(state: dict[str, Any], said: str, file: object) -> dict[str, Any]:
     except Exception as error:
         raise UserError(
             f"{said}: its state_dict() cannot be read back from a checkpoint; expected tensors, "
-            f"numbers, texts, lists and dicts\n  see {file}"
+            f"numbers, strings, lists and dicts\n  see {file}"
         ) from error
     return loaded

@@ -86,8 +86,8 @@ class RunDisplay:
             return
         if (slower := self._paces.slower()) > IRREGULAR:
             say(
-                f"        steps take {slower:.0f} times as long as the quick ones among them: "
-                "other processes use the cores; threads=1 is faster beside them"
+                f"        steps take {slower:.0f} times as long as the fastest ones: "
+                "other processes use the cores; threads=1 is faster next to them"
             )
             self._paces = None
 
@@ -119,7 +119,7 @@ def _live_bar() -> Any:
     bar = progress.Progress(
         TextColumn("epoch {task.fields[epoch]}"),
         BarColumn(),
-        TextColumn("{task.percentage:3.0f} %"),
+        TextColumn("{task.percentage:3.0f}%"),
         TextColumn("{task.fields[figures]}"),
         TimeRemainingColumn(),
         transient=True,
@@ -283,6 +283,6 @@ def _bars(width: int) -> Any:
     from rich.progress import BarColumn, Progress, TextColumn
 
     # Labels are no markup: a value may be a list in brackets.
-    label, figures = "{task.description}", "{task.percentage:3.0f} %  {task.fields[figures]}"
+    label, figures = "{task.description}", "{task.percentage:3.0f}%  {task.fields[figures]}"
     columns = TextColumn(label, markup=False), BarColumn(width), TextColumn(figures, markup=False)
     return Progress(*columns)

@@ -37,7 +37,7 @@ def curves(history: list[dict[str, Any]], title: str) -> Drawing:
         for part, color in (("train", TRAIN), ("val", VAL)):
             values = [row[f"{part}_{name}"] for row in history]
             if None not in values:
-                label = {"train": "train (while learning)", "val": "validation"}[part]
+                label = {"train": "train (during the epoch)", "val": "validation"}[part]
                 axes.plot(epochs, values, color=color, label=label, marker="o", markersize=3)
         axes.set_xlabel("epoch")
         axes.set_ylabel(name)
@@ -110,7 +110,7 @@ def reliability(counts: NDArray[np.int64], accuracy: NDArray[np.float64], title:
     lower.bar(middles, counts, width=0.9 / M, color="gray")
     lower.set_ylabel("images")
     lower.set_yscale("symlog", linthresh=1)
-    lower.set_xlabel("confidence (largest probability)")
+    lower.set_xlabel("predicted probability (of the predicted class)")
     lower.set_xlim(0, 1)
     for axes in (upper, lower):
         axes.grid(alpha=0.3)

@@ -97,7 +97,7 @@ class RunTracker:
         Raises UserError where something before was not written.
         """
         if not self.is_whole:
-            raise UserError("TensorBoard's entries are not whole")
+            raise UserError("TensorBoard's event files are incomplete")
         for tag, value in finals.items():
             if value is not None:
                 self._writer.add_scalar(tag, value, step)
@@ -127,7 +127,7 @@ class RunTracker:
             yield
         except Exception as error:
             if self.is_whole:
-                say(f"no TensorBoard entries from here on: {error}".partition("\n")[0])
+                say(f"TensorBoard logging has stopped: {error}".partition("\n")[0])
             self.is_whole = False
 
     def _start_hparams(self) -> None:

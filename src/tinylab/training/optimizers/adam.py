@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tinylab.config.options import optimizer
+from tinylab.config.decorators import optimizer
 from tinylab.config.values import option
 from tinylab.models import kernels
 from tinylab.training.optim import copy_states, group_lr, with_gradient, zeros_like
@@ -25,7 +25,7 @@ class Adam:
             0.9, "decay of the running mean of the gradient", at_least=0, below=1
         ),
         beta2: float = option(
-            0.999, "decay of the running mean of its square", at_least=0, below=1
+            0.999, "decay of the running mean of the squared gradient", at_least=0, below=1
         ),
         eps: float = option(1e-8, "added to the denominator", above=0),
     ) -> None:
@@ -84,7 +84,7 @@ class AdamW(Adam):
             0.9, "decay of the running mean of the gradient", at_least=0, below=1
         ),
         beta2: float = option(
-            0.999, "decay of the running mean of its square", at_least=0, below=1
+            0.999, "decay of the running mean of the squared gradient", at_least=0, below=1
         ),
         eps: float = option(1e-8, "added to the denominator", above=0),
     ) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from tinylab.config.options import optimizer
+from tinylab.config.decorators import optimizer
 from tinylab.config.values import did_you_mean, option
 from tinylab.errors import UserError
 from tinylab.training.own import told
@@ -49,7 +49,7 @@ def _class(name: str) -> Any:
     if name not in found:
         hint = did_you_mean(name, list(found))
         raise UserError(
-            f"optim.algorithm={name}: torch.optim has none of this name{hint}; "
+            f"optim.algorithm={name}: not in torch.optim{hint}; "
             f"valid here: {', '.join(sorted(found))}"
         )
     refuse_closure(found[name], f"optim.algorithm={name}")

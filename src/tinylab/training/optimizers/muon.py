@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tinylab.config.options import optimizer
+from tinylab.config.decorators import optimizer
 from tinylab.config.values import option
 from tinylab.models import kernels
 from tinylab.training.optim import copy_states, group_lr, with_gradient, zeros_like
@@ -30,7 +30,7 @@ class Muon:
         weight_decay: float = 0.05,
         momentum: float = option(0.95, "momentum", at_least=0, below=1),
         rest_lr: float = option(
-            0.003, "peak learning rate of AdamW, for all but hidden weights", above=0
+            0.003, "peak learning rate of AdamW, for all parameters but hidden weights", above=0
         ),
     ) -> None:
         self.lr: float | Tensor = lr

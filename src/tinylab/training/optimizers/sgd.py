@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tinylab.config.options import optimizer
+from tinylab.config.decorators import optimizer
 from tinylab.config.values import option
 from tinylab.models import kernels
 from tinylab.training.optim import copy_states, group_lr, with_gradient, zeros_like

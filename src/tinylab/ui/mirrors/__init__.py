@@ -78,4 +78,4 @@ class Mirror:
         except Exception as error:
             self._backend = None
             why = f"{type(error).__name__}: {error}".partition("\n")[0]
-            say(f"nothing more is sent to {SERVICES[self._service]} ({why}); the run goes on")
+            say(f"no longer sending to {SERVICES[self._service]} ({why}); the run continues")

@@ -1,0 +1,151 @@
+"""Image files in class folders: ``root/<class>``, or those of a split, ``root/train/<class>``."""
+
+import os
+from collections import defaultdict
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tinylab.data.arrays import DataAbsentError
+from tinylab.data.listing import (
+    PARTS,
+    SUFFIXES,
+    Listing,
+    composed,
+    first,
+    folders_in,
+    images_below,
+    kinds,
+    listed,
+    natural_key,
+    say_once,
+)
+from tinylab.errors import UserError
+
+
+@dataclass
+class _Passed:
+    """What was met on the way through class folders, to be said at the end."""
+
+    others: list[str] = field(default_factory=list)  # suffixes of files that are no images
+    deep: list[str] = field(default_factory=list)  # images in folders inside class folders
+
+
+def class_folders(root: Path) -> Listing:
+    """The files below ``root/<class>``, or those of ``root/train``, ``root/val``, ``root/test``.
+
+    Folders inside a class folder belong to the class. Raises DataAbsentError where there is no
+    such folder, UserError for a folder without classes, a class without images, or classes that
+    differ between ``train`` and the other parts.
+    """
+    if not root.is_dir():
+        raise DataAbsentError(
+            f"dataset.root={root}: no such folder; expected one with a folder per class"
+        )
+    passed = _Passed()
+    folders = _part_folders(root)
+    parts = {part: _class_files(root, name, passed) for part, name in folders.items()}
+    for part in parts.keys() - {"train"}:
+        _refuse_other_classes(root, folders["train"], folders[part], part, parts)
+    if passed.others:
+        say_once(f"{root}: skipped files without an image suffix: {kinds(passed.others)}")
+    if passed.deep:
+        say_once(
+            f"{root}: {len(passed.deep):,} images are in subfolders of class folders, such as "
+            f"{passed.deep[0]}; they are assigned to that class"
+        )
+    return listed(root, parts)
+
+
+def _part_folders(root: Path) -> dict[str, str]:
+    """Part -> its folder in ``root``, ending in a slash; only ``train``, of no name, if none is.
+
+    A split is given where ``train`` and another part are there. A part without class folders (a
+    competition's unlabelled ``test``) cannot be scored, and is passed over, which is said.
+    """
+    names = folders_in(root)
+    given = {
+        part: [name for name in names if name.lower() in called] for part, called in PARTS.items()
+    }
+    if not given["train"] or not (given["val"] or given["test"]):
+        return {"train": ""}
+    for several in given.values():
+        if len(several) > 1:
+            raise UserError(
+                f"{root}: {' and '.join(f'{name}/' for name in several)} are the same part of the "
+                "split; keep only one of them"
+            )
+    known = set(folders_in(root / given["train"][0]))
+    parts = {part: found[0] for part, found in given.items() if found}
+    for part in ("val", "test"):
+        if part in parts and not _is_labelled(root / parts[part], known):
+            say_once(
+                f"{root / parts[part]}: has no class folders, so its images are unlabeled and not "
+                f"used; the {part} part is taken from {parts['train']}/"
+            )
+            del parts[part]
+    beside = [name for name in names if all(name not in found for found in given.values())]
+    if beside:
+        read = [f"{name}/" for name in parts.values()]
+        say_once(f"{root}: only {' and '.join(read)} are read, not {first(beside)}")
+    return {part: f"{name}/" for part, name in parts.items()}
+
+
+def _is_labelled(folder: Path, known: set[str]) -> bool:
+    """Whether a part has class folders; one folder of another name holds what has no label."""
+    names = {composed(name) for name in folders_in(folder)}
+    return len(names) > 1 or bool(names & {composed(name) for name in known})
+
+
+def _class_files(root: Path, part: str, passed: _Passed) -> dict[str, list[str]]:
+    """Class name -> its image files, as paths below ``root``."""
+    names = folders_in(root / part)
+    if not names:
+        raise UserError(
+            f"{root / part}: contains no folders; expected at least two class folders with images "
+            "\n  if this is the folder of a single class, use its parent folder"
+        )
+    classes: dict[str, list[str]] = defaultdict(list)
+    for name in names:
+        others: list[str] = []
+        files = sorted(images_below(root / part / name, "", set(), others), key=natural_key)
+        if not files:
+            inside = f"; it contains {kinds(others)}" if others else ""
+            raise UserError(
+                f"{root / part / name}: a class folder without images "
+                f"({', '.join(SUFFIXES[:4])}, ...{inside})\n"
+                "  add images or remove the folder; an official split is read from train/, val/ "
+                "and "
+                "test/"
+            )
+        paths = [f"{part}{name}/{file}" for file in files]
+        passed.others += others
+        passed.deep += [path for path, file in zip(paths, files, strict=True) if "/" in file]
+        classes[_class_name(root / part / name)] += paths
+    return dict(classes)
+
+
+def _class_name(folder: Path) -> str:
+    """A folder's name as text: NFC, and bytes that are no UTF-8 as ``\\xfc``."""
+    name = composed(folder.name)
+    text = os.fsencode(name).decode("utf-8", "backslashreplace")
+    if text != name:
+        say_once(
+            f"{folder.parent}: the name of class folder {text} is not UTF-8 (an old archive?); "
+            "rename it to display it correctly"
+        )
+    return text
+
+
+def _refuse_other_classes(
+    root: Path, train: str, folder: str, part: str, parts: dict[str, dict[str, list[str]]]
+) -> None:
+    """A test set has all classes of the training; a small validation part may lack some."""
+    only = {train: parts["train"].keys() - parts[part].keys(), folder: parts[part].keys()}
+    only[folder] = parts[part].keys() - parts["train"].keys()
+    if part == "val":
+        only[train] = set()
+    odd = [f"only in {name}: {first(sorted(odd))}" for name, odd in only.items() if odd]
+    if odd:
+        raise UserError(
+            f"{root}: {train} and {folder} must have the same classes; {'; '.join(odd)}"
+        )

@@ -1,0 +1,209 @@
+"""Image files that a table of labels lists, ``labels.csv``."""
+
+import csv
+import os
+from collections import defaultdict
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path, PureWindowsPath
+
+from tinylab.config.values import did_you_mean
+from tinylab.data.listing import (
+    PARTS,
+    SUFFIXES,
+    TABLE,
+    Listing,
+    composed,
+    first,
+    images_below,
+    is_image,
+    listed,
+    natural_key,
+    say_first,
+    say_once,
+)
+from tinylab.errors import UserError
+
+# Column names, in any case, the first that is there; ``id`` names a file in many competitions.
+PATH_COLUMNS = (
+    "path", "file", "filename", "file_name", "filepath", "file_path", "image", "image_path", "img",
+    "id", "image_id", "name",
+)  # fmt: skip
+LABEL_COLUMNS = ("label", "class", "class_name", "category", "target")
+
+
+@dataclass(frozen=True)
+class _Row:
+    line: int
+    path: str  # as typed
+    label: str
+    part: str
+    has_more: bool  # cells than the header
+    group: str = ""  # of the column that ``split.group`` names
+
+
+def table(root: Path, skip_bad: bool) -> Listing:
+    """The files that ``root/labels.csv`` lists, in its columns path and label.
+
+    Paths are relative to ``root``, or absolute and inside it; what they lack (a suffix, the folder
+    in which all files are) is completed where only one file fits. A third column, split, may say
+    ``train``, ``val`` or ``test``; others are passed over. Lists the wrong rows by their lines,
+    and raises UserError where there are any; a file that is not there is wrong unless ``skip_bad``.
+    """
+    parts: dict[str, dict[str, list[str]]] = {part: {} for part in PARTS}
+    lines: dict[str, int] = {}  # path -> the line that named it
+    wrong = []
+    files = _Files(root)
+    for row in _rows(root / TABLE):
+        part = next((part for part, called in PARTS.items() if row.part.lower() in called), "")
+        path, fault = "", _fault(row, part)
+        if not fault:
+            path, fault = files.find(row.path, skip_bad)
+        if not fault and path in lines:
+            fault = f"{path}: already in line {lines[path]}"
+        if fault:
+            wrong.append(f"line {row.line}: {fault}")
+            continue
+        lines[path] = row.line
+        parts[part].setdefault(composed(row.label), []).append(path)
+    if wrong:
+        say_first(wrong)
+        more = f" (and {len(wrong) - 1:,} more wrong rows)" if len(wrong) > 1 else ""
+        raise UserError(f"{root / TABLE}: {wrong[0]}{more}")
+    if files.completed:
+        say_once(
+            f"{root / TABLE}: {len(files.completed):,} of {len(lines):,} paths were completed, "
+            "such "
+            f"as {files.completed[0]}"
+        )
+    _refuse_untrained(root / TABLE, parts)
+    by_name = {
+        part: {label: sorted(paths, key=natural_key) for label, paths in labels.items()}
+        for part, labels in parts.items()
+    }
+    return listed(root, by_name)
+
+
+def column(root: Path, name: str) -> dict[str, str]:
+    """File -> its value in another column of ``root/labels.csv``; letter case does not matter.
+
+    Raises UserError where there is no such column, or a file has no value in it.
+    """
+    files = _Files(root)
+    found = {files.find(row.path, skip_bad=True)[0]: row for row in _rows(root / TABLE, name)}
+    if empty := [row.line for row in found.values() if row.group == ""]:
+        raise UserError(
+            f"split.group={name}: {root / TABLE} has no value in {len(empty):,} rows, such as line "
+            f"{empty[0]}\n  expected one for every file"
+        )
+    return {path: row.group for path, row in found.items()}
+
+
+def _rows(file: Path, group: str | None = None) -> list[_Row]:
+    """All rows, with empty texts for the cells that are missing."""
+    try:
+        with file.open(encoding="utf-8-sig", newline="") as stream:
+            reader = csv.DictReader(stream, restval="")
+            columns = {name.strip().lower(): name for name in reversed(reader.fieldnames or [])}
+            path = next((columns[name] for name in PATH_COLUMNS if name in columns), None)
+            label = next((columns[name] for name in LABEL_COLUMNS if name in columns), None)
+            if path is None or label is None:
+                raise UserError(
+                    f"{file}: the header is {','.join(reader.fieldnames or [])[:80]}; expected "
+                    "path,label and optionally split"
+                )
+            part = columns.get("split")
+            if group is not None and group.strip().lower() not in columns:
+                listed = [name.strip() for name in reader.fieldnames or []]
+                raise UserError(
+                    f"split.group={group}: {file} has no such column{did_you_mean(group, listed)}\n"
+                    f"  its columns: {first(listed)}; a pattern over file names has one group in "
+                    "parentheses"
+                )
+            of_group = columns.get((group or "").strip().lower())
+            return [
+                _Row(
+                    line=reader.line_num,
+                    path=row[path].strip(),
+                    label=row[label].strip(),
+                    part="train" if part is None else row[part].strip(),
+                    has_more=None in row,
+                    group="" if of_group is None else row[of_group].strip(),
+                )
+                for row in reader
+            ]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{file}: expected a CSV table in UTF-8 ({error})") from error
+
+
+def _fault(row: _Row, part: str) -> str:
+    """What is wrong with a row, but for its file; empty where nothing is."""
+    if row.has_more:
+        return 'more cells than the header; quote names with a comma: "a, b.jpg",label'
+    if row.path in ("", ".") or "\0" in row.path or row.label == "":
+        return "expected a path and a label"
+    return "" if part else f"split {row.part}: expected train, val or test"
+
+
+class _Files:
+    """The image files below a folder, found by what a table calls them."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.completed: list[str] = []  # as typed -> as found
+
+    def find(self, typed: str, skip_bad: bool) -> tuple[str, str]:
+        """A file's path below the folder, and what is wrong with it, which may be nothing."""
+        path = os.path.normpath(typed)
+        if os.path.isabs(path):
+            places = (os.path.abspath(self.root), os.path.realpath(self.root))
+            path = next((os.path.relpath(path, p) for p in places if _is_in(path, p)), path)
+        if "\\" in path and not os.path.isfile(self.root / path):
+            path = os.path.normpath(path.replace("\\", "/"))  # as Windows writes it
+        if os.path.isabs(path) or PureWindowsPath(path).drive or path.split(os.sep)[0] == "..":
+            return path, f"{path}: expected a path inside the folder of {TABLE}"
+        if is_image(path) and os.path.isfile(self.root / path):
+            return path, ""
+        fitting = self._index.get(_key(path), [])
+        whole = [n for n in fitting if _key(path) in (_key(n), os.path.splitext(_key(n))[0])]
+        fitting = whole or fitting
+        if len(fitting) == 1:
+            self.completed.append(f"{typed} -> {fitting[0]}")
+            return fitting[0], ""
+        if fitting:
+            return path, f"{path}: ambiguous, may be any of {first(fitting)}"
+        if not is_image(path):
+            return path, f"{path}: not an image suffix ({', '.join(SUFFIXES[:4])}, ...)"
+        return path, "" if skip_bad else f"{path}: no such file"
+
+    @cached_property
+    def _index(self) -> dict[str, list[str]]:
+        """Every end of every file's path, with and without its suffix -> the files of that end."""
+        index: dict[str, list[str]] = defaultdict(list)
+        for name in images_below(self.root, "", set(), []):
+            steps = _key(name).split("/")
+            for start in range(len(steps)):
+                end = "/".join(steps[start:])
+                index[end].append(name)
+                index[os.path.splitext(end)[0]].append(name)
+        return index
+
+
+def _is_in(path: str, folder: str) -> bool:
+    return os.path.commonpath([path, folder]) == folder
+
+
+def _key(path: str) -> str:
+    """Equal for paths that differ in case or Unicode form alone."""
+    return composed(path).casefold()
+
+
+def _refuse_untrained(file: Path, parts: dict[str, dict[str, list[str]]]) -> None:
+    if not parts["train"]:
+        raise UserError(f"{file}: 0 classes in the training rows; expected at least two")
+    for part in ("val", "test"):
+        lost = sorted(parts[part].keys() - parts["train"].keys())
+        if lost:
+            raise UserError(
+                f"{file}: only in {part} rows: {first(lost)}; expected training rows too"
+            )

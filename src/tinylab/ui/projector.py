@@ -1,0 +1,49 @@
+"""Images in TensorBoard's embedding projector: its files, and the sheet of thumbnails."""
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+LARGEST = 64  # pixels a side of a thumbnail; a browser draws sheets of up to 8192
+
+
+def sprite(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Images, uint8 (N, C, H, W), row by row in a square sheet, (C, S * h, S * w).
+
+    S is the root of N, rounded up; images of more than LARGEST pixels a side are thinned out.
+    """
+    step = -(-max(images.shape[2:]) // LARGEST)
+    small = images[:, :, ::step, ::step]
+    N, C, h, w = small.shape
+    side = math.isqrt(N - 1) + 1
+    cells = np.zeros((side * side, C, h, w), np.uint8)
+    cells[:N] = small
+    return cells.reshape(side, side, C, h, w).transpose(2, 0, 3, 1, 4).reshape(C, side * h, -1)
+
+
+def config(vectors: Mapping[str, str], metadata: str, sheet: str, size: tuple[int, int]) -> str:
+    """``projector_config.pbtxt``: the files of the vectors by name, that of what is known of each
+    image, and the sheet with images of ``size``, (width, height).
+    """
+    return "".join(
+        f'embeddings {{\n  tensor_name: "{name}"\n  tensor_path: "{file}"\n'
+        f'  metadata_path: "{metadata}"\n  sprite {{\n    image_path: "{sheet}"\n'
+        f"    single_image_dim: {size[0]}\n    single_image_dim: {size[1]}\n  }}\n}}\n"
+        for name, file in vectors.items()
+    )
+
+
+def rows(values: NDArray[np.float32]) -> str:
+    """Vectors (N, D) as lines with tabs between numbers."""
+    return "".join("\t".join(f"{value:.5g}" for value in row) + "\n" for row in values)
+
+
+def table(columns: Mapping[str, Sequence[str]]) -> str:
+    """Columns of equal length with their names, as lines with tabs; a cell has neither of these."""
+    cells = [
+        [re.sub(r"\s", " ", cell) for cell in row] for row in zip(*columns.values(), strict=True)
+    ]
+    return "".join("\t".join(row) + "\n" for row in [list(columns), *cells])
