@@ -286,7 +286,10 @@ def open_cv() -> Any:
         import cv2
 
     cv2.setNumThreads(1)  # one image is small: the threads of the pool are the parallelism
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # we report faults, once
+    if hasattr(cv2, "setLogLevel"):  # OpenCV 4
+        cv2.setLogLevel(0)  # silent: we report faults, once
+    else:
+        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
     return cv2
 
 
