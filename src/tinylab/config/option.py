@@ -32,8 +32,6 @@ GIVEN = {
 }  # fmt: skip
 # Config group -> the module that makes tinylab's part of what the user's own gives.
 OWN = {"dataset": "tinylab.data.own"}
-# Names of keys that such a part cannot have, since tinylab's own have them.
-TAKEN = {"dataset": ("name", "normalize", "content")}
 
 
 @dataclass(frozen=True)
