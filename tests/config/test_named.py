@@ -77,6 +77,34 @@ def keys(option: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
+    ("group", "attribute", "takes"),
+    [
+        ("loss", "blend", ["input", "target", "share"]),  # two places, whatever they are called
+        ("loss", "Focal", ["gamma"]),  # of a class an instance is called
+        ("optim", "Sgd", ["params", "lr"]),
+        ("augment", "shaken", ["images", "generator", "sd"]),  # flip is a key of tinylab's
+        ("dataset", "blobs", ["n"]),
+    ],
+)
+def test_parts_of_every_group_are_named(
+    group: str, attribute: str, takes: list[str], library: Path
+) -> None:
+    (library / "nets_of_theirs" / "parts.py").write_text(
+        "def blend(input, target, share: float = 0.5): ...\n"
+        "class Focal:\n    def __init__(self, gamma=2.0): ...\n"
+        "class Sgd:\n    def __init__(self, params, lr=0.1, betas=(0.9, 0.99)): ...\n"
+        "def shaken(images, generator, sd=0.1, flip=True): ...\n"
+        "def blobs(n=10, normalize=None): ...\n"
+    )
+    option = f"nets_of_theirs.parts:{attribute}"
+    options.add_named(group, option)
+    made = options.options(group)[option]
+    assert list(made.declaration.takes) == takes
+    assert made.is_of_library
+    assert made.record().name == option
+
+
+@pytest.mark.parametrize(
     ("attribute", "expected"),
     [
         ("Net", {"depth": 3, "drop": 0, "act": None, "scale": "a"}),
@@ -121,7 +149,7 @@ def test_it_is_shown_completed_and_composed_without_being_executed(
         (["model=nets_of_theirs.zoo:Net", "model.depth=deep"], "depth=deep: expected an integer"),
         (["model=nets_of_theirs.zoo:Net", "+model.more=1"], "a leading + cannot add one"),
         (["model=nets_of_theirs.zoo:build", "model.a=1"], "to its **kwargs: +model.a=1"),
-        (["optim=nets_of_theirs.zoo:Net"], "only models can be taken from a module"),
+        (["optim=nets_of_theirs.zoo:needs"], "layers and width has no default"),
         (["model=tinylab.models.mlp:Mlp"], "options are chosen by name"),
         (["model=beside:Net"], "add code=beside.py"),
     ],

@@ -19,7 +19,7 @@ from tinylab import cli
 from tinylab.config.schema import Config, TrainConfig
 from tinylab.errors import Pruned, Stopped
 from tinylab.experiment import run as experiment
-from tinylab.experiment.run import RunDone
+from tinylab.experiment.run import RunDone, RunStarted
 from tinylab.inference import load_ensemble, the_run
 from tinylab.store.folder import RunFolder, run_folder
 from tinylab.store.run import open_run
@@ -101,7 +101,7 @@ def test_predictions_leave_the_process_as_it_was(digits_run: Path) -> None:
 def test_a_run_yields_its_steps_its_epochs_and_its_result(tmp_path: Path) -> None:
     seen = list(experiment.events(config(tmp_path), "a test"))
     kinds = [StepDone] * 3 + [EpochDone]
-    assert [type(event) for event in seen] == [*kinds, *kinds, RunDone]
+    assert [type(event) for event in seen] == [RunStarted, *kinds, *kinds, RunDone]
     again = list(experiment.events(config(tmp_path), "a test"))
     assert [type(event) for event in again] == [RunDone]
     assert again[0].result.weights_sha256 == seen[-1].result.weights_sha256  # type: ignore[union-attr]

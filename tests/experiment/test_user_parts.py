@@ -1,5 +1,6 @@
 """Loss, augmentation, schedule and optimizer of a user's own file, from the command line on."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -211,3 +212,30 @@ def test_a_mistake_in_training_shows_their_lines_alone(
         f"  {student / 'losses.py'}:9, in mine (logits: 32x10, targets: 32)",
         f"    {wrong}",
     ]
+
+
+@pytest.mark.costly
+def test_parts_that_are_not_decorated_are_named(tmp_path: Path) -> None:
+    (tmp_path / "plain.py").write_text(
+        "import numpy as np\nimport torch\n"
+        "def shaken(x, generator, sd=0.05):\n"
+        "    return x + sd * torch.randn(x.shape, generator=generator, device=x.device)\n"
+        "def falling(step, steps, floor: float = 0.1):\n    return max(floor, 1 - step / steps)\n"
+        "def blobs(n=60):\n"
+        "    y = np.arange(n) % 2\n"
+        "    x = np.random.random((n, 8, 8)) * 60 + y[:, None, None] * 150\n"
+        "    return x.astype(np.uint8), y\n"
+    )
+    words = ["dataset=plain:blobs", "dataset.n=80", "augment=plain:shaken", "augment.sd=0.1",
+             "schedule=plain:falling", "loss=torch.nn:CrossEntropyLoss", "loss.label_smoothing=0.1",
+             "optim=torch.optim:RMSprop", "model=mlp", "train.epochs=1", f"outputs={tmp_path}",
+             f"code={tmp_path / 'plain.py'}"]  # fmt: skip
+    assert cli.run(["train", *words]) == 0
+    [folder] = tmp_path.glob("runs/plain.blobs-mlp-*")
+    config = RunFolder(folder).config()
+    assert (config["dataset"]["n"], config["loss"]["label_smoothing"]) == (80, 0.1)
+    assert cli.run(["evaluate", str(folder), f"outputs={tmp_path}"]) == 0
+    [evaluation] = tmp_path.glob("evaluations/plain.blobs-*/evaluation.json")
+    found = json.loads(evaluation.read_text())
+    assert found["loss"] is None, "what it would call loss is none of the user's"
+    assert found["nll"] > 0

@@ -19,12 +19,12 @@ from tinylab.experiment import run as experiment
 from tinylab.store.folder import RunFolder, run_folder
 from tinylab.store.run import open_run
 from tinylab.sweeps import worker
+from tinylab.sweeps.cards import Room
 from tinylab.sweeps.grid import Grid
 from tinylab.sweeps.job import Job
-from tinylab.sweeps.launch import launch, parallel_jobs
+from tinylab.sweeps.launch import launch
 from tinylab.sweeps.pool import Pool
-from tinylab.sweeps.worker import End, Epoch, Step
-from tinylab.system import machine
+from tinylab.sweeps.worker import End, Epoch, Told
 
 Capture = pytest.CaptureFixture[str]
 
@@ -36,7 +36,7 @@ def config(outputs: Path, epochs: int = 2, seed: int = 0) -> Config:
     )  # fmt: skip
 
 
-def tell(pool: Pool) -> Iterator[tuple[int, Step | Epoch | End]]:
+def tell(pool: Pool) -> Iterator[tuple[int, Told]]:
     while pool.running():
         yield from pool.news()
 
@@ -179,25 +179,6 @@ def test_a_fault_of_ours_in_a_job_is_recorded(
     assert "Traceback" in (run_folder(config(tmp_path)).path / "train.log").read_text()
 
 
-@pytest.mark.parametrize(
-    ("jobs", "device", "threads", "gpus", "expected"),
-    [
-        (None, "auto", None, 0, 4), (None, "auto", 2, 0, 2), (3, "auto", None, 0, 3),
-        (None, "auto", None, 2, 2), (None, "cpu", None, 2, 4), (None, "cuda", 8, 1, 1),
-        (20, "auto", None, 0, 10), (None, "cpu", 9, 0, 1), (None, "mps", None, 0, 1),
-    ],
-)  # fmt: skip
-def test_how_many_jobs_run_at_once(
-    jobs: int | None, device: str, threads: int | None, gpus: int, expected: int,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
-    monkeypatch.setattr(machine, "cores", lambda: 4)
-    monkeypatch.setattr(machine, "gpus", lambda: gpus)
-    asked = config(Path("x"))
-    asked.jobs, asked.device, asked.threads = jobs, device, threads
-    assert parallel_jobs(asked, 10) == expected
-
-
 class FailingPool:
     """A pool of one in which each job fails at once, as its words say."""
 
@@ -241,5 +222,5 @@ def test_a_full_disk_ends_a_sweep_at_its_first_job(
     monkeypatch.setitem(launch.__globals__, "Pool", FailingPool)
     refused = pytest.raises(UserError, match="the disk is full: free some space or choose another")
     with refused if ended == 1 else contextlib.nullcontext():
-        launch(Grid(jobs, jobs), 1, 3, 0)
+        launch(Grid(jobs, jobs), Room(1), 3, 0)
     assert capsys.readouterr().out.count("failed  x: cannot be written") == ended

@@ -1,10 +1,17 @@
 """Runs in MLflow and Weights & Biases: what TensorBoard gets, live and afterwards, at no risk."""
 
+import contextlib
 import importlib.util
 import json
+import os
+import signal
+import socket
+import subprocess
 import sys
+import time
 import types
-from collections.abc import Mapping, Sequence
+import urllib.request
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -132,15 +139,38 @@ def test_a_service_that_fails_costs_no_training(
     assert "1 of 1 runs could not be sent" in capsys.readouterr().err
 
 
-@pytest.mark.costly
-def test_mlflow_itself_has_the_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
-) -> None:
+@pytest.fixture
+def mlflow_server(tmp_path: Path) -> Iterator[str]:
+    """The address of MLflow's own server, with its store and its files in a folder."""
     pytest.importorskip("mlflow")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "mlflow", "server", "--port", str(port), "--workers", "1",
+               "--backend-store-uri", f"sqlite:///{tmp_path}/mlflow.db",
+               "--artifacts-destination", str(tmp_path / "artifacts")]  # fmt: skip
+    address = f"http://127.0.0.1:{port}"
+    with (tmp_path / "server.log").open("w") as log:
+        server = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+    try:
+        for _ in range(240):
+            with contextlib.suppress(OSError), urllib.request.urlopen(f"{address}/health"):
+                break
+            assert server.poll() is None, (tmp_path / "server.log").read_text()
+            time.sleep(0.5)
+        yield address
+    finally:
+        os.killpg(server.pid, signal.SIGTERM)  # with the processes that it has started
+        server.wait(60)
+
+
+@pytest.mark.costly
+def test_mlflows_own_server_has_the_run(
+    mlflow_server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from mlflow.tracking import MlflowClient
 
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow_server)
     folder = train(tmp_path, "tracker=mlflow")
     assert cli.run(["sync", str(folder), "--to", "mlflow"]) == 0
     client = MlflowClient()
@@ -160,6 +190,8 @@ def test_mlflow_itself_has_the_run(
     ]
     names = {each.path for each in client.list_artifacts(run.info.run_id)}
     assert names == {"curves.png", "confusion.png"}
+    kept = Path(client.download_artifacts(run.info.run_id, "curves.png", str(tmp_path)))
+    assert kept.read_bytes() == (folder / "curves.png").read_bytes()
 
 
 @pytest.mark.costly

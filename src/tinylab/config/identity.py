@@ -62,11 +62,12 @@ def run_id(config: Config, by_place: bool = False) -> str:
     """
     canonical = json.dumps(identity(config, by_place), sort_keys=True, separators=(",", ":"))
     digest = hashlib.sha256(canonical.encode()).hexdigest()
-    return f"{config.dataset.name}-{_file_name(config.model.name)}-{digest[:10]}"
+    parts = file_name(config.dataset.name), file_name(config.model.name)
+    return f"{'-'.join(parts)}-{digest[:10]}"
 
 
-def _file_name(option: str) -> str:
-    """Return an option as part of a folder name: ``torchvision.models:Net`` as ``models.Net``."""
+def file_name(option: str) -> str:
+    """An option as a part of a folder's name: ``torchvision.models:Net`` as ``models.Net``."""
     module, is_named, attribute = option.partition(":")
     if not is_named:
         return option

@@ -188,8 +188,8 @@ def _defined(
 def _elsewhere(
     module: str, attribute: str, folders: Sequence[Path], seen: set[tuple[Path, str]]
 ) -> Defined | None:
-    if module == "torch.nn" or module.startswith("torch.nn."):
-        return None  # a base whose signature does not matter
+    if module.partition(".")[0] == "torch" and attribute in ("Module", "Sequential"):
+        return None  # bases without a signature of interest
     file = _source(module, folders, last=True)
     return None if file is None else _defined(module, attribute, file, folders, seen)
 

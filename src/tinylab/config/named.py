@@ -13,15 +13,15 @@ from pathlib import Path
 from typing import Any
 
 from tinylab.config import modules
-from tinylab.config.signature import Declaration, of_foreign
+from tinylab.config.signature import KINDS, Declaration, of_foreign, parameters
 from tinylab.errors import UserError, did_you_mean
 from tinylab.system.files import write_json
 from tinylab.system.paths import cache_root
 
 NAME = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 PACKAGE = Path(__file__).parents[1]
-# Config group -> parameters that come from the data, by their usual names.
-GIVEN = {"model": ("image_shape", "in_channels", "in_chans", "num_classes", "out_features")}
+# Parameters of a model that the data gives, by their usual names.
+GIVEN = ("image_shape", "in_channels", "in_chans", "num_classes", "out_features")
 
 
 def is_name(option: object) -> bool:
@@ -43,16 +43,16 @@ class Found:
     module: str
 
 
-def find(group: str, option: str, files: Sequence[Path]) -> Found:
-    """Find a named part in the user's ``files``, in a module next to them, or in a library.
+def find(
+    group: str, option: str, files: Sequence[Path], places: int, taken: Sequence[str]
+) -> Found:
+    """A named part, of one of the user's ``files``, of a module beside them, or of a library.
 
-    Raises UserError for a missing module or attribute, and for a signature that cannot be called.
+    ``places``: how many parameters a part of the group is given by their place; a model by name.
+    ``taken``: parameters that cannot be keys, and stay at their default. Raises UserError for a
+    missing module or attribute, and for a signature that cannot be called.
     """
     name, _, attribute = option.partition(":")
-    if group not in GIVEN:
-        raise UserError(
-            f"{group}={option}: expected an option; only models can be taken from a module"
-        )
     folders = list(dict.fromkeys(each for file in files for each in modules.roots(file)))
     own = next((file for file in files if _is_of(file, name)), None)
     file = own or modules.source(name, folders, last=True)
@@ -70,13 +70,18 @@ def find(group: str, option: str, files: Sequence[Path]) -> Found:
     about = (ast.get_docstring(defined[0][0]) or "").partition("\n")[0]
     node, defined_in, _ = defined[-1]
     where = f"{defined_in}:{node.lineno}"
-    read, missing = of_foreign(node, group, option, GIVEN[group], where)
-    declaration = replace(read, attribute=attribute, about=about)
+    is_class = isinstance(defined[0][0], ast.ClassDef)
+    if is_class and group not in ("model", "optim"):
+        places = 0  # an instance is called
+    given = GIVEN if group == "model" else parameters(node)[:places]
+    read, missing = of_foreign(node, group, option, given, (*taken, "section"), where)
+    declaration = replace(read, attribute=attribute, about=about, is_class=is_class)
     if missing:
+        kind = next(kind for kind, each in KINDS.items() if each == group)
         raise UserError(
             f"{group}={option}: {' and '.join(missing)} has no default and is not given by the "
             "data\n"
-            f"  write a function decorated by @tinylab.{group} that calls it with a value"
+            f"  write a function decorated by @tinylab.{kind} that calls it with a value"
         )
     by_name = own is None or modules.is_library(file)
     return Found(declaration, file, defined_in, name if by_name else "")
@@ -136,7 +141,7 @@ def require_known(options: Iterable[str], files: Sequence[Path], folder: Path) -
         module = option.partition(":")[0]
         if option not in _known() and not any(_is_of(file, module) for file in files):
             raise UserError(
-                f"{folder}: model={option} was never trained on this machine\n"
+                f"{folder}: {option} was never trained on this machine\n"
                 f"  to allow its execution with this run's config, add code={module}"
             )
 

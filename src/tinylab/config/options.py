@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 from tinylab.config import folders, metrics, modules, named, signature, user_code
-from tinylab.config.option import FOLDERS, PACKAGE, Option
-from tinylab.config.own_options import declared_in
+from tinylab.config.option import FOLDERS, GIVEN, PACKAGE, Option
+from tinylab.config.own_options import declared_in, taken
 from tinylab.config.signature import Declaration
 from tinylab.config.unknown import no_such
 from tinylab.errors import UserError
@@ -146,7 +146,8 @@ def add_named(group: str, option: str, further: Iterable[str] = ()) -> None:
     known = _named[key].further if key in _named else ()
     wanted = tuple(dict.fromkeys((*known, *further)))
     if key not in _named or wanted != known:
-        part = named.find(group, option, [*_files])
+        places = len(GIVEN[group])
+        part = named.find(group, option, [*_files], places, taken(group))
         added = _Named(part, wanted, _stamps(part))
         _replace(dict(_files), _named | {key: added})
 

@@ -42,9 +42,8 @@ def _refuse_unfit(own: Declaration, where: str) -> None:
         )
     names = [key.name for key in own.keys]
     common = [entry.name for entry in dataclasses.fields(FOLDERS[own.group][1])]
-    taken = ("name", *common) if own.group == "augment" else TAKEN.get(own.group, ("name",))
     for name in names:
-        if name in taken:
+        if name in taken(own.group):
             raise UserError(
                 f"{where}: {name}: expected another name for this parameter: {own.group}.{name} is "
                 "a built-in key"
@@ -56,6 +55,13 @@ def _refuse_unfit(own: Declaration, where: str) -> None:
             f"{where}: is_place: not allowed, since the location of own data counts; leave it out"
         )
     _refuse_ungiven(own, [each for each in own.takes if each not in names], common, where)
+
+
+def taken(group: str) -> tuple[str, ...]:
+    """Return the names of keys that a user's part cannot have, since tinylab uses them."""
+    if group == "augment":
+        return ("name", *(entry.name for entry in dataclasses.fields(FOLDERS[group][1])))
+    return TAKEN.get(group, ("name",))
 
 
 def _refuse_ungiven(own: Declaration, without: list[str], common: list[str], where: str) -> None:

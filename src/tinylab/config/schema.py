@@ -280,7 +280,7 @@ class Config(Section):
         at_least=1,
     )  # fmt: skip
     jobs: int | None = key(
-        None, "number of parallel jobs of a sweep; null: one per core, or one per GPU",
+        None, "number of parallel jobs of a sweep; null: one per core, or several per GPU",
         identity=False, at_least=1,
     )  # fmt: skip
     outputs: str = key("outputs", "folder for runs and sweeps", identity=False)

@@ -162,14 +162,24 @@ def _pairs(function: ast.FunctionDef | None) -> list[tuple[ast.arg, ast.expr | N
     return [(argument, default) for argument, default in pairs if argument.arg != "self"]
 
 
+def parameters(node: ast.ClassDef | ast.FunctionDef) -> list[str]:
+    """The names of all parameters of what is called, but ``self``."""
+    return [argument.arg for argument, _ in _pairs(called(node))]
+
+
 def of_foreign(
-    node: ast.ClassDef | ast.FunctionDef, group: str, name: str, given: Sequence[str], where: str
+    node: ast.ClassDef | ast.FunctionDef,
+    group: str,
+    name: str,
+    given: Sequence[str],
+    taken: Sequence[str],
+    where: str,
 ) -> tuple[Declaration, list[str]]:
     """Return the option for a class or function that was not written to be one.
 
-    ``given`` are parameters that are not keys. Of the others, those with a plain default are keys,
-    of any type if their annotation is not a type of a key. Also returns the parameters that nothing
-    provides.
+    ``given`` and ``taken`` are parameters that are no keys; the latter stay at their default. Of
+    the others those with a plain default are keys, of any type where theirs is no type of a key.
+    Also returns the parameters that nothing gives.
     """
     function = called(node)
     keys, takes, missing = list[Key](), list[str](), list[str]()
@@ -177,7 +187,7 @@ def of_foreign(
         key = None if default is None else _foreign_key(argument, default, where)
         if argument.arg in given:
             takes.append(argument.arg)
-        elif key is not None and key.name not in ("name", "section"):  # those of every record
+        elif key is not None and key.name not in taken:
             keys.append(key)
             takes.append(key.name)
         elif default is None:

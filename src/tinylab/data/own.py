@@ -103,7 +103,15 @@ def _part(said: str, name: str, value: Any, size: int | None) -> Part:
     elif hasattr(value, "__len__") and hasattr(value, "__getitem__"):
         images, labels = _items(f"{said}: {name}", value)
     else:
-        raise UserError(f"{said}: {name} is {_kind(value)}\n  {EXPECTED}")
+        raise UserError(
+            f"{said}: {name} is {_kind(value)}\n  "
+            + (
+                "expected the dataset that it loads (loader.dataset), without shuffling and random "
+                "transforms; train.batch_size makes the batches"
+                if type(value).__name__ == "DataLoader"
+                else EXPECTED
+            )
+        )
     try:
         numbers = _array(labels)
     except ValueError as error:  # lists of different lengths

@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from tinylab.config import code
-from tinylab.config.identity import identity
+from tinylab.config import code, options
+from tinylab.config.identity import file_name, identity
 from tinylab.config.metrics import with_interval
 from tinylab.config.schema import Config
 from tinylab.evaluate.figures import Figures
@@ -34,7 +34,7 @@ def folder_of(ensemble: Ensemble, config: Config, scope: Scope) -> EvaluationFol
         asked.append("calibrated")
     digest = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
     who = names[0] if len(names) == 1 else f"ensemble-of-{len(names)}"
-    place = f"{who}-on-{config.dataset.name}-{digest[:10]}"
+    place = f"{who}-on-{file_name(config.dataset.name)}-{digest[:10]}"
     return EvaluationFolder(Path(config.outputs).expanduser() / "evaluations" / place)
 
 
@@ -57,7 +57,7 @@ def show(
         say(f"        {handling}")
     bins = whole.reliability
     say(
-        f"result  accuracy {accuracy(whole)}, loss {whole.score.loss:.4f}, "
+        f"result  accuracy {accuracy(whole)}, {_loss_of(ensemble)} {whole.score.loss:.4f}, "
         f"calibration error {bins.error:.2%} (ECE, {len(bins.counts)} bins)"
     )
     if whole.own:
@@ -65,6 +65,15 @@ def show(
                  for name, value in whole.own.items()]  # fmt: skip
         say(f"        {', '.join(words)}")
     _show_classes(whole)
+
+
+def _loss_of(ensemble: Ensemble) -> str:
+    """What the loss of an evaluation is called: of runs with a loss of the user's it is not theirs.
+
+    That one needs logits, of which several runs, or a calibrated one, have none in common.
+    """
+    is_plain = all(options.of(member.config.loss).is_plain for member in ensemble.members)
+    return "loss" if is_plain else "NLL"
 
 
 def _learnt(scope: Scope) -> str:
@@ -112,7 +121,8 @@ def write(
     scope: Scope,
     command: str,
 ) -> None:
-    """Write the metrics, the predictions and two figures to ``folder``."""
+    """Leave the metrics, the predictions and two figures in ``folder``."""
+    loss = {} if _loss_of(ensemble) == "loss" else {"loss": None}
     title = f"accuracy {accuracy(whole)}"
     confusion = plots.confusion(whole.confusion, whole.classes, title)
     bins = whole.reliability
@@ -133,6 +143,7 @@ def write(
                 {
                     "run_id": member.name,
                     **figures.score.as_dict(),
+                    **loss,
                     "accuracy_ci95": figures.interval,
                 }
                 for member, figures in zip(ensemble.members, members, strict=True)
@@ -147,6 +158,7 @@ def write(
                 "num_alike": scope.alike,
             },
             **whole.as_dict(),
+            **loss,
             "environment": _environment(ensemble),
         },
     )

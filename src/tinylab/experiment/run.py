@@ -34,10 +34,20 @@ from tinylab.ui.display import RunDisplay
 
 
 @dataclass(frozen=True)
+class RunStarted:
+    """Data and network are ready; training begins, or goes on from a checkpoint."""
+
+    prepared: Prepared
+
+
+@dataclass(frozen=True)
 class RunDone:
     """The run has its result."""
 
     result: Result
+
+
+RunEvent = RunStarted | Event | RunDone
 
 
 def run(config: Config, command: str) -> Result:
@@ -54,13 +64,13 @@ def run(config: Config, command: str) -> Result:
                 display.step(*event)
             elif isinstance(event, EpochDone):
                 display.epoch(event.row)
-            else:
+            elif isinstance(event, RunDone):
                 result = event.result
     return result
 
 
-def events(config: Config, command: str) -> Generator[Event | RunDone]:
-    """Train, or resume, one config; yields after each step, each epoch, and with the result.
+def events(config: Config, command: str) -> Generator[RunEvent]:
+    """Train, or resume, one config; yields at its start, each step and epoch, and the result.
 
     When an epoch is yielded, its state is saved. Nothing is written before data and network are
     known to be valid. The caller may stop at any event, and must then close the generator, which
@@ -73,7 +83,7 @@ def events(config: Config, command: str) -> Generator[Event | RunDone]:
         yield from _events(config, command)
 
 
-def _events(config: Config, command: str) -> Iterator[Event | RunDone]:
+def _events(config: Config, command: str) -> Iterator[RunEvent]:
     files = run_folder(config)
     started = time.perf_counter()
     before = stamp(files.result_file)
@@ -168,11 +178,12 @@ def _run(
     state: State | None,
     command: str,
     started: float,
-) -> Iterator[Event | RunDone]:
+) -> Iterator[RunEvent]:
     config, recipe = prepared.config, prepared.recipe
     files.write_start(config, prepared.splits.split, prepared.splits.digests[:, 0])
     files.forget_failure()
     present.introduce(prepared, files.path)
+    yield RunStarted(prepared)
     training = start(prepared.model, recipe)
     checkpoints.stamp = {
         "fingerprint": prepared.splits.fingerprint,

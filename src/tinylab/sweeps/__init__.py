@@ -22,16 +22,17 @@ from omegaconf import DictConfig
 
 from tinylab import data
 from tinylab.config import own_metrics
-from tinylab.config.identity import run_id
+from tinylab.config.identity import file_name, run_id
 from tinylab.errors import UserError
 from tinylab.store.folder import outdated
 from tinylab.store.result import Result
 from tinylab.store.sweep import SweepFolder, sweep_folder
 from tinylab.sweeps import elsewhere, leaderboard, live
+from tinylab.sweeps.cards import room_for
 from tinylab.sweeps.conclusion import conclude
 from tinylab.sweeps.grid import Grid, expand
 from tinylab.sweeps.job import Composer, Job
-from tinylab.sweeps.launch import launch, parallel_jobs
+from tinylab.sweeps.launch import launch
 from tinylab.sweeps.space import Space, read
 from tinylab.sweeps.standings import standings_of
 from tinylab.ui.console import say
@@ -82,8 +83,8 @@ def _run_grid(
             returns = elsewhere.launch(launcher, launched, len(jobs))
         elif launched:
             _make_data_ready(launched)
-            size = parallel_jobs(jobs[0].config, len(jobs))
-            launch(Grid(jobs, launched), size, len(jobs), len(jobs) - len(launched))
+            room = room_for(jobs[0].config, len(jobs))
+            launch(Grid(jobs, launched), room, len(jobs), len(jobs) - len(launched))
     if jobs[0].config.sweep.keep is not None:
         standings_of(jobs)  # deletes checkpoints that are not kept, wherever the jobs ran
     _write_state(folder, jobs, arguments)
@@ -104,7 +105,7 @@ def _run_search(space: Space, composer: Composer, arguments: list[str]) -> None:
         say(f"{plan}; {done}{runs} already ended")
         _make_data_ready(checked)
         with live.report(folder, config):
-            launch(plan, parallel_jobs(config, plan.num_jobs), plan.num_jobs, done)
+            launch(plan, room_for(config, plan.num_jobs), plan.num_jobs, done)
     shares = [f"{key} {share:.0%}" for key, share in plan.importances().items()]
     if shares:
         say(f"\nimportance  {', '.join(shares)}")
@@ -145,7 +146,7 @@ def _folder(jobs: list[Job]) -> SweepFolder:
     """Return ``outputs/sweeps/<name>``, by default named after a hash of its runs."""
     config = jobs[0].config
     digest = hashlib.sha256(" ".join(sorted(run_id(job.config) for job in jobs)).encode())
-    name = config.name or f"{config.dataset.name}-{digest.hexdigest()[:10]}"
+    name = config.name or f"{file_name(config.dataset.name)}-{digest.hexdigest()[:10]}"
     return sweep_folder(config.outputs, name)
 
 

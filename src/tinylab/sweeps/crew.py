@@ -19,15 +19,16 @@ from tinylab.errors import Stopped, UserError
 from tinylab.store.lease import Heartbeat
 from tinylab.store.sweep import SweepFolder
 from tinylab.sweeps import elsewhere, leaderboard, live
+from tinylab.sweeps.cards import Room, room_for
 from tinylab.sweeps.conclusion import conclude
 from tinylab.sweeps.job import Composer, Job
-from tinylab.sweeps.launch import launch, parallel_jobs, say_end
+from tinylab.sweeps.launch import launch, say_end
 from tinylab.sweeps.shared import LOOK_SECONDS, Shared
 from tinylab.sweeps.space import Space
 from tinylab.sweeps.standings import standings_of
 from tinylab.sweeps.trials import Repeat
 from tinylab.sweeps.worker import End
-from tinylab.system import machine, signals
+from tinylab.system import machine, mps, signals
 from tinylab.ui.console import say
 from tinylab.ui.display import SweepDisplay
 
@@ -89,8 +90,8 @@ def run(work: Work, arguments: list[str], launcher: Launcher | None) -> None:
     if not plan.is_over:
         with live.report(work.folder, config), _Watch(plan).looking():
             if launcher is None:
-                most = parallel_jobs(config, plan.num_jobs)
-                _run_here(work.folder, config.sweep.workers or 1, most)
+                room = room_for(config, plan.num_jobs)
+                _run_here(work.folder, config.sweep.workers or 1, room)
             else:
                 _run_elsewhere(work, launcher)
         plan.look()
@@ -150,13 +151,17 @@ def _agree(work: Work, plan: Shared) -> None:
         )
 
 
-def _run_here(folder: SweepFolder, count: int, most: int) -> None:
+def _run_here(folder: SweepFolder, count: int, room: Room) -> None:
     """Run workers as local processes until they end. Raises Stopped after a signal."""
-    jobs = max(1, most // count)
+    jobs = max(1, room.asked // count)
     threads = max(1, machine.thread_limit() // (count * jobs))
     say(f"{count} worker{'s' if count > 1 else ''}; their logs are in {folder.workers_folder}")
-    processes = [_start(folder, number, jobs, threads) for number in range(count)]
-    with signals.watch() as stop_signal:
+    is_shared = 0 < room.cards < count * jobs
+    with (
+        signals.watch() as stop_signal,
+        mps.served() if is_shared else contextlib.nullcontext(),
+    ):
+        processes = [_start(folder, number, jobs, threads) for number in range(count)]
         while any(each.poll() is None for each in processes):
             time.sleep(0.2)
             if (signum := stop_signal()) is not None:
@@ -268,9 +273,9 @@ def work_here(work: Work) -> None:
                 "continue"
             )
         begun_by = shlex.join(["tinylab", "train", "-m", *(folder.arguments() or [])])
-        size = parallel_jobs(config, plan.num_jobs)
+        room = room_for(config, plan.num_jobs)
         while not plan.is_over:
-            launch(plan, size, plan.num_jobs, plan.num_ended, begun_by)
+            launch(plan, room, plan.num_jobs, plan.num_ended, begun_by)
             _wait(plan)
         if plan.has_ended_it:
             try:

@@ -1,5 +1,6 @@
 """Runs the jobs of a plan in parallel processes, and shows the progress."""
 
+import contextlib
 import errno
 import os
 import shlex
@@ -7,12 +8,12 @@ import sys
 from typing import Protocol
 
 from tinylab.config.metrics import METRICS
-from tinylab.config.schema import Config
 from tinylab.errors import Stopped, UserError
+from tinylab.sweeps.cards import Footprint, Room
 from tinylab.sweeps.job import Job
 from tinylab.sweeps.pool import Pool
-from tinylab.sweeps.worker import End, Epoch, Step
-from tinylab.system import machine, signals
+from tinylab.sweeps.worker import End, Epoch, Step, Told
+from tinylab.system import machine, mps, signals
 from tinylab.system.files import IN_OUTPUTS
 from tinylab.ui.console import say
 from tinylab.ui.display import SweepDisplay
@@ -35,63 +36,111 @@ class Plan(Protocol):
         """Return the best setting so far in words; empty if unknown."""
 
 
-def parallel_jobs(config: Config, num_jobs: int) -> int:
-    """Return how many jobs run at once: ``jobs``, or one per GPU, or one per core.
+def launch(plan: Plan, room: Room, total: int, done: int, command: str | None = None) -> None:
+    """Run the jobs of the plan, as many at a time as there is room for.
 
-    Two single-threaded processes do a third more steps of the baseline CNN per second than one
-    process with two threads (two cores, batch size 32).
+    ``command``: None means the command line. Raises Stopped after a signal, UserError when the disk
+    is full: all other jobs would fail. Each job gets at most its fraction of the cores, whether or
+    not others run beside it: its bits depend on its number of threads, and must not depend on which
+    job ends first.
     """
-    on_gpu = config.device.startswith("cuda") or config.device == "auto"
-    if config.jobs is not None:
-        most = config.jobs
-    elif config.device == "mps" or (config.device == "auto" and sys.platform == "darwin"):
-        most = 1
-    elif on_gpu and machine.gpus():
-        most = machine.gpus()
-    else:
-        most = machine.cores() // (config.threads or 1)
-    return max(1, min(most, num_jobs))
-
-
-def launch(plan: Plan, size: int, total: int, done: int, command: str | None = None) -> None:
-    """Run the jobs of the plan, ``size`` at a time. ``command``: None means the command line.
-
-    Raises Stopped after a signal, UserError when the disk is full: all other jobs would fail. Each
-    job gets at most its fraction of the cores, whether or not others run beside it: its bits depend
-    on its number of threads, and must not depend on which job ends first.
-    """
-    share = max(1, machine.thread_limit() // size)
-    command = command or shlex.join(["tinylab", "train", *sys.argv[1:]])
-    jobs: dict[int, Job] = {}
+    share = max(1, machine.thread_limit() // room.most)
     with (
         signals.watch() as stop_signal,
-        Pool(size, share) as pool,
+        mps.served() if room.is_shared else contextlib.nullcontext(False) as by_mps,
+        Pool(room.now, share) as pool,
         SweepDisplay(total, done) as display,
     ):
-        while True:
-            while pool.has_room() and (job := plan.next_job()) is not None:
-                number = len(jobs)
-                jobs[number] = job
-                pool.start(number, job.config, command)
-                display.start(number, job.label)
-            if not pool.running():
-                return
+        going = _Going(plan, room, pool, display, command, by_mps)
+        while going.start_jobs():
             for number, told in pool.news():
-                job = jobs[number]
-                if isinstance(told, Step):
-                    display.progress(number, told.fraction)
-                elif isinstance(told, Epoch):
-                    pool.answer(number, plan.goes_on(job, told.row))
-                    display.epoch(number, told.row)
-                else:
-                    words = say_end(job, told, display, number)
-                    plan.ended(job, told.state)
-                    _stop_on_full_disk(words)
-                    if display.is_live:  # the interval needs SciPy, a second of imports
-                        display.show_best(plan.best)
+                going.hear(number, told)
             if (signum := stop_signal()) is not None:
                 say("stopping; running jobs save a checkpoint, and the same command resumes them")
                 raise Stopped(signum)
+
+
+class _Going:
+    """The jobs of a plan while they run in a pool."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        room: Room,
+        pool: Pool,
+        display: SweepDisplay,
+        command: str | None,
+        by_mps: bool,
+    ) -> None:
+        self._plan, self._room, self._pool, self._display = plan, room, pool, display
+        self._command = command or shlex.join(["tinylab", "train", *sys.argv[1:]])
+        self._by_mps = by_mps
+        self._jobs: list[Job] = []  # by number
+        self._at_once: dict[int, int] = {}  # the most that were allowed while a job ran
+        self._crowded_out: list[int] = []  # numbers of jobs to run again
+
+    def start_jobs(self) -> bool:
+        """Start jobs while there is room; whether any runs."""
+        while self._pool.has_room() and (number := self._next()) is not None:
+            job = self._jobs[number]
+            self._at_once[number] = self._room.now
+            self._pool.start(number, job.config, self._command)
+            self._display.start(number, job.label)
+        if self._room.is_waiting and self._pool.running():
+            self._pool.warm(self._room.most)
+        return bool(self._pool.running())
+
+    def _next(self) -> int | None:
+        if self._crowded_out:
+            return self._crowded_out.pop()
+        job = self._plan.next_job()
+        if job is None:
+            return None
+        self._jobs.append(job)
+        return len(self._jobs) - 1
+
+    def hear(self, number: int, told: Told) -> None:
+        """Act on what a job has told."""
+        job = self._jobs[number]
+        if isinstance(told, Step):
+            self._display.progress(number, told.fraction)
+        elif isinstance(told, Epoch):
+            self._pool.answer(number, self._plan.goes_on(job, told.row))
+            self._display.epoch(number, told.row)
+        elif isinstance(told, Footprint):
+            self._share(told)
+        elif told.is_crowded and self._shrink(number):
+            self._run_again(number)
+        else:
+            words = say_end(job, told, self._display, number)
+            self._plan.ended(job, told.state)
+            _stop_on_full_disk(words)
+            if self._display.is_live:  # the interval needs SciPy, a second of imports
+                self._display.show_best(self._plan.best)
+
+    def _share(self, took: Footprint) -> None:
+        if not self._room.learn(took):
+            return
+        room = self._room
+        self._pool.resize(room.now)
+        self._at_once |= dict.fromkeys(self._pool.running(), room.now)
+        how = (
+            "by NVIDIA's MPS" if self._by_mps else "by time slicing: NVIDIA's MPS is not available"
+        )
+        where = f"{room.cards} GPU{'s' if room.cards > 1 else ''}"
+        say(
+            f"gpu     {room.now} jobs at once on {where}, {took.num_bytes / 1e9:.1f} GB each, {how}"
+        )
+
+    def _shrink(self, number: int) -> bool:
+        return self._room.shrink(self._at_once[number], len(self._pool.running()))
+
+    def _run_again(self, number: int) -> None:
+        job = self._jobs[number]
+        job.files.forget_failure()
+        self._pool.resize(self._room.now)
+        self._crowded_out.append(number)
+        say(f"{job.label}: the GPU's memory is full; again with {self._room.now} jobs at once")
 
 
 def _stop_on_full_disk(words: str) -> None:

@@ -14,8 +14,9 @@ from tinylab.config.identity import run_id
 from tinylab.errors import UserError
 from tinylab.store.sweep import SweepFolder, sweep_folder
 from tinylab.sweeps import conclusion, leaderboard, search
+from tinylab.sweeps.cards import room_for
 from tinylab.sweeps.job import Composer, Job, label
-from tinylab.sweeps.launch import launch, parallel_jobs
+from tinylab.sweeps.launch import launch
 from tinylab.sweeps.search import Search
 from tinylab.sweeps.space import Space
 from tinylab.ui.console import say
@@ -104,8 +105,8 @@ def run(space: Space, composer: Composer, arguments: list[str]) -> None:
         done, total = (
             sum(n) for n in zip(*((e.num_ended, e.num_jobs) for e in plans), strict=True)
         )
-        say(f"{folds} folds, each with a {plans[0]}; {done} runs already ended")
-        launch(Folds(plans), parallel_jobs(config, total), total, done)
+        say(f"{folds} folds, in each a {plans[0]}; {done} runs ended already")
+        launch(Folds(plans), room_for(config, total), total, done)
     _write(folder, description, arguments, _choices(plans, inner))
     _say(folder, plans)
 

@@ -10,7 +10,7 @@ from multiprocessing.process import BaseProcess
 
 from tinylab.config.schema import Config
 from tinylab.sweeps import worker
-from tinylab.sweeps.worker import End, Epoch, Step
+from tinylab.sweeps.worker import End, Told
 
 POLL_SECONDS = 0.2
 # Exit codes of a worker that was asked to stop; 0 if it saved a checkpoint on the way.
@@ -34,12 +34,12 @@ class Pool:
     """
 
     def __init__(self, size: int, threads: int = 1) -> None:
-        self._size, self._threads = size, threads
+        self.size, self._threads = size, threads
         self._workers: dict[int, Worker] = {}
 
     def has_room(self) -> bool:
-        """Whether a job can start now."""
-        return len(self.running()) < self._size
+        """Whether a job can start at once."""
+        return len(self.running()) < self.size
 
     def running(self) -> list[int]:
         """The numbers of the running jobs."""
@@ -48,13 +48,31 @@ class Pool:
     def start(self, number: int, config: Config, command: str) -> None:
         """Give job ``number`` to an idle worker."""
         free = [worker for worker in self._workers.values() if worker.job is None]
-        chosen = free[0] if free else self._spawn()
+        chosen = free[0] if free else self._spawn(self.size)
         chosen.job = number
         with contextlib.suppress(OSError):  # killed while idle; messages will report it
             chosen.connection.send((config, command))
 
-    def _spawn(self) -> Worker:
-        slot = min(set(range(self._size)) - set(self._workers))
+    def warm(self, size: int) -> None:
+        """Start processes for the jobs to come, up to ``size`` in all: a start takes seconds."""
+        while len(self._workers) < size:
+            self._spawn(size)
+
+    def resize(self, size: int) -> None:
+        """Run so many jobs at once from now on, and end the processes that wait in vain."""
+        self.size = size
+        for idle in [each for each in self._workers.values() if each.job is None]:
+            if len(self._workers) > size:
+                self._dismiss(idle)
+
+    def _dismiss(self, idle: Worker) -> None:
+        """End a process that trains nothing, with all that it has on its GPU."""
+        del self._workers[idle.slot]
+        idle.connection.close()
+        idle.process.join()
+
+    def _spawn(self, size: int) -> Worker:
+        slot = min(set(range(size)) - set(self._workers))
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
         process = context.Process(target=worker.main, args=(theirs, slot, self._threads))
@@ -63,8 +81,8 @@ class Pool:
         self._workers[slot] = Worker(slot, process, ours)
         return self._workers[slot]
 
-    def news(self) -> Iterator[tuple[int, Step | Epoch | End]]:
-        """Return the messages received since the last call, with job numbers; waits briefly.
+    def news(self) -> Iterator[tuple[int, Told]]:
+        """What the jobs have told since, with their numbers; returns after a short while.
 
         Each Epoch must be answered. If a worker dies, its job ends as failed, or as stopped if a
         signal asked for it; other jobs are unaffected.
@@ -80,6 +98,8 @@ class Pool:
                 told = self._bury(teller)
             if isinstance(told, End):
                 teller.job = None
+                if told.is_crowded:
+                    self._dismiss(teller)
             yield number, told
 
     def _bury(self, dead: Worker) -> End:

@@ -13,7 +13,7 @@ import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from tinylab.config.identity import run_id
+from tinylab.config.identity import file_name, run_id
 from tinylab.config.metrics import is_own
 from tinylab.config.schema import Config
 from tinylab.errors import UserError
@@ -102,7 +102,7 @@ def folder_of(space: Space, config: Config) -> SweepFolder:
     """
     canonical = json.dumps(describe(space, config), sort_keys=True)
     digest = hashlib.sha256(canonical.encode()).hexdigest()[:10]
-    name = config.name or f"{config.dataset.name}-{digest}"
+    name = config.name or f"{file_name(config.dataset.name)}-{digest}"
     return sweep_folder(config.outputs, name)
 
 

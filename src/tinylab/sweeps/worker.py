@@ -1,6 +1,7 @@
 """The child's side of a parallel sweep: a process that trains one job after another."""
 
 import contextlib
+import copy
 import dataclasses
 import os
 import signal
@@ -8,13 +9,19 @@ import sys
 import time
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tinylab.config.schema import Config
 from tinylab.errors import Pruned, Stopped
 from tinylab.store.folder import run_folder
+from tinylab.sweeps.cards import CONTEXT_BYTES, Footprint
 from tinylab.system.machine import forget_garbage, relaxed_gc
 
+if TYPE_CHECKING:
+    from tinylab.experiment.prepare import Prepared
+
+# What CUDA, cuBLAS and cuDNN say where PyTorch's allocator is not the one that found no memory.
+OUT_OF_MEMORY = ("CUDA error: out of memory", "ALLOC_FAILED", "CUDNN_STATUS_INTERNAL_ERROR")
 NEWS_SECONDS = 0.5  # seconds between two progress messages
 
 
@@ -34,10 +41,17 @@ class Epoch:
 
 @dataclass(frozen=True)
 class End:
-    """A job has ended: finished, failed, pruned or stopped. ``error``: if not recorded yet."""
+    """A job has ended: finished, failed, pruned or stopped. ``error``: why, if not recorded yet.
+
+    ``is_crowded``: it failed since the memory of its GPU was full.
+    """
 
     state: str
     error: str = ""
+    is_crowded: bool = False
+
+
+Told = Step | Epoch | Footprint | End
 
 
 @dataclass
@@ -57,6 +71,12 @@ class Link:
             self.connection.send(Step((epoch + done / steps) / self.epochs))
         except OSError:  # the parent was killed; the loop saves a checkpoint and raises Stopped
             os.kill(os.getpid(), signal.SIGTERM)
+
+    def footprint(self, prepared: "Prepared") -> None:
+        """Tell, after the first step, what the job takes of its GPU."""
+        if prepared.recipe.device.type == "cuda":
+            with contextlib.suppress(OSError):  # the next step tells why
+                self.connection.send(_footprint(prepared))
 
     def epoch(self, row: dict[str, Any]) -> None:
         """Send the metrics of an epoch; raises Pruned if they are not promising."""
@@ -79,6 +99,8 @@ def main(connection: Connection, slot: int, threads: int) -> None:
     # Ctrl-C reaches the whole group, but the parent stops its workers. During training it is noted.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     with relaxed_gc():
+        from tinylab.experiment import run as _  # noqa: F401 (seconds, for one who waits for a job)
+
         with contextlib.suppress(EOFError, OSError, Stopped):
             while True:
                 config, command = connection.recv()
@@ -87,29 +109,71 @@ def main(connection: Connection, slot: int, threads: int) -> None:
 
 
 def train(config: Config, command: str, connection: Connection) -> End:
-    """Train a job; return how it ended. Raises Stopped after a signal or if the parent has gone."""
+    """Train one job; how it ended. Raises Stopped when a signal came or the parent has gone."""
+    is_crowded = False
     with run_folder(config).failure_recorded() as unrecorded:
         try:
             _train(config, command, Link(connection, config.train.epochs))
         except Pruned:
             return End("pruned")
+        except Exception as error:
+            is_crowded = _is_out_of_memory(error)
+            raise
         return End("finished")
-    return End("failed", *unrecorded)
+    return End("failed", *unrecorded, is_crowded=is_crowded)
 
 
 def _train(config: Config, command: str, link: Link) -> None:
     from tinylab.experiment import run as experiment
     from tinylab.training.loop import EpochDone, StepDone
 
+    prepared: Prepared | None = None
     with contextlib.closing(experiment.events(config, command)) as events:
         for event in events:
             try:
-                if isinstance(event, StepDone):
+                if isinstance(event, experiment.RunStarted):
+                    prepared = event.prepared
+                elif isinstance(event, StepDone):
+                    if prepared is not None:
+                        link.footprint(prepared)
+                        prepared = None
                     link.step(event.epoch, event.step, event.steps)
                 elif isinstance(event, EpochDone):
                     link.epoch(event.row)
             except Stopped as stop:  # thrown into the run, so that its log records the outcome
                 events.throw(stop)
+
+
+def _footprint(prepared: "Prepared") -> Footprint:
+    import torch
+
+    device = prepared.recipe.device
+    free, _ = torch.cuda.mem_get_info(device)
+    own = torch.cuda.max_memory_reserved(device) + CONTEXT_BYTES
+    return Footprint(own, free, _work(prepared))
+
+
+def _work(prepared: "Prepared") -> int | None:
+    """Multiply-adds of a step's forward pass, counted on the CPU."""
+    from tinylab import models
+
+    _, C, H, W = prepared.splits.data.images.shape
+    try:
+        one = models.multiply_adds(copy.deepcopy(prepared.model).cpu(), (C, H, W))
+    except Exception:  # a network of the user's own may need its device
+        return None
+    return one * prepared.config.train.batch_size
+
+
+def _is_out_of_memory(error: BaseException | None) -> bool:
+    """Whether an error is, or comes from, a GPU whose memory is full; libraries say it each."""
+    while error is not None:
+        if type(error).__name__ == "OutOfMemoryError" or any(
+            words in str(error) for words in OUT_OF_MEMORY
+        ):
+            return True
+        error = error.__cause__
+    return False
 
 
 def _on_gpu(config: Config, slot: int) -> Config:
