@@ -67,7 +67,7 @@ def run_id(config: Config, by_place: bool = False) -> str:
 
 
 def file_name(option: str) -> str:
-    """An option as a part of a folder's name: ``torchvision.models:Net`` as ``models.Net``."""
+    """Return an option as part of a folder name: ``torchvision.models:Net`` as ``models.Net``."""
     module, is_named, attribute = option.partition(":")
     if not is_named:
         return option
