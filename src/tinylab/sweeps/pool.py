@@ -38,7 +38,7 @@ class Pool:
         self._workers: dict[int, Worker] = {}
 
     def has_room(self) -> bool:
-        """Whether a job can start at once."""
+        """Whether a job can start now."""
         return len(self.running()) < self.size
 
     def running(self) -> list[int]:

@@ -41,10 +41,7 @@ class Epoch:
 
 @dataclass(frozen=True)
 class End:
-    """A job has ended: finished, failed, pruned or stopped. ``error``: why, if not recorded yet.
-
-    ``is_crowded``: it failed since the memory of its GPU was full.
-    """
+    """A job has ended: finished, failed, pruned or stopped. ``error``: if not recorded yet."""
 
     state: str
     error: str = ""
@@ -109,7 +106,7 @@ def main(connection: Connection, slot: int, threads: int) -> None:
 
 
 def train(config: Config, command: str, connection: Connection) -> End:
-    """Train one job; how it ended. Raises Stopped when a signal came or the parent has gone."""
+    """Train a job; return how it ended. Raises Stopped after a signal or if the parent has gone."""
     is_crowded = False
     with run_folder(config).failure_recorded() as unrecorded:
         try:
