@@ -2,19 +2,28 @@
 
 import contextlib
 import multiprocessing
+import os
 import signal
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
+from typing import Any
 
 from tinylab.config.schema import Config
 from tinylab.sweeps import worker
 from tinylab.sweeps.worker import End, Epoch, Step
 
 POLL_SECONDS = 0.2
-# Exit codes of a worker that was asked to end: 0 where its state was saved on the way.
-STOPPED = {0, *(-getattr(signal, f"SIG{name}", 0) for name in ("HUP", "INT", "TERM", "USR1"))}
+# Exit codes of a worker that was asked to end: 0 where its state was saved on the way, 255 where
+# the process that started it was asked too, and cannot tell.
+STOPPED = {0, 255, *(-getattr(signal, f"SIG{name}", 0) for name in ("HUP", "INT", "TERM", "USR1"))}
+# What a training imports: 2 s of the processor, once for all workers.
+IMPORTED = [
+    "tinylab.sweeps.worker", "tinylab.experiment.run", "tinylab.training.loop",
+    "matplotlib.backends.backend_agg", "torch.utils.tensorboard.writer",
+]  # fmt: skip
 
 
 @dataclass
@@ -30,7 +39,8 @@ class Worker:
 class Pool:
     """At most ``size`` worker processes, started as they are needed.
 
-    Spawned, not forked: a fork of a process in which CUDA or OpenMP has run may hang.
+    Not forked from this process: a fork of one in which CUDA or OpenMP has run may hang. On Linux
+    they are forked from a server, which has imported what they need and runs nothing.
     """
 
     def __init__(self, size: int, threads: int = 1) -> None:
@@ -55,9 +65,13 @@ class Pool:
 
     def _spawn(self) -> Worker:
         slot = min(set(range(self._size)) - set(self._workers))
-        context = multiprocessing.get_context("spawn")
+        linux = sys.platform == "linux"
+        context: Any = multiprocessing.get_context("forkserver" if linux else "spawn")
+        if linux:
+            context.set_forkserver_preload(IMPORTED)
         ours, theirs = context.Pipe()
-        process = context.Process(target=worker.main, args=(theirs, slot, self._threads))
+        given = theirs, slot, self._threads, dict(os.environ)
+        process = context.Process(target=worker.main, args=given)
         process.start()
         theirs.close()  # so that the end of the process is the end of the pipe
         self._workers[slot] = Worker(slot, process, ours)

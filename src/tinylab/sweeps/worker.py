@@ -69,12 +69,14 @@ class Link:
             raise Pruned
 
 
-def main(connection: Connection, slot: int, threads: int) -> None:
+def main(connection: Connection, slot: int, threads: int, environment: dict[str, str]) -> None:
     """Train the configs that come through ``connection`` until it closes or a signal comes.
 
-    ``threads``: at most so many for each, unless its config says how many.
+    ``threads``: at most so many for each, unless its config says how many. ``environment``: that
+    of the sweep; the process that starts its workers may have an older one.
     """
-    os.environ["OMP_NUM_THREADS"] = str(threads)
+    os.environ.clear()
+    os.environ.update(environment, OMP_NUM_THREADS=str(threads))
     sys.stdout = open(os.devnull, "w")  # noqa: SIM115 (the parent says how it goes)
     # Ctrl-C reaches the whole group; the parent tells its workers. While training, it is noted.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
