@@ -82,7 +82,7 @@ def keys(option: str) -> dict[str, Any]:
         ("loss", "blend", ["input", "target", "share"]),  # two places, whatever they are called
         ("loss", "Focal", ["gamma"]),  # of a class an instance is called
         ("optim", "Sgd", ["params", "lr"]),
-        ("augment", "shaken", ["images", "generator", "sd"]),  # flip is a key of tinylab's
+        ("augment", "shaken", ["images", "generator", "sd"]),  # flip is a built-in key
         ("dataset", "blobs", ["n"]),
     ],
 )

@@ -1,6 +1,6 @@
-"""The keys that all options of a config group have: base records, one for each group.
+"""The keys shared by all options of a config group: one base record per group.
 
-``option.py`` makes the records of the options from them, with the keys that each declares.
+``option.py`` derives the records of the options from them, with the keys that each declares.
 """
 
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from tinylab.errors import UserError
 
 @dataclass
 class Section:
-    """A part of the config: its values are checked when it is built."""
+    """A section of the config: its values are checked on construction."""
 
     section: ClassVar[str] = ""
 
@@ -22,12 +22,12 @@ class Section:
 
 @dataclass
 class OptionConfig(Section):
-    """A section whose keys depend on the option that is chosen."""
+    """A section whose keys depend on the selected option."""
 
     name: str = key("???", "the selected option; set by dataset=NAME, model=NAME, optim=NAME, ...")
 
     def __reduce__(self) -> Any:
-        # The class of an option's record is made when the program runs, so it is found by name.
+        # The class of an option's record is created at run time, so it is pickled by name.
         from tinylab.config.options import options, restored
 
         option = options(self.section).get(self.name)
@@ -40,7 +40,7 @@ UNIT = "unit"
 
 @dataclass
 class DatasetConfig(OptionConfig):
-    """What every dataset has; each option adds its own keys."""
+    """The keys of every dataset; each option adds its own."""
 
     section: ClassVar[str] = "dataset"
     image_size: int | None = key(
@@ -57,7 +57,7 @@ class DatasetConfig(OptionConfig):
 
 @dataclass
 class ModelConfig(OptionConfig):
-    """Any model. Without keys, so that a user's model may have one of any name and type."""
+    """Any model. Without keys, so that a user's model may have keys of any name and type."""
 
     section: ClassVar[str] = "model"
 
@@ -67,7 +67,7 @@ SCHEDULES = ("constant", "cosine", "onecycle")
 
 @dataclass
 class ModelKeys(ModelConfig):
-    """What every model has; each option adds its own keys."""
+    """The keys of every model; each option adds its own."""
 
     weights: str | None = key(
         None, "file of initial weights, such as those of tinylab export --to state_dict",
@@ -86,7 +86,7 @@ class ModelKeys(ModelConfig):
 
 @dataclass
 class OptimConfig(OptionConfig):
-    """What every optimizer has. Weight decay excludes biases and norms."""
+    """The keys of every optimizer. Weight decay excludes biases and norms."""
 
     section: ClassVar[str] = "optim"
     lr: float = key(0.001, "peak learning rate", above=0)
@@ -120,7 +120,7 @@ class OptimConfig(OptionConfig):
 
 @dataclass
 class ScheduleConfig(OptionConfig):
-    """The learning rate's course: that of ``optim.schedule``, or a schedule of the user's own."""
+    """The learning-rate schedule: that of ``optim.schedule``, or the user's own."""
 
     section: ClassVar[str] = "schedule"
     name: str = key("default", "default: optim.schedule; or your own schedule", neutral=True)
@@ -128,7 +128,7 @@ class ScheduleConfig(OptionConfig):
 
 @dataclass
 class LossConfig(OptionConfig):
-    """What training makes small."""
+    """The training loss."""
 
     section: ClassVar[str] = "loss"
     name: str = key("cross_entropy", "cross_entropy, or your own loss", neutral=True)
@@ -136,9 +136,9 @@ class LossConfig(OptionConfig):
 
 @dataclass
 class AugmentConfig(OptionConfig):
-    """Random changes of the training images, drawn anew for every image and epoch.
+    """Random augmentation of the training images, independent for every image and epoch.
 
-    One of the user's own comes after these.
+    The user's own augmentation is applied after these.
     """
 
     section: ClassVar[str] = "augment"

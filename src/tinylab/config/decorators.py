@@ -1,7 +1,7 @@
-"""The decorators that mark a class or function as a model, dataset, optimizer and the like.
+"""The decorators that mark a class or function as a model, dataset, optimizer etc.
 
-They give it back unchanged: what it declares is read from its source (``signature.py``). Built-in
-options and the user's own are marked alike.
+They return it unchanged: what it declares is parsed from its source (``signature.py``). Built-in
+options and the user's own are marked in the same way.
 """
 
 from collections.abc import Callable
@@ -15,7 +15,7 @@ def model(cls: C, /) -> C: ...
 @overload
 def model(**common: Any) -> Callable[[C], C]: ...
 def model(cls: C | None = None, /, **common: Any) -> C | Callable[[C], C]:
-    """Mark a network: called with ``image_shape`` (C, H, W), ``num_classes`` and its keys."""
+    """Mark a model: called with ``image_shape`` (C, H, W), ``num_classes`` and its keys."""
     return _marked(cls)
 
 
@@ -24,13 +24,13 @@ def dataset(cls: C, /) -> C: ...
 @overload
 def dataset(**common: Any) -> Callable[[C], C]: ...
 def dataset(cls: C | None = None, /, **common: Any) -> C | Callable[[C], C]:
-    """Mark a dataset: called with its keys, it gives images, labels and perhaps class names.
+    """Mark a dataset: called with its keys, it returns images, labels and optionally class names.
 
     ``(images, labels)``: uint8 arrays or tensors (N, H, W), (N, H, W, C) or (N, C, H, W), C 1 or 3,
-    or real numbers from 0 to 1, and whole numbers (N,). Or an object with ``len`` and ``[]`` that
-    gives (image, label), and perhaps has ``classes``. Or a dict of these: ``train``, and official
-    ``val`` and ``test``, with ``classes``. ``common`` are its defaults of keys that every dataset
-    has: ``image_size``, ``normalize``.
+    or floats from 0 to 1, and integers (N,). Or an object with ``len`` and ``[]`` that returns
+    (image, label), and optionally has ``classes``. Or a dict of these: ``train``, and official
+    ``val`` and ``test``, with ``classes``. ``common``: its defaults for keys of every dataset:
+    ``image_size``, ``normalize``.
     """
     return _marked(cls)
 
@@ -38,9 +38,9 @@ def dataset(cls: C | None = None, /, **common: Any) -> C | Callable[[C], C]:
 def metric(*, better: Literal["higher", "lower"], name: str = "") -> Callable[[C], C]:
     """Mark a metric: (labels, probabilities) -> float, and whether higher or lower is better.
 
-    labels: int64 (N,). probabilities: float64 (N, num_classes), the rows sum to 1. It is computed
-    on validation after each epoch and on the tested network, and called by its function's name
-    unless ``name`` is given.
+    labels: int64 (N,). probabilities: float64 (N, num_classes), rows sum to 1. It is computed on
+    validation data after each epoch and for the tested network, and named after its function unless
+    ``name`` is given.
     """
     return lambda each: each
 
@@ -52,7 +52,7 @@ def optimizer(**common: Any) -> Callable[[C], C]: ...
 def optimizer(cls: C | None = None, /, **common: Any) -> C | Callable[[C], C]:
     """Mark an optimizer: called with parameter groups and its keys.
 
-    ``common`` are its defaults of keys that every optimizer has, such as ``schedule``.
+    ``common``: its defaults for keys of every optimizer, such as ``schedule``.
     """
     return _marked(cls)
 
@@ -64,7 +64,8 @@ def schedule(**common: Any) -> Callable[[C], C]: ...
 def schedule(cls: C | None = None, /, **common: Any) -> C | Callable[[C], C]:
     """Mark a schedule: (step, steps) and its keys -> the factor of the peak learning rate.
 
-    step: 0 to steps - 1, after those of ``optim.warmup``. The factor depends on nothing else.
+    step: 0 to steps - 1, after the steps of ``optim.warmup``. The factor must not depend on
+    anything else.
     """
     return _marked(cls)
 
@@ -76,7 +77,8 @@ def augmentation(**common: Any) -> Callable[[C], C]: ...
 def augmentation(cls: C | None = None, /, **common: Any) -> C | Callable[[C], C]:
     """Mark an augmentation: (images, generator) and its keys -> images.
 
-    images: float32 (N, C, H, W), black 0 and white 1. generator: a torch.Generator on their device.
+    images: float32 (N, C, H, W), from 0 (black) to 1 (white). generator: a torch.Generator on their
+    device.
     """
     return _marked(cls)
 

@@ -12,11 +12,11 @@ from tinylab.config.values import is_number
 
 
 def identity(record: Any, by_place: bool = False) -> dict[str, Any]:
-    """The values of a config record that can change a run's result, nested as in the config.
+    """Return the values of a record that can change a run's result, nested as in the config.
 
-    A key at its neutral value, which means "as before this key existed", is left out: a new key
-    changes no id. Where data lies is no part of what it is, and counts as null; with ``by_place``
-    it counts, as it did in older ids.
+    A key at its neutral value, which means "as before this key existed", is left out, so that new
+    keys do not change ids. The location of data is not part of its identity, and counts as null;
+    with ``by_place`` it counts, as in older ids.
     """
     values: dict[str, Any] = {}
     for entry in dataclasses.fields(record):
@@ -38,7 +38,7 @@ def identity(record: Any, by_place: bool = False) -> dict[str, Any]:
 
 
 def flatten(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A nested config as ``{"model": "mlp", "model.layers": 2}``: keys as they are typed."""
+    """Flatten a nested config to ``{"model": "mlp", "model.layers": 2}``: keys as typed."""
     flat: dict[str, Any] = {}
     for name, value in config.items():
         if isinstance(value, dict):
@@ -49,16 +49,16 @@ def flatten(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _canonical(value: Any, declared: Any) -> Any:
-    """1 and -0.0 as 1.0 and 0.0 where a real number is declared: equal values, equal texts."""
+    """Convert 1 and -0.0 to 1.0 and 0.0 for float keys, so that equal values give equal hashes."""
     is_real = is_number(value) and declared in (float, float | None)
     return value + 0.0 if is_real else value
 
 
 def run_id(config: Config, by_place: bool = False) -> str:
-    """``<dataset>-<model>-<hash>``: equal for equal identities, on every machine.
+    """Return ``<dataset>-<model>-<hash>``: equal for equal identities, on every machine.
 
-    The hash is the first 40 bits of SHA-256 over the identity as JSON with sorted keys. JSON
-    writes a float by its shortest exact decimal, so 1e-3 and 0.001 are one value.
+    The hash is the first 40 bits of SHA-256 over the identity as JSON with sorted keys. JSON writes
+    a float as its shortest exact decimal, so 1e-3 and 0.001 are the same value.
     """
     canonical = json.dumps(identity(config, by_place), sort_keys=True, separators=(",", ":"))
     digest = hashlib.sha256(canonical.encode()).hexdigest()
@@ -67,7 +67,7 @@ def run_id(config: Config, by_place: bool = False) -> str:
 
 
 def file_name(option: str) -> str:
-    """An option as a part of a folder's name: ``torchvision.models:Net`` as ``models.Net``."""
+    """Return an option as part of a folder name: ``torchvision.models:Net`` as ``models.Net``."""
     module, is_named, attribute = option.partition(":")
     if not is_named:
         return option

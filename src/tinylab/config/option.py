@@ -1,4 +1,4 @@
-"""One option of a config group: the record of its keys, and the function or class that makes it."""
+"""An option of a config group: the record of its keys, and the function or class that builds it."""
 
 import dataclasses
 import importlib
@@ -12,8 +12,8 @@ from tinylab.config import base_records, modules, named, user_code
 from tinylab.config.signature import Declaration, Key
 
 PACKAGE = Path(__file__).parents[1]
-# Config group -> the folder whose modules declare its built-in options, and their common keys.
-# Without a folder there is one built-in option, the record of the common keys itself.
+# Config group -> the package whose modules declare its built-in options, and their common keys.
+# Without a package there is one built-in option, the record of the common keys itself.
 FOLDERS: dict[str, tuple[str, type]] = {
     "dataset": ("data", base_records.DatasetConfig),
     "model": ("models", base_records.ModelKeys),
@@ -22,30 +22,28 @@ FOLDERS: dict[str, tuple[str, type]] = {
     "augment": ("", base_records.AugmentConfig),
     "loss": ("", base_records.LossConfig),
 }
-# Config group -> what a part of the user's own is given beside its keys: a model by the names of
-# its parameters, the others in this order. Of a class an instance is called with it; an optimizer's
-# class is called with it itself.
+# Config group -> what user code is given besides its keys: a model by parameter name, the others in
+# this order. For a class, an instance is called with it; an optimizer's class itself is called with
+# it.
 GIVEN = {
     "model": ("image_shape", "num_classes"), "dataset": (), "optim": ("params",),
     "schedule": ("step", "steps"), "augment": ("images", "generator"),
     "loss": ("logits", "targets"),
 }  # fmt: skip
-# Config group -> the module that makes tinylab's part of what the user's own gives.
+# Config group -> the module that wraps what user code returns.
 OWN = {"dataset": "tinylab.data.own"}
-# Names of keys that such a part cannot have, since tinylab's own have them.
-TAKEN = {"dataset": ("name", "normalize", "content")}
 
 
 @dataclass(frozen=True)
 class Option:
-    """One row of the table."""
+    """An entry of the table."""
 
     group: str
     name: str
     file: Path
     module: str
     declaration: Declaration
-    defined_in: Path | None = None  # of a part that is named by its module
+    defined_in: Path | None = None  # of a part named by module
 
     @property
     def is_plain(self) -> bool:
@@ -77,42 +75,42 @@ class Option:
 
     @property
     def is_builtin(self) -> bool:
-        """Whether it is tinylab's, and not of a file of the user's, nor of another library."""
+        """Whether it is built-in, not from a user's file or another library."""
         return self.file.is_relative_to(PACKAGE)
 
     def shares(self, name: str) -> bool:
-        """Whether a key of all the group's options is one here.
+        """Return whether a key is the group's common key in this option.
 
-        A model of the user's own may have a parameter of that name, and it is then theirs.
+        A user's own model may have a parameter of that name, which then replaces the key.
         """
         is_own = not self.is_builtin and self.group == "model" and name in self.declaration.takes
         return not is_own
 
     def shared(self, record: Any, name: str) -> Any:
-        """The value of a key of all the group's options; its default where it is none here."""
+        """Return the value of a common key of the group; its default if this option lacks it."""
         holder = record if self.shares(name) else FOLDERS[self.group][1]
         return getattr(holder, name)
 
     @property
     def maker(self) -> Path | None:
-        """The module of tinylab's that makes a part of what the user's own gives, if one does."""
+        """Return tinylab's module that wraps what user code returns, if any."""
         if self.is_builtin or self.group not in OWN:
             return None
         return PACKAGE.joinpath(*OWN[self.group].split(".")[1:]).with_suffix(".py")
 
     @property
     def is_of_library(self) -> bool:
-        """Whether it is named, and of an installed library, whose version says what it is."""
+        """Whether it is named by module in an installed library, identified by its version."""
         return self.defined_in is not None and modules.is_library(self.file)
 
     @property
     def is_of_file(self) -> bool:
-        """Whether it is of a file of the user's."""
+        """Whether it is from a user's file."""
         return not self.is_builtin and not self.is_of_library
 
     @property
     def is_users_own(self) -> bool:
-        """Whether a dataset is wherever the user says, and no data of one name and content."""
+        """Whether a dataset is at a location given by the user, without fixed name and content."""
         return any(key.is_place and key.name in self.required for key in self.declaration.keys)
 
     @property
@@ -122,12 +120,12 @@ class Option:
         return tuple(key.name for key in keys if key.check is not None and key.check.required)
 
     def place(self, record: Any) -> str | None:
-        """Where the data of a record lies, as it was typed; None where that is not said."""
+        """Return the location of a record's data as typed; None if not given."""
         places = [getattr(record, key.name) for key in self.declaration.keys if key.is_place]
         return next((str(place) for place in places if place is not None), None)
 
     def load(self) -> Any:
-        """The function or class itself. Raises UserError where a user's file cannot be imported."""
+        """Return the function or class. Raises UserError if a user's file cannot be imported."""
         if self.is_builtin:
             module = importlib.import_module(self.module)
         else:
@@ -158,24 +156,26 @@ class Option:
         return self.load()(*given, **{key: getattr(record, key) for key in taken[len(given) :]})
 
     def function(self, record: Any) -> Callable[..., Any]:
-        """What is called with what is given: itself with its keys, or an instance of a class."""
+        """Return the callable for what is given: itself with its keys, or a class's instance."""
         made, keys = self.load(), [key.name for key in self.declaration.keys]
         values = {key: getattr(record, key) for key in keys}
         return made(**values) if self.declaration.is_class else partial(made, **values)
 
     def for_trained(self, record: Any) -> Any:
-        """A record without what decides initial weights alone."""
+        """Return a record without the keys that only affect initial weights."""
         entries = [each for each in dataclasses.fields(record) if each.metadata.get("initial")]
         return dataclasses.replace(record, **{each.name: each.default for each in entries})
 
     def companion(self, name: str) -> Any:
-        """Another function of a built-in option's module; None where it has none of this name."""
+        """Return another function of a built-in option's module; None if there is none of this
+        name.
+        """
         module = importlib.import_module(self.module) if self.is_builtin else None
         return getattr(module, name, None)
 
 
 def _field(key: Key, common: Any) -> tuple[str, Any, Any]:
-    """A field of a record; where it is a common key, that one's help and check are the default."""
+    """Return a field of a record; for a common key, the group's help and check are the default."""
     metadata = {
         "help": key.help, "identity": key.identity and not key.is_place, "check": key.check,
         "neutral": key.neutral, "is_place": key.is_place, "initial": key.initial,
@@ -183,7 +183,7 @@ def _field(key: Key, common: Any) -> tuple[str, Any, Any]:
     }  # fmt: skip
     declared = key.declared
     if common is not None:
-        if common.type != declared | None:  # an option may refuse null where others take it
+        if common.type != declared | None:  # an option may refuse null where others accept it
             declared = common.type
         metadata["help"] = key.help or common.metadata["help"]
         metadata["counted_by"] = common.metadata["counted_by"]

@@ -1,12 +1,12 @@
-"""The one table of options: what can be chosen as dataset, model, optimizer, loss and the like.
+"""The table of options: everything that can be selected as dataset, model, optimizer, loss etc.
 
-An option is a record of typed keys, and a function or class that makes the part. Built-in options
-are declared where they are written, in the modules below ``FOLDERS``; Hydra's schema, help,
+An option is a record of typed keys, and a function or class that builds it. Built-in options are
+declared where they are implemented, in the modules below ``FOLDERS``; Hydra's schema, help,
 completion, docs, doctor, the image cache, predict and a run's identity all read this table.
 
-A user's own files join it for the process (``use_files``), and so does what is named by module and
-class (``add_named``): each command names them where it reads its arguments, and what is pickled or
-restored names those that it needs.
+A user's own files are added for the process (``use_files``), as are parts named by module and class
+(``add_named``): each command adds them when it parses its arguments, and unpickled or restored
+records add those that they need.
 """
 
 import contextlib
@@ -26,32 +26,32 @@ from tinylab.errors import UserError
 
 P = ParamSpec("P")
 R = TypeVar("R")
-# Keys that say which dataset it is, where one option reads several.
+# Keys that identify the dataset if an option reads several.
 WHICH_DATA = ("name", "set", "split")
 
 
-_files: dict[Path, tuple[int, ...]] = {}  # the user's, and the size and time of each when read
-_named: dict[tuple[str, str], "_Named"] = {}  # the parts that are named by their modules
-_typed: list[Path] = []  # those of the files that no run has named
-_kept: list[Any] = []  # the caches of what is read off the table
+_files: dict[Path, tuple[int, ...]] = {}  # the user's files, with size and time of each when read
+_named: dict[tuple[str, str], "_Named"] = {}  # parts named by module
+_typed: list[Path] = []  # files that no run has named
+_kept: list[Any] = []  # caches derived from the table
 
 
 @dataclass(frozen=True)
 class _Named:
-    """A part that is named by its module, as it was read."""
+    """A part named by module, as read from its source."""
 
     found: named.Found
     further: tuple[str, ...]
-    stamps: tuple[int, ...]  # of its module's file, and of that of its signature
+    stamps: tuple[int, ...]  # of its module's file, and of its signature's file
 
     def option(self) -> Option:
-        """Its row of the table."""
+        """Its entry of the table."""
         own = signature.with_further(self.found.declaration, self.further)
         found = self.found
         return Option(own.group, own.name, found.file, found.module, own, found.defined_in)
 
     def is_of_today(self, files: Collection[Path]) -> bool:
-        """Whether it is found where it was, and unchanged, with these files of the user's."""
+        """Return whether it is still found at its place, unchanged, with these user files."""
         with contextlib.suppress(UserError):
             has_file = bool(self.found.module) or self.found.file in files
             return has_file and _stamps(self.found) == self.stamps
@@ -59,23 +59,23 @@ class _Named:
 
 
 def kept(function: Callable[P, R]) -> Callable[P, R]:
-    """Keep what a function makes of the table, until other files of the user's are in it."""
+    """Cache what a function derives from the table, until the user's files change."""
     cached: Any = cache(function)
     _kept.append(cached)
     return cached  # type: ignore[no-any-return]
 
 
 def use_files(files: Iterable[Path]) -> None:
-    """Make the options of these files of the user's, and of no others, part of the table.
+    """Register the options of these user files, replacing those of other files.
 
-    They are read, not executed. Raises UserError for a name that is taken already, and for what
-    cannot be an option.
+    They are parsed, not executed. Raises UserError for a name that is already taken, and for
+    invalid options.
     """
     _use(files, {})
 
 
 def add_files(files: Iterable[Path]) -> None:
-    """The same, beside what is in the table."""
+    """Register options in addition to those in the table."""
     _use([*_files, *files], _named)
 
 
@@ -97,7 +97,7 @@ def _use(files: Iterable[Path], parts: Mapping[tuple[str, str], "_Named"]) -> No
 
 
 def use(arguments: Sequence[str]) -> None:
-    """Make what a command line names of the user's own part of the table: files, and parts.
+    """Register the user's own files and parts that a command line names.
 
     Raises UserError for a file of ``code=`` that declares nothing and is not named otherwise.
     """
@@ -118,7 +118,7 @@ def use(arguments: Sequence[str]) -> None:
 
 
 def without_code(arguments: Sequence[str]) -> list[str]:
-    """A command's arguments without ``code=``; what they name is in the table, and no other file.
+    """Return a command's arguments without ``code=``, and register what they name, only.
 
     The files are those of ``code=``, of a chosen experiment, of TINYLAB_CODE or the project's.
     """
@@ -132,15 +132,15 @@ def without_code(arguments: Sequence[str]) -> list[str]:
 
 
 def _further(arguments: Sequence[str], group: str) -> list[str]:
-    """The keys of a group that are typed with a plus: what a ``**kwargs`` may take."""
+    """Return the keys of a group typed with ``+``, for a ``**kwargs``."""
     keys = [word.partition("=")[0] for word in arguments if word.startswith(f"+{group}.")]
     return [key.partition(".")[2] for key in keys]
 
 
 def add_named(group: str, option: str, further: Iterable[str] = ()) -> None:
-    """Make a part that is named by its module part of the table, with the keys of its ``**kwargs``.
+    """Register a part named by module, with the keys of its ``**kwargs``.
 
-    Raises UserError where it is not there, or cannot be called with what the data gives.
+    Raises UserError if it does not exist, or cannot be called with what the data provides.
     """
     key = group, option
     known = _named[key].further if key in _named else ()
@@ -153,12 +153,12 @@ def add_named(group: str, option: str, further: Iterable[str] = ()) -> None:
 
 
 def users_files() -> list[Path]:
-    """The user's files that are in the table."""
+    """Return the user's files in the table."""
     return [*_files]
 
 
 def named_files() -> list[Path]:
-    """Those of them that a command line or the environment names, and not a run."""
+    """Return those named by a command line or the environment, not by a run."""
     return [*_typed]
 
 
@@ -185,7 +185,7 @@ def _stamps(part: named.Found) -> tuple[int, ...]:
 
 @kept
 def options(group: str) -> dict[str, Option]:
-    """The options of a config group by name, in alphabetical order."""
+    """Return the options of a config group by name, in alphabetical order."""
     found = dict(_builtin(group)) if group in FOLDERS else {}
     for file in _files:
         for each in declared_in(file):
@@ -205,7 +205,7 @@ def options(group: str) -> dict[str, Option]:
 
 
 def _of_same_name(own: Declaration, found: dict[str, Option]) -> Path | None:
-    """What declares an option of this name already, a YAML file of tinylab's included."""
+    """Return what already declares an option of this name, including tinylab's YAML files."""
     taken = found.get(own.name)
     return folders.file_of(own.group, own.name) if taken is None else taken.file
 
@@ -233,23 +233,23 @@ def _builtin(group: str) -> dict[str, Option]:
 
 
 def which_data(record: Any) -> tuple[Any, ...]:
-    """What tells a dataset that is the same for everyone from the others, however prepared."""
+    """Return what identifies a dataset that is the same for everyone, however preprocessed."""
     return tuple(getattr(record, key, None) for key in WHICH_DATA)
 
 
 def of(record: Any) -> Option:
-    """The option that a record belongs to."""
+    """Return the option that a record belongs to."""
     return options(record.section)[record.name]
 
 
 def chosen(config: Any) -> list[Option]:
-    """The options that a config chose, but for those that need no code of their own."""
+    """Return the options that a config selected, except those without code of their own."""
     found = [of(getattr(config, group)) for group in FOLDERS]
     return [option for option in found if not option.is_plain]
 
 
 def record(group: str, name: str, **values: Any) -> Any:
-    """The record of an option with some values set. Raises UserError for an unknown name."""
+    """Build the record of an option with some values set. Raises UserError for an unknown name."""
     known = options(group)
     if name not in known:
         raise UserError(no_such(group, name, list(known), named_files()))
@@ -257,7 +257,7 @@ def record(group: str, name: str, **values: Any) -> Any:
 
 
 def restored(group: str, values: dict[str, Any], file: Path | None = None) -> Any:
-    """A pickled or copied record again; ``file`` of the user's declares it, if one does."""
+    """Restore a pickled or copied record; ``file`` is the user's file that declares it, if any."""
     if file is not None and values["name"] not in options(group):
         add_files([file])
     add_saved(group, values)
@@ -267,16 +267,16 @@ def restored(group: str, values: dict[str, Any], file: Path | None = None) -> An
 
 
 def add_saved(group: str, values: dict[str, Any]) -> None:
-    """Make the part that a saved section names part of the table, if it is named by its module.
+    """Register the part that a saved section names, if it is named by module.
 
-    Raises UserError where it is not there.
+    Raises UserError if it does not exist.
     """
     if named.is_name(values.get("name")):
         add_named(group, values["name"], _undeclared(group, values))
 
 
 def _undeclared(group: str, values: dict[str, Any]) -> list[str]:
-    """The keys of a section that its record does not have: those for ``**kwargs``."""
+    """Return the keys of a section that its record does not have: those for ``**kwargs``."""
     known = options(group).get(values["name"])
     record = FOLDERS[group][1] if known is None else known.record
     names = {entry.name for entry in dataclasses.fields(record)}

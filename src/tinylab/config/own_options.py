@@ -1,4 +1,4 @@
-"""The options that a user's own file declares, checked before they join the table."""
+"""The options that a user's own file declares, checked before they are registered."""
 
 import dataclasses
 import re
@@ -10,12 +10,12 @@ from tinylab.config.option import FOLDERS, GIVEN
 from tinylab.config.signature import Declaration
 from tinylab.errors import UserError
 
-# Names of keys that such a part cannot have, since tinylab's own have them.
+# Names of keys that user code cannot have, since built-in options use them.
 TAKEN = {"dataset": ("name", "normalize", "content")}
 
 
 def declared_in(file: Path) -> list[Declaration]:
-    """What a user's file declares, checked. Raises UserError."""
+    """Return what a user's file declares, checked. Raises UserError."""
     try:
         compile(file.read_bytes(), file, "exec", dont_inherit=True)
         found = signature.read(file)
@@ -27,7 +27,7 @@ def declared_in(file: Path) -> list[Declaration]:
         refuse = _refuse_unfit_metric if each.group == "metric" else _refuse_unfit
         refuse(each, f"{file}: {each.attribute}")
     return [
-        # Images stay as they are given.
+        # Images keep their size.
         replace(each, common={"image_size": None, **each.common})
         if each.group == "dataset"
         else each
@@ -65,7 +65,7 @@ def taken(group: str) -> tuple[str, ...]:
 
 
 def _refuse_ungiven(own: Declaration, without: list[str], common: list[str], where: str) -> None:
-    """Raise UserError where the parameters without defaults are not those that are given."""
+    """Raise UserError if the parameters without defaults are not those that tinylab provides."""
     is_instance_called = own.is_class and own.group not in ("model", "optim")
     given = () if is_instance_called else GIVEN[own.group]
     if own.group == "model":

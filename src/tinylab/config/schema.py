@@ -1,10 +1,10 @@
 """The schema of a run: typed records with checked values.
 
-Each part of tinylab gets its own section (``config.optim`` goes to the optimizer, and nothing
-else does). A value out of range raises UserError when the record is built, before any data is
-read. Every key says whether it can change a run's result: those that can are its identity
-(``identity.py``). The records of models, datasets and optimizers are made by ``option.py`` from
-those of ``base_records.py``.
+Each component gets its own section (``config.optim`` goes to the optimizer, and nothing else does).
+A value out of range raises UserError when the record is built, before any data is read. Every key
+declares whether it can change a run's result: those that can are its identity (``identity.py``).
+The records of models, datasets and optimizers are built by ``option.py`` from those of
+``base_records.py``.
 """
 
 import dataclasses
@@ -34,7 +34,7 @@ DEFAULT_VAL = 0.1
 
 @dataclass
 class SplitConfig(Section):
-    """Who is in train, validation and test. Only this section and the labels decide it."""
+    """The train/val/test split. Only this section and the labels determine it."""
 
     section: ClassVar[str] = "split"
     seed: int = key(
@@ -83,7 +83,7 @@ class SplitConfig(Section):
                 f"split.train_per_class={self.train_per_class} and split.group={self.group}: whole "
                 "groups cannot give equal class sizes; use one of them"
             )
-        if self.val is None:  # one value for one meaning, so that the run's id is the same too
+        if self.val is None:  # one spelling per meaning, so that the run's id is the same too
             self.val = DEFAULT_VAL
         last = 0 if self.folds is None else self.folds - 1
         if not 0 <= self.fold <= last:
@@ -97,7 +97,7 @@ class SplitConfig(Section):
 
 
 def is_pattern(group: str) -> bool:
-    """Whether ``split.group`` is a pattern over file names, and no name of a column."""
+    """Whether ``split.group`` is a pattern over file names, not the name of a column."""
     return "(" in group
 
 
@@ -120,13 +120,14 @@ def _refuse_wrong_pattern(group: str | None) -> None:
 
 @dataclass
 class TrainConfig(Section):
-    """The loop."""
+    """The training loop."""
 
     section: ClassVar[str] = "train"
     epochs: int = key(10, "number of passes over the training images", at_least=1)
     batch_size: int = key(32, "images per step; the last, smaller batch is used too", at_least=1)
-    # The baseline CNN takes 0.15 s for 10,000 images by 250, 0.23 s by 1,000 (two cores; a large
-    # batch's activations do not fit the cache); a residual network does not care.
+    # The baseline CNN takes 0.15 s for 10,000 images in batches of 250, 0.23 s in batches of 1,000
+    # (two cores; the activations of a large batch do not fit the cache); for a residual network it
+    # does not matter.
     eval_batch_size: int = key(250, "images per step in evaluation", at_least=1)
     label_smoothing: float = key(
         0.0, "label smoothing: fraction of the target spread over all classes", at_least=0, below=1
@@ -172,7 +173,7 @@ class TrainConfig(Section):
 
 @dataclass
 class SweepConfig(Section):
-    """What ``tinylab train -m`` does with many jobs."""
+    """The settings of ``tinylab train -m``."""
 
     section: ClassVar[str] = "sweep"
     search: str = key(
@@ -252,12 +253,12 @@ class SweepConfig(Section):
             )
 
 
-# ---------------------------------------------------------------- the whole
+# ---------------------------------------------------------------- the full config
 
 
 @dataclass
 class Config(Section):
-    """Everything a run is made from."""
+    """The full config of a run."""
 
     dataset: DatasetConfig = key("???", "digits, mnist, scene15, ...")
     split: SplitConfig = field(default_factory=SplitConfig)
@@ -312,7 +313,7 @@ class Config(Section):
                     f"{group}=NAME"
                 )
         self._refuse_beside_own_loss()
-        if self.dataset.normalize is None:  # one value for one meaning, as with split.val
+        if self.dataset.normalize is None:  # one spelling per meaning, as with split.val
             kind = self._normalize_of_weights() or UNIT
             self.dataset = dataclasses.replace(self.dataset, normalize=kind)
         if self.dataset.normalize == "weights" and self._normalize_of_weights() is None:
@@ -337,7 +338,7 @@ class Config(Section):
             )
 
     def _refuse_beside_own_loss(self) -> None:
-        """Label smoothing and class weights are cross-entropy's."""
+        """Refuse label smoothing and class weights for losses other than cross-entropy."""
         for name, neutral in (("label_smoothing", 0), ("class_weights", "none")):
             value = getattr(self.train, name)
             if value != neutral and self.loss.name != LossConfig.name:
@@ -348,7 +349,7 @@ class Config(Section):
                 )
 
     def _normalize_of_weights(self) -> str | None:
-        """The normalization that fits the initial weights; None where there are none."""
+        """Return the normalization that fits the initial weights; None without weights."""
         for entry in dataclasses.fields(self.model):
             kind: str | None = entry.metadata.get("normalize")
             if kind is not None and getattr(self.model, entry.name) is not None:
@@ -360,5 +361,5 @@ PLAIN_NAME = "up to 100 letters, digits, spaces and . + - _, starting with a let
 
 
 def is_plain_name(name: str) -> bool:
-    """Whether a name is fit to be that of a folder, and of no other folder: no ``..``, no ``/``."""
+    """Return whether a name is valid for a folder, and unambiguous: no ``..``, no ``/``."""
     return re.fullmatch(r"\w[\w .+-]{,99}", name) is not None

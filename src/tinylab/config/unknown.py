@@ -1,4 +1,4 @@
-"""What to say of an option that is unknown: where it is declared, or what may be meant."""
+"""Error messages for unknown options: where they are declared, or what may be meant."""
 
 import contextlib
 import os
@@ -13,15 +13,15 @@ from tinylab.config.option import FOLDERS
 from tinylab.config.values import did_you_mean
 from tinylab.errors import UserError
 
-MOST_FILES = 200  # of the working folder that are looked into for a hint
+MOST_FILES = 200  # files of the working folder that are searched for a hint
 
 
 def no_such(
     group: str, name: str, known: Sequence[str], files: Sequence[Path], hint: str | None = None
 ) -> str:
-    """What to say of an option that is not among the ``known`` ones of a group.
+    """Return the error message for an option that is not among the ``known`` ones of a group.
 
-    ``files``: those of the user's that a command line names, to be named again.
+    ``files``: the user's files on the command line, to be repeated in the remedy.
     """
     said = f"{group}={name}: no such option"
     if group in FOLDERS and name in _names_in_main():
@@ -39,7 +39,7 @@ def no_such(
 
 
 def _declaring(group: str, name: str) -> Path | None:
-    """A file of the working folder, or of TINYLAB_CODE or the project, that declares an option."""
+    """Return a file of the working folder, TINYLAB_CODE or the project that declares an option."""
     with contextlib.suppress(UserError, OSError):
         for file in (*islice(Path.cwd().glob("*.py"), MOST_FILES), *user_code.named(())):
             with contextlib.suppress(UserError, SyntaxError, OSError, ValueError):
@@ -49,7 +49,7 @@ def _declaring(group: str, name: str) -> Path | None:
 
 
 def _names_in_main() -> set[str]:
-    """The classes and functions that a notebook, or a script, has defined, in lower case."""
+    """Return the classes and functions defined in a notebook or script, in lower case."""
     values = [*vars(sys.modules["__main__"]).values()]
     defined = [each for each in values if isinstance(each, type | FunctionType)]
     return {each.__name__.lower() for each in defined if each.__module__ == "__main__"}

@@ -1,7 +1,7 @@
-"""Random changes of a batch of training images, one independent draw for each image.
+"""Random augmentation of a batch of training images, independent for each image.
 
-The draws of a whole epoch are made at once from a generator of their own, before its first step:
-``draw`` is a pure function of seed and epoch, so a resumed epoch sees the same images.
+The random parameters of a whole epoch are drawn at once from a separate generator, before its first
+step: ``draw`` is a pure function of seed and epoch, so a resumed epoch sees the same images.
 Shapes: N images, C channels, height H, width W.
 """
 
@@ -19,16 +19,16 @@ from tinylab.system.runtime import send
 
 
 class Draws(NamedTuple):
-    """What happens to each image of an epoch, in the order in which the images come.
+    """The augmentation of each image of an epoch, in the order of the images.
 
-    matrix: float32 (N, 2, 3), from output to input coordinates, in half sides from the centre.
+    matrix: float32 (N, 2, 3), from output to input coordinates, in half sides from the center.
     bend: float32 (N, 2, 4, 4), added to the input coordinates (x, y) at 4x4 points of the output.
-    mirror: bool (N, 1, 1, 1), whether left and right change places, after ``matrix``.
+    mirror: bool (N, 1, 1, 1), whether to flip horizontally, after ``matrix``.
     gain, shift: float32 (N, 1, 1, 1): pixels become gain * (pixels - mean) + mean + shift.
-    hole: float32 (N, 2), centre (x, y) of the blanked square in [-1, 1].
-    keep: float32 (N, 1), the share of the image itself in mixup, 0.5 to 1.
-    patch: float32 (N, 3), centre (x, y) in [-1, 1] and half the side of CutMix's square.
-    What is switched off is None.
+    hole: float32 (N, 2), center (x, y) of the blanked square in [-1, 1].
+    keep: float32 (N, 1), the mixup coefficient lam of the image itself, 0.5 to 1.
+    patch: float32 (N, 3), center (x, y) in [-1, 1] and half the side of CutMix's square.
+    Disabled augmentations are None.
     """
 
     matrix: Tensor | None
@@ -41,12 +41,12 @@ class Draws(NamedTuple):
     patch: Tensor | None
 
     def rows(self, start: int, end: int) -> "Draws":
-        """The draws of some of the images, which follow one another."""
+        """Return the parameters of consecutive images."""
         return Draws(*[None if draws is None else draws[start:end] for draws in self])
 
 
 def draw(config: AugmentConfig, count: int, seed: int, device: torch.device) -> Draws:
-    """Draw for ``count`` images. Everything is drawn on the CPU, so devices agree."""
+    """Draw parameters for ``count`` images, on the CPU, so that all devices agree."""
     if config == AugmentConfig(fill=config.fill, no_aug_epochs=config.no_aug_epochs):
         return Draws(*[None] * 8)
     generator = torch.Generator().manual_seed(seed)
@@ -54,7 +54,7 @@ def draw(config: AugmentConfig, count: int, seed: int, device: torch.device) -> 
     def uniform(bound: float, *shape: int) -> Tensor:
         return (torch.rand(count, *shape, generator=generator) * 2 - 1) * bound
 
-    # Each kind is always drawn, so that switching one on leaves the others' draws alone.
+    # Each kind is always drawn, so that enabling one does not change the others.
     matrix = _matrices(config, uniform)
     mirror = uniform(1.0, 1, 1, 1) < 0
     gain, shift = 1 + uniform(config.contrast, 1, 1, 1), uniform(config.brightness * 255, 1, 1, 1)
@@ -81,7 +81,7 @@ def draw(config: AugmentConfig, count: int, seed: int, device: torch.device) -> 
 
 
 def _matrices(config: AugmentConfig, uniform: Callable[..., Tensor]) -> Tensor:
-    """Output-to-input affine maps, float32 (N, 2, 3): rotation, shear and zoom, then shift."""
+    """Return output-to-input affine maps, float32 (N, 2, 3): rotation, shear, zoom, shift."""
     angle, shear = uniform(math.radians(config.rotate)), uniform(math.radians(config.shear))
     zoom = 1 / (1 + uniform(config.scale))
     shift_N2 = uniform(2 * config.shift, 2)  # a side is two half sides
@@ -93,24 +93,24 @@ def _matrices(config: AugmentConfig, uniform: Callable[..., Tensor]) -> Tensor:
 
 
 def _mixup_shares(alpha: float, count: int, seed: int) -> Tensor:
-    """Shares from Beta(alpha, alpha), the larger side kept. float32 (count, 1)."""
+    """Draw max(lam, 1 - lam) for lam from Beta(alpha, alpha). float32 (count, 1)."""
     beta = np.random.Generator(np.random.PCG64(seed)).beta(alpha, alpha, count) if alpha else None
     shares = torch.ones(count) if beta is None else torch.from_numpy(beta).float()
     return torch.maximum(shares, 1 - shares).unsqueeze(1)
 
 
 def _patch_sides(alpha: float, count: int, seed: int) -> Tensor:
-    """Sides of squares whose area is Beta(alpha, alpha) of the image's. float32 (count, 1)."""
-    stream = np.random.Generator(np.random.PCG64(seed).jumped())  # mixup's shares are elsewhere
+    """Draw sides of squares with areas Beta(alpha, alpha) of the image's. float32 (count, 1)."""
+    stream = np.random.Generator(np.random.PCG64(seed).jumped())  # mixup applies to the others
     areas = stream.beta(alpha, alpha, count) if alpha else np.zeros(count)
     return torch.from_numpy(areas).sqrt().float().unsqueeze(1)
 
 
 def apply(images: Tensor, draws: Draws, config: AugmentConfig, shrink: int = 1) -> Tensor:
-    """Change N images by N draws: pixels 0..255, uint8 or float (N, C, H, W) -> float32.
+    """Augment N images by N parameters: pixels 0..255, uint8 or float (N, C, H, W) -> float32.
 
-    The result is ``shrink`` times smaller each way: pixels are averaged after the warp, which
-    blurs less than a warp at the smaller size, and shows new detail where it zooms in.
+    The result is ``shrink`` times smaller in each dimension: pixels are averaged after the warp,
+    which blurs less than a warp at the smaller size, and shows new detail when zooming in.
     """
     pixels = images.float()
     if draws.matrix is not None:
@@ -131,10 +131,10 @@ def apply(images: Tensor, draws: Draws, config: AugmentConfig, shrink: int = 1) 
 def _warp(pixels: Tensor, matrix: Tensor, bend: Tensor | None, fill: str) -> Tensor:
     """Bilinear sampling at the mapped positions; keeps the memory format.
 
-    Between its points a bend is bicubic (Ronneberger et al., 2015, section 3.1).
+    Elastic displacements are interpolated bicubically (Ronneberger et al., 2015, section 3.1).
     """
     H, W = pixels.shape[-2:]
-    if H != W:  # a rotation in pixels is none in half sides
+    if H != W:  # in half sides, a rotation in pixels would not be one
         matrix = matrix.clone()
         matrix[:, 0, 1] *= H / W
         matrix[:, 1, 0] *= W / H
@@ -152,15 +152,15 @@ def _warp(pixels: Tensor, matrix: Tensor, bend: Tensor | None, fill: str) -> Ten
 
 
 def _cut_out(pixels: Tensor, hole: Tensor, side: float) -> Tensor:
-    """Set a square to the image's mean (DeVries and Taylor, 2017); it may stick out."""
+    """Set a square to the image's mean (DeVries and Taylor, 2017); it may exceed the image."""
     mean = pixels.mean(dim=(2, 3), keepdim=True)
     return torch.where(_square(pixels, hole, side), mean, pixels)
 
 
 def _square(pixels: Tensor, centre: Tensor, half_side: Tensor | float) -> Tensor:
-    """Which pixels have their middle in the square: bool (N, 1, H, W).
+    """Return which pixel centers are in the square: bool (N, 1, H, W).
 
-    centre: float32 (N, 2), x and y. half_side: one, or (N, 1). All in half sides of the image.
+    center: float32 (N, 2), x and y. half_side: one, or (N, 1). All in half sides of the image.
     """
     H, W = pixels.shape[-2:]
     y = (torch.arange(H, device=pixels.device) + 0.5) * (2 / H) - 1
@@ -171,10 +171,10 @@ def _square(pixels: Tensor, centre: Tensor, half_side: Tensor | float) -> Tensor
 
 
 def mix(inputs: Tensor, labels: Tensor, num_classes: int, draws: Draws) -> tuple[Tensor, Tensor]:
-    """Mixup and CutMix of each image with its mirror place in the batch, whose order is random.
+    """Mixup and CutMix of each image with its mirror position in the batch, whose order is random.
 
-    inputs: float32 (N, C, H, W). labels: int64 (N,). Returns the mixed inputs and the shares of
-    each class, float32 (N, num_classes); a patch counts by its pixels that are in the image.
+    inputs: float32 (N, C, H, W). labels: int64 (N,). Returns the mixed inputs and class
+    probabilities, float32 (N, num_classes); a patch counts by its pixels inside the image.
     """
     partner = inputs.flip(0)
     share_N1 = inputs.new_ones(len(inputs), 1)
@@ -190,10 +190,11 @@ def mix(inputs: Tensor, labels: Tensor, num_classes: int, draws: Draws) -> tuple
 
 
 def views(images: Tensor, kind: str) -> list[Tensor]:
-    """What a network looks at in test-time augmentation, the images themselves first.
+    """Return the views for test-time augmentation, starting with the images themselves.
 
-    none: only them. flip: mirrored too. shift: moved by one pixel to each side too, the border
-    repeated. flip_shift: those of ``shift``, and each of them mirrored. Shapes and dtype stay.
+    none: only the images. flip: also flipped. shift: also shifted by one pixel in each direction,
+    repeating the border. flip_shift: those of ``shift``, and each of them flipped. Shapes and dtype
+    are unchanged.
     """
     found = [images]
     if "shift" in kind:

@@ -24,18 +24,18 @@ from tinylab.errors import UserError
 
 @dataclass
 class _Passed:
-    """What was met on the way through class folders, to be said at the end."""
+    """Observations while reading class folders, reported at the end."""
 
-    others: list[str] = field(default_factory=list)  # suffixes of files that are no images
-    deep: list[str] = field(default_factory=list)  # images in folders inside class folders
+    others: list[str] = field(default_factory=list)  # suffixes of other files
+    deep: list[str] = field(default_factory=list)  # images in subfolders of class folders
 
 
 def class_folders(root: Path) -> Listing:
-    """The files below ``root/<class>``, or those of ``root/train``, ``root/val``, ``root/test``.
+    """List the files below ``root/<class>``, or of ``root/train``, ``root/val``, ``root/test``.
 
-    Folders inside a class folder belong to the class. Raises DataAbsentError where there is no
-    such folder, UserError for a folder without classes, a class without images, or classes that
-    differ between ``train`` and the other parts.
+    Subfolders of a class folder belong to the class. Raises DataAbsentError if there is no such
+    folder, UserError for a folder without classes, a class without images, or classes that differ
+    between ``train`` and the other parts.
     """
     if not root.is_dir():
         raise DataAbsentError(
@@ -57,10 +57,11 @@ def class_folders(root: Path) -> Listing:
 
 
 def _part_folders(root: Path) -> dict[str, str]:
-    """Part -> its folder in ``root``, ending in a slash; only ``train``, of no name, if none is.
+    """Return part -> its folder in ``root``, ending in a slash; only ``train``, "", without a
+    split.
 
-    A split is given where ``train`` and another part are there. A part without class folders (a
-    competition's unlabelled ``test``) cannot be scored, and is passed over, which is said.
+    A split exists if ``train`` and another part exist. A part without class folders (a
+    competition's unlabeled ``test``) cannot be evaluated, and is skipped with a message.
     """
     names = folders_in(root)
     given = {
@@ -91,13 +92,13 @@ def _part_folders(root: Path) -> dict[str, str]:
 
 
 def _is_labelled(folder: Path, known: set[str]) -> bool:
-    """Whether a part has class folders; one folder of another name holds what has no label."""
+    """Return whether a part has class folders; a single folder of another name has no labels."""
     names = {composed(name) for name in folders_in(folder)}
     return len(names) > 1 or bool(names & {composed(name) for name in known})
 
 
 def _class_files(root: Path, part: str, passed: _Passed) -> dict[str, list[str]]:
-    """Class name -> its image files, as paths below ``root``."""
+    """Return class name -> its image files, as paths below ``root``."""
     names = folders_in(root / part)
     if not names:
         raise UserError(
@@ -125,7 +126,7 @@ def _class_files(root: Path, part: str, passed: _Passed) -> dict[str, list[str]]
 
 
 def _class_name(folder: Path) -> str:
-    """A folder's name as text: NFC, and bytes that are no UTF-8 as ``\\xfc``."""
+    """Return a folder's name: NFC, with non-UTF-8 bytes as ``\\xfc``."""
     name = composed(folder.name)
     text = os.fsencode(name).decode("utf-8", "backslashreplace")
     if text != name:
@@ -139,7 +140,7 @@ def _class_name(folder: Path) -> str:
 def _refuse_other_classes(
     root: Path, train: str, folder: str, part: str, parts: dict[str, dict[str, list[str]]]
 ) -> None:
-    """A test set has all classes of the training; a small validation part may lack some."""
+    """Check the classes: a test set has all training classes; a validation part may lack some."""
     only = {train: parts["train"].keys() - parts[part].keys(), folder: parts[part].keys()}
     only[folder] = parts[part].keys() - parts["train"].keys()
     if part == "val":

@@ -25,9 +25,9 @@ from tinylab.system import machine
 from tinylab.system.paths import user_path
 from tinylab.ui.console import say
 
-MAX_PIXELS = 2**28  # of one file; more is taken for a decompression bomb
+MAX_PIXELS = 2**28  # of one file; more is considered a decompression bomb
 MAX_BYTES = 2**31  # of one file: 2**28 pixels of 8 bytes
-FOURTEEN_BITS = 2**14  # files of 16 bits whose values are all below are said to be dark
+FOURTEEN_BITS = 2**14  # 16-bit files with all values below are reported as dark
 
 
 @dataset
@@ -64,18 +64,19 @@ class Folder:
     content: str | None = option(None, "digest of the files' contents; filled in", neutral=True)
 
     def find(self) -> Source:
-        """The image files of ``dataset.root``, in class folders or as its ``labels.csv`` says.
+        """Find the image files of ``dataset.root``, in class folders or listed by its
+        ``labels.csv``.
 
-        Raises UserError for a folder in which there are no classes.
+        Raises UserError for a folder without classes.
         """
         return source_of(self.listed(), self)
 
     def digest(self) -> str:
-        """What the data is: SHA-256 over names, labels, parts and contents of all files."""
+        """Return SHA-256 over names, labels, parts and contents of all files."""
         return content.digest(self.listed())
 
     def listed(self) -> Listing:
-        """The image files and their labels. Raises UserError as ``find`` does."""
+        """List the image files and their labels. Raises UserError as ``find`` does."""
         assert self.root is not None
         root = user_path(self.root)
         if (root / TABLE).is_file():
@@ -84,7 +85,7 @@ class Folder:
 
 
 def source_of(files: Listing, config: Folder) -> Source:
-    """Listed files as a source of images."""
+    """Return listed files as a source of images."""
     preparation: dict[str, object] = {
         "image_size": config.image_size,
         "interpolation": config.interpolation,
@@ -105,11 +106,11 @@ def source_of(files: Listing, config: Folder) -> Source:
 def read(
     files: Listing, config: Folder, decode: Callable[[Path], NDArray[np.uint8]] | None = None
 ) -> Images:
-    """Decode and resize all files: uint8 (N, C, H, W), C 1 or 3 (red, green, blue).
+    """Decode and resize all files: uint8 (N, C, H, W), C 1 or 3 (RGB).
 
-    ``decode`` is ``decoder(config)`` unless given. Lists the files that cannot be read, and raises
-    UserError where there are any, unless ``skip_bad``; and in any case where a class is left
-    without a training image, or the memory does not suffice.
+    ``decode`` defaults to ``decoder(config)``. Lists the files that cannot be read, and raises
+    UserError if there are any, unless ``skip_bad``; and in any case if a class is left without
+    training images, or the memory is insufficient.
     """
     deep: list[int] = []
     decode = decode or decoder(config, deep)
@@ -145,10 +146,10 @@ def read(
 
 
 def _larger(config: Folder) -> Folder | None:
-    """How training images are decoded where that is at a size of their own.
+    """Return how training images are decoded if at a size of their own.
 
-    Areas are averaged whatever ``interpolation`` says: what the larger image has of too fine
-    patterns would not go away when it is averaged down.
+    Always by area averaging, whatever ``interpolation`` is: aliasing in the larger image would not
+    disappear when it is averaged down.
     """
     if config.source_size is None:
         return None
@@ -171,7 +172,7 @@ def _without(
     config: Folder,
     sources: NDArray[np.uint8] | None,
 ) -> Images:
-    """The images that could be read, where that is enough for the user."""
+    """Return the readable images, if the user accepts that."""
     bad = sorted(faults)
     say(f"{files.root}: {len(bad):,} of {len(images):,} files cannot be read as images:")
     say_first([f"{files.names[index]}: {faults[index]}" for index in bad])
@@ -214,11 +215,11 @@ def _refuse_lost_class(train_labels: NDArray[np.int64], classes: tuple[str, ...]
 
 
 def decoder(config: Folder, deep: list[int] | None = None) -> Callable[[Path], NDArray[np.uint8]]:
-    """A function from a file to uint8 (C, H, W); it raises OSError where it is no such image.
+    """Return a function from a file to uint8 (C, H, W); it raises OSError for invalid images.
 
-    A photograph is turned upright by its EXIF data; 16 bits a channel become 8, what is transparent
-    is laid on white, and of several images in a file the first is taken. The largest value of
-    each file of 16 bits is appended to ``deep``.
+    Photos are rotated upright by their EXIF data; 16 bits per channel become 8, transparency is
+    composed on white, and of several images in a file the first is used. The largest value of each
+    16-bit file is appended to ``deep``.
     """
     cv2 = open_cv()
     interpolation = {
@@ -240,7 +241,7 @@ def decoder(config: Folder, deep: list[int] | None = None) -> Callable[[Path], N
 
 
 def _on_white(data: NDArray[np.uint8], flag: int, deep: list[int] | None) -> NDArray[Any]:
-    """The pixels that ``flag`` asks for, what is transparent laid on white."""
+    """Return the pixels for ``flag``, with transparency composed on white."""
     cv2 = open_cv()
     if not _may_be_clear_or_deep(data[:4096].tobytes()):
         return decode_bytes(data, flag)
@@ -257,7 +258,7 @@ def _on_white(data: NDArray[np.uint8], flag: int, deep: list[int] | None) -> NDA
     if whole.dtype == np.uint16:
         whole = (whole >> 8).astype(np.uint8)
     opacity = whole[..., 3:]
-    # All opaque, or all clear, as where a program left the fourth channel empty: not transparent.
+    # All opaque, or all clear, as if a program left the fourth channel empty: not transparent.
     if opacity.min() == opacity.max() == 255 or opacity.max() == 0:
         return decode_bytes(data, flag)
     laid = np.rint(255 + (whole[..., :3] - 255.0) * (opacity / 255.0)).astype(np.uint8)
@@ -266,45 +267,45 @@ def _on_white(data: NDArray[np.uint8], flag: int, deep: list[int] | None) -> NDA
 
 
 def _may_be_clear_or_deep(head: bytes) -> bool:
-    """Whether a file may be transparent, or have 16 bits, by its first 4,096 bytes.
+    """Return whether a file may be transparent or 16-bit, by its first 4,096 bytes.
 
-    Most files are told apart so, without decoding them twice. The fourth channel of BMP is seldom
-    an opacity.
+    Most files are classified this way without decoding them twice. The fourth channel of BMP is
+    rarely opacity.
     """
     if head.startswith((b"\xff\xd8", b"BM")):
         return False
     if head.startswith(b"\x89PNG") and b"IDAT" in head:
         depth, color = head[24:26]
-        return depth == 16 or color in (4, 6) or b"tRNS" in head  # 4, 6: with an opacity
+        return depth == 16 or color in (4, 6) or b"tRNS" in head  # 4, 6: with alpha
     return head[12:16] != b"VP8 "
 
 
 @cache
 def open_cv() -> Any:
-    """OpenCV, set up for many small images; ``Any``, because it types few of its functions."""
-    with machine.default_variable("OPENCV_IO_MAX_IMAGE_PIXELS", str(MAX_PIXELS)):  # read at import
+    """Import OpenCV, set up for many small images; ``Any``, because it has few types."""
+    with machine.default_variable("OPENCV_IO_MAX_IMAGE_PIXELS", str(MAX_PIXELS)):  # read on import
         import cv2
 
-    cv2.setNumThreads(1)  # one image is small: the threads of the pool are the parallelism
+    cv2.setNumThreads(1)  # images are small: the pool's threads provide the parallelism
     if hasattr(cv2, "setLogLevel"):  # OpenCV 4
-        cv2.setLogLevel(0)  # silent: we report faults, once
+        cv2.setLogLevel(0)  # silent: faults are reported here, once
     else:
         cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
     return cv2
 
 
 def png_bytes(image: NDArray[np.uint8]) -> bytes:
-    """An image, uint8 (C, H, W) with C 1 (gray) or 3 (red, green, blue), as a PNG file."""
+    """Encode an image, uint8 (C, H, W) with C 1 (gray) or 3 (RGB), as PNG."""
     cv2 = open_cv()
-    pixels_HWC = np.ascontiguousarray(image[::-1].transpose(1, 2, 0))  # OpenCV's blue is first
+    pixels_HWC = np.ascontiguousarray(image[::-1].transpose(1, 2, 0))  # OpenCV uses BGR
     _, encoded = cv2.imencode(".png", pixels_HWC, [cv2.IMWRITE_PNG_COMPRESSION, 9])
     return bytes(encoded)
 
 
 def read_bytes(file: Path) -> NDArray[np.uint8]:
-    """The bytes of an image file. Raises OSError where there are none, or no end of them.
+    """Read an image file. Raises OSError if it is empty or too large.
 
-    Read by numpy, because OpenCV cannot open every file name on every system.
+    Read by NumPy, because OpenCV cannot open all file names on all systems.
     """
     status = file.stat()
     if not S_ISREG(status.st_mode):
@@ -318,7 +319,7 @@ def read_bytes(file: Path) -> NDArray[np.uint8]:
 
 
 def decode_bytes(data: NDArray[np.uint8], flag: int) -> NDArray[Any]:
-    """The pixels that ``flag`` asks OpenCV for. Raises OSError where ``data`` is no image."""
+    """Decode with OpenCV's ``flag``. Raises OSError if ``data`` is not an image."""
     cv2 = open_cv()
     try:
         image: NDArray[Any] | None = cv2.imdecode(data, flag)

@@ -1,4 +1,4 @@
-"""Image files that a table of labels lists, ``labels.csv``."""
+"""Image files listed in a table of labels, ``labels.csv``."""
 
 import csv
 import os
@@ -24,7 +24,7 @@ from tinylab.data.listing import (
 )
 from tinylab.errors import UserError
 
-# Column names, in any case, the first that is there; ``id`` names a file in many competitions.
+# Column names, in any case, first match; ``id`` names a file in many competitions.
 PATH_COLUMNS = (
     "path", "file", "filename", "file_name", "filepath", "file_path", "image", "image_path", "img",
     "id", "image_id", "name",
@@ -39,16 +39,16 @@ class _Row:
     label: str
     part: str
     has_more: bool  # cells than the header
-    group: str = ""  # of the column that ``split.group`` names
+    group: str = ""  # of the column in ``split.group``
 
 
 def table(root: Path, skip_bad: bool) -> Listing:
-    """The files that ``root/labels.csv`` lists, in its columns path and label.
+    """List the files in ``root/labels.csv``, with its columns path and label.
 
-    Paths are relative to ``root``, or absolute and inside it; what they lack (a suffix, the folder
-    in which all files are) is completed where only one file fits. A third column, split, may say
-    ``train``, ``val`` or ``test``; others are passed over. Lists the wrong rows by their lines,
-    and raises UserError where there are any; a file that is not there is wrong unless ``skip_bad``.
+    Paths are relative to ``root``, or absolute and inside it; a missing suffix or common folder is
+    completed if only one file fits. An optional third column, split, may be ``train``, ``val`` or
+    ``test``; other columns are ignored. Lists invalid rows by line, and raises UserError if there
+    are any; a missing file is invalid unless ``skip_bad``.
     """
     parts: dict[str, dict[str, list[str]]] = {part: {} for part in PARTS}
     lines: dict[str, int] = {}  # path -> the line that named it
@@ -85,9 +85,9 @@ def table(root: Path, skip_bad: bool) -> Listing:
 
 
 def column(root: Path, name: str) -> dict[str, str]:
-    """File -> its value in another column of ``root/labels.csv``; letter case does not matter.
+    """Return file -> its value in another column of ``root/labels.csv``; case-insensitive.
 
-    Raises UserError where there is no such column, or a file has no value in it.
+    Raises UserError if there is no such column, or a file has no value in it.
     """
     files = _Files(root)
     found = {files.find(row.path, skip_bad=True)[0]: row for row in _rows(root / TABLE, name)}
@@ -100,7 +100,7 @@ def column(root: Path, name: str) -> dict[str, str]:
 
 
 def _rows(file: Path, group: str | None = None) -> list[_Row]:
-    """All rows, with empty texts for the cells that are missing."""
+    """Return all rows, with empty strings for missing cells."""
     try:
         with file.open(encoding="utf-8-sig", newline="") as stream:
             reader = csv.DictReader(stream, restval="")
@@ -137,7 +137,7 @@ def _rows(file: Path, group: str | None = None) -> list[_Row]:
 
 
 def _fault(row: _Row, part: str) -> str:
-    """What is wrong with a row, but for its file; empty where nothing is."""
+    """Return what is wrong with a row, except for its file; empty if nothing is."""
     if row.has_more:
         return 'more cells than the header; quote names with a comma: "a, b.jpg",label'
     if row.path in ("", ".") or "\0" in row.path or row.label == "":
@@ -146,20 +146,20 @@ def _fault(row: _Row, part: str) -> str:
 
 
 class _Files:
-    """The image files below a folder, found by what a table calls them."""
+    """The image files below a folder, found by the paths of a table."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
         self.completed: list[str] = []  # as typed -> as found
 
     def find(self, typed: str, skip_bad: bool) -> tuple[str, str]:
-        """A file's path below the folder, and what is wrong with it, which may be nothing."""
+        """Return a file's path below the folder, and what is wrong with it, if anything."""
         path = os.path.normpath(typed)
         if os.path.isabs(path):
             places = (os.path.abspath(self.root), os.path.realpath(self.root))
             path = next((os.path.relpath(path, p) for p in places if _is_in(path, p)), path)
         if "\\" in path and not os.path.isfile(self.root / path):
-            path = os.path.normpath(path.replace("\\", "/"))  # as Windows writes it
+            path = os.path.normpath(path.replace("\\", "/"))  # Windows separators
         if os.path.isabs(path) or PureWindowsPath(path).drive or path.split(os.sep)[0] == "..":
             return path, f"{path}: expected a path inside the folder of {TABLE}"
         if is_image(path) and os.path.isfile(self.root / path):
@@ -178,7 +178,7 @@ class _Files:
 
     @cached_property
     def _index(self) -> dict[str, list[str]]:
-        """Every end of every file's path, with and without its suffix -> the files of that end."""
+        """Return every suffix of every file's path, with and without extension -> the files."""
         index: dict[str, list[str]] = defaultdict(list)
         for name in images_below(self.root, "", set(), []):
             steps = _key(name).split("/")
@@ -194,7 +194,7 @@ def _is_in(path: str, folder: str) -> bool:
 
 
 def _key(path: str) -> str:
-    """Equal for paths that differ in case or Unicode form alone."""
+    """Normalize: equal for paths that differ only in case or Unicode form."""
     return composed(path).casefold()
 
 

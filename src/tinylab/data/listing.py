@@ -1,9 +1,9 @@
-"""Which image files there are and what they show: what both ways of saying it share.
+"""Listings of image files and their labels: shared by class folders and label tables.
 
 ``class_tree.py`` reads class folders, ``label_table.py`` a table of labels. Only names are read
-here, no images. Both ways give the same order, so the same files give the same data, split and
-results. A name is the same name in either Unicode form: macOS writes ``é`` as two characters,
-Linux and Windows mostly as one.
+here, no images. Both give the same order, so the same files give the same data, split and results.
+Names are equal in either Unicode form: macOS writes ``é`` as two characters, Linux and Windows
+mostly as one.
 """
 
 import hashlib
@@ -30,7 +30,7 @@ SYSTEM_FOLDERS = (
     "__MACOSX", "@eaDir", "lost+found", "System Volume Information", "$RECYCLE.BIN", "__pycache__",
 )  # fmt: skip
 TABLE = "labels.csv"
-# What the parts of a given split are called, as folders and in a table, in any case.
+# Names of the parts of an official split, as folders and in a table, in any case.
 PARTS = {
     "train": ("train", "training"),
     "val": ("val", "valid", "validation"),
@@ -54,14 +54,14 @@ class Listing:
     num_val: int = 0
 
     def sha256(self) -> str:
-        """A hash of names, labels, classes and the official split."""
+        """Return a hash of names, labels, classes and the official split."""
         parts = (self.num_test, self.num_val) if self.num_val else (self.num_test,)
         digest = hashlib.sha256(repr((self.names, self.classes, *parts)).encode())
         digest.update(np.ascontiguousarray(self.labels, "<i8").data)
         return digest.hexdigest()
 
     def untrainable(self) -> str:
-        """Why no network can be trained on it; empty where one can. Evaluation asks for less."""
+        """Return why no network can be trained on it; empty if possible. Evaluation needs less."""
         if len(self.classes) > 1:
             return ""
         if (self.root / TABLE).is_file():
@@ -76,24 +76,24 @@ class Listing:
 
 
 def natural_key(name: str) -> tuple[list[str | int], str]:
-    """Sort key under which numbers inside names count as numbers; ``1`` and ``01`` differ still."""
+    """Return a sort key that compares numbers in names by value; ``1`` and ``01`` still differ."""
     parts: list[str | int] = [*re.split(r"(\d+)", composed(name))]  # text, number, text, ...
     parts[1::2] = map(int, parts[1::2])
     return parts, name
 
 
 def composed(name: str) -> str:
-    """A name in the Unicode form NFC, which is the same for names that look the same."""
+    """Return a name in Unicode form NFC, which is equal for names that look the same."""
     return name if name.isascii() else unicodedata.normalize("NFC", name)
 
 
 def is_image(name: str) -> bool:
-    """Whether a file is an image by its name."""
+    """Return whether a file is an image by its suffix."""
     return name.lower().endswith(SUFFIXES)
 
 
 def listed(root: Path, parts: dict[str, dict[str, list[str]]]) -> Listing:
-    """A listing of part -> class name -> file names; there is a part ``train``."""
+    """Build a listing of part -> class name -> file names; the part ``train`` is required."""
     classes = tuple(sorted(parts["train"], key=natural_key))
     labelled = {
         part: [(name, label) for label, key in enumerate(classes) for name in files.get(key, [])]
@@ -107,7 +107,7 @@ def listed(root: Path, parts: dict[str, dict[str, list[str]]]) -> Listing:
 
 
 def folders_in(folder: Path) -> list[str]:
-    """The names of the folders in ``folder``, in natural order, without hidden and system ones."""
+    """Return the names of the folders in ``folder``, in natural order, without hidden ones."""
     names = [name for name in os.listdir(folder) if _is_of_the_user(name)]
     return sorted((name for name in names if os.path.isdir(folder / name)), key=natural_key)
 
@@ -119,10 +119,10 @@ def _is_of_the_user(name: str) -> bool:
 def images_below(
     folder: Path, inner: str, seen: set[tuple[int, int]], others: list[str]
 ) -> Iterator[str]:
-    """The image files in ``folder`` and its folders; the suffixes of what is none go to ``others``.
+    """Return the image files in ``folder`` and subfolders; adds other suffixes to ``others``.
 
-    Hidden ones are passed over. A link that leads nowhere is an image that cannot be read. Each
-    real folder is read once: links may lead in a circle.
+    Hidden files are skipped. A dangling link is an unreadable image. Each real folder is read once,
+    since links may be circular.
     """
     stat = os.stat(folder)
     if (stat.st_dev, stat.st_ino) in seen:
@@ -140,34 +140,34 @@ def images_below(
 
 
 def is_folder(entry: os.DirEntry[str]) -> bool:
-    """Whether it is a folder, even of a path too long to be opened, or a link to one."""
+    """Return whether it is a folder, even if the path is too long to open, or a link to one."""
     if entry.is_symlink():
         return os.path.isdir(entry.path)
     return entry.is_dir(follow_symlinks=False)
 
 
 def kinds(others: Sequence[str]) -> str:
-    """Suffixes, counted: ``2 .heic, 1 without a suffix``."""
+    """Count suffixes: ``2 .heic, 1 without a suffix``."""
     counts = Counter(kind.lower() or "without a suffix" for kind in others)
     return first([f"{count:,} {kind}" for kind, count in counts.most_common()])
 
 
-# ---------------------------------------------------------------- words
+# ---------------------------------------------------------------- messages
 
 
 def first(items: Sequence[object]) -> str:
-    """The first few of ``items``, for a message."""
+    """Return the first few of ``items``, for a message."""
     return ", ".join(map(str, items[:5])) + (", ..." if len(items) > 5 else "")
 
 
 @cache
 def say_once(line: str) -> None:
-    """Say a line, unless this process has said it: a folder is listed again and again."""
+    """Print a line once per process: a folder is listed repeatedly."""
     say(line)
 
 
 def say_first(lines: Sequence[str]) -> None:
-    """Say up to twenty lines, and how many more there are."""
+    """Print up to twenty lines, and the number of further ones."""
     for line in lines[:20]:
         say(f"  {line}")
     if len(lines) > 20:

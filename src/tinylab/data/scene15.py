@@ -1,6 +1,6 @@
-"""15-Scene (Lazebnik, Schmid, Ponce, CVPR 2006): 4,485 photographs in 15 class folders.
+"""15-Scene (Lazebnik, Schmid, Ponce, CVPR 2006): 4,485 photos in 15 class folders.
 
-Class folders may be named in words or numbered 00 to 14, as different copies have them.
+Class folders may be named in words or numbered 00 to 14, depending on the copy.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ from tinylab.system.paths import data_root, user_path
 from tinylab.ui.console import say
 
 NUM_CLASSES = 15
-# ``contents_sha256`` of the copy with images of 200x200 that the results in docs/ were made with.
+# ``contents_sha256`` of the copy with 200x200 images that the results in docs/ were made with.
 CONTENTS = "22dfcbbc2be60d18c0b4501c99cd6a66ac627053a352fe3700ff6f6e78c04181"
 
 
@@ -40,7 +40,7 @@ class Scene15(Folder):
     )
 
     def find(self) -> Source:
-        """The image files. Raises DataAbsentError, or UserError where there are not 15 classes."""
+        """Return the image files. Raises DataAbsentError; UserError for other than 15 classes."""
         root = self._place()
         if not root.is_dir():
             raise DataAbsentError(f"{root}: not found; expected 15-Scene's 15 class folders")
@@ -52,8 +52,8 @@ class Scene15(Folder):
         return source_of(files, self)
 
     def fetch(self) -> None:
-        """Download the images into the data root. Raises UserError where that fails."""
-        from tinylab.data.download import fetch_zip  # and with it urllib, ssl and email
+        """Download the images into the data root. Raises UserError on failure."""
+        from tinylab.data.download import fetch_zip  # imports urllib, ssl and email
 
         root = self._place()
         if self.root is not None:
@@ -75,7 +75,7 @@ class Scene15(Folder):
 
 
 def contents_sha256(root: Path) -> str:
-    """A hash of all images' contents; names, which differ between copies, do not matter."""
+    """Return a hash of all images' contents; names, which differ between copies, do not matter."""
     files = [root / name for name in class_folders(root).names]
     each = sorted(hashlib.sha256(file.read_bytes()).hexdigest() for file in files)
     return hashlib.sha256("".join(each).encode()).hexdigest()

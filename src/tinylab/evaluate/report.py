@@ -121,7 +121,7 @@ def write(
     scope: Scope,
     command: str,
 ) -> None:
-    """Leave the metrics, the predictions and two figures in ``folder``."""
+    """Write the metrics, the predictions and two figures to ``folder``."""
     loss = {} if _loss_of(ensemble) == "loss" else {"loss": None}
     title = f"accuracy {accuracy(whole)}"
     confusion = plots.confusion(whole.confusion, whole.classes, title)

@@ -1,5 +1,5 @@
 """From image files to classes, in a stream.
 
-``gather`` finds the files, ``pictures`` reads them as the network wants them, ``classify`` asks the
-network, ``formats`` writes the answers.
+``gather`` finds the files, ``pictures`` preprocesses them, ``classify`` runs the network,
+``formats`` writes the predictions.
 """

@@ -1,4 +1,4 @@
-"""Classifying image files in a stream: files in, predictions out, memory flat."""
+"""Classify image files in a stream, with constant memory."""
 
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -13,16 +13,16 @@ from tinylab.inference import Ensemble
 from tinylab.predict.pictures import Picture
 from tinylab.system.machine import cores
 
-BATCH_SIZE = 256  # images at a time, or as many as have BATCH_BYTES pixels
+BATCH_SIZE = 256  # images per batch, or fewer by BATCH_BYTES of pixels
 BATCH_BYTES = 2**26
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What became of a file: a picture and its probabilities (num_classes,), or a fault.
+    """The outcome for a file: a picture and its probabilities (num_classes,), or a fault.
 
-    marks: whether it is ``rejected``, its highest probability being too low, and ``unlike`` the
-    training data; only what was asked or can be told.
+    marks: whether it is ``rejected``, because its highest probability is too low, and ``unlike``
+    the training data; only what was requested or is known.
     """
 
     file: str
@@ -32,13 +32,13 @@ class Prediction:
     marks: dict[str, bool] = field(default_factory=dict)
 
     def best(self, count: int) -> list[tuple[int, float]]:
-        """The most probable classes and their probabilities, the best first."""
+        """Return the most probable classes and their probabilities, best first."""
         order = np.argsort(-self.probabilities, kind="stable")[:count]
         return [(int(label), float(self.probabilities[label])) for label in order]
 
 
 def marks_of(ensemble: Ensemble, reject: float | None) -> list[str]:
-    """The names of the marks that ``classify`` sets."""
+    """Return the names of the marks that ``classify`` sets."""
     can_tell = any(member.calibration is not None for member in ensemble.members)
     return [*["rejected"] * (reject is not None), *["unlike"] * can_tell]
 
@@ -49,9 +49,9 @@ def classify(
     read: Callable[[Path], Picture],
     reject: float | None = None,
 ) -> Iterator[Prediction]:
-    """A prediction for each file, in their order. Only one batch of pictures is held at a time.
+    """Yield a prediction for each file, in order. Only one batch of pictures is in memory.
 
-    Images whose highest probability is below ``reject`` are marked.
+    Images with a highest probability below ``reject`` are marked.
     """
     batch_size = min(BATCH_SIZE, max(1, BATCH_BYTES // math.prod(ensemble.first.image_shape)))
     pool = ThreadPoolExecutor(cores())
@@ -61,11 +61,11 @@ def classify(
             answers = list(pool.map(_reading(read), batch))
             yield from _classify_batch(ensemble, batch, answers, reject)
     finally:
-        pool.shutdown(cancel_futures=True)  # an interrupt waits for nothing that has not begun
+        pool.shutdown(cancel_futures=True)  # an interrupt cancels what has not started
 
 
 def _reading(read: Callable[[Path], Picture]) -> Callable[[str], Picture | str]:
-    """``read``, with a fault's reason as an answer like any other."""
+    """Call ``read``, returning the reason of a fault."""
 
     def answer(file: str) -> Picture | str:
         try:
@@ -104,7 +104,7 @@ def _marks(
     probabilities: NDArray[np.float64],
     reject: float | None,
 ) -> list[dict[str, bool]]:
-    """What is remarkable of each image, by the names of ``marks_of``."""
+    """Return the marks of each image, by the names of ``marks_of``."""
     columns: dict[str, NDArray[np.bool_] | None] = {
         "rejected": None if reject is None else probabilities.max(axis=1) < reject,
         "unlike": ensemble.unlike(pixels),

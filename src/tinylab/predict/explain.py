@@ -1,4 +1,4 @@
-"""Why a network gives an image its class: where it looks, and what it learnt that is alike.
+"""Explain predictions: Grad-CAM, and the most similar training images.
 
 Grad-CAM: Selvaraju et al.: Grad-CAM: Visual Explanations from Deep Networks via Gradient-based
 Localization (ICCV 2017).
@@ -18,23 +18,23 @@ from tinylab.data.cache import Decoded
 from tinylab.errors import UserError
 from tinylab.inference import Trained, in_batches
 
-NEIGHBORS = 6  # nearest training images that are shown
+NEIGHBORS = 6  # nearest training images to show
 
 
 def grad_cam(
     trained: Trained, images: NDArray[np.uint8], labels: NDArray[np.int64]
 ) -> NDArray[np.float32] | None:
-    """Where the last convolution speaks for the classes ``labels``, (N,): float32 (N, H, W).
+    """Grad-CAM of the last convolution for the classes ``labels``, (N,): float32 (N, H, W).
 
-    images: uint8 (N, C, H, W). The values are 0 to 1, the largest of each image 1 (or 0, where
-    nothing speaks for its class). None where the network has no convolution.
+    images: uint8 (N, C, H, W). The values are 0 to 1, with maximum 1 in each image (or 0, if there
+    is no evidence for its class). None if the network has no convolution.
     """
     maps: list[Tensor] = []
 
     def keep(layer: nn.Module, given: Any, output: Tensor) -> Tensor:
         output.retain_grad()
         maps.append(output)
-        return output.clone()  # which the next layer may change in place
+        return output.clone()  # which the next layer may modify in place
 
     layers = [each for each in trained.model.modules() if isinstance(each, nn.Conv2d)]
     hooks = [layer.register_forward_hook(keep) for layer in layers]
@@ -61,10 +61,10 @@ def grad_cam(
 
 
 def first_filters(trained: Trained) -> NDArray[np.uint8] | None:
-    """The kernels of the first convolution as images, uint8 (filters, C, k, k).
+    """Return the kernels of the first convolution as images, uint8 (filters, C, k, k).
 
-    Black is the lowest weight of all, white the highest. None where the first layer is none, or
-    where it takes other than 1 or 3 channels.
+    Black is the lowest weight of all, white the highest. None if the first layer is not a
+    convolution, or takes other than 1 or 3 channels.
     """
     weight = next((each for each in trained.model.parameters() if each.dim() > 1), None)
     if weight is None or weight.dim() != 4 or weight.shape[1] not in (1, 3):
@@ -77,10 +77,7 @@ def first_filters(trained: Trained) -> NDArray[np.uint8] | None:
 
 @dataclass(frozen=True)
 class Learnt:
-    """What a network was trained on. index: int64 (M,), in the data. features: float32 (M, D).
-
-    total: the number of all training images, of which these M are some or all.
-    """
+    """A network's training images. index: int64 (M,), in the data. features: float32 (M, D)."""
 
     decoded: Decoded
     index: NDArray[np.int64]
@@ -90,7 +87,7 @@ class Learnt:
     def nearest(
         self, features: NDArray[np.float32]
     ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """Features (N, D) -> the nearest training images, their places and distances, (N, k)."""
+        """Features (N, D) -> the nearest training images, their indices and distances, (N, k)."""
         near = features.astype(np.float64) @ self.features.T.astype(np.float64)
         order = np.argsort(-near, axis=1, kind="stable")[:, :NEIGHBORS]
         cosine = np.take_along_axis(near, order, axis=1)
@@ -115,7 +112,7 @@ def learnt(trained: Trained, decoded: Decoded, most: int | None = None) -> Learn
 
 
 def overlaid(image: NDArray[np.uint8], heat: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """An image, uint8 (C, H, W), in gray, with red where the heat, (H, W), is: (3, H, W)."""
+    """Overlay an image, uint8 (C, H, W), in gray, with red by the heat map, (H, W): (3, H, W)."""
     gray = image.mean(axis=0)
     red = np.array([255.0, 60.0, 0.0])[:, None, None]
     mixed = gray * (1 - 0.6 * heat) + red * 0.6 * heat

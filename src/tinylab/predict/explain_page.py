@@ -37,7 +37,7 @@ HEAT = "; red: regions of the last convolution that support the class (Grad-CAM)
 
 @dataclass(frozen=True)
 class Asked:
-    """An image to explain: uint8 (C, H, W), its name, and its label where it has one."""
+    """An image to explain: uint8 (C, H, W), its name, and its label if known."""
 
     image: NDArray[np.uint8]
     name: str
@@ -165,7 +165,7 @@ def _gallery(
 
 
 def _alike(known: Learnt, features: NDArray[np.float32]) -> list[list[Item]]:
-    """The nearest training images of each image."""
+    """Return the nearest training images of each image."""
     images = known.decoded.images
     places, distances = known.nearest(features)
 

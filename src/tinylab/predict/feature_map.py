@@ -1,4 +1,4 @@
-"""The test images as a network sees them: their features on a plane."""
+"""The test images by their features: a two-dimensional map."""
 
 from dataclasses import dataclass
 
@@ -17,9 +17,9 @@ SEED = 0
 
 @dataclass(frozen=True)
 class FeatureMap:
-    """Some test images. index: int64 (N,), in the data. features: float32 (N, D), of length 1.
+    """Some test images. index: int64 (N,), in the data. features: float32 (N, D), of unit length.
 
-    points: float32 (N, 2), near one another where the features are. predicted: int64 (N,).
+    points: float32 (N, 2), close to each other where the features are. predicted: int64 (N,).
     """
 
     index: NDArray[np.int64]
@@ -29,9 +29,9 @@ class FeatureMap:
 
 
 def feature_map(trained: Trained, decoded: Decoded) -> FeatureMap | None:
-    """At most MOST of a run's test images, evenly over all; None where they are too few.
+    """Return the map of at most MOST test images, evenly spaced; None if there are too few.
 
-    Raises UserError where the network has no features.
+    Raises UserError if the network has no features.
     """
     test = data.divide(decoded, trained.config.split, trained.config.dataset).test
     index = test[np.unique(np.linspace(0, len(test) - 1, min(len(test), MOST)).astype(np.int64))]
@@ -47,8 +47,8 @@ def tsne(features: NDArray[np.float32]) -> NDArray[np.float32]:
     """Features (N, D) -> points (N, 2), for N of 5 or more; equal features give equal points.
 
     Van der Maaten, Hinton: Visualizing Data using t-SNE (JMLR 2008), by scikit-learn, from the
-    principal components and with one thread: with two, one busy neighbor made 180 points take 25 s
-    and not 0.4 s.
+    principal components and with one thread: with two, one busy process made 180 points take 25 s
+    instead of 0.4 s.
     """
     from sklearn.manifold import TSNE
     from threadpoolctl import threadpool_limits

@@ -1,4 +1,4 @@
-"""Predictions as text, in pieces as they come: a table for people, CSV and JSON for programs."""
+"""Predictions as text, streamed: a table for people, CSV and JSON for programs."""
 
 import csv
 import io
@@ -15,7 +15,7 @@ Format = Callable[[Iterable[Prediction], tuple[str, ...], int, Sequence[str]], I
 def as_table(
     predictions: Iterable[Prediction], classes: tuple[str, ...], top: int, marks: Sequence[str]
 ) -> Iterator[str]:
-    """One line a file, its name last. Files that cannot be read are left out: they are listed."""
+    """One line per file, with its name last. Unreadable files are left out: they are listed."""
     width = max(map(len, classes))
     for prediction in predictions:
         if prediction.picture is None:
@@ -33,7 +33,7 @@ def as_table(
 def as_csv(
     predictions: Iterable[Prediction], classes: tuple[str, ...], top: int, marks: Sequence[str]
 ) -> Iterator[str]:
-    """One line a file, those that cannot be read with the reason in the last column."""
+    """One line per file; unreadable ones have the reason in the last column."""
     ranks = [f"{name}_{rank + 1}" for rank in range(top) for name in ("class", "probability")]
     yield _csv_line(["file", *ranks, *DONE, *marks, "error"])
     for prediction in predictions:
@@ -55,7 +55,7 @@ def as_csv(
 def as_json(
     predictions: Iterable[Prediction], classes: tuple[str, ...], top: int, marks: Sequence[str]
 ) -> Iterator[str]:
-    """One array with an object a file; there is at least one file."""
+    """An array with one object per file; there is at least one file."""
     before = "[\n"
     for prediction in predictions:
         yield before + json.dumps(_as_object(prediction, classes, top, marks))
@@ -86,7 +86,7 @@ def _csv_line(cells: list[str]) -> str:
 
 
 def printable(name: str) -> str:
-    """A name without what moves the cursor or is no text: ``\\n``, ``\\x1b``, ``\\udcff``."""
+    """Escape control characters and undecodable bytes: ``\\n``, ``\\x1b``, ``\\udcff``."""
     return "".join(
         letter if letter.isprintable() else letter.encode("unicode_escape").decode()
         for letter in name

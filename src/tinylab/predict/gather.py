@@ -1,4 +1,4 @@
-"""The image files that a command line names: files, folders, globs, a list on standard input."""
+"""The image files on a command line: files, folders, globs, a list from standard input."""
 
 import codecs
 import glob
@@ -10,10 +10,10 @@ from tinylab.data.listing import SYSTEM_FOLDERS, is_folder, is_image, natural_ke
 
 
 def gather(paths: Iterable[str], others: list[str] | None = None) -> list[str]:
-    """The files that ``paths`` mean, in their order; ``-`` stands for a list on standard input.
+    """Return the files in ``paths``, in order; ``-`` means a list on standard input.
 
-    What is not there is kept: it is a file that cannot be read. The suffixes of files in folders
-    that are no images by their names, and passed over, are appended to ``others``.
+    Missing files are kept, and reported as unreadable. The suffixes of skipped non-image files in
+    folders are appended to ``others``.
     """
     named: list[str] = []
     others = [] if others is None else others
@@ -23,9 +23,10 @@ def gather(paths: Iterable[str], others: list[str] | None = None) -> list[str]:
 
 
 def _standard_input() -> list[str]:
-    """One path a line, or each ended by a zero byte, as ``find -print0`` writes them.
+    """Split a list by lines, or by zero bytes, as ``find -print0`` writes them.
 
-    Windows ends lines with a carriage return too, and PowerShell writes UTF-16, or a mark of it.
+    Windows ends lines with a carriage return too, and PowerShell writes UTF-16, or a byte-order
+    mark.
     """
     data = sys.stdin.buffer.read()
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
@@ -49,10 +50,9 @@ def _files(path: str, others: list[str]) -> Iterable[str]:
 
 
 def _inside(folder: str, seen: set[tuple[int, int]], others: list[str]) -> Iterator[str]:
-    """The image files below a folder, each real folder once: links may lead in a circle.
+    """Return the image files below a folder, each real folder once: links may be circular.
 
-    Hidden ones are passed over, and folders that systems add. A folder that cannot be read is
-    given as if it were a file.
+    Skips hidden files and system folders. An unreadable folder is returned as if it were a file.
     """
     try:
         stat = os.stat(folder)

@@ -1,8 +1,8 @@
-"""Picture files as a trained network wants them: read by the rule of its training data.
+"""Preprocessing of image files for a trained network, by the rule of its training data.
 
-Class folders have their own rule. A network of handwritten digits gets photographs and scans in the
-form of its training images: light ink on black, cropped, scaled and centered as MNIST was, from
-the sheet alone where the picture shows what is around it.
+Class folders have their own rule. For networks of handwritten digits, photos and scans are brought
+to the format of the training images: light ink on black, cropped, scaled and centered as in MNIST,
+from the sheet of paper alone if the picture shows its surroundings.
 """
 
 from collections.abc import Callable
@@ -22,12 +22,12 @@ from tinylab.errors import UserError
 Pixels = NDArray[np.uint8]
 Values = NDArray[Any]  # uint8 or floating point, 0 to 255
 
-LONGEST = 512  # pixels of the longer side of a photograph in which the digit is looked for
-FAINTEST = 16  # gray levels between the ground and the strongest ink
+LONGEST = 512  # pixels of the longer side of a photo in which the digit is searched
+FAINTEST = 16  # minimum difference in gray levels between the background and the strongest ink
 SMALL = 128  # pixels of the longer side: below it, strokes are as wide as tables
-INK = 0.4  # of the strongest ink: what is fainter is ground
-SPECK = 0.05  # of the largest stroke's area: what is smaller is dust
-GAP = 0.08  # of the ink's height: figures that are farther apart are several
+INK = 0.4  # of the strongest ink: anything fainter is background
+SPECK = 0.05  # of the largest stroke's area: anything smaller is dust
+GAP = 0.08  # of the ink's height: components farther apart are several digits
 # A sheet, and no thick stroke: so much of the picture, of its rectangle, and of itself not ink;
 # so much of the picture's border is not the sheet's; its ink has so much of the edge's contrast.
 SHEET, RECTANGLE, EMPTY, BESIDE, MARKED = 0.25, 0.85, 0.65, 0.2, 0.3
@@ -35,22 +35,22 @@ SHEET, RECTANGLE, EMPTY, BESIDE, MARKED = 0.25, 0.85, 0.65, 0.2, 0.3
 
 @dataclass(frozen=True)
 class Picture:
-    """What the network sees of a file: uint8 (C, H, W), and what was done to a digit's image."""
+    """The preprocessed file: uint8 (C, H, W), and how a digit's image was processed."""
 
     pixels: Pixels
     inverted: bool = False
     fitted: bool = False
-    several: bool = False  # figures beside each other
+    several: bool = False  # several digits side by side
 
 
 def reader(
     dataset: DatasetConfig, invert: str, image_shape: tuple[int, int, int] = (1, 32, 32)
 ) -> Callable[[Path], Picture]:
-    """A function from a file to its Picture; it raises OSError where the file is no such image.
+    """Return a function from a file to its Picture; it raises OSError for invalid images.
 
-    ``invert`` says whether a digit's image has dark ink on a light ground: ``yes``, ``no``, or
-    ``auto``, which looks at its border. ``image_shape`` is that of the network's images, for data
-    that says nothing of files. Raises UserError for class folders, which know no ink.
+    ``invert`` says whether a digit's image has dark ink on a light background: ``yes``, ``no``, or
+    ``auto``, which decides by its border. ``image_shape`` is that of the network's images, for
+    datasets without files. Raises UserError for class folders, whose images are not inverted.
     """
     part = data.part_of(dataset)
     if not hasattr(part, "ink"):
@@ -65,23 +65,23 @@ def reader(
 
 
 def _plain(image_shape: tuple[int, int, int]) -> folder.Folder:
-    """How the files of a dataset are read that says nothing of files: resized, gray or in color.
+    """Return how to read files for a dataset without files: resized, gray or in color.
 
-    By areas, since files are mostly larger than the network's images; of one as large every pixel
-    is kept.
+    With area averaging, since files are mostly larger than the network's images; an image of the
+    same size keeps every pixel.
     """
     channels, side, _ = image_shape
     return folder.Folder(image_size=side, grayscale=channels == 1, interpolation="area")
 
 
 def _read_gray(file: Path) -> Pixels:
-    """Gray values (H, W), upright; transparency shows the ground, which is black for light ink.
+    """Return gray values (H, W), upright; transparency shows the background, black for light ink.
 
-    Files of 16 bits that use at most 14 are scaled to the whole range.
+    16-bit files that use at most 14 bits are scaled to the full range.
     """
     cv2 = folder.open_cv()
     data = folder.read_bytes(file)
-    if data[:2].tobytes() != b"\xff\xd8":  # a JPEG file has no transparency
+    if data[:2].tobytes() != b"\xff\xd8":  # JPEG has no transparency
         image = folder.decode_bytes(data, cv2.IMREAD_UNCHANGED)
         if image.ndim == 3 and image.shape[2] == 4:
             white = np.iinfo(image.dtype).max
@@ -94,7 +94,7 @@ def _read_gray(file: Path) -> Pixels:
 
 
 def _on_ground(gray: Values, opacity: Values) -> Pixels:
-    """Lay a partly transparent image on the color of its border; see through that, on contrast.
+    """Compose a partly transparent image on the color of its border, or on a contrasting one.
 
     gray: (H, W), 0 to 255. opacity: (H, W), 0 to 1.
     """
@@ -106,16 +106,16 @@ def _on_ground(gray: Values, opacity: Values) -> Pixels:
 
 
 def _border(image: Values) -> Values:
-    """The values on the four edges of an image (H, W)."""
+    """Return the values on the four edges of an image (H, W)."""
     return np.concatenate([image[0], image[-1], image[:, 0], image[:, -1]])
 
 
 def read_digit(gray: Pixels, field: Ink, size: int, invert: str) -> Picture:
-    """An image of one digit, gray (H, W), in the form of the training images, (1, size, size).
+    """Bring an image of one digit, gray (H, W), to the training format, (1, size, size).
 
-    One that has the form of the training images already is at most inverted. In any other the
-    digit is found, which needs a plain ground; its light may be uneven. Raises OSError where no
-    ink is found.
+    One already in the training format is only inverted if needed. In any other the digit is
+    searched, which needs a plain background; lighting may be uneven. Raises OSError if no ink is
+    found.
     """
     if gray.shape in ((field.side, field.side), (size, size)):
         inverted = _is_ink_dark(gray) if invert == "auto" else invert == "yes"
@@ -129,10 +129,10 @@ def read_digit(gray: Pixels, field: Ink, size: int, invert: str) -> Picture:
 
 
 def _has_form(ink: Pixels, field: Ink) -> bool:
-    """Whether a square image of light ink is as the training images are, whose size it has.
+    """Return whether a square image of light ink is in the training format, with its size.
 
-    Of MNIST's 70,000 images the border is black, the center of mass within 0.52 pixels of (14, 14)
-    and the ink 19 or 20 pixels long; an image that is plain has no other form.
+    In all of MNIST's 70,000 images the border is black, the center of mass within 0.52 pixels of
+    (14, 14) and the ink 19 or 20 pixels long; without such a format, no image qualifies.
     """
     if not field.by_mass or not (ink > FAINTEST).any():
         return True
@@ -149,10 +149,10 @@ def _has_form(ink: Pixels, field: Ink) -> bool:
 
 
 def _sheet(image: Pixels) -> Pixels:
-    """The sheet that the digit is on, where a picture shows a frame or a table around it, too.
+    """Return the sheet of paper with the digit, if a picture shows a frame or table around it.
 
-    A sheet is a large even rectangle, upright or not, with a sharp edge and with ink on it. What is
-    left around it gets its color. Pictures of anything else are given back as they are.
+    A sheet is a large even rectangle, possibly rotated, with a sharp edge and ink on it. What is
+    left around it gets its color. Other pictures are returned unchanged.
     """
     cv2 = folder.open_cv()
     _, light = cv2.threshold(image, 0, 255, cv2.THRESH_BINARY | cv2.THRESH_OTSU)
@@ -176,7 +176,7 @@ def _sheet(image: Pixels) -> Pixels:
 
 
 def _rectangle(inside: Pixels) -> Pixels | None:
-    """A mask of the largest region, with its holes; None where it is no rectangle."""
+    """Return a mask of the largest region, with its holes; None if it is not a rectangle."""
     cv2 = folder.open_cv()
     opened = cv2.morphologyEx(inside, cv2.MORPH_OPEN, _square(max(inside.shape) // 32 | 1))
     contours, _ = cv2.findContours(opened, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
@@ -192,15 +192,17 @@ def _rectangle(inside: Pixels) -> Pixels | None:
 
 
 def _step(image: Pixels, inside: NDArray[np.bool_], mask: Pixels) -> float:
-    """By how many gray levels a rectangle is set off; 0 where it can be no sheet.
+    """Return the contrast of a rectangle in gray levels; 0 if it cannot be a sheet.
 
-    A sheet is large and mostly without ink. In uneven light, the edge is not sharp.
+    A sheet is large and mostly without ink. With uneven lighting, the edge is not sharp.
     """
     cv2 = folder.open_cv()
     wide = _square(max(3, max(image.shape) // 25 | 1))
     around = (cv2.dilate(mask, wide) > 0) & (mask == 0)
     within = (mask > 0) & inside
-    beside = (_border(mask) == 0).mean()  # a frame, a table at one side, but no stroke's end
+    beside = (
+        _border(mask) == 0
+    ).mean()  # a frame, or a table at one side, but not the end of a stroke
     beside *= min(1.0, max(image.shape) / SMALL)
     if mask.mean() < SHEET * 255 or within.sum() < EMPTY * (mask > 0).sum() or beside < BESIDE:
         return 0.0
@@ -215,7 +217,7 @@ def _square(side: int) -> Pixels:
 
 
 def _is_ink_dark(image: Pixels) -> bool:
-    """Whether the darkest pixel is farther from the border's gray than the lightest is."""
+    """Return whether the darkest pixel is farther from the border's gray than the lightest is."""
     border = float(np.median(_border(image)))
     return border - float(image.min()) > float(image.max()) - border
 
@@ -228,13 +230,13 @@ def _scale(image: Values, factor: float) -> Values:
 
 
 def fit(image: Pixels, inverted: bool, field: Ink) -> tuple[Pixels, bool]:
-    """Crop an image to its ink, scale the ink to the field's box, and center it: (side, side).
+    """Crop an image to its ink, scale it to the box, and center it: (side, side).
 
-    Also whether the ink is several figures. Raises OSError where there is none.
+    Also whether the ink is several digits. Raises OSError without ink.
     """
     crop, several = _crop_to_ink(image, inverted)
     ink = _scale(crop.astype(np.float64), field.box / max(crop.shape))
-    full = np.percentile(ink[ink > 0], 95)  # thin strokes are faint after scaling
+    full = np.percentile(ink[ink > 0], 95)  # thin strokes become faint when scaled
     ink = np.minimum(ink * (255 / full), 255)
     fitted = np.zeros((field.side, field.side), np.uint8)
     top, left = (_start(ink.sum(axis), field) for axis in (1, 0))
@@ -244,9 +246,9 @@ def fit(image: Pixels, inverted: bool, field: Ink) -> tuple[Pixels, bool]:
 
 
 def _crop_to_ink(image: Pixels, inverted: bool) -> tuple[Pixels, bool]:
-    """Light ink on black, without the ground and its shadows, without dust, without a margin.
+    """Return light ink on black, without background, shadows, dust and margins.
 
-    Also whether it is several figures.
+    Also whether it is several digits.
     """
     cv2 = folder.open_cv()
     window = np.ones((max(image.shape) // 2 | 1,) * 2, np.uint8)  # wider than any stroke
@@ -260,14 +262,16 @@ def _crop_to_ink(image: Pixels, inverted: bool) -> tuple[Pixels, bool]:
     areas = figures[1:, cv2.CC_STAT_AREA]
     large = 1 + np.flatnonzero(areas >= SPECK * areas.max())
     kept = np.isin(strokes, large).astype(np.uint8)
-    soft = ink * cv2.dilate(kept, np.ones((3, 3), np.uint8))  # with the strokes' faint edges
+    soft = ink * cv2.dilate(kept, np.ones((3, 3), np.uint8))  # including the faint edges of strokes
     rows, columns = np.flatnonzero(kept.any(1)), np.flatnonzero(kept.any(0))
     crop = np.asarray(soft[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1], np.uint8)
     return crop, _is_several(kept)
 
 
 def _is_several(strokes: Pixels) -> bool:
-    """Whether two figures of at least half the height stand apart; a digit's own gaps are small."""
+    """Return whether two components of at least half the height are apart; gaps in digits are
+    small.
+    """
     cv2 = folder.open_cv()
     height = int(np.ptp(np.flatnonzero(strokes.any(1)))) + 1
     near = cv2.dilate(strokes, _square(round(GAP * height) | 1))
@@ -277,6 +281,6 @@ def _is_several(strokes: Pixels) -> bool:
 
 
 def _start(mass: Values, field: Ink) -> int:
-    """Where a row of summed ink begins in the field, so that it is centred there."""
+    """Return where the summed ink starts in the box, so that it is centered."""
     middle = float(mass @ np.arange(len(mass)) / mass.sum()) if field.by_mass else len(mass) / 2
     return min(max(round(field.side / 2 - middle), 0), field.side - len(mass))

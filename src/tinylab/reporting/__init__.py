@@ -1,10 +1,9 @@
-"""``tinylab report``: one self-contained HTML page on a sweep, or on any set of runs.
+"""``tinylab report``: a self-contained HTML page about a sweep, or any set of runs.
 
-``page`` says what stands on it, from the settings and verdicts of ``compare``; ``answer`` its
-first sentences, ``tables`` its tables, ``charts`` which figures fit, ``figures`` how they are
-drawn (with ``svg``), ``mistakes`` what the best setting gets wrong, and
-``page.html.j2`` how it looks. ``card`` and ``card.md.j2`` do the same for the model card of one
-run. No torch in here.
+``page`` collects its contents from the settings and verdicts of ``compare``; ``answer`` writes its
+first sentences, ``tables`` its tables, ``charts`` selects the figures, ``figures`` draws them (with
+``svg``), ``mistakes`` finds the errors of the best setting, and ``page.html.j2`` is the layout.
+``card`` and ``card.md.j2`` do the same for a run's model card. Does not import torch.
 """
 
 from collections.abc import Callable, Sequence
@@ -37,17 +36,17 @@ def write(
 
 
 def write_galleries(out: Path, page: Galleries) -> None:
-    """Write a page of images. Raises UserError where there is no room for it."""
+    """Write a page of images. Raises UserError if the disk is full."""
     write_text(out, _render("gallery.html.j2", page=page, version=__version__), NAMED)
 
 
 def write_card(folder: Path, out: Path) -> None:
-    """Write the model card of a run as Markdown. Raises UserError where it is not finished."""
+    """Write the model card of a run as Markdown. Raises UserError if it is not finished."""
     write_text(out, _render("card.md.j2", card.markdown, **card.facts(folder)), NAMED)
 
 
 def _render(template: str, finalize: Callable[[Any], Any] | None = None, **values: Any) -> str:
-    """A template with values; ``finalize`` escapes them, or by default what escapes HTML."""
+    """Render a template; ``finalize`` escapes values (default: HTML)."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(

@@ -1,4 +1,4 @@
-"""The report's first sentences: what was found, how sure it is, and what not to conclude."""
+"""The report's first sentences: the result, its uncertainty, and caveats."""
 
 from collections.abc import Sequence
 
@@ -8,12 +8,12 @@ from tinylab.comparison.data_size import KEY, LEAST_RUNS, LEAST_SIZES, DataSize
 from tinylab.comparison.verdicts import Verdict, p_text, points
 from tinylab.config.metrics import between
 
-MOST_DOUBLED = 5  # settings of which it is said what more data would bring
+MOST_DOUBLED = 5  # settings whose gain from more data is stated
 MOST_NAMED = 2  # settings that a sentence names
 
 
 def answer(comparison: Comparison) -> list[str]:
-    """What was found, in a few sentences."""
+    """Return the result in a few sentences."""
     [best, *others] = comparison.rows
     if not others:
         return [f"{best.setting.label}: test accuracy {_test(best)}."]
@@ -30,7 +30,7 @@ def answer(comparison: Comparison) -> list[str]:
 
 
 def _of_pairs(comparison: Comparison) -> list[str]:
-    """What the test set says of every two settings; those without difference in one sentence."""
+    """Return the test-set comparison of every pair; pairs without difference in one sentence."""
     pairs = [(pair(comparison, each), each) for each in comparison.verdicts]
     found = [f"On the test set, {each.words(*names)}." for names, each in pairs if each.winner]
     alike = [" and ".join(names) for names, each in pairs if each.p and not each.winner]
@@ -43,7 +43,7 @@ def _of_pairs(comparison: Comparison) -> list[str]:
 
 
 def _test(row: Row) -> str:
-    """The test accuracy with its interval: of the mean over seeds, else of one test set."""
+    """Return the test accuracy with its CI: of the mean over seeds, otherwise of one test set."""
     low, high = row.test.low, row.test.high
     what = f"mean of {len(row.setting.runs)} runs"
     if low is None or high is None:
@@ -52,7 +52,7 @@ def _test(row: Row) -> str:
 
 
 def _comparison(comparison: Comparison) -> str:
-    """Which settings the best one beats, and which it does not."""
+    """Return which settings the best one beats, and which it does not."""
     best, found = comparison.rows[0].setting, comparison.verdicts
     kinds = {
         "it beats": [each for each in found if each.winner is best],
@@ -66,7 +66,7 @@ def _comparison(comparison: Comparison) -> str:
 
 
 def _listed(comparison: Comparison, verdicts: Sequence[Verdict]) -> str:
-    """All of a few settings, or how many there are and which is the best of them."""
+    """Name all of a few settings, or their number and the best of them."""
     first, *others = [comparison.name_of(each.second) for each in verdicts]
     if len(others) < MOST_NAMED:
         return " and ".join(_named(comparison, each) for each in verdicts)
@@ -74,13 +74,13 @@ def _listed(comparison: Comparison, verdicts: Sequence[Verdict]) -> str:
 
 
 def _named(comparison: Comparison, verdict: Verdict) -> str:
-    """``B (model.filters=8; p = 0.237)``."""
+    """As in ``B (model.filters=8; p = 0.237)``."""
     p = "" if verdict.p is None else f"; {p_text(verdict.p)}"
     return f"{comparison.name_of(verdict.second)} ({verdict.second.label}{p})"
 
 
 def more_data(found: Sequence[DataSize]) -> list[str]:
-    """What twice the training images would bring the first settings, by their power laws."""
+    """Return the gain from doubling the training images for the first settings, by power laws."""
     shown = found[:MOST_DOUBLED]
     return [f"{f'{one.label}: ' if one.label else ''}{_doubled(one)}" for one in shown]
 
@@ -104,7 +104,7 @@ def _doubled(one: DataSize) -> str:
 
 
 def discipline(comparison: Comparison, num_left_out: int) -> str:
-    """What is to be known before the column of test accuracies is read."""
+    """Return what readers must know before the column of test accuracies."""
     more = f", not counting {num_left_out} left out below" if num_left_out else ""
     if len(comparison.rows) == 1 and not more:
         return "Only one setting was tried, so its test accuracy has no selection bias."
@@ -120,7 +120,7 @@ def discipline(comparison: Comparison, num_left_out: int) -> str:
 
 
 def warnings(comparison: Comparison) -> list[str]:
-    """What a careful reader would object to."""
+    """Return caveats."""
     found = [f"{text[0].upper()}{text[1:]}." for text in comparison.warnings]
     if all(len(row.setting.runs) == 1 for row in comparison.rows):
         found.append(

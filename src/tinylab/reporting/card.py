@@ -20,7 +20,9 @@ FEW = 30  # test images of a class, below which its recall is a rough estimate
 
 
 def facts(folder: Path) -> dict[str, Any]:
-    """What the card's template needs. Raises UserError where ``folder`` is no finished run."""
+    """Return the values for the card's template. Raises UserError if ``folder`` is not a finished
+    run.
+    """
     run = read(folder)
     if isinstance(run, Skipped):
         raise UserError(f"{folder}: expected the folder of a finished run, but: {run.reason}")
@@ -45,12 +47,12 @@ def facts(folder: Path) -> dict[str, Any]:
 
 
 def _indented(code: str) -> Markup:
-    """A text as the inside of a code block, whose lines are all indented by four spaces."""
+    """Return a text for a code block, indented by four spaces."""
     return Markup(code.replace("\n", "\n    "))
 
 
 def markdown(value: object) -> Markup:
-    """A value as text that Markdown leaves alone; what is Markup already stays as it is."""
+    """Escape a value for Markdown; Markup is kept."""
     if isinstance(value, Markup):
         return value
     one_line = " ".join(str(value).split())

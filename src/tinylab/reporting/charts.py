@@ -1,4 +1,4 @@
-"""Which figures fit a set of settings, and the numbers that go into them."""
+"""Which figures fit a set of settings, and their data."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -20,12 +20,12 @@ from tinylab.reporting.svg import percent, plain
 from tinylab.reporting.tables import Cell, short
 from tinylab.ui.curves import reading
 
-MOST_LINES = 12  # numbers that get a line of dots each; more of them make a scatter plot
-FEW_LINES = 5  # that get one though each comes but once, as in a search
-MOST_RANKED = 30  # settings that get a line of dots each
+MOST_LINES = 12  # values per key for rows of dots; with more, a scatter plot is used
+FEW_LINES = 5  # the same if each occurs only once, as in a search
+MOST_RANKED = 30  # settings for rows of dots
 LAW_POINTS = 40  # of a fitted curve
 MOST_READ = 5  # settings whose learning curves are put into words
-LEAST_AXES = 3  # numeric keys that parallel coordinates need
+LEAST_AXES = 3  # numeric keys needed for parallel coordinates
 TUNED = (
     "Best result after k trials in random order: median with 95% CI (by order statistics, Lourie "
     "et "
@@ -37,7 +37,7 @@ COLUMNS = ("train_loss", "train_accuracy", "val_loss", "val_accuracy")
 
 @dataclass(frozen=True)
 class Chart:
-    """A figure and the line below it."""
+    """A figure and its caption."""
 
     svg: Markup
     caption: str
@@ -56,8 +56,8 @@ def readings(rows: Sequence[Row]) -> list[str]:
 
 
 def learning_curves(rows: Sequence[Row]) -> tuple[list[Chart], list[Chart]]:
-    """Accuracy and loss by epoch of all settings together, and where these are more than the
-    colours, the accuracy of each by itself. Settings whose curves cannot be read are not there.
+    """Accuracy and loss by epoch for all settings together, and the accuracy of each setting if
+    there are more than colors. Settings with unreadable curves are left out.
     """
     histories = [[columns(run.files.history()) for run in row.setting.runs] for row in rows]
     accuracy, loss = (
@@ -81,7 +81,7 @@ def learning_curves(rows: Sequence[Row]) -> tuple[list[Chart], list[Chart]]:
 
 
 def _curves(label: str, colour: str, histories: Sequence[dict[str, Values]], name: str) -> Curves:
-    """A setting's curves, as far as all of its runs go."""
+    """Return a setting's curves, up to the shortest of its runs."""
     epochs = min(len(history[f"train_{name}"]) for history in histories)
     train, val = (
         np.array([history[f"{part}_{name}"][:epochs] for history in histories])
@@ -91,7 +91,7 @@ def _curves(label: str, colour: str, histories: Sequence[dict[str, Values]], nam
 
 
 def columns(rows: Sequence[dict[str, Any]]) -> dict[str, Values]:
-    """The columns of a run's history, each (epochs,); empty where any of it is not a number."""
+    """Return the columns of a run's history, each (epochs,); empty if any value is not a number."""
     try:
         found = {name: np.array([row[name] for row in rows], float) for name in COLUMNS}
     except (ValueError, KeyError, TypeError):
@@ -101,7 +101,7 @@ def columns(rows: Sequence[dict[str, Any]]) -> dict[str, Values]:
 
 
 def effects(rows: Sequence[Row], figure: str) -> list[Chart]:
-    """Dots by setting, and by the values of each varied key."""
+    """Return dot plots by setting, and by the values of each varied key."""
     scored = [row for row in rows if row.figures[figure] is not None]
     keys = varied([row.setting.values for row in scored])
     found = [
@@ -112,7 +112,7 @@ def effects(rows: Sequence[Row], figure: str) -> list[Chart]:
 
 
 def _ranking(rows: Sequence[Row], figure: str) -> Chart:
-    """A line of dots for each setting, in the order of the leaderboard."""
+    """Return a row of dots per setting, in the order of the leaderboard."""
     lines = [_dots(short(row), row, figure) for row in rows[:MOST_RANKED]]
     beyond = f"; first {MOST_RANKED} of {len(rows)}" if len(rows) > MOST_RANKED else ""
     caption = f"One dot per run{_interval_words(lines)}{beyond}"
@@ -125,7 +125,7 @@ def _interval_words(lines: Sequence[Dots]) -> str:
 
 
 def _dots(label: str, row: Row, figure: str) -> Dots:
-    """The runs of one setting."""
+    """Return the runs of one setting."""
     summary = row.figures[figure]
     assert summary is not None
     if summary.low is None or summary.high is None:
@@ -135,13 +135,13 @@ def _dots(label: str, row: Row, figure: str) -> Dots:
 
 
 def _scores(rows: Sequence[Row], figure: str) -> list[float]:
-    """The accuracies of all runs."""
+    """Return the accuracies of all runs."""
     runs = [run for row in rows for run in row.setting.runs]
     return [score for run in runs if (score := run.metric(figure)) is not None]
 
 
 def _effect(rows: Sequence[Row], key: str, figure: str) -> Chart:
-    """The runs' accuracies by the value of one key."""
+    """Return the runs' accuracies by the value of one key."""
     caption = f"{key}: one dot per run"
     by_value: dict[str, list[Row]] = {}
     for row in sorted(rows, key=lambda row: order(row.setting.values[key])):
@@ -155,7 +155,7 @@ def _effect(rows: Sequence[Row], key: str, figure: str) -> Chart:
         lines = [_dots(f"{name}={text}", row, figure) for text, [row] in by_value.items()]
         caption += _interval_words(lines)
     else:
-        # The dots of a line differ in more than their seeds, so that no interval fits them.
+        # The dots of a row differ in more than their seeds, so no CI applies.
         scores = {text: _scores(inner, figure) for text, inner in by_value.items()}
         lines = [Dots(f"{name}={text}", s, fmean(s), None) for text, s in scores.items()]
         caption += "; line: mean"
@@ -169,7 +169,7 @@ def _scatter(rows: Sequence[Row], key: str, figure: str) -> Markup:
 
 
 def data_size(found: Sequence[DataSize]) -> Chart | None:
-    """Test accuracy over the number of training images; None where it was not varied."""
+    """Return test accuracy by number of training images; None if that was not varied."""
     if not found:
         return None
     lines = [
@@ -186,7 +186,7 @@ def data_size(found: Sequence[DataSize]) -> Chart | None:
 
 
 def size_legend(found: Sequence[DataSize]) -> list[Cell]:
-    """What each colour of the figure stands for; nothing where there is one."""
+    """Return the legend of the figure; empty with a single color."""
     if len(found) == 1:
         return []
     named = [
@@ -205,7 +205,7 @@ def _law(one: DataSize) -> list[tuple[float, float]]:
 
 
 def parallel(rows: Sequence[Row], figure: str) -> Chart | None:
-    """A line a setting through its values of numeric keys to its mean; None for few keys."""
+    """Return parallel coordinates with a line per setting; None with few numeric keys."""
     scored = [(row.setting.values, each.mean) for row in rows if (each := row.figures[figure])]
     keys = [
         key
@@ -220,7 +220,7 @@ def parallel(rows: Sequence[Row], figure: str) -> Chart | None:
 
 
 def tuning(curves: Sequence[TuningCurve]) -> list[Chart]:
-    """The tuning curves of searches, those by one metric together."""
+    """Return the tuning curves of searches, grouped by metric."""
     found = []
     for metric in dict.fromkeys(curve.metric for curve in curves):
         inner = [curve for curve in curves if curve.metric == metric]

@@ -1,4 +1,4 @@
-"""Tables for who wants to know exactly: configs, environment, every run, what was left out."""
+"""Detailed tables: configs, environment, all runs, what was left out."""
 
 import shlex
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ SEEDS = ("seed", "split.seed")
 
 
 def differences(runs: Sequence[Run]) -> Table:
-    """The config keys that are not the same in all runs, seeds included."""
+    """Return the config keys that differ between the runs, including seeds."""
     values = [run.values for run in runs]
     return Table(
         "Config keys that differ between the runs",
@@ -32,7 +32,7 @@ def differences(runs: Sequence[Run]) -> Table:
 
 
 def config(run: Run) -> Table:
-    """The whole config of a run, as far as it counts, with the schema's defaults."""
+    """Return the full config of a run, except irrelevant keys, with the schema's defaults."""
     rows = []
     for key, each in run.values.items():
         choice = run.values.get(key.partition(".")[0], "") if "." in key else ""
@@ -42,7 +42,7 @@ def config(run: Run) -> Table:
 
 
 def environment(runs: Sequence[Run]) -> Table:
-    """Where and with what the runs were computed."""
+    """Return the environment of the runs."""
     facts = [run.result.environment.facts() for run in runs]
     return Table(
         "Environment of the runs",
@@ -55,7 +55,7 @@ def environment(runs: Sequence[Run]) -> Table:
 
 
 def repetition(rows: Sequence[Row]) -> Table:
-    """Every run with its seeds and accuracies, and the command that repeats it."""
+    """Return every run with its seeds and accuracies, and the command that repeats it."""
     return Table(
         "Runs and the commands to repeat them",
         ["setting", "seed", "split.seed", "validation accuracy", "test accuracy", "command"],
@@ -74,14 +74,14 @@ def repetition(rows: Sequence[Row]) -> Table:
 
 
 def again(run: Run) -> str:
-    """The command that repeats a run, with as many threads: its bits depend on their number."""
+    """Return the command that repeats a run with the same number of threads, which affects bits."""
     threads = run.result.environment.cpu_threads
     words = ["tinylab", "train", "--from", str(run.folder)]
     return shlex.join([*words, f"threads={threads}"] if threads is not None else words)
 
 
 def left_out(skipped: Sequence[Skipped]) -> Table:
-    """What lies in the paths and is no finished run."""
+    """Return what is in the paths but is not a finished run."""
     return Table(
         "Folders without a finished run",
         ["folder", "why"],

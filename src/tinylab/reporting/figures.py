@@ -1,4 +1,4 @@
-"""The report's figures: plain numbers in, SVG out. Each says in words what it shows."""
+"""The report's figures: plain numbers in, SVG out. Each has a text alternative."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -25,8 +25,8 @@ from tinylab.reporting.svg import (
 
 Values = NDArray[np.float64]
 COLOURS = 7  # told apart by people with any colour vision; what comes after them is grey
-WIDTH = 360.0  # a phone's, so that letters keep their size there
-MOST_POINTS = 200  # of a curve over the images
+WIDTH = 360.0  # of a phone, so that letters keep their size there
+MOST_POINTS = 200  # maximum points of a curve over the images
 MOST_NAMED = 20  # classes of a map
 LETTER = 7.2  # width of a wide one, in units
 
@@ -35,7 +35,7 @@ LETTER = 7.2  # width of a wide one, in units
 class Curves:
     """Learning curves of one setting's runs, (runs, epochs); ``val`` None without validation.
 
-    ``colour`` is what the function of that name gives for the setting's place.
+    ``colour`` is the value of the function of that name for the setting's position.
     """
 
     label: str
@@ -46,7 +46,7 @@ class Curves:
 
 @dataclass(frozen=True)
 class Dots:
-    """One row of a dot plot: a value for each run, their mean and its interval, if it has one."""
+    """A row of a dot plot: a value per run, their mean and its CI, if any."""
 
     label: str
     values: Sequence[float]
@@ -56,9 +56,9 @@ class Dots:
 
 @dataclass(frozen=True)
 class Sizes:
-    """Accuracies over the number of training images, of one setting.
+    """Accuracies by number of training images, for one setting.
 
-    values: the runs of each of ``numbers``. law: points of the fitted curve, and beyond it.
+    values: the runs of each of ``numbers``. law: points of the fitted curve and its extrapolation.
     """
 
     label: str
@@ -69,10 +69,10 @@ class Sizes:
 
 
 def learning_curves(settings: Sequence[Curves], name: str) -> Markup:
-    """Training dashed and validation solid by epoch: mean over runs, band from lowest to highest.
+    """Plot training (dashed) and validation (solid) by epoch: mean over runs, band: range.
 
-    Settings whose colour is ``rest`` are grey, and without band and training. ``name`` is
-    accuracy or loss.
+    Settings with color ``rest`` are gray, without band and training curve. ``name`` is accuracy or
+    loss.
     """
     height, left, bottom = 240.0, 52.0, 200.0
     parts = [part for one in settings for part in (one.train, one.val) if part is not None]
@@ -93,7 +93,7 @@ def learning_curves(settings: Sequence[Curves], name: str) -> Markup:
 
 
 def colour(place: int) -> str:
-    """The class that colours the setting at this place of the table."""
+    """Return the CSS class for the color of the setting at this position."""
     return f"c{place}" if place < COLOURS else "rest"
 
 
@@ -113,7 +113,7 @@ def _curve(curves: Curves, x: Scale, y: Scale) -> Markup:
 
 
 def _mean_line(values: Values, class_: str, x: Scale, y: Scale) -> Markup:
-    """The line of the mean over runs; a single epoch is a dot."""
+    """Return the line of the mean over runs; a single epoch is a dot."""
     points = _places(values.mean(axis=0), x, y)
     if len(points) == 1:
         return element("circle", cx=points[0][0], cy=points[0][1], r=3, class_="dot")
@@ -125,9 +125,9 @@ def _places(values: Values, x: Scale, y: Scale) -> list[tuple[float, float]]:
 
 
 def dots(rows: Sequence[Dots], name: str) -> Markup:
-    """A row for each setting or value: its runs as dots, their mean with its interval.
+    """Plot a row per setting or value: runs as dots, their mean with its CI.
 
-    Long labels stand above their row, short ones left of it.
+    Long labels are above their row, short ones to its left.
     """
     letters = max(len(row.label) for row in rows)
     above = letters > 16
@@ -151,7 +151,7 @@ def dots(rows: Sequence[Dots], name: str) -> Markup:
 
 
 def _clipped(label: str) -> str:
-    """A label that fits the figure's width."""
+    """Return a label that fits the figure's width."""
     most = int(WIDTH / LETTER) - 2
     return label if len(label) <= most else f"{label[: most - 1]}…"
 
@@ -167,7 +167,7 @@ def _dot_row(row: Dots, x: Scale, y: float) -> Markup:
 
 
 def _summary(row: Dots) -> str:
-    """A row in words."""
+    """Describe a row in words."""
     runs = f"{len(row.values)} run{'s' if len(row.values) > 1 else ''}"
     if row.interval is None:
         return f"mean {percent(round(row.mean, 4))} of {runs}"
@@ -176,7 +176,7 @@ def _summary(row: Dots) -> str:
 
 
 def scatter(key: str, values: Sequence[float], scores: Sequence[float], name: str) -> Markup:
-    """One dot a run: a numeric key across, the score upwards."""
+    """Plot a dot per run: a numeric key on x, the score on y."""
     left, bottom = 52.0, 200.0
     x, y = fit(values, left, WIDTH - 10), fit(scores, bottom, 8, may_be_log=False)
     drawn = [
@@ -193,7 +193,7 @@ def scatter(key: str, values: Sequence[float], scores: Sequence[float], name: st
 
 
 def data_size(settings: Sequence[Sizes], name: str) -> Markup:
-    """Accuracy by training images: mean solid, band from lowest to highest run, the law dashed."""
+    """Plot accuracy by training images: mean (solid), band: range over runs, law (dashed)."""
     left, bottom = 52.0, 200.0
     law = [point for one in settings for point in one.law]
     numbers = [float(number) for one in settings for number in one.numbers]
@@ -229,9 +229,9 @@ def _size_curve(one: Sizes, x: Scale, y: Scale) -> Markup:
 
 
 def tuning(curves: Sequence[TuningCurve], name: str, label: Callable[[float], str]) -> Markup:
-    """The best of k trials by k: the median solid with its interval as a band, the mean dashed.
+    """Plot the best of k trials by k: median (solid) with its CI as a band, mean (dashed).
 
-    A band ends where few trials set it no bound.
+    The band ends where few trials give no bound.
     """
     left, bottom = 52.0, 200.0
     points = [curve.points() for curve in curves]
@@ -275,7 +275,7 @@ def _tuning_lines(points: Sequence[Point], x: Scale, y: Scale) -> list[Markup]:
 
 
 def risk_coverage(coverage: Values, risk: Values) -> Markup:
-    """The error of the images that are kept, by the fraction of all that are kept."""
+    """Plot the error of the images that are kept, by the fraction kept."""
     left, bottom = 52.0, 200.0
     shown = np.unique(np.linspace(0, len(coverage) - 1, MOST_POINTS).round().astype(int))
     x = Scale(0, 1, left + 6, WIDTH - 20)
@@ -325,9 +325,9 @@ def feature_map(
 
 
 def parallel(keys: Sequence[str], runs: Values, scores: Sequence[float], name: str) -> Markup:
-    """Parallel coordinates: a line a run through its value on each key's axis, to its score.
+    """Parallel coordinates: a line per run through its value on each key's axis, to its score.
 
-    ``runs`` is (runs, keys). Colour and the last axis show the score; the best lines are on top.
+    ``runs`` is (runs, keys). Color and the last axis show the score; the best lines are on top.
     """
     gap, top, bottom = 84.0, 40.0, 256.0
     columns = [*runs.T, np.array(scores)]

@@ -1,4 +1,4 @@
-"""A page of galleries: images with what is said of them."""
+"""A page of galleries: images with captions."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from tinylab.reporting.tables import Table
 
 @dataclass(frozen=True)
 class Item:
-    """An image, or several that belong together: data: addresses, words, and their files."""
+    """An image, or several that belong together: data: URLs, caption, and files."""
 
     pictures: Sequence[str]
     words: str

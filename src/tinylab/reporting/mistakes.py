@@ -1,6 +1,6 @@
-"""What a run gets wrong: the classes it confuses, and the errors in which it believed most.
+"""The mistakes of a run: the classes it confuses, and the most confident errors.
 
-A run keeps its predictions, not the images; those come from the dataset, if it is still the same.
+A run stores its predictions, not the images; those come from the dataset, if it is unchanged.
 """
 
 import base64
@@ -26,17 +26,17 @@ from tinylab.store.run import Run
 from tinylab.training.metrics import confusion_matrix, worst_mistakes
 
 MOST = 24  # pictures
-LARGEST = 64  # pixels a side in the page; larger images are thinned out
+LARGEST = 64  # maximum side in pixels; larger images are subsampled
 MOST_CLASSES = 20  # of a confusion matrix with names and counts
 MOST_PAIRS = 15
 MOST_CELLS = 1000  # of the picture of a confusion matrix, along each side
-KEPT = 0.9  # of the images, in the sentence on rejecting the others
-SPLIT = ("split.folds", "split.seed")  # equal in the folds of one cross-validation
+KEPT = 0.9  # fraction of the images, in the sentence on rejection
+SPLIT = ("split.folds", "split.seed")  # equal for all folds of a cross-validation
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """A run's predictions on its N test images, and the names of its K classes."""
+    """A run's predictions for its N test images, and the names of its K classes."""
 
     index: NDArray[np.int64]  # (N,), in the dataset
     label: NDArray[np.int64]  # (N,)
@@ -47,24 +47,24 @@ class Predictions:
 
     @property
     def matrix(self) -> NDArray[np.int64]:
-        """The confusion matrix (K, K): row the true class, column the predicted one."""
+        """The confusion matrix (K, K): rows are true classes, columns predicted ones."""
         return confusion_matrix(self.label, self.predicted, len(self.classes))
 
 
 @dataclass(frozen=True)
 class Mistake:
-    """A test image with a wrong prediction."""
+    """A misclassified test image."""
 
     index: int
     label: str
     predicted: str
     belief: float
-    picture: str | None  # a data: address
+    picture: str | None  # a data: URL
     file: str = ""
 
 
 def read(run: Run) -> Predictions:
-    """The predictions of a run. Raises UserError where they are absent or damaged."""
+    """Return the predictions of a run. Raises UserError if they are missing or damaged."""
     saved = run.files.predictions(with_probabilities=True)
     classes = tuple(map(str, run.result.dataset.classes))
     try:
@@ -83,22 +83,22 @@ def read(run: Run) -> Predictions:
 
 @dataclass(frozen=True)
 class Mistakes:
-    """What runs get wrong on the test set. whose: which runs these are, in words."""
+    """The mistakes of runs on the test set. whose: which runs these are, in words."""
 
     whose: str
-    confusion: Table | str  # a picture as a data: address
+    confusion: Table | str  # a picture as a data: URL
     confused: Table
     recall: Table
     worst: Sequence[Mistake]
-    no_pictures: str  # why, if the worst have none
-    rejecting: Markup | None  # the risk-coverage curve; None where nothing is wrong
+    no_pictures: str  # why the worst have no pictures, if so
+    rejecting: Markup | None  # the risk-coverage curve; None without mistakes
     rejected: str
 
 
 def find(runs: Sequence[Run]) -> Mistakes:
-    """What the first of ``runs`` gets wrong, or all folds of its cross-validation together.
+    """Find the mistakes of the first of ``runs``, or of all folds of its cross-validation.
 
-    Raises UserError where their predictions are absent or damaged.
+    Raises UserError if their predictions are missing or damaged.
     """
     folds = one_of_each_fold(runs)
     found = _joined([read(run) for run in folds])
@@ -114,9 +114,9 @@ def find(runs: Sequence[Run]) -> Mistakes:
 
 
 def one_of_each_fold(runs: Sequence[Run]) -> list[Run]:
-    """The first run, and of a cross-validation those that tested other images of the same data.
+    """Return the first run, and for a cross-validation the runs that tested other images.
 
-    Folds of data with an official test set, which are all tested on it, are no such runs.
+    Folds of data with an official test set are all tested on it, and are not pooled.
     """
     first, *others = runs
     chosen, tested = [first], read(first).index
@@ -142,7 +142,7 @@ def _joined(found: Sequence[Predictions]) -> Predictions:
 
 
 def _rejected(curve: RiskCoverage) -> str:
-    """What leaving the doubtful tenth to a person would bring."""
+    """Describe the effect of rejecting the least confident tenth."""
     place = int(np.searchsorted(curve.coverage, KEPT))
     return (
         f"Rejecting the {1 - curve.coverage[place]:.1%} of images with the lowest probability "
@@ -152,9 +152,9 @@ def _rejected(curve: RiskCoverage) -> str:
 
 
 def confusion(found: Predictions) -> Table | str:
-    """Counts by true and predicted class, shaded by the share of the true class.
+    """Return counts by true and predicted class, shaded by the fraction of the true class.
 
-    With many classes it is a picture, a pixel a cell or a few of them, as a data: address.
+    With many classes it is a picture with a pixel or a few per cell, as a data: URL.
     """
     shares = found.matrix / np.maximum(found.matrix.sum(axis=1, keepdims=True), 1)
     if len(found.classes) > MOST_CLASSES:
@@ -176,7 +176,7 @@ def confusion(found: Predictions) -> Table | str:
 def _coarse(shares: NDArray[np.float64]) -> NDArray[np.float64]:
     if len(shares) <= MOST_CELLS:
         return shares
-    from tinylab.ui import plots  # and with it matplotlib, 0.4 s
+    from tinylab.ui import plots  # imports matplotlib, 0.4 s
 
     return plots.coarse(shares, MOST_CELLS)
 
@@ -186,7 +186,7 @@ def _count(n: int, share: float) -> Cell:
 
 
 def confused(found: Predictions) -> Table:
-    """The pairs of classes that are confused most."""
+    """Return the most confused pairs of classes."""
     matrix = found.matrix
     wrong = matrix - np.diag(matrix.diagonal())
     order = np.argsort(-wrong, axis=None, kind="stable")[:MOST_PAIRS]
@@ -208,7 +208,7 @@ def confused(found: Predictions) -> Table:
 
 
 def recall(found: Predictions) -> Table:
-    """Accuracy by true class."""
+    """Return the accuracy by true class."""
     matrix = found.matrix
     return Table(
         "Test accuracy by true class (recall)",
@@ -227,7 +227,7 @@ def recall(found: Predictions) -> Table:
 
 
 def worst(run: Run, found: Predictions) -> tuple[list[Mistake], str]:
-    """The wrong predictions with the highest belief, and why they have no pictures, if so."""
+    """Return the most confident wrong predictions, and why they have no pictures, if so."""
     chosen = worst_mistakes(found.label, found.predicted, found.belief)[:MOST]
     pictures, why_not = _pictures(run.result, found.index[chosen])
     mistakes = [
@@ -245,9 +245,9 @@ def worst(run: Run, found: Predictions) -> tuple[list[Mistake], str]:
 
 
 def _pictures(result: Result, indices: NDArray[np.int64]) -> tuple[Sequence[str | None], str]:
-    """The images at these indices of the dataset as data: addresses; or Nones and the reason.
+    """Return the images at these indices as data: URLs; or Nones and the reason.
 
-    Nothing is downloaded for this.
+    Nothing is downloaded.
     """
     option = options.options("dataset").get(result.config["dataset"]["name"])
     if not option.is_builtin if option is not None else result.config.get("code"):
@@ -267,18 +267,18 @@ def _pictures(result: Result, indices: NDArray[np.int64]) -> tuple[Sequence[str 
 
 
 def thumbnail(image: NDArray[np.uint8]) -> str:
-    """An image (C, H, W), thinned out to at most LARGEST pixels a side, as a data: address."""
+    """Return an image (C, H, W), subsampled to at most LARGEST pixels, as a data: URL."""
     step = -(-image.shape[-1] // LARGEST)
     return data_address(image[:, ::step, ::step])
 
 
 def data_address(image: NDArray[np.uint8]) -> str:
-    """An image, uint8 (C, H, W) with C 1 (gray) or 3 (red, green, blue), as a data: address."""
+    """Return an image, uint8 (C, H, W) with C 1 (gray) or 3 (RGB), as a data: URL."""
     return "data:image/png;base64," + base64.b64encode(png_bytes(image)).decode()
 
 
 def _configs(config: dict[str, Any]) -> tuple[DatasetConfig, SplitConfig]:
-    """The records whose values a result holds. Raises UserError where they are not today's."""
+    """Rebuild the records of a result. Raises UserError if they do not match the current schema."""
     try:
         return options.record("dataset", **config["dataset"]), SplitConfig(**config["split"])
     except (KeyError, TypeError) as error:

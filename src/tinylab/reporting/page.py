@@ -1,4 +1,4 @@
-"""What the page says, section by section, made from the runs that the paths mean."""
+"""The contents of the page, section by section, from the runs in the paths."""
 
 import shlex
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ from tinylab.store.folder import RunFolder
 from tinylab.store.run import Run
 from tinylab.store.sweep import SweepFolder
 
-MOST_NAMED = 3  # paths in the title
+MOST_NAMED = 3  # maximum paths in the title
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Section:
     grid: Table | None
     parallel: Chart | None
     best: str
-    mistakes: Mistakes | str  # why they are not known
+    mistakes: Mistakes | str  # why they are unknown
     details: Sequence[Table]
 
 
@@ -66,7 +66,7 @@ class Page:
 def build(
     paths: Sequence[Path], question: str | None = None, explanation: Explanation | None = None
 ) -> Page:
-    """The page on the finished runs in ``paths``. Raises UserError where there is none."""
+    """Build the page on the finished runs in ``paths``. Raises UserError if there are none."""
     found, skipped = collect(paths)
     if not found:
         reasons = "".join(f"\n  {line}" for line in left_out(skipped))
@@ -84,7 +84,7 @@ def build(
 
 
 def _question(path: Path) -> str:
-    """The command that led to what is in the path, or what the path is."""
+    """Return the command that produced the path, or a description of it."""
     arguments = SweepFolder(path).arguments()
     if arguments is not None:
         return shlex.join(["tinylab", "train", "-m", *arguments])

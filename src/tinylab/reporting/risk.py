@@ -1,4 +1,4 @@
-"""What leaving doubtful images to a person would bring: error by coverage."""
+"""Selective prediction: error by coverage when uncertain images are rejected."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class RiskCoverage:
-    """The error of the most confident predictions by how many of all these are.
+    """The error of the most confident predictions by their fraction.
 
-    coverage, risk: float64 (T,), 0 to 1, at the T distinct confidences, the highest first. area:
-    under the curve of steps, AURC, the mean risk over the coverage.
+    coverage, risk: float64 (T,), 0 to 1, at the T distinct probabilities, highest first. area:
+    under the step curve, AURC, the mean risk over the coverage.
     """
 
     coverage: NDArray[np.float64]
@@ -27,7 +27,8 @@ class RiskCoverage:
 def risk_coverage(confidence: NDArray[np.floating[Any]], right: NDArray[np.bool_]) -> RiskCoverage:
     """The curve of Geifman, El-Yaniv: Selective Classification for Deep Neural Networks (2017).
 
-    confidence: (N,), right: (N,). Equal confidences are kept or rejected together.
+    confidence: (N,), the probability of the predicted class; right: (N,). Equal probabilities are
+    kept or rejected together.
     """
     order = np.argsort(-confidence, kind="stable")
     last = np.append(np.flatnonzero(np.diff(confidence[order])), len(order) - 1)

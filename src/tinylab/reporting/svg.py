@@ -1,7 +1,7 @@
 """SVG from small pure functions: elements, scales with round ticks, axes.
 
-Lengths are in units of the viewBox, which the page shows at one CSS pixel or more. Colours are
-classes and variables of the page's style sheet, so that one figure fits light and dark.
+Lengths are in units of the viewBox, which the page shows at one CSS pixel or more. Colors are
+classes and variables of the page's style sheet, so that figures work in light and dark mode.
 """
 
 import math
@@ -14,10 +14,10 @@ Point = tuple[float, float]
 
 
 def element(tag: str, *children: str, **attributes: object) -> Markup:
-    """One element. Children and values are escaped, unless they are Markup already.
+    """Return an element. Children and values are escaped unless they are Markup.
 
-    ``class_`` stands for ``class`` and ``text_anchor`` for ``text-anchor``; lengths are rounded
-    to a tenth.
+    ``class_`` stands for ``class`` and ``text_anchor`` for ``text-anchor``; lengths are rounded to
+    a tenth.
     """
     listed = Markup("").join(
         Markup(' {}="{}"').format(name.rstrip("_").replace("_", "-"), _shown(value))
@@ -31,7 +31,7 @@ def _shown(value: object) -> object:
 
 
 def figure(width: float, height: float, title: str, description: str, *children: str) -> Markup:
-    """A whole figure; title and description are its alternative in words."""
+    """Return a whole figure; title and description are its text alternative."""
     return element(
         "svg",
         element("title", title),
@@ -44,25 +44,25 @@ def figure(width: float, height: float, title: str, description: str, *children:
 
 
 def line(start: Point, end: Point, class_: str) -> Markup:
-    """A straight line."""
+    """Return a straight line."""
     return element("line", x1=start[0], y1=start[1], x2=end[0], y2=end[1], class_=class_)
 
 
 def text(at: Point, words: str, anchor: str = "middle", class_: str = "") -> Markup:
-    """A text on one line; ``anchor`` is start, middle or end."""
+    """Return a text on one line; ``anchor`` is start, middle or end."""
     return element("text", words, x=at[0], y=at[1], text_anchor=anchor, class_=class_)
 
 
 def path(points: Iterable[Point]) -> str:
-    """The ``d`` of a line through all points."""
+    """Return the ``d`` of a line through all points."""
     return "M" + "L".join(f"{_shown(float(x))},{_shown(float(y))}" for x, y in points)
 
 
 @dataclass(frozen=True)
 class Scale:
-    """Maps values from ``low`` to ``high`` to places from ``start`` to ``end``.
+    """Maps values from ``low`` to ``high`` to positions from ``start`` to ``end``.
 
-    ``least`` is the smallest step between two ticks: 1 where only whole numbers have a sense.
+    ``least`` is the smallest step between two ticks: 1 if only integers make sense.
     """
 
     low: float
@@ -73,7 +73,7 @@ class Scale:
     least: float = 0.0
 
     def __call__(self, value: float) -> float:
-        """The place of a value."""
+        """Return the position of a value."""
         low, high, value = (self._linear(number) for number in (self.low, self.high, value))
         share = (value - low) / (high - low) if high > low else 0.5
         return self.start + share * (self.end - self.start)
@@ -82,7 +82,7 @@ class Scale:
         return math.log10(value) if self.is_log else value
 
     def ticks(self, most: int = 5) -> list[float]:
-        """Round values inside the scale, ``most`` or fewer, but at least one."""
+        """Return round values inside the scale, at most ``most``, but at least one."""
         if self.is_log:
             choices = _decades(self.low, self.high)
         else:
@@ -91,9 +91,9 @@ class Scale:
 
 
 def fit(values: Sequence[float], start: float, end: float, may_be_log: bool = True) -> Scale:
-    """A scale over all values with a twentieth of its length free at either end.
+    """Return a scale over all values with a margin of a twentieth at either end.
 
-    It is logarithmic where positive values span more than a factor of 20.
+    It is logarithmic if positive values span more than a factor of 20.
     """
     low, high = min(values), max(values)
     is_log = may_be_log and low > 0 and high / low > 20
@@ -121,7 +121,7 @@ def _decades(low: float, high: float) -> Iterable[list[float]]:
 
 
 def x_axis(scale: Scale, y: float, top: float, name: str, label: Callable[[float], str]) -> Markup:
-    """Ticks below ``y`` with grid lines up to ``top``, and the axis' name."""
+    """Return ticks below ``y`` with grid lines up to ``top``, and the axis label."""
     parts = []
     for tick in scale.ticks():
         parts += [line((scale(tick), y), (scale(tick), top), "grid")]
@@ -131,7 +131,7 @@ def x_axis(scale: Scale, y: float, top: float, name: str, label: Callable[[float
 
 
 def y_axis(scale: Scale, x: float, right: float, label: Callable[[float], str]) -> Markup:
-    """Ticks left of ``x`` with grid lines up to ``right``."""
+    """Return ticks left of ``x`` with grid lines up to ``right``."""
     parts = []
     for tick in scale.ticks():
         parts += [line((x, scale(tick)), (right, scale(tick)), "grid")]
@@ -140,10 +140,10 @@ def y_axis(scale: Scale, x: float, right: float, label: Callable[[float], str]) 
 
 
 def percent(share: float) -> str:
-    """0.985 -> 98.5%, with the decimals that it needs."""
+    """Format 0.985 as 98.5%, with as many decimals as needed."""
     return f"{share * 100:.6g}%"
 
 
 def plain(value: float) -> str:
-    """0.0010 -> 0.001."""
+    """Format 0.0010 as 0.001."""
     return f"{value:.6g}"

@@ -1,4 +1,4 @@
-"""Tables of a comparison: what stands in each cell, by what it is sorted, how it is shaded."""
+"""Tables of a comparison: the text of each cell, its sort value, and its shade."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -19,17 +19,17 @@ from tinylab.reporting.figures import COLOURS, colour
 
 @dataclass(frozen=True)
 class Cell:
-    """One cell. ``value`` sorts its column; ``share``, 0 to 1, shades it."""
+    """A cell. ``value`` sorts its column; ``share``, 0 to 1, shades it."""
 
     text: str
     value: float | None = None
     share: float | None = None
-    key: str = ""  # the class of the colour that a figure uses for this row
+    key: str = ""  # the CSS class for the color of this row in the figures
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table whose rows begin with their heading; a matrix is one of shaded cells."""
+    """A table whose rows start with their heading; a matrix has shaded cells."""
 
     caption: str
     head: Sequence[str]
@@ -45,12 +45,12 @@ LUCK = (
 
 
 def number(value: float | None, form: str = "{:.2%}") -> Cell:
-    """A number as a cell."""
+    """Return a number as a cell."""
     return ABSENT if value is None else Cell(form.format(value), value)
 
 
 def leaderboard(comparison: Comparison) -> Table:
-    """A row a setting, in the comparison's order; columns without any figure are left out."""
+    """Return a row per setting, in the comparison's order; empty columns are left out."""
     keys = list(dict.fromkeys(key for row in comparison.rows for key in row.setting.values))
     head = ["setting", *keys, "runs", *(name for name, _ in _metrics(comparison.rows[0]))]
     rows = [_leader(place, row, keys) for place, row in enumerate(comparison.rows)]
@@ -74,7 +74,7 @@ def _leader(place: int, row: Row, keys: Sequence[str]) -> list[Cell]:
 
 
 def _metrics(row: Row) -> list[tuple[str, Cell]]:
-    """The head and the cell of each column of metrics; accuracies with their spread."""
+    """Return the head and the cell of each metric; accuracies with their spread."""
     cells = []
     for name, summary in row.figures.items():
         metric = METRICS[name]
@@ -91,7 +91,7 @@ def _metrics(row: Row) -> list[tuple[str, Cell]]:
 
 
 def value(setting: Any) -> Cell:
-    """A config value as it is typed; numbers sort by size."""
+    """Return a config value as typed; numbers sort by size."""
     return Cell(shown(setting), setting if is_number(setting) else None)
 
 
@@ -102,14 +102,14 @@ def _span(low: float | None, high: float | None) -> Cell:
 
 
 def legend(rows: Sequence[Row]) -> list[Cell]:
-    """What each colour of the learning curves stands for."""
+    """Return the legend of the learning curves."""
     named = [Cell(short(row), key=colour(place)) for place, row in enumerate(rows[:COLOURS])]
     rest = len(rows) - len(named)
     return [*named, Cell(f"{rest} more", key=colour(COLOURS))] if rest else named
 
 
 def short(row: Row) -> str:
-    """A setting by its letter and its values, without the groups of the keys if that is clear."""
+    """Return a setting's letter and values, without the groups of keys if unambiguous."""
     values = row.setting.values
     names = [key.rpartition(".")[2] for key in values]
     if not names or len(set(names)) < len(names):
@@ -119,7 +119,7 @@ def short(row: Row) -> str:
 
 
 def verdicts(comparison: Comparison) -> Table | None:
-    """The verdicts of a comparison; None where there is nothing to compare."""
+    """Return the verdicts of a comparison; None if there is nothing to compare."""
     if not comparison.verdicts:
         return None
     tested = sum(each.p is not None for each in comparison.verdicts)
@@ -155,7 +155,7 @@ def _signed_span(adjusted: Adjusted | None) -> Cell:
 
 
 def grid(rows: Sequence[Row], figure: str) -> Table | None:
-    """Mean accuracy by two keys; None where not two keys vary, or a pair of values is missing."""
+    """Return mean accuracy by two keys; None unless two keys vary, with all pairs of values."""
     keys = varied([row.setting.values for row in rows])
     if len(keys) != 2:
         return None
@@ -191,13 +191,13 @@ def _shaded(mean: float, low: float, high: float) -> Cell:
 
 
 def in_order(values: Iterable[Any]) -> list[str]:
-    """Each value once, as it is typed: numbers by size, then words."""
+    """Return each value once, as typed: numbers by size, then words."""
     distinct = {shown(each): each for each in values}
     return sorted(distinct, key=lambda text: order(distinct[text]))
 
 
 def nested(estimate: Estimate) -> Table:
-    """What every fold of a nested search has chosen."""
+    """Return the selection of every fold of a nested search."""
     rows = [
         [Cell(str(fold.number), fold.number), Cell(fold.setting), number(fold.trials, "{}"),
          number(fold.val), number(fold.test)]

@@ -105,7 +105,7 @@ def run(space: Space, composer: Composer, arguments: list[str]) -> None:
         done, total = (
             sum(n) for n in zip(*((e.num_ended, e.num_jobs) for e in plans), strict=True)
         )
-        say(f"{folds} folds, in each a {plans[0]}; {done} runs ended already")
+        say(f"{folds} folds, each with a {plans[0]}; {done} runs already ended")
         launch(Folds(plans), room_for(config, total), total, done)
     _write(folder, description, arguments, _choices(plans, inner))
     _say(folder, plans)

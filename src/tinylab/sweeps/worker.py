@@ -41,10 +41,7 @@ class Epoch:
 
 @dataclass(frozen=True)
 class End:
-    """A job has ended: finished, failed, pruned or stopped. ``error``: why, if not recorded yet.
-
-    ``is_crowded``: it failed since the memory of its GPU was full.
-    """
+    """A job has ended: finished, failed, pruned or stopped. ``error``: if not recorded yet."""
 
     state: str
     error: str = ""
@@ -89,12 +86,14 @@ class Link:
             raise Pruned
 
 
-def main(connection: Connection, slot: int, threads: int) -> None:
+def main(connection: Connection, slot: int, threads: int, environment: dict[str, str]) -> None:
     """Train the configs received through ``connection`` until it closes or a signal arrives.
 
-    ``threads``: the maximum per job, unless its config sets the number.
+    ``threads``: the maximum per job, unless its config sets the number. ``environment``: that of
+    the sweep; the server that forks its workers may have an older one.
     """
-    os.environ["OMP_NUM_THREADS"] = str(threads)
+    os.environ.clear()
+    os.environ.update(environment, OMP_NUM_THREADS=str(threads))
     sys.stdout = open(os.devnull, "w")  # noqa: SIM115 (the parent says how it goes)
     # Ctrl-C reaches the whole group, but the parent stops its workers. During training it is noted.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -109,7 +108,7 @@ def main(connection: Connection, slot: int, threads: int) -> None:
 
 
 def train(config: Config, command: str, connection: Connection) -> End:
-    """Train one job; how it ended. Raises Stopped when a signal came or the parent has gone."""
+    """Train a job; return how it ended. Raises Stopped after a signal or if the parent has gone."""
     is_crowded = False
     with run_folder(config).failure_recorded() as unrecorded:
         try:

@@ -1,4 +1,4 @@
-"""Files that are whole or not there: written aside, flushed to the disk, then renamed."""
+"""Atomic file writes: written to a temporary file, flushed to disk, then renamed."""
 
 import contextlib
 import json
@@ -11,22 +11,22 @@ from typing import Any
 
 from tinylab.errors import UserError
 
-# What helps where there is no room: for what lies in ``outputs``, and for a file that was named.
+# Remedies for a full disk: for files in ``outputs``, and for a named file.
 IN_OUTPUTS = "free some space or choose another folder (outputs=FOLDER), then repeat the command"
 NAMED = "free some space or name another file, then repeat the command"
 
 
 @contextlib.contextmanager
 def atomic_path(path: Path, remedy: str = IN_OUTPUTS) -> Iterator[Path]:
-    """Yield a temporary path beside ``path``; on success it replaces ``path`` durably.
+    """Yield a temporary path next to ``path``; on success it replaces ``path`` durably.
 
-    A crash at any instant leaves the old file or the new one, never a part of it. Raises
-    UserError with the remedy where the disk is full or the folder cannot be written.
+    A crash at any time leaves the old file or the new one, never a part of it. Raises UserError
+    with the remedy if the disk is full or the folder is not writable.
     """
     with disk_errors(path, remedy), as_shared(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-        temporary.touch(exist_ok=False)  # unlike mkstemp's, readable by whom the umask allows
+        temporary.touch(exist_ok=False)  # unlike mkstemp's, readable as the umask allows
     try:
         with disk_errors(path, remedy):
             yield temporary
@@ -39,10 +39,10 @@ def atomic_path(path: Path, remedy: str = IN_OUTPUTS) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def as_shared(folder: Path) -> Iterator[None]:
-    """In the block, new files and folders get the rights that ``folder`` gives its group.
+    """Inside the block, give new files and folders the group permissions of ``folder``.
 
-    That is for a folder which its group may write; elsewhere, and in a sticky one such as /tmp,
-    where everyone keeps their own, the umask alone decides. ``folder`` need not exist yet.
+    Only if the folder is group-writable; elsewhere, and in a sticky one such as /tmp, the umask
+    decides. ``folder`` need not exist yet.
     """
     rights = _group_rights(folder)
     before = os.umask(0o077)
@@ -63,25 +63,25 @@ def _group_rights(folder: Path) -> int:
 
 
 def write_bytes(path: Path, data: bytes, remedy: str = IN_OUTPUTS) -> None:
-    """Write ``data`` to ``path`` durably and all at once."""
+    """Write ``data`` to ``path`` durably and atomically."""
     with atomic_path(path, remedy) as temporary:
         temporary.write_bytes(data)
 
 
 def write_text(path: Path, text: str, remedy: str = IN_OUTPUTS) -> None:
-    """Write ``text`` to ``path`` as UTF-8, durably and all at once; what is no text is spelled."""
+    """Write ``text`` to ``path`` as UTF-8, durably and atomically; escapes undecodable bytes."""
     write_bytes(path, text.encode("utf-8", "backslashreplace"), remedy)
 
 
 def write_json(path: Path, value: object) -> None:
-    """Write ``value`` as indented JSON, durably and all at once. NaN is refused."""
+    """Write ``value`` as indented JSON, durably and atomically. NaN is refused."""
     write_text(path, _indented(value, "\n") + "\n")
 
 
 def _indented(value: Any, margin: str) -> str:
-    """JSON with a line for each value, but for a list of numbers or words, which has one in all.
+    """Format JSON with one line per value, but a single line per list of numbers or words.
 
-    A line for each cell of a confusion matrix of 1,600 classes took 4 s and 0.5 GB.
+    One line per cell of a confusion matrix of 1,600 classes took 4 s and 0.5 GB.
     """
     deeper = f"{margin}  "
     if isinstance(value, dict) and value:
@@ -96,7 +96,7 @@ def _indented(value: Any, margin: str) -> str:
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
-    """A JSON object from a file; None where the file is absent or is something else."""
+    """Read a JSON object; None if the file does not exist or is something else."""
     with contextlib.suppress(OSError, ValueError):
         value = json.loads(path.read_text(encoding="utf-8"))
         if isinstance(value, dict):
@@ -105,7 +105,7 @@ def read_json(path: Path) -> dict[str, Any] | None:
 
 
 def write_npz(path: Path, /, **arrays: Any) -> None:
-    """Write NumPy arrays by name, durably and all at once."""
+    """Write NumPy arrays by name, durably and atomically."""
     import numpy as np
 
     with atomic_path(path) as temporary, temporary.open("wb") as file:
@@ -114,7 +114,7 @@ def write_npz(path: Path, /, **arrays: Any) -> None:
 
 @contextlib.contextmanager
 def disk_errors(path: Path, remedy: str = IN_OUTPUTS) -> Iterator[None]:
-    """Turn an operating-system error about ``path`` into a UserError that names the remedy."""
+    """Convert an operating-system error about ``path`` to a UserError with the remedy."""
     try:
         yield
     except OSError as error:
@@ -124,7 +124,7 @@ def disk_errors(path: Path, remedy: str = IN_OUTPUTS) -> Iterator[None]:
 
 
 def _flush(path: Path) -> None:
-    """Ask the operating system to put the file or folder on the disk now."""
+    """Flush the file or folder to disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

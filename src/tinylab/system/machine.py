@@ -1,4 +1,4 @@
-"""How much of the machine this process may use, and how Python uses it. No torch in here."""
+"""How much of the machine this process may use, and Python's settings. Does not import torch."""
 
 import contextlib
 import gc
@@ -11,7 +11,7 @@ from pathlib import Path
 
 
 def cores() -> int:
-    """The CPU cores that this process may use: by affinity, and by its container's quota."""
+    """Return the CPU cores that this process may use, by affinity and container quota."""
     if hasattr(os, "sched_getaffinity"):
         present = len(os.sched_getaffinity(0))
     else:
@@ -20,16 +20,16 @@ def cores() -> int:
 
 
 def thread_limit() -> int:
-    """How many threads torch may use: ``cores``, or less by ``OMP_NUM_THREADS``."""
+    """Return how many threads torch may use: ``cores``, or less by ``OMP_NUM_THREADS``."""
     asked = re.match(r"\s*(\d+)", os.environ.get("OMP_NUM_THREADS", ""))
     return min(cores(), int(asked[1])) if asked and int(asked[1]) else cores()
 
 
 def _quota(root: Path) -> float:
-    """The cores that Linux's control groups leave to this process; infinite without a limit.
+    """Return the cores allowed by Linux's control groups; infinite without a limit.
 
-    Version 2 has a file ``cpu.max`` in each group above the process, version 1 two files in its
-    own group (https://docs.kernel.org/admin-guide/cgroup-v2.html, cgroup-v1/cpu.html).
+    Version 2 has a file ``cpu.max`` in each group above the process, version 1 two files in its own
+    group (https://docs.kernel.org/admin-guide/cgroup-v2.html, cgroup-v1/cpu.html).
     """
     with contextlib.suppress(OSError, ValueError):
         lines = (root / "proc/self/cgroup").read_text().splitlines()
@@ -45,7 +45,7 @@ def _limit(mounted: Path, _: str, controllers: str, path: str) -> float:
         return min(_ratio(folder / "cpu.max") for folder in above)
     if "cpu" not in controllers.split(","):
         return math.inf
-    # Inside a container the group's path is the host's, and its files are at the top.
+    # Inside a container the group's path is the host's, and its files are at the root.
     places = [mounted / controllers / path.strip("/"), mounted / "cpu" / path.strip("/"),
               mounted / controllers, mounted / "cpu"]  # fmt: skip
     files = ("cpu.cfs_quota_us", "cpu.cfs_period_us")
@@ -53,7 +53,7 @@ def _limit(mounted: Path, _: str, controllers: str, path: str) -> float:
 
 
 def _ratio(*files: Path) -> float:
-    """Quota by period, from one file or two; infinite where there is no limit."""
+    """Return quota / period, from one file or two; infinite without a limit."""
     try:
         quota, period = " ".join(file.read_text() for file in files).split()
         return int(quota) / int(period) if quota not in ("max", "-1") else math.inf
@@ -61,13 +61,25 @@ def _ratio(*files: Path) -> float:
         return math.inf
 
 
+def has_bfloat16(info: Path = Path("/proc/cpuinfo")) -> bool | None:
+    """Whether the processor multiplies bfloat16 numbers itself; None if it does not say so.
+
+    x86: AVX512_BF16 or AMX. Arm: bf16.
+    """
+    with contextlib.suppress(OSError):
+        flags = re.search(r"^(?:flags|Features)\s*:(.*)$", info.read_text(), re.MULTILINE)
+        if flags is not None:
+            return not {"avx512_bf16", "amx_bf16", "bf16"}.isdisjoint(flags[1].split())
+    return None
+
+
 def load() -> float:
-    """How many processes want to run on this machine, a mean over the last minute."""
+    """Return how many processes compete for this machine, averaged over the last minute."""
     return os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
 
 
 def gpus() -> int:
-    """The NVIDIA GPUs that CUDA may show to this process, by their device files."""
+    """Return the NVIDIA GPUs visible to this process, by their device files."""
     present = [path for path in Path("/dev").glob("nvidia*") if re.fullmatch(r"\D+\d+", path.name)]
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is None:
@@ -77,10 +89,10 @@ def gpus() -> int:
 
 @contextlib.contextmanager
 def relaxed_gc() -> Iterator[None]:
-    """In the block Python looks for reference cycles once in 100,000 new objects, and not in 700.
+    """Inside the block Python searches for reference cycles every 100,000 new objects, not 700.
 
-    Imports make a million objects that live to the end, and each full search through them takes
-    0.2 s: a fifth of the time of importing torch, and as much again in every job of a sweep.
+    Imports create a million objects that live to the end, and each full search takes 0.2 s: a fifth
+    of the time to import torch, and as much again in every job of a sweep.
     """
     before = gc.get_threshold()
     gc.set_threshold(100_000, 50, 100)
@@ -92,7 +104,7 @@ def relaxed_gc() -> Iterator[None]:
 
 @contextlib.contextmanager
 def default_variable(name: str, value: str) -> Iterator[None]:
-    """In the block an environment variable has ``value``, unless the user has set it already."""
+    """Set an environment variable inside the block, unless the user has set it already."""
     if name in os.environ:
         yield
         return
@@ -105,7 +117,7 @@ def default_variable(name: str, value: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def tuned() -> Iterator[None]:
-    """In the block Python and the threads of torch are set for training; then as before."""
+    """Configure Python and torch's threads for training inside the block; then restore them."""
     # How long torch's OpenMP threads spin for one another before they sleep; read when torch is
     # imported. With the default, one busy neighbour made the baseline CNN's step of 5.6 ms take 60
     # to 100 ms on two cores; with this it takes 7 ms, alone or not (medians of six and three runs).
@@ -114,12 +126,12 @@ def tuned() -> Iterator[None]:
 
 
 def forget_garbage() -> None:
-    """At the end of a process: keep Python from a last search for reference cycles.
+    """At the end of a process, skip Python's last search for reference cycles.
 
-    It frees memory that the system takes back anyway, and takes 0.1 s of the half second of a short
-    answer, and 0.5 s where torch, matplotlib and TensorBoard are loaded. Files are closed by then,
-    and what is registered to run at exit still runs. Triton, which torchvision brings in, counts
-    what is still alive then and prints 30 lines on it, so with it the search is made.
+    It frees memory that the system reclaims anyway, and takes 0.1 s of the half second of a short
+    answer, and 0.5 s if torch, matplotlib and TensorBoard are loaded. Files are closed by then, and
+    atexit handlers still run. Triton, which torchvision imports, counts live objects then and
+    prints 30 lines about them, so with it the search is made.
     """
     if "triton" not in sys.modules:
         gc.freeze()

@@ -1,4 +1,4 @@
-"""Where datasets and decoded arrays are kept."""
+"""Where datasets and decoded arrays are stored."""
 
 import os
 from pathlib import Path
@@ -8,14 +8,16 @@ from tinylab.system.project import project
 
 
 def data_root() -> Path:
-    """``$TINYLAB_DATA``, else the project's ``data``, else ``data`` in the user's cache folder."""
+    """Return ``$TINYLAB_DATA``, else the project's ``data``, else ``data`` in the user's cache
+    folder.
+    """
     if given := os.environ.get("TINYLAB_DATA"):
         return user_path(given)
     return project().data or cache_root() / "data"
 
 
 def cache_root() -> Path:
-    """``$TINYLAB_CACHE``, else ``$XDG_CACHE_HOME/tinylab``, else ``~/.cache/tinylab``."""
+    """Return ``$TINYLAB_CACHE``, else ``$XDG_CACHE_HOME/tinylab``, else ``~/.cache/tinylab``."""
     given = os.environ.get("TINYLAB_CACHE")
     return (
         user_path(given)
@@ -25,7 +27,7 @@ def cache_root() -> Path:
 
 
 def user_path(typed: str) -> Path:
-    """A path as a person types it, ``~`` allowed. Raises UserError where there is no such home."""
+    """Expand a path typed by a person, including ``~``. Raises UserError without a home folder."""
     try:
         return Path(typed).expanduser()
     except RuntimeError as error:

@@ -1,4 +1,4 @@
-"""What a project says once for all its commands: ``[tool.tinylab]`` in its ``pyproject.toml``."""
+"""Project settings for all commands: ``[tool.tinylab]`` in ``pyproject.toml``."""
 
 import os
 from dataclasses import dataclass
@@ -15,10 +15,10 @@ KEYS = ("code", "conf", "data", "outputs")
 
 @dataclass(frozen=True)
 class Project:
-    """The table of a project, with absolute paths; nothing where a project says nothing.
+    """The table of a project, with absolute paths; all empty without one.
 
-    file: that of the table. code: files or importable modules, as ``code=`` takes them. conf: a
-    folder of config groups.
+    file: that of the table. code: files or importable modules, as for ``code=``. conf: a folder of
+    config groups.
     """
 
     file: Path = Path(FILE)
@@ -29,14 +29,13 @@ class Project:
 
 
 def project() -> Project:
-    """The table in the nearest ``pyproject.toml`` upward of the working folder that has one.
+    """Return the table in the nearest ``pyproject.toml`` at or above the working folder.
 
-    Raises UserError for an unknown key, a value of a wrong type, and a config folder that is not
-    there.
+    Raises UserError for an unknown key, a value of the wrong type, and a missing config folder.
     """
     try:
         here = Path.cwd()
-    except OSError:  # deleted by now
+    except OSError:  # deleted meanwhile
         return Project()
     for folder in (here, *here.parents):
         file = folder / FILE
@@ -50,7 +49,7 @@ def project() -> Project:
 
 
 def default_outputs() -> str:
-    """Where runs are kept by default: as short as it can be typed in the working folder."""
+    """Return the default folder of runs, as short as possible relative to the working folder."""
     found = project()
     if found.outputs is None:
         return "outputs"
@@ -61,11 +60,11 @@ def default_outputs() -> str:
 
 @cache
 def _read(file: Path, stamp: tuple[int, ...]) -> Project | None:
-    """The table of one file; None where it has none, for which it is not parsed."""
+    """Return the table of one file; None if it has none, in which case it is not parsed."""
     try:
         text = file.read_text(encoding="utf-8")
     except (OSError, ValueError):
-        return None  # of another program, which will say so
+        return None  # another program's, which will report it
     if "tinylab" not in text:
         return None
     import tomllib

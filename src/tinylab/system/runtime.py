@@ -1,4 +1,4 @@
-"""The machine: device, threads, memory allocator, determinism, random streams, facts."""
+"""The machine: device, threads, memory allocator, determinism, generators, facts."""
 
 import contextlib
 import ctypes
@@ -19,12 +19,12 @@ from tinylab.system.machine import default_variable, thread_limit
 
 
 def keep_freed_memory() -> bool:
-    """Tell glibc's allocator to keep large freed blocks instead of giving them to the kernel.
+    """Set glibc's allocator to keep large freed blocks instead of returning them to the kernel.
 
-    Without it every training step faults its activations in again: 8.5 against 3.8 ms a step of
-    the baseline CNN at batch 32 on two cores. On other C libraries nothing is done. Returns
-    whether it did what it was told. It stays so to the end of the process: glibc does not tell
-    what was set before, and its own adaptive thresholds are off for good once one is set.
+    Otherwise every training step page-faults its activations again: 8.5 instead of 3.8 ms per step
+    of the baseline CNN at batch size 32 on two cores. Does nothing with other C libraries. Returns
+    whether it succeeded. It applies until the process ends: glibc does not report the previous
+    settings, and its adaptive thresholds stay off once one is set.
     """
     if platform.libc_ver()[0] != "glibc":
         return False
@@ -39,9 +39,9 @@ def keep_freed_memory() -> bool:
 
 
 def choose_device(wanted: str) -> torch.device:
-    """The device for ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
+    """Return the device for ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
 
-    ``auto`` is CUDA, then MPS, then CPU. Raises UserError for a device that is absent.
+    ``auto`` is CUDA, then MPS, then CPU. Raises UserError for a device that is not available.
     """
     present = [f"cuda:{number}" for number in range(torch.cuda.device_count())]
     if torch.backends.mps.is_available():
@@ -58,11 +58,11 @@ def choose_device(wanted: str) -> torch.device:
 
 @contextlib.contextmanager
 def settings(device: torch.device, threads: int | None, deterministic: bool) -> Iterator[None]:
-    """In the block torch is set up to compute on ``device``; then it is as it was before.
+    """Configure torch to compute on ``device`` inside the block; then restore it.
 
-    threads: of the CPU, None: as many as this process may use. deterministic: the same bits
-    again on the same machine, or the fastest kernels whatever their bits. Restored are those, the
-    current CUDA device and torch's global generators; the allocator is not (keep_freed_memory).
+    threads: CPU threads (None: as many as allowed). deterministic: bit-identical results on the
+    same machine, or the fastest kernels. Restores these, the current CUDA device and torch's global
+    generators, but not the allocator (keep_freed_memory).
     """
     keep_freed_memory()
     with contextlib.ExitStack() as stack:
@@ -72,8 +72,8 @@ def settings(device: torch.device, threads: int | None, deterministic: bool) -> 
             # cuBLAS is deterministic only with a fixed workspace (CUDA's cuBLAS reference, 2.1.4).
             stack.enter_context(default_variable("CUBLAS_WORKSPACE_CONFIG", ":4096:8"))
         if device.type == "cuda":
-            # New streams, events and graphs are the current device's. Unlike set_device, this does
-            # not make a context on the device before, half a GB of it, when it goes back there.
+            # New streams, events and graphs belong to the current device. Unlike set_device, this
+            # does not create a context on the previous device, half a GB, when it switches back.
             stack.enter_context(torch.cuda.device(device))
         torch.set_num_threads(threads or thread_limit())
         _set_determinism(deterministic)
@@ -91,7 +91,7 @@ def _switches(device: torch.device) -> list[tuple[Callable[[], Any], Callable[[A
         (lambda: getattr(memory, fill), lambda value: setattr(memory, fill, value)),
         (torch.get_rng_state, torch.set_rng_state),
     ]
-    # A seed is for all devices, also where only the CPU computes.
+    # A seed applies to all devices, also if only the CPU computes.
     if device.type == "cuda" or torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         switches.append((torch.cuda.get_rng_state_all, torch.cuda.set_rng_state_all))
     if device.type == "mps":
@@ -100,35 +100,35 @@ def _switches(device: torch.device) -> list[tuple[Callable[[], Any], Callable[[A
 
 
 def _set_determinism(deterministic: bool) -> None:
-    # The same switch as use_deterministic_algorithms, which imports all of torch's compiler for
-    # it: 4 to 8 s at every start.
+    # The same switch as use_deterministic_algorithms, which imports torch's whole compiler: 4 to 8
+    # s at every start.
     torch.set_deterministic_debug_mode("error" if deterministic else "default")
     torch.backends.cudnn.benchmark = not deterministic
-    # Filling new memory costs a pass over it, and no kernel of ours reads what it did not write.
+    # Filling new memory costs a pass over it, and tinylab's kernels never read unwritten memory.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 
 def derive_seed(seed: int, stream: str, number: int = 0) -> int:
-    """A 63-bit seed for one purpose, so that no two random streams are related.
+    """Return a 63-bit seed for one purpose, so that no two random streams are related.
 
-    A function of its arguments alone: the stream of an epoch needs no history to be restored.
+    A pure function of its arguments: the stream of an epoch needs no history.
     """
     digest = hashlib.sha256(f"{seed}/{stream}/{number}".encode()).digest()
     return int.from_bytes(digest[:8], "little") >> 1
 
 
 def send(tensor: Tensor, device: torch.device) -> Tensor:
-    """A CPU tensor on the device, without waiting for the copy (from pinned memory on CUDA)."""
+    """Copy a CPU tensor to the device without waiting (from pinned memory on CUDA)."""
     if device.type == "cuda":
         return tensor.pin_memory().to(device, non_blocking=True)
     return tensor.to(device)
 
 
 def room_for_images(device: torch.device) -> float:
-    """Bytes that the images may take on the device: half of what is free on a CUDA card.
+    """Return the bytes that images may take on the device: half of the free memory on CUDA.
 
-    The other half is for the network, its activations and evaluation. Elsewhere there is no limit
-    to ask for: the device's memory is the main memory.
+    The other half is for the network, its activations and evaluation. Elsewhere there is no limit:
+    the device's memory is the main memory.
     """
     if device.type != "cuda":
         return math.inf
@@ -137,7 +137,7 @@ def room_for_images(device: torch.device) -> float:
 
 
 def synchronize(device: torch.device) -> None:
-    """Wait until the device has done what it was asked to do, before a clock is read."""
+    """Wait until the device has finished, before a clock is read."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     elif device.type == "mps":
@@ -145,7 +145,7 @@ def synchronize(device: torch.device) -> None:
 
 
 def device_name(device: torch.device) -> str:
-    """What a person calls the device."""
+    """Return the readable name of the device."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     if device.type == "mps":
@@ -163,7 +163,7 @@ def _processor_name() -> str:
 
 
 def environment(device: torch.device) -> dict[str, Any]:
-    """Facts about software, machine and code, for the record of a result."""
+    """Return facts about software, machine and code, for the record of a result."""
     commit, dirty = _git_state()
     return {
         "python": platform.python_version(),
@@ -178,7 +178,7 @@ def environment(device: torch.device) -> dict[str, Any]:
 
 
 def _git_state() -> tuple[str | None, bool | None]:
-    """The commit of a source checkout, and whether it was changed since; None when installed."""
+    """Return the commit of a source checkout, and whether it is dirty; None when installed."""
     here = Path(__file__).resolve()
     if "site-packages" in here.parts:
         return None, None
@@ -196,9 +196,9 @@ def _git_state() -> tuple[str | None, bool | None]:
 
 
 def command_line(command: str = "train") -> str:
-    """The command as it was typed, fit to be pasted into a shell."""
+    """Return the command as typed, quoted for a shell."""
     import shlex
 
     typed = sys.argv[1:]
-    words = [] if typed[:1] == [command] else [command]  # Hydra's own entry is not given it
+    words = [] if typed[:1] == [command] else [command]  # Hydra's own entry point does not get it
     return shlex.join(["tinylab", *words, *typed])

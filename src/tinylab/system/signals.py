@@ -1,4 +1,4 @@
-"""Signals that ask a training to stop: Ctrl-C, SIGTERM, and SLURM's SIGUSR1."""
+"""Signals that stop a training: Ctrl-C, SIGTERM, and SLURM's SIGUSR1."""
 
 import contextlib
 import signal
@@ -9,13 +9,13 @@ from types import FrameType
 
 @contextlib.contextmanager
 def watch() -> Iterator[Callable[[], int | None]]:
-    """Yield a function that tells the number of the first signal that came, or None.
+    """Yield a function that returns the number of the first signal received, or None.
 
-    The loop asks it after every step. A second Ctrl-C leaves at once, by KeyboardInterrupt: files
-    are written whole or not at all, so that does no harm.
+    The loop calls it after every step. A second Ctrl-C exits immediately, by KeyboardInterrupt:
+    files are written atomically, so that is safe.
     """
     if threading.current_thread() is not threading.main_thread():
-        yield lambda: None  # only a main thread can be told of signals
+        yield lambda: None  # signals are only delivered to the main thread
         return
     received: list[int] = []
 

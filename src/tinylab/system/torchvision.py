@@ -1,4 +1,4 @@
-"""torchvision, imported with a clear word where it does not fit the installed torch."""
+"""Import torchvision, with a clear error if it does not match the installed torch."""
 
 import importlib
 import importlib.metadata
@@ -12,13 +12,13 @@ def import_torchvision(module: str) -> Any:
 
     Raises UserError where torch and torchvision were built for different torch versions or one
     for CUDA and one without, which otherwise shows as ``operator torchvision::nms does not
-    exist``. It is imported only where it is used: it costs several seconds.
+    exist``. It is imported only where needed, since that takes several seconds.
     """
     try:
         return importlib.import_module(module)
     except (ImportError, RuntimeError, OSError, AttributeError) as error:
         torch, torchvision = _version("torch"), _version("torchvision")
-        reason = str(error).partition("\n")[0]  # some loaders add pages
+        reason = str(error).partition("\n")[0]  # some loaders append pages
         raise UserError(
             f"torch {torch} and torchvision {torchvision} are not a matching pair ({reason})\n"
             "  install both together: pip install --force-reinstall torch torchvision"

@@ -1,8 +1,8 @@
-"""One training step recorded as a CUDA graph, and replayed instead of launched kernel by kernel.
+"""A training step recorded as a CUDA graph, and replayed instead of launched kernel by kernel.
 
-A small network's kernels take less time than launching them one by one does; a replay is a single
-launch. What a recorded step reads and writes stays where it was recorded, so each batch is copied
-into the buffers of the first one. What must hold in a step that can be recorded:
+A small network's kernels take less time than launching them one by one; a replay is a single
+launch. The memory that a recorded step reads and writes is fixed, so each batch is copied into the
+buffers of the first one. The requirements for a step that can be recorded:
 https://docs.pytorch.org/docs/stable/notes/cuda.html#cuda-graphs
 """
 
@@ -15,7 +15,7 @@ import torch
 from tinylab.training.step import Batch
 from tinylab.ui.console import say
 
-WARM_UP = 3  # steps before the recording: libraries set themselves up, cuDNN tries its kernels
+WARM_UP = 3  # warmup steps before recording: libraries initialize, cuDNN selects its kernels
 
 
 class CaptureError(Exception):
@@ -64,8 +64,8 @@ class Captured:
 def record(step: Callable[[], None]) -> Callable[[], None]:
     """Warm up, record ``step`` on the current device, and return its replay.
 
-    The recording itself does no work. Dropout's stream moves on with each replay as with each step:
-    PyTorch gives its seed and position to the graph. Raises CaptureError.
+    Recording itself executes nothing. Dropout's generator advances with each replay as with each
+    step: PyTorch passes its seed and offset to the graph. Raises CaptureError.
     """
     stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
     stream.wait_stream(torch.cuda.current_stream())
@@ -73,7 +73,7 @@ def record(step: Callable[[], None]) -> Callable[[], None]:
         with torch.cuda.stream(stream):
             step()
             _refuse_waiting(step, WARM_UP - 1)
-    finally:  # a refused step, too, has kernels on their way, whose work is to be undone
+    finally:  # a refused step, too, has launched kernels, whose work must be undone
         torch.cuda.current_stream().wait_stream(stream)
     graph = torch.cuda.CUDAGraph()
     try:
@@ -85,9 +85,9 @@ def record(step: Callable[[], None]) -> Callable[[], None]:
 
 
 def _refuse_waiting(step: Callable[[], None], times: int) -> None:
-    """Take steps in which the host must not wait for the device.
+    """Run steps in which the host must not wait for the device.
 
-    A recording would fail there too, but leave PyTorch's allocator in the midst of it.
+    Recording would fail too, but leave PyTorch's allocator in an inconsistent state.
     """
     try:
         with no_waiting():
@@ -95,13 +95,13 @@ def _refuse_waiting(step: Callable[[], None], times: int) -> None:
                 step()
     except RuntimeError as error:
         if "synchronizing CUDA operation" not in str(error):
-            raise  # it fails with or without a recording
+            raise  # it fails with or without recording
         raise CaptureError("part of the step waits for the device") from error
 
 
 @contextlib.contextmanager
 def no_waiting() -> Iterator[None]:
-    """Raise RuntimeError where the host would wait for the device in the block."""
+    """Raise RuntimeError if the host would wait for the device inside the block."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Synchronization debug mode is a prototype")
         before = torch.cuda.get_sync_debug_mode()

@@ -1,7 +1,7 @@
-"""Checkpoints: everything that training is, on disk, whole or not at all.
+"""Checkpoints: the full training state on disk, written atomically.
 
-A file is what ``torch.save`` writes, a zip archive whose CRC-32 sums are checked before it is
-believed. The checkpoint before the last is kept until the next one is safe.
+A file is what ``torch.save`` writes, a zip archive whose CRC-32 sums are checked before use. The
+previous checkpoint is kept until the next one is safe.
 """
 
 import hashlib
@@ -25,13 +25,13 @@ State = dict[str, Any]
 
 
 class CheckpointError(Exception):
-    """A file that is not a whole checkpoint of this run; the message says why."""
+    """A file is not a complete checkpoint of this run; the message says why."""
 
 
 def save(path: Path, state: State) -> None:
-    """Write ``state`` (tensors, numbers, texts, lists, dicts) durably and all at once.
+    """Write ``state`` (tensors, numbers, strings, lists, dicts) durably and atomically.
 
-    Raises UserError where the disk is full; the file that was there before is then intact.
+    Raises UserError if the disk is full; the previous file is then intact.
     """
     buffer = io.BytesIO()
     torch.save({"format": FORMAT, "version": VERSION, **state}, buffer)
@@ -39,7 +39,7 @@ def save(path: Path, state: State) -> None:
 
 
 def load(path: Path) -> State:
-    """Read a checkpoint onto the CPU. Raises CheckpointError for anything but a whole one."""
+    """Read a checkpoint to the CPU. Raises CheckpointError unless it is complete."""
     try:
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()
@@ -50,11 +50,11 @@ def load(path: Path) -> State:
         raise
     except OSError as error:
         raise CheckpointError(error.strerror or str(error)) from error
-    except pickle.UnpicklingError as error:  # torch's own text advises to read it all the same
+    except pickle.UnpicklingError as error:  # torch's own message suggests to load it anyway
         raise CheckpointError(
             "it is damaged or asks to run code; only tensors and plain values are read"
         ) from error
-    except Exception as error:  # a damaged archive can fail in any part of the reader
+    except Exception as error:  # a damaged archive can fail anywhere in the reader
         raise CheckpointError(
             f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
         ) from error
@@ -68,9 +68,9 @@ def load(path: Path) -> State:
 
 @dataclass
 class Checkpoints:
-    """The checkpoints of one run: the files of its resume points, and of its tested weights.
+    """The checkpoints of a run: its resume points, and its tested weights.
 
-    ``next`` becomes ``last`` once it is whole. ``stamp``: facts that go into every resume point.
+    ``next`` becomes ``last`` once it is complete. ``stamp``: facts that go into every resume point.
     """
 
     last: Path
@@ -81,7 +81,7 @@ class Checkpoints:
     stamp: State = field(default_factory=dict)
 
     def save_last(self, state: State) -> None:
-        """Keep the resume point; at every instant this one or the one before is whole."""
+        """Save a resume point; at every moment this one or the previous one is complete."""
         save(self.next, {"run_id": self.run_id, **self.stamp, **state})
         with disk_errors(self.last):
             if self.last.exists():
@@ -89,11 +89,11 @@ class Checkpoints:
             self.next.replace(self.last)
 
     def save_best(self, weights: State) -> None:
-        """Keep the weights that are tested, when training is over."""
+        """Save the tested weights, when training is finished."""
         save(self.best, {"run_id": self.run_id, "model": weights})
 
     def load_last(self) -> State | None:
-        """The newest whole resume point of this run, or None. Damaged ones are named."""
+        """Return the newest complete resume point of this run, or None. Reports damaged ones."""
         for path in (self.next, self.last, self.previous):
             if not path.exists():
                 continue
@@ -109,7 +109,7 @@ class Checkpoints:
 
 
 def weights_sha256(model: nn.Module) -> str:
-    """SHA-256 over weights and buffers in name order, whatever their memory format."""
+    """Return SHA-256 over weights and buffers in name order, whatever their memory format."""
     digest = hashlib.sha256()
     for name, value in sorted(model.state_dict().items()):
         digest.update(f"{name}\0".encode())

@@ -1,4 +1,4 @@
-"""Exact figures of a network over a part of the data."""
+"""Exact metrics of a network on a part of the data."""
 
 import math
 from dataclasses import dataclass
@@ -19,11 +19,11 @@ from tinylab.training.state import Recipe
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Every metric, and what is behind them.
+    """All metrics, and the predictions.
 
-    own: the values of the user's own metrics, None where there is none. predicted: int64 (N,).
-    probabilities: float32 (N, num_classes). num_guessed: of how many images the outputs were not
-    finite numbers.
+    own: the values of the user's own metrics, None if missing. predicted: int64 (N,).
+    probabilities: float32 (N, num_classes). num_guessed: the number of images with non-finite
+    outputs.
     """
 
     score: Score
@@ -33,12 +33,12 @@ class Evaluation:
     num_guessed: int = 0
 
     def as_dict(self) -> dict[str, float | int | None]:
-        """All metrics, for ``result.json``."""
+        """Return all metrics for ``result.json``."""
         return {**self.score.as_dict(), **self.own}
 
 
 def mean_logits(model: nn.Module, images: Tensor, recipe: Recipe, tta: str) -> Tensor:
-    """uint8 (N, C, H, W) -> float32 (N, num_classes), the mean over ``augment.views``."""
+    """uint8 (N, C, H, W) -> logits float32 (N, num_classes), the mean over ``augment.views``."""
     with recipe.autocast():
         views = [recipe.normalization(view) for view in augment.views(images, tta)]
         return torch.stack([model(view).float() for view in views]).mean(0)
@@ -48,18 +48,17 @@ def mean_logits(model: nn.Module, images: Tensor, recipe: Recipe, tta: str) -> T
 def evaluate(
     model: nn.Module, batches: Batches, recipe: Recipe, tta: str = "none", is_final: bool = False
 ) -> Evaluation:
-    """Exact figures over every image, in evaluation mode, without label smoothing.
+    """Return exact metrics over all images, in evaluation mode, without label smoothing.
 
-    The loss is the user's where the recipe has one, else the negative log-likelihood.
-
-    With ``tta`` the logits are the mean over ``augment.views`` of each image. Raises UserError
-    where the network's outputs are not finite numbers; if ``is_final``, when nothing is left to
-    train, the images concerned count as wrong guesses instead.
+    The loss is the user's if the recipe has one, otherwise the negative log-likelihood. With
+    ``tta`` the logits are the mean over ``augment.views`` of each image. Raises UserError if the
+    network's outputs are not finite; if ``is_final``, when no training remains, these images count
+    as misclassified instead.
     """
     was_training = model.training
     model.eval()
-    # Room for all is made first: a small result kept from each batch lies between the activations
-    # that are given back, and the next ones fit no more: 22 GB instead of 1.6 for 864,000 images.
+    # Memory for all is allocated first: small results kept from each batch would fragment the
+    # memory between freed activations: 22 GB instead of 1.6 for 864,000 images.
     outputs = torch.empty(len(batches), recipe.num_classes, device=recipe.device)
     done = 0
     for images, _ in batches.in_order(recipe.train.eval_batch_size):
@@ -76,12 +75,12 @@ def evaluate(
             "  lower optim.lr, or limit the gradient with train.grad_clip=1"
         )
     logits[broken] = 0.0
-    logits[broken, labels[broken]] = -1.0  # less probable than each other class
+    logits[broken, labels[broken]] = -1.0  # less probable than every other class
     log_probabilities = logits.log_softmax(1)
     if recipe.loss is not None:
         given = logits.float().to(recipe.device)
         loss = _own_loss(recipe.loss, given, batches.labels, recipe.train.eval_batch_size)
-    else:  # to the bit F.cross_entropy of the logits, without a second softmax for the metrics
+    else:  # bit-identical to F.cross_entropy of the logits, without a second softmax
         loss = float(F.nll_loss(log_probabilities, labels, reduction="sum")) / len(labels)
     predicted = logits.argmax(1).numpy()
     scored = score(labels.numpy(), predicted, log_probabilities.numpy(), loss)
@@ -92,7 +91,7 @@ def evaluate(
 
 
 def _own_loss(loss: Loss, logits: Tensor, labels: Tensor, batch_size: int) -> float:
-    """The mean over all images of a loss that is a mean over its batch. Raises UserError."""
+    """Return the mean over all images of a loss that averages over its batch. Raises UserError."""
     starts = range(0, len(labels), batch_size)
     parts = [slice(start, start + batch_size) for start in starts]
     sums = [float(loss(logits[part], labels[part])) * len(labels[part]) for part in parts]

@@ -1,8 +1,8 @@
-"""The loop: train an epoch, fit. No Hydra and no TensorBoard in here.
+"""The training loop: train an epoch, fit. Does not import Hydra or TensorBoard.
 
-Every random draw is a function of the seed, the purpose and the epoch; only dropout's stream moves
-within an epoch, and its position travels in the checkpoint. So training that is killed and
-resumed ends with the same bits as training that was not.
+Every random draw is a function of the seed, the purpose and the epoch; only dropout's generator
+advances within an epoch, and its state is in the checkpoint. So training that is killed and resumed
+is bit-identical to uninterrupted training.
 """
 
 import functools
@@ -32,7 +32,7 @@ from tinylab.ui.tensorboard import Row, now
 
 
 class StepDone(NamedTuple):
-    """Step ``step`` of ``steps`` is done in epoch number ``epoch`` (from 0)."""
+    """Step ``step`` of ``steps`` in epoch number ``epoch`` (from 0) is done."""
 
     epoch: int
     step: int
@@ -50,13 +50,12 @@ Event = StepDone | EpochDone
 
 
 def fit(training: Training, parts: Mapping[str, Batches], recipe: Recipe) -> Iterator[Event]:
-    """Train to the end, from wherever ``training`` is; then it holds the weights to be tested.
+    """Train to the end, from the state of ``training``; then it has the weights to be tested.
 
-    Yields after each step and each epoch, and ``training`` can be saved there. Who iterates may
-    do anything but change it or draw from torch's global generators. Each epoch in this order:
-    train, evaluate, record, keep the best; ``parts["val"]`` may be empty. Time between the steps
-    counts as training, but for that after ``Training.resume_point``. Raises UserError where the
-    loss is no longer a finite number.
+    Yields after each step and each epoch, when ``training`` can be saved. The caller must not
+    change it or use torch's global generators. The order in each epoch: train, evaluate, record,
+    keep the best; ``parts["val"]`` may be empty. Time between the steps counts as training, except
+    after ``Training.resume_point``. Raises UserError if the loss is no longer finite.
     """
     train, val = parts["train"].for_training(), parts["val"]
     if len(val) == 0 and recipe.train.patience is not None:
@@ -81,8 +80,8 @@ def train_epoch(
 ) -> Iterator[StepDone]:
     """Train the rest of the current epoch: by ``full_step``, and the last batch by ``train_step``.
 
-    On CUDA the host runs ahead: nothing between the steps waits for the device, unless who
-    iterates asks for ``progress`` or for a resume point.
+    On CUDA the host runs ahead: nothing between the steps waits for the device, unless the caller
+    asks for ``progress`` or a resume point.
     """
     config, device = recipe.train, recipe.device
     bounds = batch_bounds(len(train), config.batch_size)
@@ -102,7 +101,7 @@ def train_epoch(
         hold_statistics(training.model)
     training.start_clock()
     progress = functools.partial(_so_far, training, bounds)
-    plain_lr = optim.is_torchs(recipe.optim)  # which take no tensor for it
+    plain_lr = optim.is_torchs(recipe.optim)  # which do not accept a tensor for it
     batches = train.in_turn(order, bounds[training.step_in_epoch :])
     for step, (images, labels) in enumerate(batches, training.step_in_epoch):
         lr = optim.learning_rate(recipe.optim, first_step + step, total_steps, recipe.schedule)
@@ -113,7 +112,7 @@ def train_epoch(
         )  # fmt: skip
         if step < len(bounds) - 1:
             full_step(batch)
-        else:  # it may be short, and its gradient's norm is asked for
+        else:  # it may be smaller, and its gradient norm is recorded
             train_step(training, recipe, batch, is_last=True)
         training.step_in_epoch = step + 1
         yield StepDone(training.epoch, step + 1, len(bounds), progress)
@@ -123,7 +122,7 @@ def train_epoch(
 
 
 def _full_step(training: Training, recipe: Recipe) -> Callable[[Batch], None]:
-    """``train_step`` for all batches of an epoch but the last; recorded and replayed on CUDA."""
+    """Return ``train_step`` for all batches of an epoch but the last; a CUDA graph on CUDA."""
     step = functools.partial(train_step, training, recipe)
     if recipe.device.type != "cuda":
         return step
@@ -146,7 +145,7 @@ def _full_step(training: Training, recipe: Recipe) -> Callable[[Batch], None]:
 
 
 def _so_far(training: Training, bounds: list[tuple[int, int]]) -> str:
-    """The current epoch's figures up to now, for the live display. Waits for the device."""
+    """Return the current epoch's metrics so far, for the live display. Waits for the device."""
     seen = bounds[training.step_in_epoch - 1][1]
     loss, accuracy = float(training.loss_sum) / seen, int(training.num_correct) / seen
     speed = seen / max(training.elapsed(), 1e-9)
@@ -184,7 +183,7 @@ def _close_epoch(
 
 
 def _is_best(training: Training, row: Row, config: TrainConfig) -> bool:
-    """Whether this epoch's weights are the ones to be tested, as far as is known."""
+    """Return whether this epoch's weights are the ones to be tested, so far."""
     if config.weights == "last" or row["val_loss"] is None:
         return False
     if training.best is None:

@@ -1,4 +1,4 @@
-"""Metrics of classifiers over every item, by scikit-learn's definitions, in NumPy alone.
+"""Metrics of classifiers over all items, with scikit-learn's definitions, in NumPy.
 
 The reliability of probabilities is that of Guo, Pleiss, Sun, Weinberger: On Calibration of Modern
 Neural Networks (ICML 2017), section 2.
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-Z95 = 1.959963984540054  # two-sided 95 % point of the standard normal distribution
+Z95 = 1.959963984540054  # two-sided 95% point of the standard normal distribution
 NUM_BINS = 15
 TOP = 5
 
@@ -21,8 +21,8 @@ TOP = 5
 class Score:
     """Means over ``num`` items.
 
-    loss: of the evaluation. accuracy and the like: shares, 0 to 1. nll: the negative
-    log-likelihood of the true classes, in nats. ece: the expected calibration error.
+    loss: of the evaluation. accuracy etc.: fractions, 0 to 1. nll: the negative log-likelihood of
+    the true classes, in nats. ece: the expected calibration error.
     """
 
     loss: float
@@ -30,12 +30,12 @@ class Score:
     num: int
     balanced_accuracy: float
     macro_f1: float
-    top5_accuracy: float | None  # None where there are no more than 5 classes
+    top5_accuracy: float | None  # None with 5 classes or fewer
     nll: float
     ece: float
 
     def as_dict(self) -> dict[str, float | int | None]:
-        """For ``result.json``."""
+        """Return the metrics for ``result.json``."""
         return dataclasses.asdict(self)
 
 
@@ -45,9 +45,9 @@ def score(
     log_probabilities: NDArray[np.float64],
     loss: float,
 ) -> Score:
-    """Every metric. labels, predicted: (N,). log_probabilities: (N, num_classes), in nats.
+    """Compute all metrics. labels, predicted: (N,). log_probabilities: (N, num_classes), in nats.
 
-    ``loss`` is the evaluation's own, whatever it was computed by.
+    ``loss`` is the evaluation's own.
     """
     matrix = confusion_matrix(labels, predicted, log_probabilities.shape[1])
     confidence = np.exp(log_probabilities.max(axis=1))
@@ -66,18 +66,18 @@ def score(
 def confusion_matrix(
     labels: NDArray[np.int64], predicted: NDArray[np.int64], num_classes: int
 ) -> NDArray[np.int64]:
-    """Counts (num_classes, num_classes): row the true class, column the predicted one."""
+    """Counts (num_classes, num_classes): rows are true classes, columns predicted ones."""
     pairs = labels * num_classes + predicted
     return np.bincount(pairs, minlength=num_classes**2).reshape(num_classes, num_classes)
 
 
 def per_class_recall(confusion: NDArray[np.int64]) -> list[float | None]:
-    """Share of each true class that was predicted right; None for a class without items."""
+    """Recall: fraction of each true class predicted correctly; None for a class without items."""
     return _ratios(confusion.diagonal(), confusion.sum(axis=1))
 
 
 def per_class_f1(confusion: NDArray[np.int64]) -> list[float | None]:
-    """Harmonic mean of precision and recall; None for a class neither labelled nor predicted."""
+    """Harmonic mean of precision and recall; None for a class neither labeled nor predicted."""
     return _ratios(2 * confusion.diagonal(), confusion.sum(axis=0) + confusion.sum(axis=1))
 
 
@@ -92,7 +92,7 @@ def balanced_accuracy(confusion: NDArray[np.int64]) -> float:
 
 
 def macro_f1(confusion: NDArray[np.int64]) -> float:
-    """Mean F1 over the classes that are labelled or predicted."""
+    """Mean F1 over the classes that are labeled or predicted."""
     return _mean(per_class_f1(confusion))
 
 
@@ -104,9 +104,9 @@ def _mean(values: list[float | None]) -> float:
 def top5_accuracy(
     labels: NDArray[np.int64], log_probabilities: NDArray[np.float64]
 ) -> float | None:
-    """Share of items whose class is among the 5 most probable; None for 5 classes or fewer.
+    """Fraction of items whose class is among the 5 most probable; None for 5 classes or fewer.
 
-    Of equally probable classes the later ones come first, as in scikit-learn.
+    Among equally probable classes the later ones come first, as in scikit-learn.
     """
     num_classes = log_probabilities.shape[1]
     if num_classes <= TOP:
@@ -130,10 +130,10 @@ def _of_true_class(labels: NDArray[np.int64], values: NDArray[np.float64]) -> ND
 
 @dataclass(frozen=True)
 class Reliability:
-    """Predictions in bins of equal width by their confidence, the largest probability.
+    """Predictions in bins of equal width by the probability of the predicted class.
 
-    Bin m of M holds confidences in ((m - 1) / M, m / M]. counts: int64 (M,). confidence, accuracy:
-    float64 (M,), their means; NaN in an empty bin.
+    Bin m of M has probabilities in ((m - 1) / M, m / M]. counts: int64 (M,). confidence, accuracy:
+    float64 (M,), the mean probability and the accuracy; NaN in an empty bin.
     """
 
     counts: NDArray[np.int64]
@@ -150,7 +150,7 @@ class Reliability:
 def reliability(
     confidence: NDArray[np.float64], right: NDArray[np.bool_], num_bins: int = NUM_BINS
 ) -> Reliability:
-    """Sort predictions into bins. confidence: (N,), 0 to 1. right: (N,), whether they are so."""
+    """Sort predictions into bins. confidence: (N,), 0 to 1. right: (N,), whether correct."""
     edges = np.arange(1, num_bins) / num_bins
     bins = np.digitize(confidence, edges, right=True)
     counts = np.bincount(bins, minlength=num_bins)
@@ -163,15 +163,15 @@ def reliability(
 def worst_mistakes(
     labels: NDArray[np.int64], predicted: NDArray[np.int64], probability: NDArray[np.floating[Any]]
 ) -> NDArray[np.int64]:
-    """The indices of the wrong predictions, the most probable first. Each argument: (N,)."""
+    """Return the indices of the wrong predictions, most probable first. Each argument: (N,)."""
     wrong = np.flatnonzero(predicted != labels)
     return wrong[np.argsort(-probability[wrong], kind="stable")]
 
 
 def wilson_interval(num_correct: float, num: float) -> tuple[float, float]:
-    """The 95 % interval of a share (Wilson, 1927), for accuracy on ``num`` independent items.
+    """The 95% CI of a fraction (Wilson, 1927), for accuracy on ``num`` independent items.
 
-    Both may be means over runs, and so no whole numbers.
+    Both may be means over runs, and so not integers.
     """
     share, z2 = num_correct / num, Z95**2
     center = (share + z2 / (2 * num)) / (1 + z2 / num)

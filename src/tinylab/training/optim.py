@@ -1,7 +1,7 @@
-"""Optimisers, parameter groups, and the learning rate as a pure function of the step.
+"""Optimizers, parameter groups, and the learning rate as a pure function of the step.
 
-The updates are torch's own fused kernels, called directly (``models/kernels.py`` says why). The
-bits are those of ``torch.optim`` with ``fused=True``; a test compares them.
+The updates are torch's own fused kernels, called directly (``models/kernels.py`` says why). They
+are bit-identical to ``torch.optim`` with ``fused=True``; a test compares them.
 """
 
 import functools
@@ -25,23 +25,23 @@ class Optimizer(Protocol):
 
     @property
     def param_groups(self) -> list[dict[str, Any]]:
-        """As torch's GradScaler wants it: the parameters, by group."""
+        """The parameters by group, as torch's GradScaler expects."""
 
     def step(self) -> None:
-        """Update every parameter that has a gradient, by the rate in ``lr``."""
+        """Update every parameter that has a gradient, with the rate in ``lr``."""
 
-    # A number, or a tensor of one (float32 on CUDA), which a recorded step reads anew each time.
+    # A number, or a one-element tensor (float32 on CUDA), which a recorded step re-reads each time.
     lr: float | Tensor
 
     def state_dict(self) -> dict[str, Any]:
-        """What the next update depends on besides parameters, gradients and ``lr``."""
+        """Return what the next update depends on besides parameters, gradients and ``lr``."""
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go back to a saved state."""
+        """Restore a saved state."""
 
 
 def build(config: OptimConfig, model: nn.Module) -> Optimizer:
-    """The optimiser over all trained parameters of ``model``.
+    """Build the optimizer for all trainable parameters of ``model``.
 
     The loop sets its ``lr`` before each step (``learning_rate``).
     """
@@ -60,13 +60,13 @@ def _made(config: OptimConfig, groups: list[dict[str, Any]]) -> Optimizer:
 
 
 def is_torchs(config: OptimConfig) -> bool:
-    """Whether it is one of torch.optim's classes, of torch's or of the user's."""
+    """Return whether it is one of torch.optim's classes, built-in or the user's."""
     option = options.of(config)
     return not option.is_builtin or option.name == "torch"
 
 
 def rehearse(config: OptimConfig, model: nn.Module) -> None:
-    """Raise UserError where an optimizer of torch's or of the user's is unfit for ``model``."""
+    """Raise UserError if an optimizer of torch or the user does not work with ``model``."""
     if is_torchs(config):
         groups = parameter_groups(model, config.weight_decay, config.backbone_lr)
         made, option = functools.partial(_made, config), options.of(config)
@@ -80,10 +80,10 @@ def rehearse(config: OptimConfig, model: nn.Module) -> None:
 def parameter_groups(
     model: nn.Module, weight_decay: float, backbone_lr: float = 1.0
 ) -> list[dict[str, Any]]:
-    """Weights that multiply inputs decay; biases and normalisation (one dimension) do not.
+    """Return parameter groups: weights decay; biases and norms (one dimension) do not.
 
     ``backbone_lr`` other than 1: the groups of all but the last module with parameters come first,
-    and have it as ``lr_factor``.
+    with it as ``lr_factor``.
     """
     decayed: list[Tensor] = []
     spared: list[Tensor] = []
@@ -100,7 +100,7 @@ def parameter_groups(
 
 
 def _divided(group: dict[str, Any], model: nn.Module, factor: float) -> list[dict[str, Any]]:
-    """The backbone's part of a group, and the head's."""
+    """Split a group into the backbone's part and the head's."""
     of_head = {id(parameter) for parameter in head(model)[1].parameters(recurse=False)}
     first = [each for each in group["params"] if id(each) not in of_head]
     last = [each for each in group["params"] if id(each) in of_head]
@@ -108,17 +108,17 @@ def _divided(group: dict[str, Any], model: nn.Module, factor: float) -> list[dic
 
 
 def group_lr(lr: float | Tensor, group: dict[str, Any]) -> float | Tensor:
-    """The learning rate of a group; a tensor stays one, as a recorded step needs it."""
+    """Return the learning rate of a group; a tensor stays one, as a recorded step needs it."""
     return lr * group["lr_factor"] if "lr_factor" in group else lr
 
 
 def zeros_like(groups: list[dict[str, Any]]) -> list[list[Tensor]]:
-    """A state of zeros for each parameter of each group."""
+    """Return zero states for each parameter of each group."""
     return [[torch.zeros_like(parameter) for parameter in group["params"]] for group in groups]
 
 
 def with_gradient(parameters: list[Tensor], *states: list[Tensor]) -> list[list[Any]]:
-    """Parameters, gradients and states, without those of an unused branch: it has no gradient."""
+    """Return parameters, gradients and states; parameters of unused branches have no gradient."""
     used = [parameter.grad is not None for parameter in parameters]
     columns = [list(compress(column, used)) for column in (parameters, *states)]
     columns.insert(1, [_gradient(parameter) for parameter in columns[0]])
@@ -126,7 +126,7 @@ def with_gradient(parameters: list[Tensor], *states: list[Tensor]) -> list[list[
 
 
 def _gradient(parameter: Tensor) -> Tensor:
-    """The gradient, with the strides of its parameter, which autograd gives it in most cases."""
+    """Return the gradient with the strides of its parameter, which autograd mostly ensures."""
     grad = parameter.grad
     assert grad is not None
     if grad.stride() == parameter.stride():
@@ -135,9 +135,9 @@ def _gradient(parameter: Tensor) -> Tensor:
 
 
 def _as_stored(tensor: Tensor) -> Tensor:
-    """The same memory as a contiguous tensor: (N, C, H, W) in channels_last -> (N, H, W, C).
+    """View the same memory as contiguous: (N, C, H, W) in channels_last -> (N, H, W, C).
 
-    The kernels copy what is not contiguous, 0.3 ms a step for the baseline CNN's dense layer.
+    The kernels copy non-contiguous tensors, 0.3 ms per step for the baseline CNN's dense layer.
     """
     if tensor.dim() == 4 and not tensor.is_contiguous():
         return tensor.permute(0, 2, 3, 1)
@@ -151,19 +151,19 @@ def copy_states(saved: list[list[Tensor]], into: list[list[Tensor]]) -> None:
             kernels.foreach("copy_", group, saved_group)
 
 
-ONECYCLE_START = 1 / 25  # lr of the first step, as a share of the peak
-ONECYCLE_WARMUP = 0.3  # share of all steps until the peak (both as in torch's OneCycleLR)
+ONECYCLE_START = 1 / 25  # lr of the first step, as a fraction of the peak
+ONECYCLE_WARMUP = 0.3  # fraction of all steps until the peak (both as in torch's OneCycleLR)
 
 
 def learning_rate(
     config: OptimConfig, step: int, total_steps: int, own: Schedule | None = None
 ) -> float:
-    """The learning rate of step number ``step``, 0 to total_steps - 1.
+    """Return the learning rate of step number ``step``, 0 to total_steps - 1.
 
-    constant: the peak. cosine: from the peak to ``final`` by half a cosine (Loshchilov and
-    Hutter, 2017). onecycle: up to the peak and down by half cosines (Smith and Topin, 2018).
-    ``warmup`` is the share of all steps of the rise, which is linear but for onecycle. ``own``,
-    the user's, takes the place of all three for the steps after the rise.
+    constant: the peak. cosine: from the peak to ``final`` by half a cosine (Loshchilov and Hutter,
+    2017). onecycle: up to the peak and down by half cosines (Smith and Topin, 2018). ``warmup`` is
+    the fraction of all steps of the rise, which is linear except for onecycle. ``own``, the user's
+    schedule, replaces all three after the rise.
     """
     onecycle = config.schedule == "onecycle" and own is None
     warmup = config.warmup

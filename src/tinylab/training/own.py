@@ -1,6 +1,6 @@
-"""Loss, augmentation and schedule of the user's own code, and what is refused of them.
+"""Loss, augmentation and schedule from user code, and their checks.
 
-Each is tried before training; what it gives is looked at in every step where that costs nothing.
+Each is tried before training; its outputs are also checked in every step where that is free.
 """
 
 import contextlib
@@ -26,18 +26,18 @@ from tinylab.models.own import kind
 from tinylab.ui.console import say
 
 TRIED = 8  # images
-TIMES = 4  # an augmentation is tried: it may change anything in some batches only
+TIMES = 4  # an augmentation may change only some batches, so it is tried this often
 
 
 @contextlib.contextmanager
 def told(said: str, file: object) -> Iterator[None]:
-    """Whatever is raised while a part of the user's is tried is a mistake of theirs."""
+    """Convert exceptions of user code to UserError."""
     try:
         with mistakes_told(said):
             yield
     except UserError:
         raise
-    except Exception as error:  # before a line of theirs was reached
+    except Exception as error:  # raised before a line of user code was reached
         first = str(error).partition("\n")[0]
         raise UserError(f"{said}: {type(error).__name__}: {first}\n  see {file}") from error
 
@@ -56,7 +56,7 @@ class Loss:
     def __call__(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Logits (N, num_classes) and int64 (N,) or class probabilities (N, num_classes) -> ().
 
-        Raises UserError where it gives no scalar.
+        Raises UserError if it does not return a scalar.
         """
         value = self.function(logits, targets)
         if not isinstance(value, Tensor) or value.dim() > 0 or not value.is_floating_point():
@@ -68,10 +68,10 @@ class Loss:
 
 
 def loss(config: LossConfig, num_classes: int, device: torch.device, mixed: bool) -> Loss | None:
-    """The user's loss, tried; None where it is the built-in one.
+    """Return the user's loss after trying it; None for the built-in one.
 
-    ``mixed``: its targets are class probabilities, as mixup and CutMix make them. Raises UserError
-    where it gives no finite scalar with a gradient.
+    ``mixed``: its targets are class probabilities, as from mixup and CutMix. Raises UserError if it
+    does not return a finite scalar with a gradient.
     """
     option = options.of(config)
     if option.is_plain:
@@ -138,16 +138,16 @@ def _try_loss(loss: Loss, logits: Tensor, targets: Tensor) -> None:
 
 @dataclass(frozen=True)
 class Augmentation:
-    """The user's augmentation, behind the built-in ones."""
+    """The user's augmentation, applied after the built-in ones."""
 
     said: str
     file: object
     function: Callable[..., Any]
 
     def __call__(self, pixels: Tensor, seed: int) -> Tensor:
-        """float32 (N, C, H, W), 0..255, to the same. ``seed`` decides all that it draws.
+        """float32 (N, C, H, W), 0..255, to the same. ``seed`` determines all its random numbers.
 
-        Raises UserError where it gives another shape or type.
+        Raises UserError if it returns another shape or dtype.
         """
         images = pixels / 255
         expected = _described(images)
@@ -168,9 +168,9 @@ def _described(images: Tensor) -> str:
 
 
 def augmentation(config: AugmentConfig, train: Batches) -> Augmentation | None:
-    """The user's augmentation, tried on some of the training images; None where there is none.
+    """Return the user's augmentation after trying it on training images; None without one.
 
-    What it draws from a global generator is said. Raises UserError where it does not fit.
+    Warns if it uses a global generator. Raises UserError if it does not work.
     """
     option = options.of(config)
     if option.is_plain:
@@ -187,7 +187,7 @@ def augmentation(config: AugmentConfig, train: Batches) -> Augmentation | None:
 
 @contextlib.contextmanager
 def _drawing_told(said: str, device: torch.device) -> Iterator[None]:
-    """Say which global generators move in the block, and put them back."""
+    """Yield a list of the global generators used inside the block, and restore them."""
     streams: dict[str, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
         "torch": (torch.get_rng_state, torch.set_rng_state),
         "random": (random.getstate, random.setstate),
@@ -216,14 +216,14 @@ def _bytes(state: Any) -> bytes:
 
 @dataclass(frozen=True)
 class Schedule:
-    """The user's course of the learning rate."""
+    """The user's learning-rate schedule."""
 
     said: str
     file: object
     function: Callable[..., Any]
 
     def __call__(self, step: int, steps: int) -> float:
-        """The factor of the peak rate at a step, 0 to steps - 1. Raises UserError for no number."""
+        """Return the factor of the peak rate at a step, 0 to steps - 1. Raises UserError."""
         found = self.function(step, steps)
         try:
             factor = float(found)
@@ -239,9 +239,9 @@ class Schedule:
 
 
 def schedule(config: ScheduleConfig, steps: int) -> Schedule | None:
-    """The user's schedule, tried over ``steps``; None where it is the optimizer's.
+    """Return the user's schedule after trying it over ``steps``; None for the optimizer's.
 
-    Raises UserError where it gives no factor, or is no function of the step.
+    Raises UserError if it returns no factor, or is not a function of the step.
     """
     option = options.of(config)
     if option.is_plain:

@@ -1,4 +1,4 @@
-"""Metrics of the user's own code: tried before training, and computed with tinylab's."""
+"""The user's own metrics: tried before training, and computed with the built-in ones."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -12,14 +12,14 @@ from tinylab.config.user_code import told_of
 from tinylab.errors import UserError
 from tinylab.ui.console import say
 
-TRIED = 8  # made-up items, or two for each class
+TRIED = 8  # made-up items, or two per class
 
 Function = Callable[[NDArray[np.int64], NDArray[np.float64]], Any]
 
 
 @dataclass(frozen=True)
 class OwnMetrics:
-    """The functions by their names, and which have been found to give no value."""
+    """The functions by name, and which of them have failed to return a value."""
 
     functions: Mapping[str, Function] = field(default_factory=dict)
     failed: set[str] = field(default_factory=set)
@@ -27,10 +27,10 @@ class OwnMetrics:
     def of(
         self, labels: NDArray[np.int64], probabilities: NDArray[np.float64]
     ) -> dict[str, float | None]:
-        """The values by name. labels: (N,). probabilities: (N, num_classes).
+        """Return the values by name. labels: (N,). probabilities: (N, num_classes).
 
-        What raises or gives no finite number has the value None, which is said once: what only
-        shows a result cannot cost it.
+        A metric that raises or does not return a finite number has the value None, with a single
+        warning: a metric that only describes a result must not cost it.
         """
         return {name: self._value(name, labels, probabilities) for name in self.functions}
 
@@ -38,7 +38,7 @@ class OwnMetrics:
         self, name: str, labels: NDArray[np.int64], probabilities: NDArray[np.float64]
     ) -> float | None:
         try:
-            # Copies, as the labels are those of the training.
+            # Copies, since the labels are the training's own.
             given = self.functions[name](labels.copy(), probabilities.copy())
             number = _number(given)
             why = f"{given!r}, not a finite number".replace("\n", " ")
@@ -53,10 +53,10 @@ class OwnMetrics:
 
 
 def load(num_classes: int) -> OwnMetrics:
-    """The metrics that the user's files declare, each tried on made-up labels and probabilities.
+    """Return the metrics that the user's files declare, after trying each on made-up data.
 
-    Raises UserError, with the traceback of the user's file, for one that raises on them, or gives
-    something else than a number.
+    Raises UserError, with the traceback of the user's file, for one that raises on them, or does
+    not return a number.
     """
     functions = {}
     for name, option in options.options("metric").items():
@@ -76,7 +76,7 @@ def load(num_classes: int) -> OwnMetrics:
 
 
 def _made_up(num_classes: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Some items of each class, mostly predicted right."""
+    """Return some items per class, mostly predicted correctly."""
     labels = np.arange(max(TRIED, 2 * num_classes)) % num_classes
     scores = np.random.default_rng(0).random((len(labels), num_classes))
     scores[np.arange(len(labels)), labels] += 0.5
@@ -84,7 +84,7 @@ def _made_up(num_classes: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
 
 
 def _number(value: Any) -> float | None:
-    """A value as a float; None where it is no single number."""
+    """Return a value as a float; None if it is not a single number."""
     try:
         return None if isinstance(value, str) else float(value)
     except (TypeError, ValueError):

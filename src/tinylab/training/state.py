@@ -1,4 +1,4 @@
-"""What training is: the recipe, which does not change, and the state, which is checkpointed."""
+"""The training recipe, which does not change, and the training state, which is checkpointed."""
 
 import contextlib
 import copy
@@ -36,19 +36,19 @@ class Recipe:
     device: torch.device
     class_weights: Tensor | None = None  # float32 (num_classes,), on the device
     metrics: OwnMetrics = field(default_factory=OwnMetrics)
-    loss: own.Loss | None = None  # the user's, and the next two; None: tinylab's
+    loss: own.Loss | None = None  # the user's, as the next two; None: built-in
     augmentation: own.Augmentation | None = None
     schedule: own.Schedule | None = None
     shrink: int = 1  # times: from the images that are augmented to those of the network
-    is_frozen: bool = False  # in part, by ``model.freeze``
-    is_own: bool = False  # a part is the user's, whose Python a recorded step would freeze
+    is_frozen: bool = False  # partly, by ``model.freeze``
+    is_own: bool = False  # whether any part is user code, whose Python a recorded step would freeze
 
     def augments(self, epoch: int) -> bool:
         """Whether an epoch's images are changed; those of the last ones may not be."""
         return epoch < self.train.epochs - self.augment.no_aug_epochs
 
     def autocast(self) -> contextlib.AbstractContextManager[Any]:
-        """Mixed precision where it is asked for."""
+        """Autocast for mixed precision, if enabled."""
         if self.train.precision == "float32":
             return contextlib.nullcontext()
         return torch.autocast(self.device.type, DTYPES[self.train.precision])
@@ -56,7 +56,7 @@ class Recipe:
 
 @dataclass
 class Training:
-    """Everything that training is: what changes from step to step, and is checkpointed."""
+    """The full training state: everything that changes from step to step, and is checkpointed."""
 
     model: nn.Module
     optimizer: optim.Optimizer
@@ -68,47 +68,47 @@ class Training:
     step_in_epoch: int = 0
     seconds: float = 0.0  # of training in the current epoch, when the clock was started
     grad_norm: float = math.nan  # at the last step of the current epoch
-    best: dict[str, Any] | None = None  # the best epoch's row, and its weights
+    best: dict[str, Any] | None = None  # the row of the best epoch, and its weights
     history: list[Row] = field(default_factory=list)
     resumed_at: list[dict[str, int]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.parameters = [p for p in self.model.parameters() if p.requires_grad]
-        self._clock: float | None = None  # when it was started; None: it is stopped
+        self._clock: float | None = None  # when it was started; None: stopped
 
     def tested(self) -> nn.Module:
-        """The network that is evaluated: the averaged one where there is one."""
+        """The network that is evaluated: the averaged one if there is one."""
         return self.model if self.averaged is None else self.averaged
 
     def start_clock(self) -> None:
-        """Count the time from now on as training, unless it is counted already."""
+        """Start counting time as training, unless already started."""
         if self._clock is None:
             self._clock = time.perf_counter()
 
     def stop_clock(self) -> None:
-        """Wait for the device, and count no more time."""
+        """Wait for the device, and stop counting time."""
         synchronize(self.loss_sum.device)
         self.seconds, self._clock = self.elapsed(), None
 
     def elapsed(self) -> float:
-        """Seconds of training in the current epoch up to now."""
+        """Return the seconds of training in the current epoch so far."""
         return self.seconds + (0.0 if self._clock is None else time.perf_counter() - self._clock)
 
     def resume_point(self) -> dict[str, Any]:
-        """The state in the middle of an epoch, for a checkpoint.
+        """Return the state within an epoch, for a checkpoint.
 
-        The clock is stopped until the next step: writing is no training. Raises UserError where
-        not all numbers are finite.
+        The clock is stopped until the next step: writing is not training. Raises UserError if not
+        all numbers are finite.
         """
         self.stop_clock()
         self.refuse_non_finite()
         return self.state_dict()
 
     def refuse_non_finite(self) -> None:
-        """Raise UserError where the epoch's loss or a weight is not finite.
+        """Raise UserError if the epoch's loss or a weight is not finite.
 
-        Not-a-number sticks to sums and weights, so looking now and then misses no step. The
-        weights are looked at too: the last update is in no loss yet.
+        NaN propagates to sums and weights, so occasional checks miss no step. The weights are
+        checked too: the last update is not in any loss yet.
         """
         values = [self.loss_sum, *self.model.state_dict().values()]
         if not torch.stack([value.isfinite().all() for value in values]).all():
@@ -119,7 +119,7 @@ class Training:
             )
 
     def state_dict(self) -> dict[str, Any]:
-        """All of it, as tensors and plain values."""
+        """Return everything as tensors and plain values."""
         device = self.loss_sum.device
         return {
             "model": self.model.state_dict(),
@@ -141,7 +141,7 @@ class Training:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go back to a saved state. Raises RuntimeError where the network is another one."""
+        """Restore a saved state. Raises RuntimeError for another network."""
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
@@ -166,7 +166,7 @@ class Training:
 
 
 def start(model: nn.Module, recipe: Recipe) -> Training:
-    """Training before its first step; ``model`` is on the device already."""
+    """Return the state before the first step; ``model`` is on the device already."""
     device = recipe.device
     # MPS has no float64. An epoch's loss sum in float32 is then only nearly exact.
     sum_dtype = torch.float32 if device.type == "mps" else torch.float64
@@ -181,7 +181,7 @@ def start(model: nn.Module, recipe: Recipe) -> Training:
 
 
 def snapshot(training: Training) -> Callable[[], None]:
-    """Copy where training is; the function that is returned restores it, but for the clock."""
+    """Copy the training state; the returned function restores it, except the clock."""
     state = training.state_dict()
     changing = ("model", "optimizer", "scaler", "averaged", "loss_sum", "num_correct")
     copies = {name: copy.deepcopy(state[name]) for name in changing}

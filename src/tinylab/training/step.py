@@ -1,4 +1,4 @@
-"""One step of training: what it reads, its loss, its update, and the averaged weights."""
+"""A training step: its inputs, loss, update, and the averaged weights."""
 
 import math
 from typing import Any, NamedTuple
@@ -15,11 +15,11 @@ from tinylab.training.state import Recipe, Training
 
 
 class Batch(NamedTuple):
-    """What one step reads besides the state of training.
+    """The inputs of a step besides the training state.
 
-    images: uint8 (N, C, H, W). labels: int64 (N,). draws: those of these images. lr: the learning
-    rate. ema_weight: of the new weights in their moving average, 1 - decay. On CUDA both are
-    tensors of one number, which a recorded step reads anew whenever it is replayed.
+    images: uint8 (N, C, H, W). labels: int64 (N,). draws: the augmentation parameters of these
+    images. lr: the learning rate. ema_weight: of the new weights in their moving average, 1 -
+    decay. On CUDA both are one-element tensors, which a recorded step re-reads in every replay.
     """
 
     images: Tensor
@@ -29,7 +29,7 @@ class Batch(NamedTuple):
     ema_weight: float | Tensor
 
     def tensors(self) -> list[Tensor]:
-        """All tensors in it, in a fixed order."""
+        """Return all its tensors, in a fixed order."""
         return [value for value in (*self, *self.draws) if isinstance(value, Tensor)]
 
     def shapes(self) -> list[tuple[int, ...] | None]:
@@ -38,7 +38,7 @@ class Batch(NamedTuple):
         return [tuple(v.shape) if isinstance(v, Tensor) else None for v in values]
 
     def buffers(self) -> "Batch":
-        """A batch of the same shapes and memory formats in memory of its own, with equal values."""
+        """Copy a batch to separate memory with the same shapes, memory formats and values."""
         own = Batch(*map(_cloned, self))
         return own._replace(draws=Draws(*map(_cloned, self.draws)))
 
@@ -48,10 +48,10 @@ def _cloned(value: Any) -> Any:
 
 
 def train_step(training: Training, recipe: Recipe, batch: Batch, is_last: bool = False) -> None:
-    """One update by one batch; ``is_last`` of the epoch, it notes its gradient's norm.
+    """One update with one batch; if ``is_last`` of the epoch, records its gradient norm.
 
-    On CUDA all else must be fit to be recorded (``capture.py``): no waiting for the device, and
-    nothing that is not in ``batch`` may change from step to step.
+    On CUDA all of it must be recordable (``capture.py``): no waiting for the device, and nothing
+    outside ``batch`` may change from step to step.
     """
     config, model = recipe.train, training.model
     draws, labels = batch.draws, batch.labels
@@ -85,13 +85,12 @@ def train_step(training: Training, recipe: Recipe, batch: Batch, is_last: bool =
 
 
 def training_loss(logits: Tensor, targets: Tensor, recipe: Recipe) -> Tensor:
-    """Cross-entropy in nats, smoothed and weighted as the recipe says; a mean over the batch.
+    """Cross-entropy in nats, smoothed and weighted by the recipe; the mean over the batch.
 
-    Or the user's own loss, for which the recipe has neither.
-
-    logits: (N, num_classes). targets: int64 (N,), or the shares of each class (N, num_classes).
-    With class weights the sum is divided by N as it is without, and not by the sum of the labels'
-    weights, torch's own mean: that would take a class's weight away in a batch of that class.
+    Or the user's own loss, which supports neither. logits: (N, num_classes). targets: int64 (N,),
+    or class probabilities (N, num_classes). With class weights the sum is divided by N as without,
+    not by the sum of the labels' weights, torch's own mean: that would cancel a class's weight in a
+    batch of only that class.
     """
     if recipe.loss is not None:
         return recipe.loss(logits.float(), targets)
@@ -105,12 +104,12 @@ def training_loss(logits: Tensor, targets: Tensor, recipe: Recipe) -> Tensor:
 
 
 def scalar(value: float, device: torch.device) -> float | Tensor:
-    """A number; on CUDA in a tensor there, as a recorded step must find it."""
+    """Return a number; on CUDA as a tensor there, as a recorded step needs it."""
     return torch.full((), value, device=device) if device.type == "cuda" else value
 
 
 def ema_decay(decay: float, step: int) -> float:
-    """The decay of the averaged weights at a step, counted from 0.
+    """Return the decay of the averaged weights at a step, counted from 0.
 
     Early on it is (1 + step) / (10 + step), so that the initial weights are forgotten (as
     TensorFlow's ExponentialMovingAverage with ``num_updates`` does).
@@ -122,12 +121,12 @@ def ema_decay(decay: float, step: int) -> float:
 def _average(averaged: nn.Module, model: nn.Module, weight: float | Tensor) -> None:
     """Exponential moving average of weights and batch-norm statistics, in place.
 
-    weight: of the new weights.
+    weight: of the new weights, 1 - decay.
     """
     pairs = list(zip(averaged.state_dict().values(), model.state_dict().values(), strict=True))
     means = [a for a, _ in pairs if a.is_floating_point()]
     news = [b for a, b in pairs if a.is_floating_point()]
-    if isinstance(weight, Tensor):  # lerp takes no tensor of one number
+    if isinstance(weight, Tensor):  # lerp does not support one-element tensors
         steps = kernels.foreach("sub", news, means)
         kernels.foreach("mul_", steps, weight)
         kernels.foreach("add_", means, steps)

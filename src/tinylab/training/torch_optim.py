@@ -1,6 +1,7 @@
-"""Optimizers of ``torch.optim``, and the user's own, as the loop takes them.
+"""Optimizers of ``torch.optim``, and the user's own, as used by the loop.
 
-They are never part of a recorded step. To make one imports torch's compiler, which takes seconds.
+They are never part of a recorded step. Constructing one imports torch's compiler, which takes
+seconds.
 """
 
 import inspect
@@ -16,18 +17,18 @@ from tinylab.models.own import kind
 from tinylab.training.own import told
 
 Groups = list[dict[str, Any]]
-STEPS_BEFORE, STEPS_AFTER = 4, 6  # of the rehearsal, around a checkpoint
+STEPS_BEFORE, STEPS_AFTER = 4, 6  # steps of the rehearsal, around a checkpoint
 
 
 class TorchOptimizer:
-    """One of torch's optimizers; its rate is that of all its groups, times their ``lr_factor``."""
+    """One of torch's optimizers; ``lr`` applies to all its groups, times their ``lr_factor``."""
 
     def __init__(self, inner: torch.optim.Optimizer) -> None:
         self.inner = inner
 
     @property
     def param_groups(self) -> Groups:
-        """The parameters, by group."""
+        """The parameters by group."""
         return self.inner.param_groups
 
     @property
@@ -42,17 +43,17 @@ class TorchOptimizer:
             group["lr"] = value * group.get("lr_factor", 1.0)
 
     def step(self) -> None:
-        """One update of all parameters that have a gradient."""
+        """Update all parameters that have a gradient."""
         self.inner.step()
 
     def state_dict(self) -> dict[str, Any]:
-        """torch's own."""
+        """Return torch's state."""
         return self.inner.state_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go back to a saved state."""
+        """Restore a saved state."""
         self.inner.load_state_dict(state)
-        # torch gives a state the type of its parameter, which one in bfloat16 does not have.
+        # torch casts a state to its parameter's dtype, which is wrong for bfloat16 states.
         parameters = [p for group in self.param_groups for p in group["params"]]
         for number, saved in state.get("state", {}).items():
             own = self.inner.state[parameters[number]]
@@ -62,7 +63,7 @@ class TorchOptimizer:
 
 
 def wrapped(made: Any, weight_decay: float, said: str) -> TorchOptimizer:
-    """What a class or function of the user's made. Raises UserError where it cannot be used."""
+    """Check what a user's class or function returned. Raises UserError if it cannot be used."""
     if not isinstance(made, torch.optim.Optimizer):
         raise UserError(f"{said}: gives {kind(made)}; expected a torch.optim.Optimizer")
     refuse_closure(type(made), said)
@@ -75,7 +76,7 @@ def wrapped(made: Any, weight_decay: float, said: str) -> TorchOptimizer:
 
 
 def refuse_closure(cls: type, said: str) -> None:
-    """Raise UserError for an optimizer whose step computes the loss itself, as LBFGS does."""
+    """Raise UserError for an optimizer whose step recomputes the loss, such as LBFGS."""
     closure = inspect.signature(cls.step).parameters.get("closure")  # type: ignore[attr-defined]
     if closure is not None and closure.default is inspect.Parameter.empty:
         raise UserError(
@@ -90,8 +91,8 @@ def refuse_closure(cls: type, said: str) -> None:
 def rehearse(make: Callable[[Groups], Any], groups: Groups, said: str, file: object) -> None:
     """Take steps on copies of the parameters, without and with a checkpoint in between.
 
-    Raises UserError where an update fails, or where the checkpoint gives other bits: a state that
-    is in no ``state_dict`` would make a resumed run another one.
+    Raises UserError if an update fails, or if the checkpoint changes the bits: state that is
+    missing from ``state_dict`` would make a resumed run different.
     """
     with told(said, file):
         straight, stopped = _copies(groups), _copies(groups)
@@ -117,7 +118,7 @@ def _copies(groups: Groups) -> Groups:
 
 
 def _fresh(groups: Groups) -> Groups:
-    """The same parameters in dicts of their own, to which an optimizer adds its defaults."""
+    """Return the same parameters in separate dicts, to which an optimizer adds its defaults."""
     return [dict(group) for group in groups]
 
 
@@ -126,7 +127,7 @@ def _parameters(groups: Groups) -> list[nn.Parameter]:
 
 
 def _take(optimizer: TorchOptimizer, groups: Groups, steps: range) -> None:
-    """Steps along gradients that are a function of the step."""
+    """Take steps along gradients that are a function of the step."""
     parameters = _parameters(groups)
     device = parameters[0].device
     rate = float(optimizer.lr)
@@ -141,7 +142,7 @@ def _take(optimizer: TorchOptimizer, groups: Groups, steps: range) -> None:
 
 
 def _saved(state: dict[str, Any], said: str, file: object) -> dict[str, Any]:
-    """A state as a checkpoint gives it back."""
+    """Return a state as a checkpoint restores it."""
     buffer = io.BytesIO()
     torch.save(state, buffer)
     buffer.seek(0)

@@ -1,4 +1,4 @@
-"""What a person sees: lines on the screen, kept in the run's log too, and progress bars."""
+"""Output for people: lines on the screen and in the run's log, and progress bars."""
 
 import contextlib
 import logging
@@ -16,18 +16,18 @@ _log.propagate = False
 
 
 class _ScreenHandler(logging.Handler):
-    """Writes to whatever sys.stdout is now, so that a live display or a test can replace it.
+    """Writes to the current sys.stdout, so that a live display or a test can replace it.
 
-    ``fault``: why a line was lost, unless who read the output has gone.
+    ``fault``: why a line was lost, unless the reader of the output has gone.
     """
 
     fault: OSError | None = None
 
     def emit(self, record: logging.LogRecord) -> None:
-        # A reader that went away (`tinylab train | head`), a full disk under `> log`, or a stream
-        # that was closed since (a ValueError) must not cost the training.
+        # A closed reader (`tinylab train | head`), a full disk under `> log`, or a closed stream (a
+        # ValueError) must not stop the training.
         try:
-            # A file name need not be text in the terminal's encoding.
+            # A file name may not be encodable for the terminal.
             encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
             line = self.format(record).encode(encoding, "backslashreplace").decode(encoding)
             print(line, flush=True)
@@ -42,12 +42,12 @@ _log.addHandler(_screen)
 
 
 def say(line: str) -> None:
-    """Show one line on the screen, and in the log of the run if one is open."""
+    """Show a line on the screen, and in the run's log if one is open."""
     _log.info("%s", line)
 
 
 def in_bytes(count: int) -> str:
-    """``1.2 MB``."""
+    """As in ``1.2 MB``."""
     from rich.filesize import decimal
 
     return decimal(count)
@@ -55,13 +55,14 @@ def in_bytes(count: int) -> str:
 
 @contextlib.contextmanager
 def log_to(path: Path) -> Iterator[Callable[[str], None]]:
-    """Copy what is said into ``path`` for the length of the block.
+    """Copy all output to ``path`` inside the block.
 
-    Yields a function that writes a text into that log alone. A log that cannot be written is not.
+    Yields a function that writes a text to that log only. If the log cannot be written, it is
+    skipped.
     """
     handler = _file_handler(path)
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S"))
-    # A full disk must not stop training for want of a log line.
+    # A full disk must not stop training for a line of the log.
     handler.handleError = lambda record: None  # type: ignore[method-assign]
     _log.addHandler(handler)
 
@@ -93,7 +94,7 @@ KERNELS_BACKEND = "backend_inline"
 
 
 def is_terminal() -> bool:
-    """Whether the screen can show a live display: no notebook, nor one that wants plain text."""
+    """Return whether the screen supports a live display: not a notebook or plain-text terminal."""
     wants_plain = os.environ.get("TERM") == "dumb" or os.environ.get("NO_COLOR")
     in_kernel = os.environ.get("MPLBACKEND", "").endswith(KERNELS_BACKEND)
     is_notebook = in_kernel or any(name in os.environ for name in NOTEBOOKS)
@@ -104,9 +105,9 @@ def is_terminal() -> bool:
 
 
 def drop_unwritten() -> OSError | None:
-    """At the end of a process: keep Python from raising for what the streams could not write.
+    """At the end of a process, keep Python from raising for what the streams could not write.
 
-    Returns why standard output is not whole, unless who read it has gone.
+    Returns why standard output is incomplete, unless its reader has gone.
     """
     for stream in (sys.stdout, sys.stderr):
         try:
@@ -117,11 +118,11 @@ def drop_unwritten() -> OSError | None:
 
 
 def track(items: Iterable[T], what: str, total: int) -> Iterator[T]:
-    """Yield ``items`` under a progress bar; where there is no terminal, say one line instead."""
+    """Yield ``items`` under a progress bar; without a terminal, print a single line instead."""
     if not is_terminal():
         say(f"{what}: {total:,} ...")
         yield from items
         return
-    from rich.progress import track as rich_track  # 0.3 s, paid only where it is seen
+    from rich.progress import track as rich_track  # 0.3 s, only if it is shown
 
     yield from rich_track(items, description=what, total=total, transient=True)

@@ -1,24 +1,24 @@
-"""What a learning curve shows, in words: one function for the screen, the report and the card."""
+"""What a learning curve shows, in words, for the screen, the report and the model card."""
 
 import math
 from collections.abc import Mapping, Sequence
 from statistics import fmean, median
 from typing import Any
 
-WINDOW = 3  # epochs that are averaged: one epoch may be luck
-CHANGE = 0.1  # of the validation loss, below which nothing is said
-NOISE = 4.0  # standard deviations of one epoch's luck, likewise
+WINDOW = 3  # epochs to average: a single epoch may be an outlier
+CHANGE = 0.1  # relative change of the validation loss that is reported
+NOISE = 4.0  # standard deviations of the noise of one epoch, likewise
 
 
 def reading(history: Sequence[Mapping[str, Any]]) -> str | None:
-    """Whether the validation loss rises again, or still falls; None where nothing is to be said.
+    """Return whether the validation loss rises again, or is still falling; None for neither.
 
     ``history``: the rows of the epochs. The rule: the mean of the last 3 epochs is compared with
     that of the 3 around the best one (overfitting; the training loss must have fallen since), or
-    with that of the 3 before (still falling). The two must differ by more than 10% and by more
-    than 4 standard deviations of an epoch's noise, which is estimated from the second differences
-    of the loss, in which a steady trend cancels out. Of 2 x WINDOW epochs or fewer, of runs without
-    a validation set and of losses that are not finite nothing is said.
+    with that of the 3 before (still falling). The two must differ by more than 10% and by more than
+    4 standard deviations of an epoch's noise, estimated from the second differences of the loss, in
+    which a steady trend cancels out. None for 2 x WINDOW epochs or fewer, without a validation set,
+    and for non-finite losses.
     """
     loss, train_loss = _column(history, "val_loss"), _column(history, "train_loss")
     if len(loss) <= 2 * WINDOW or not all(map(math.isfinite, [*loss, *train_loss])):
@@ -45,7 +45,7 @@ def reading(history: Sequence[Mapping[str, Any]]) -> str | None:
 
 
 def _column(history: Sequence[Mapping[str, Any]], name: str) -> list[float]:
-    """NaN where a row has no value."""
+    """Return a column of the history; NaN where a row has no value."""
     return [math.nan if row.get(name) is None else row[name] for row in history]
 
 

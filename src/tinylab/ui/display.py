@@ -1,4 +1,4 @@
-"""How training looks on the screen while it goes on: one run, or the many of a sweep."""
+"""The live display of a training, or of a sweep."""
 
 import contextlib
 import re
@@ -11,17 +11,17 @@ from typing import Any, Self
 from tinylab.ui.console import is_terminal, say
 
 REFRESH_SECONDS = 0.2
-IRREGULAR = 4  # times the quick steps: 1.2 to 2 alone, 8 to 30 beside one busy process
+IRREGULAR = 4  # ratio to the fast steps: 1.2 to 2 alone, 8 to 30 next to one busy process
 LEAST_STEPS = 20
-BESIDE_LABEL = 42  # columns that the bar of a job and its figures need
-Progress = Callable[[], str]  # tells the figures so far; asked only when they are shown
+BESIDE_LABEL = 42  # columns for a job's bar and metrics
+Progress = Callable[[], str]  # returns the metrics so far; called only when they are shown
 
 
 class Paces:
-    """How long steps take, to see whether threads wait for one another.
+    """Measures steps, to detect threads that wait for each other.
 
-    A barrier waits for the thread whose core another process has: then most steps are as quick as
-    ever, and some take ten and a hundred times as long.
+    A barrier waits for the thread whose core another process has taken: then most steps are as fast
+    as before, and some take ten and a hundred times as long.
     """
 
     def __init__(self) -> None:
@@ -36,7 +36,7 @@ class Paces:
         self._last = now
 
     def slower(self) -> float:
-        """The mean step by the quick ones, the first tenth; 0 where there are few."""
+        """Return the ratio of the mean step to the fastest tenth; 0 with few steps."""
         if len(self._seconds) < LEAST_STEPS:
             return 0.0
         ranked = sorted(self._seconds)
@@ -44,9 +44,9 @@ class Paces:
 
 
 class RunDisplay:
-    """One line an epoch; on a terminal a live bar below the lines.
+    """One line per epoch; on a terminal a live bar below the lines.
 
-    ``is_threaded`` tells whether a step has threads, which may have to wait for one another.
+    ``is_threaded`` tells whether a step has threads that may wait for each other.
     """
 
     def __init__(self, epochs: int, is_threaded: Callable[[], bool] = bool) -> None:
@@ -76,7 +76,7 @@ class RunDisplay:
         )
 
     def epoch(self, row: dict[str, Any]) -> None:
-        """After an epoch: say its figures, and once that the steps are irregular, if so."""
+        """After an epoch: show its metrics, and a single warning if the steps are irregular."""
         if self._epochs_before is None:  # resumed after the epoch's last step
             self._epochs_before = self._start(row["epoch"] - 1)
         done = row["epoch"] - self._epochs_before
@@ -94,7 +94,7 @@ class RunDisplay:
     def _start(self, epochs_before: int) -> int:
         self._started = time.monotonic()
         if self._bar is not None:
-            with contextlib.suppress(OSError):  # a terminal that has gone costs no training
+            with contextlib.suppress(OSError):  # a closed terminal must not stop the training
                 self._bar.start()
         return epochs_before
 
@@ -130,7 +130,7 @@ def _live_bar() -> Any:
 
 
 def epoch_line(row: dict[str, Any], epochs: int, seconds_left: float) -> str:
-    """One epoch's figures as a line of text."""
+    """Return one epoch's metrics as a line of text."""
     line = (
         f"epoch {row['epoch']:>{len(str(epochs))}}/{epochs}  "
         f"train loss {row['train_loss']:.4f}  accuracy {row['train_accuracy']:7.2%}"
@@ -141,17 +141,17 @@ def epoch_line(row: dict[str, Any], epochs: int, seconds_left: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """``1:02:03`` or ``2:03``."""
+    """As in ``1:02:03`` or ``2:03``."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 class SweepDisplay:
-    """One line an ended job; on a terminal live bars for the sweep and for each running job.
+    """One line per ended job; on a terminal live bars for the sweep and each running job.
 
-    ``total`` jobs in all, of which ``done`` were finished before. ``live``: with bars, where the
-    screen can show them.
+    ``total`` jobs, of which ``done`` were already finished. ``live``: show bars if the screen
+    supports them.
     """
 
     def __init__(self, total: int, done: int, live: bool = True) -> None:
@@ -164,20 +164,20 @@ class SweepDisplay:
         self._screen = _SweepScreen(total) if live and is_terminal() else None
 
     def start(self, number: int, label: str) -> None:
-        """Job ``number`` begins."""
+        """Job ``number`` has started."""
         self._fractions[number] = 0.0
         if self._screen is not None:
             self._screen.start(number, label)
 
     def progress(self, number: int, fraction: float) -> None:
-        """Job ``number`` has done this share of its work."""
+        """Job ``number`` has done this fraction of its work."""
         self._fractions[number] = fraction
         if self._screen is not None:
             self._screen.move(number, completed=fraction)
             self._update_sum()
 
     def epoch(self, number: int, row: dict[str, Any]) -> None:
-        """Job ``number`` has ended an epoch with these figures."""
+        """Job ``number`` has finished an epoch with these metrics."""
         if self._screen is not None:
             val = row["val_accuracy"]
             figures = f"epoch {row['epoch']}" + ("" if val is None else f", val {val:.2%}")
@@ -185,11 +185,11 @@ class SweepDisplay:
 
     @property
     def is_live(self) -> bool:
-        """Whether there are bars, and the best so far."""
+        """Whether bars and the best setting are shown."""
         return self._screen is not None
 
     def show_best(self, words: str) -> None:
-        """What the best is so far; where there are bars."""
+        """Show the best setting so far, if there are bars."""
         self._best = words
         self._update_sum()
 
@@ -207,7 +207,7 @@ class SweepDisplay:
         say(line.rstrip() + left)
 
     def _seconds_left(self) -> float:
-        """From the work done so far, each job counted alike."""
+        """Estimate from the work done so far, weighting all jobs equally."""
         done = self._ended + sum(self._fractions.values())
         all_jobs = self._total - self._done
         return (time.monotonic() - self._started) * (all_jobs / max(done, 1e-3) - 1)
@@ -239,7 +239,7 @@ class SweepDisplay:
 
 
 class _SweepScreen:
-    """The live part: a bar for the sweep, the best job so far, a bar for each running job."""
+    """The live part: a bar for the sweep, the best setting so far, a bar per running job."""
 
     def __init__(self, total: int) -> None:
         from rich.console import Group
@@ -254,26 +254,26 @@ class _SweepScreen:
         self.live = Live(everything, transient=True, refresh_per_second=1 / REFRESH_SECONDS)
 
     def start(self, number: int, label: str) -> None:
-        """Job ``number`` gets a bar."""
+        """Add a bar for job ``number``."""
         name = _shortened(label, self.live.console.width - BESIDE_LABEL)
         self._tasks[number] = self._jobs.add_task(name, total=1.0, figures="")
 
     def move(self, number: int, **fields: Any) -> None:
-        """The bar of job ``number`` has changed."""
+        """Update the bar of job ``number``."""
         self._jobs.update(self._tasks[number], **fields)
 
     def end(self, number: int) -> None:
-        """Job ``number`` needs its bar no more."""
+        """Remove the bar of job ``number``."""
         self._jobs.remove_task(self._tasks.pop(number))
 
     def show(self, completed: float, words: str, best: str) -> None:
-        """What there is to say of all jobs."""
+        """Update the summary of all jobs."""
         self._sweep.update(self._all, completed=completed, figures=words)
         self._best.plain = f"best  {best}" if best else ""
 
 
 def _shortened(label: str, room: int) -> str:
-    """A job's label in so many columns: if need be without the sections of its keys, then cut."""
+    """Fit a job's label to so many columns: without the sections of its keys, then truncated."""
     if len(label) > room:
         label = re.sub(r"(?<!\S)[\w./]+\.(?=\w+=)", "", label)
     return label if len(label) <= room else f"{label[: max(room - 1, 0)]}…"
@@ -282,7 +282,7 @@ def _shortened(label: str, room: int) -> str:
 def _bars(width: int) -> Any:
     from rich.progress import BarColumn, Progress, TextColumn
 
-    # Labels are no markup: a value may be a list in brackets.
+    # Labels are not markup: a value may be a list in brackets.
     label, figures = "{task.description}", "{task.percentage:3.0f}%  {task.fields[figures]}"
     columns = TextColumn(label, markup=False), BarColumn(width), TextColumn(figures, markup=False)
     return Progress(*columns)

@@ -1,4 +1,4 @@
-"""Figures for people: learning curves, confusion matrix, gallery. The only user of matplotlib."""
+"""Plots: learning curves, confusion matrix, gallery. The only user of matplotlib."""
 
 import io
 import warnings
@@ -13,21 +13,21 @@ from numpy.typing import NDArray
 
 from tinylab.ui.tables import fitted
 
-MOST_CLASSES = 40  # of a confusion matrix that are named, and have their counts
-MOST_CELLS = 800  # of a confusion matrix, along each side
-CAPTION = 40  # letters in each line of one
+MOST_CLASSES = 40  # classes of a confusion matrix that are named, with counts
+MOST_CELLS = 800  # maximum side of a confusion matrix
+CAPTION = 40  # characters per line of a caption
 TRAIN, VAL = "#4269d0", "#e8743b"  # told apart by people with any colour vision
 
 
 class Drawing(Figure):
-    """A figure that a notebook shows by itself, though pyplot does not know it."""
+    """A figure that notebooks display, though pyplot does not manage it."""
 
     def _repr_png_(self) -> bytes:
         return to_png(draw(self))
 
 
 def curves(history: list[dict[str, Any]], title: str) -> Drawing:
-    """Loss and accuracy by epoch, for train and validation."""
+    """Plot loss and accuracy by epoch, for training and validation."""
     figure = Drawing(figsize=(9, 3.6))
     figure.subplots_adjust(left=0.07, right=0.98, bottom=0.14, top=0.9, wspace=0.2)
     figure.suptitle(title, fontsize=10)
@@ -48,9 +48,10 @@ def curves(history: list[dict[str, Any]], title: str) -> Drawing:
 
 
 def confusion(matrix: NDArray[np.int64], classes: tuple[str, ...], title: str) -> Figure:
-    """Counts by true class (rows) and predicted class (columns), shaded by the row's share.
+    """Plot counts by true class (rows) and predicted class (columns), shaded by fraction of the
+    row.
 
-    With more than ``MOST_CLASSES`` the picture grows no more, and only some classes are named.
+    With more than ``MOST_CLASSES`` the figure stops growing, and only some classes are named.
     """
     K = len(classes)
     shown = range(0, K, -(-K // MOST_CLASSES))
@@ -62,7 +63,7 @@ def confusion(matrix: NDArray[np.int64], classes: tuple[str, ...], title: str) -
     figure = Drawing(figsize=(width, height))
     axes = figure.add_axes((margin / width, margin / height, side / width, side / height))
     share = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
-    # A pixel of the picture may be several classes: the largest share of theirs.
+    # A pixel may cover several classes: the largest fraction among them.
     extent = (-0.5, K - 0.5, K - 0.5, -0.5)
     axes.imshow(coarse(share, MOST_CELLS), cmap="Blues", vmin=0, vmax=1, extent=extent)
     figure.text(0.5, 1 - 0.15 / height, title, fontsize=10, ha="center", va="top")
@@ -83,7 +84,7 @@ def confusion(matrix: NDArray[np.int64], classes: tuple[str, ...], title: str) -
 
 
 def coarse(share: NDArray[np.float64], most: int) -> NDArray[np.float64]:
-    """(K, K) -> at most (most, most): blocks of cells, each as its largest, so that none is lost.
+    """(K, K) -> at most (most, most): blocks of cells, each with its maximum, so none is lost.
 
     Averages would hide a single confusion among a thousand classes.
     """
@@ -95,7 +96,7 @@ def coarse(share: NDArray[np.float64], most: int) -> NDArray[np.float64]:
 
 
 def reliability(counts: NDArray[np.int64], accuracy: NDArray[np.float64], title: str) -> Figure:
-    """Accuracy by confidence in equal bins, and how many predictions each bin has."""
+    """Plot accuracy by predicted probability in equal bins, and the predictions per bin."""
     figure = Drawing(figsize=(5, 5.6))
     figure.subplots_adjust(left=0.13, right=0.97, bottom=0.09, top=0.93, hspace=0.08)
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
@@ -118,13 +119,13 @@ def reliability(counts: NDArray[np.int64], accuracy: NDArray[np.float64], title:
 
 
 def gallery(images: NDArray[np.uint8], captions: list[str], title: str) -> Figure:
-    """Small images in a grid, uint8 (N, C, H, W) with C 1 or 3, each with its caption.
+    """Plot small images in a grid, uint8 (N, C, H, W) with C 1 or 3, with captions.
 
-    All are pasted into one picture: matplotlib takes 10 to 30 ms for each one of its own.
+    All are pasted into one picture: matplotlib takes 10 to 30 ms for each separate one.
     """
     N, _, H, W = images.shape
     columns, rows = 8, max(1, -(-N // 8))
-    cell_height, cell_width = H + 0.4 * H, W + 0.1 * W  # with room for the caption above
+    cell_height, cell_width = H + 0.4 * H, W + 0.1 * W  # with space for the caption above
     sheet = np.full((round(rows * cell_height), round(columns * cell_width), 3), 255, np.uint8)
     height = rows * 1.4 * cell_height / cell_width + 0.35  # inches, the last ones for the title
     figure = Drawing(figsize=(1.4 * columns, height))
@@ -142,10 +143,10 @@ def gallery(images: NDArray[np.uint8], captions: list[str], title: str) -> Figur
 
 
 def draw(figure: Figure) -> NDArray[np.uint8]:
-    """The figure as uint8 (H, W, 3)."""
+    """Render the figure as uint8 (H, W, 3)."""
     canvas = FigureCanvasAgg(figure)
     with warnings.catch_warnings():
-        # A file or class name may be in a script that the font lacks; boxes are drawn for it.
+        # A file or class name may use a script that the font lacks; boxes are shown for it.
         warnings.filterwarnings("ignore", r"Glyph \d+")
         canvas.draw()  # type: ignore[no-untyped-call]
     pixels_HW4 = np.asarray(canvas.buffer_rgba(), np.uint8)  # type: ignore[no-untyped-call]
@@ -153,7 +154,7 @@ def draw(figure: Figure) -> NDArray[np.uint8]:
 
 
 def to_png(pixels_HWC: NDArray[np.uint8]) -> bytes:
-    """Drawn pixels as a PNG file."""
+    """Encode rendered pixels as PNG."""
     buffer = io.BytesIO()
     imsave(buffer, pixels_HWC, format="png")
     return buffer.getvalue()

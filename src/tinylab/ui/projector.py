@@ -1,4 +1,4 @@
-"""Images in TensorBoard's embedding projector: its files, and the sheet of thumbnails."""
+"""Images in TensorBoard's embedding projector: its files, and the sprite of thumbnails."""
 
 import math
 import re
@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-LARGEST = 64  # pixels a side of a thumbnail; a browser draws sheets of up to 8192
+LARGEST = 64  # maximum side of a thumbnail in pixels; browsers show sprites of up to 8192
 
 
 def sprite(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Images, uint8 (N, C, H, W), row by row in a square sheet, (C, S * h, S * w).
+    """Arrange images, uint8 (N, C, H, W), by row in a square sprite, (C, S * h, S * w).
 
-    S is the root of N, rounded up; images of more than LARGEST pixels a side are thinned out.
+    S is the square root of N, rounded up; images larger than LARGEST pixels are subsampled.
     """
     step = -(-max(images.shape[2:]) // LARGEST)
     small = images[:, :, ::step, ::step]
@@ -25,8 +25,8 @@ def sprite(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def config(vectors: Mapping[str, str], metadata: str, sheet: str, size: tuple[int, int]) -> str:
-    """``projector_config.pbtxt``: the files of the vectors by name, that of what is known of each
-    image, and the sheet with images of ``size``, (width, height).
+    """Return ``projector_config.pbtxt``: the files of the vectors by name, of the images' metadata,
+    and the sprite of images of ``size``, (width, height).
     """
     return "".join(
         f'embeddings {{\n  tensor_name: "{name}"\n  tensor_path: "{file}"\n'
@@ -37,12 +37,12 @@ def config(vectors: Mapping[str, str], metadata: str, sheet: str, size: tuple[in
 
 
 def rows(values: NDArray[np.float32]) -> str:
-    """Vectors (N, D) as lines with tabs between numbers."""
+    """Return vectors (N, D) as tab-separated lines."""
     return "".join("\t".join(f"{value:.5g}" for value in row) + "\n" for row in values)
 
 
 def table(columns: Mapping[str, Sequence[str]]) -> str:
-    """Columns of equal length with their names, as lines with tabs; a cell has neither of these."""
+    """Return columns of equal length with their names as tab-separated lines."""
     cells = [
         [re.sub(r"\s", " ", cell) for cell in row] for row in zip(*columns.values(), strict=True)
     ]

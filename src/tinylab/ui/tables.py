@@ -1,4 +1,4 @@
-"""Tables: between words, as lines for a screen of 100 columns or as Markdown; or as CSV."""
+"""Tables with text around them, as lines for a screen of 100 columns or as Markdown; and CSV."""
 
 import csv
 import io
@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from typing import Any
 
 WIDTH = 100
-LEAST = 30  # characters that the words of a last column have at least
+LEAST = 30  # minimum width of text in a last column
 
 
 @dataclass(frozen=True)
 class Column:
-    """A column: a head of two lines, the first of which may be empty, and a text for each row.
+    """A column: a head of two lines, the first of which may be empty, and a text per row.
 
-    Words are aligned left, and wrapped in the last column; figures are aligned right.
+    Text is left-aligned, and wrapped in the last column; numbers are right-aligned.
     """
 
     head: tuple[str, str]
@@ -25,7 +25,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Section:
-    """A table with the words before and after it; each of the three may be empty."""
+    """A table with text before and after it; each of the three may be empty."""
 
     words: Sequence[str] = ()
     table: Sequence[Column] = ()
@@ -33,19 +33,19 @@ class Section:
 
 
 def fitted(text: str, most: int) -> str:
-    """A name of at most so many letters, that can be shown: bytes that are no text are spelled."""
+    """Truncate a name to a maximum length, and escape undecodable bytes."""
     text = text.encode("utf-8", "backslashreplace").decode()
     return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 def columns_of(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[Column]:
-    """Rows of equal length as columns of words; ``head`` has a line, whose texts may be empty."""
+    """Convert rows of equal length to columns of text; ``head`` has one line."""
     cells = zip(*rows, strict=True) if rows else ([] for _ in head)
     return [Column(("", name), each, True) for name, each in zip(head, cells, strict=True)]
 
 
 def on_screen(sections: Iterable[Section]) -> list[str]:
-    """The lines for a screen."""
+    """Return the lines for a screen."""
     found: list[str] = []
     for section in sections:
         for part in (_wrapped(section.words), aligned(section.table), _wrapped(section.notes)):
@@ -54,7 +54,7 @@ def on_screen(sections: Iterable[Section]) -> list[str]:
 
 
 def as_markdown(sections: Iterable[Section]) -> list[str]:
-    """The lines of a Markdown text."""
+    """Return the lines of Markdown."""
     found: list[str] = []
     for section in sections:
         notes = [f"- {note}" for note in section.notes]
@@ -64,7 +64,7 @@ def as_markdown(sections: Iterable[Section]) -> list[str]:
 
 
 def aligned(columns: Sequence[Column], width: int | None = WIDTH) -> list[str]:
-    """The lines of a table for the screen; with no ``width`` each row is one line."""
+    """Return the lines of a table for the screen; without ``width`` each row is one line."""
     if not columns:
         return []
     widths = [max(map(len, (*column.head, *column.cells))) for column in columns]
@@ -84,7 +84,7 @@ def aligned(columns: Sequence[Column], width: int | None = WIDTH) -> list[str]:
 
 
 def _pipes(columns: Sequence[Column]) -> list[str]:
-    """The lines of a table in Markdown."""
+    """Return the lines of a table in Markdown."""
     if not columns:
         return []
     heads = [" ".join(column.head).strip().replace(". ", ".") for column in columns]
@@ -98,9 +98,9 @@ def _in_pipes(cell: str) -> str:
 
 
 def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Rows as CSV, with every column that any of them has; None is an empty cell.
+    """Return rows as CSV, with the columns of all of them; None is an empty cell.
 
-    Truth values are written as YAML has them, true and false.
+    Booleans are written as in YAML, true and false.
     """
     text = io.StringIO()
     writer = csv.DictWriter(text, names_of(rows), lineterminator="\n")
@@ -111,7 +111,7 @@ def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def names_of(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The name of every column that any of the rows has, as they first come."""
+    """Return the names of the columns of all rows, in order of appearance."""
     return list(dict.fromkeys(name for row in rows for name in row))
 
 
@@ -120,5 +120,5 @@ def _wrapped(texts: Iterable[str]) -> list[str]:
 
 
 def _wrap(text: str, width: int, indent: str = "") -> list[str]:
-    """Lines of a text, with names such as ``digits-mlp-50c8b14197`` whole."""
+    """Wrap a text, keeping names such as ``digits-mlp-50c8b14197`` whole."""
     return textwrap.wrap(text, width, subsequent_indent=indent, break_on_hyphens=False)

@@ -42,7 +42,7 @@ STREAMS = ("train", "val")
 
 @dataclass(frozen=True)
 class Point:
-    """A mean over runs, and the band round it."""
+    """A mean over runs, and the band around it."""
 
     step: int
     time: float
@@ -52,10 +52,10 @@ class Point:
 
 
 class RunTracker:
-    """Writes one run's curves, pictures and final metrics into its folder.
+    """Writes a run's curves, pictures and final metrics to its folder.
 
-    ``metrics`` is the file of the history, a line for each epoch. Until ``finish`` what TensorBoard
-    cannot be given is said once, and costs no training; ``is_whole`` is false then.
+    ``metrics`` is the file of the history, one line per epoch. Failures of TensorBoard are reported
+    once, and do not stop the training; ``is_whole`` is then false.
     """
 
     def __init__(
@@ -76,25 +76,25 @@ class RunTracker:
             self._curves(row)
 
     def log(self, row: Row) -> None:
-        """Write one epoch's figures."""
+        """Write one epoch's metrics."""
         with disk_errors(self._metrics), self._metrics.open("a", encoding="utf-8") as file:
             file.write(_line(row))
         self._curves(row)
 
     def text(self, tag: str, markdown: str) -> None:
-        """Show a text."""
+        """Write a text."""
         with self._spared():
             self._writer.add_text(tag, markdown)
 
     def picture(self, tag: str, pixels_HWC: NDArray[np.uint8]) -> None:
-        """Show a picture, uint8 (H, W, 3)."""
+        """Write a picture, uint8 (H, W, 3)."""
         with self._spared():
             self._writer.add_image(tag, pixels_HWC, dataformats="HWC")
 
     def finish(self, finals: Mapping[str, float | None], step: int) -> None:
-        """Write the final metrics by their tags, for the HParams tab, and put all on the disk.
+        """Write the final metrics by tag, for the HParams tab, and flush everything to disk.
 
-        Raises UserError where something before was not written.
+        Raises UserError if something before was not written.
         """
         if not self.is_whole:
             raise UserError("TensorBoard's event files are incomplete")
@@ -106,7 +106,7 @@ class RunTracker:
             writer.close()
 
     def close(self) -> None:
-        """Put everything on the disk, as far as it can be."""
+        """Flush everything to disk, as far as possible."""
         for writer in (*self._streams.values(), self._writer):
             with self._spared():
                 writer.close()
@@ -122,7 +122,7 @@ class RunTracker:
 
     @contextlib.contextmanager
     def _spared(self) -> Iterator[None]:
-        """What fails in the block, if anything, is said the first time."""
+        """Report the first failure inside the block."""
         try:
             yield
         except Exception as error:
@@ -176,7 +176,7 @@ def write_columns(folder: Path, values: Mapping[str, Sequence[Any]], tags: Seque
         values = [_worded(value) for value in taken]
         if len({isinstance(value, str) for value in values}) > 1:
             return hp.HParam(key)
-        # Of one type: TensorBoard offers a tick for each.
+        # Of one type: TensorBoard offers a checkbox for each.
         is_word = isinstance(values[0], str)
         return hp.HParam(key, hp.Discrete(sorted(set(values if is_word else map(float, values)))))
 
@@ -235,7 +235,7 @@ def _write_events(folder: Path, events: list[tuple[int, float, Any]]) -> None:
 
 
 def _quiet_thread() -> None:
-    """Have the thread that writes events keep its errors for who calls next, and not print them."""
+    """Make the thread that writes events keep its errors for the next call, and not print them."""
     from tensorboard.summary.writer import event_file_writer
 
     class Quiet(event_file_writer._AsyncWriterThread):  # type: ignore[misc]
@@ -248,7 +248,7 @@ def _quiet_thread() -> None:
 
 
 def _worded(value: Any) -> Any:
-    """Texts for what TensorBoard cannot hold: null, true, false, lists, bytes that are no text."""
+    """Convert values that TensorBoard cannot store: null, true, false, lists, undecodable bytes."""
     if isinstance(value, str):
         return value.encode("utf-8", "backslashreplace").decode()
     is_plain = isinstance(value, int | float) and not isinstance(value, bool)

@@ -1,4 +1,4 @@
-"""Adam and AdamW by torch's fused kernels."""
+"""Adam and AdamW with torch's fused kernels."""
 
 from typing import Any
 
@@ -38,7 +38,7 @@ class Adam:
 
     @torch.no_grad()
     def step(self) -> None:
-        """One update of all parameters that have a gradient."""
+        """Update all parameters that have a gradient."""
         for group, *state in zip(
             self.param_groups, self._means, self._squares, self._steps, strict=True
         ):
@@ -60,7 +60,7 @@ class Adam:
             )
 
     def state_dict(self) -> dict[str, Any]:
-        """Running means, and the number of updates of each parameter."""
+        """Return running means, and the number of updates of each parameter."""
         return {"means": self._means, "squares": self._squares, "steps": self._steps}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -72,7 +72,7 @@ class Adam:
 
 @optimizer(weight_decay=0.01, schedule="cosine", warmup=0.05)
 class AdamW(Adam):
-    """AdamW (Loshchilov and Hutter, 2019); weight decay acts on the weights alone."""
+    """AdamW (Loshchilov and Hutter, 2019); weight decay is decoupled from the gradient."""
 
     decoupled = True
 

@@ -1,4 +1,4 @@
-"""The optimizers of ``torch.optim`` by their names."""
+"""The optimizers of ``torch.optim`` by name."""
 
 import inspect
 from typing import Any
@@ -11,7 +11,7 @@ from tinylab.errors import UserError
 from tinylab.training.own import told
 from tinylab.training.torch_optim import TorchOptimizer, refuse_closure, wrapped
 
-KEYS = ("params", "lr", "weight_decay")  # that optim.args cannot set
+KEYS = ("params", "lr", "weight_decay")  # arguments that optim.args cannot set
 
 
 @optimizer(name="torch")

@@ -1,4 +1,4 @@
-"""Muon: orthogonal updates of the hidden layers' weights."""
+"""Muon: orthogonalized updates of the hidden layers' weights."""
 
 import math
 from typing import Any
@@ -17,10 +17,9 @@ from tinylab.training.optimizers.adam import AdamW
 class Muon:
     """Muon (Jordan et al., 2024) for hidden layers, AdamW for the output layer and all vectors.
 
-    Each update of a hidden layer is an orthogonal matrix.
-
-    It is AdamW, at the rate ``rest_lr``, for the last weight, which is the output layer's, and for
-    biases and normalisation. A convolution's kernels are a matrix with a row an output channel.
+    Each update of a hidden layer is an orthogonal matrix. AdamW, with the rate ``rest_lr``, is used
+    for the last weight, which is the output layer's, and for biases and norms. A convolution's
+    kernels are a matrix with one row per output channel.
     """
 
     def __init__(
@@ -51,7 +50,7 @@ class Muon:
 
     @torch.no_grad()
     def step(self) -> None:
-        """One update of all parameters that have a gradient."""
+        """Update all parameters that have a gradient."""
         self._adamw.lr = self.lr * self._rest_share
         self._adamw.step()
         for group, state in zip(self._hidden, self._momenta, strict=True):
@@ -76,7 +75,7 @@ class Muon:
                 weight.add_(update, alpha=-rate)
 
     def state_dict(self) -> dict[str, Any]:
-        """The momenta, and AdamW's state."""
+        """Return the momenta, and AdamW's state."""
         return {"momenta": self._momenta, "adamw": self._adamw.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -89,7 +88,7 @@ NEWTON_SCHULZ_STEPS = 5
 
 
 def orthogonal(matrix: Tensor) -> Tensor:
-    """About U V^T, where ``matrix`` is U S V^T by its singular values: (M, N) -> bfloat16 (M, N).
+    """Return about U V^T, where ``matrix`` is U S V^T by SVD: (M, N) -> bfloat16 (M, N).
 
     Five quintic Newton-Schulz steps bring all but tiny singular values to 0.7 to 1.2 (Jordan et
     al., 2024, with their coefficients and precision).

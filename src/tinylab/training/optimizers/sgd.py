@@ -1,4 +1,4 @@
-"""Stochastic gradient descent by torch's fused kernel."""
+"""Stochastic gradient descent with torch's fused kernel."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ from tinylab.training.optim import copy_states, group_lr, with_gradient, zeros_l
 
 @optimizer(weight_decay=0.0005, schedule="onecycle")
 class SGD:
-    """Stochastic gradient descent with momentum, by default over one cycle of the rate."""
+    """Stochastic gradient descent with momentum, by default with a one-cycle learning rate."""
 
     def __init__(
         self,
@@ -29,7 +29,7 @@ class SGD:
 
     @torch.no_grad()
     def step(self) -> None:
-        """One update of all parameters that have a gradient."""
+        """Update all parameters that have a gradient."""
         for group, state in zip(self.param_groups, self._momenta, strict=True):
             parameters, grads, momenta = with_gradient(group["params"], state)
             if not parameters:
@@ -45,7 +45,7 @@ class SGD:
             )
 
     def state_dict(self) -> dict[str, Any]:
-        """The momenta."""
+        """Return the momenta."""
         return {"momenta": self._momenta}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

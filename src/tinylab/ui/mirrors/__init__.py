@@ -1,7 +1,7 @@
-"""A mirror of a run in another tracking service: keys, metrics by epoch, final metrics, figures.
+"""A mirror of a run in a tracking service: config, metrics by epoch, final metrics, figures.
 
-It is never needed and never read: the store of runs is their folders. What fails in it is said
-once and costs no training.
+It is optional and write-only: the runs' folders are the only store. Failures are reported once and
+do not stop the training.
 """
 
 import contextlib
@@ -16,12 +16,12 @@ from tinylab.ui.console import say
 from tinylab.ui.tensorboard import Row, tag_of
 
 NONE = "none"
-SERVICES = {"mlflow": "MLflow", "wandb": "Weights & Biases"}  # the package -> its name
-PROJECT = "tinylab"  # of runs for which the service's own variables name none
+SERVICES = {"mlflow": "MLflow", "wandb": "Weights & Biases"}  # package -> its name
+PROJECT = "tinylab"  # project name of runs if the service's own variables set none
 
 
 def require(service: str, asked: str) -> None:
-    """Raise UserError where the package of a service, asked for in these words, is absent."""
+    """Raise UserError if the package of a service, requested in these words, is missing."""
     if service != NONE and importlib.util.find_spec(service) is None:
         raise UserError(
             f"{asked}: the package {service} is not installed\n  pip install 'tinylab[{service}]'"
@@ -29,7 +29,7 @@ def require(service: str, asked: str) -> None:
 
 
 class Mirror:
-    """One run in one service; with the service ``none`` nothing is done."""
+    """A run in a service; with the service ``none`` nothing is done."""
 
     def __init__(self, service: str, name: str, keys: Mapping[str, Any]) -> None:
         self._service = service
@@ -41,11 +41,11 @@ class Mirror:
 
     @property
     def is_whole(self) -> bool:
-        """Whether all so far has arrived."""
+        """Whether everything so far has arrived."""
         return self._backend is not None
 
     def log(self, row: Row) -> None:
-        """Send the curves of one epoch, under TensorBoard's tags."""
+        """Send the metrics of one epoch, under TensorBoard's tags."""
         values = {
             tag: float(value)
             for name, value in row.items()
@@ -58,7 +58,7 @@ class Mirror:
     def finish(
         self, finals: Mapping[str, float | None], step: int, figures: Sequence[Path]
     ) -> None:
-        """Send the final metrics by their tags and the figures that are there; end the run."""
+        """Send the final metrics by tag and the existing figures; end the run."""
         values = {tag: value for tag, value in finals.items() if value is not None}
         with self._spared():
             if self._backend is not None:
@@ -72,7 +72,7 @@ class Mirror:
 
     @contextlib.contextmanager
     def _spared(self) -> Iterator[None]:
-        """What fails in the block is said, and nothing more is sent."""
+        """Report a failure inside the block, and stop sending."""
         try:
             yield
         except Exception as error:

@@ -1,4 +1,4 @@
-"""MLflow: the server that MLFLOW_TRACKING_URI names, the experiment of MLFLOW_EXPERIMENT_NAME."""
+"""MLflow: the server in MLFLOW_TRACKING_URI, the experiment in MLFLOW_EXPERIMENT_NAME."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -8,13 +8,13 @@ from typing import Any
 from mlflow.entities import Metric, Param
 from mlflow.tracking import MlflowClient
 
-LONGEST = 500  # letters of a value: what all stores of MLflow take
-# MLflow's own values, 120 s and 7 tries, would hold up a training whose server is gone.
+LONGEST = 500  # maximum length of a value in all of MLflow's stores
+# MLflow's defaults, 120 s and 7 retries, would delay a training whose server is down.
 PATIENCE = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "10", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
 
 
 class Backend:
-    """One run; an older mirror of the same run is replaced."""
+    """A run; an older mirror of the same run is replaced."""
 
     def __init__(self, project: str, name: str, keys: Mapping[str, Any]) -> None:
         for variable, value in PATIENCE.items():
@@ -31,13 +31,13 @@ class Backend:
         self._client.log_batch(self._run, params=params)
 
     def log(self, values: Mapping[str, float], step: int, time: float) -> None:
-        """Values of one step, by their tags; ``time`` in seconds since 1970."""
+        """Log the values of one step by tag; ``time`` in seconds since 1970."""
         moment = int(time * 1000)
         metrics = [Metric(tag, value, moment, step) for tag, value in values.items()]
         self._client.log_batch(self._run, metrics=metrics)
 
     def finish(self, values: Mapping[str, float], step: int, figures: Sequence[Path]) -> None:
-        """The final values, and figures as files."""
+        """Log the final values, and figures as files."""
         for tag, value in values.items():
             self._client.log_metric(self._run, tag, value, step=step)
         for figure in figures:
@@ -45,5 +45,5 @@ class Backend:
         self._client.set_terminated(self._run)
 
     def close(self) -> None:
-        """The run has ended before its end."""
+        """End the run early."""
         self._client.set_terminated(self._run, status="KILLED")

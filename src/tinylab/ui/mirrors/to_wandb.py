@@ -1,4 +1,4 @@
-"""Weights & Biases: as its variables say, such as WANDB_PROJECT and WANDB_MODE=offline."""
+"""Weights & Biases, set up by its own variables: WANDB_PROJECT, WANDB_MODE=offline etc."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -7,11 +7,11 @@ from typing import Any
 
 import wandb
 
-PATIENCE = 30.0  # seconds for the service to answer at the start
+PATIENCE = 30.0  # seconds for the service to respond at the start
 
 
 class Backend:
-    """One run; what an older mirror of the same run has already is not sent again."""
+    """A run; what an older mirror of the same run already has is not sent again."""
 
     def __init__(self, project: str, name: str, keys: Mapping[str, Any]) -> None:
         self._run = wandb.init(
@@ -24,11 +24,11 @@ class Backend:
         )
 
     def log(self, values: Mapping[str, float], step: int, time: float) -> None:
-        """Values of one step, by their tags; ``time`` in seconds since 1970."""
+        """Log the values of one step by tag; ``time`` in seconds since 1970."""
         self._run.log({**values, "_timestamp": time}, step=step)
 
     def finish(self, values: Mapping[str, float], step: int, figures: Sequence[Path]) -> None:
-        """The final values, in the summary, and figures as pictures."""
+        """Log the final values in the summary, and figures as pictures."""
         self._run.summary.update(dict(values))
         pictures = {figure.stem: wandb.Image(str(figure)) for figure in figures}
         if pictures:
@@ -36,5 +36,5 @@ class Backend:
         self._run.finish()
 
     def close(self) -> None:
-        """The run has ended before its end."""
+        """End the run early."""
         self._run.finish(exit_code=1)
