@@ -41,7 +41,10 @@ class Epoch:
 
 @dataclass(frozen=True)
 class End:
-    """A job has ended: finished, failed, pruned or stopped. ``error``: if not recorded yet."""
+    """A job has ended: finished, failed, pruned or stopped. ``error``: if not recorded yet.
+
+    ``is_crowded``: whether it failed because the memory of its GPU was full.
+    """
 
     state: str
     error: str = ""
