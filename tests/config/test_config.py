@@ -465,7 +465,7 @@ def test_only_datasets_that_know_their_size_take_null_for_it() -> None:
 
 
 def test_only_one_option_may_decide_the_test_set() -> None:
-    with pytest.raises(UserError, match=r"split\.test=0\.2 and split\.folds=3: .* keep one"):
+    with pytest.raises(UserError, match=r"split\.test=0\.2 and split\.folds=3: .* use one"):
         SplitConfig(test=0.2, folds=3)
     with pytest.raises(UserError, match=r"split\.train_per_class=5 and split\.folds=3"):
         SplitConfig(train_per_class=5, folds=3)

@@ -50,7 +50,7 @@ def readings(rows: Sequence[Row]) -> list[str]:
         said = [words for run in row.setting.runs if (words := reading(run.files.history()))]
         if said:
             runs = len(row.setting.runs)
-            where = f" ({len(said)} of {runs} runs; the first of them)" if runs > 1 else ""
+            where = f" ({len(said)} of {runs} runs, showing the first)" if runs > 1 else ""
             found.append(f"{row.name}{where}: {said[0]}.")
     return found
 
