@@ -8,6 +8,7 @@ torchvision or takes seconds, and any test that reaches for the network.
 import contextlib
 import os
 import shutil
+import sys
 import threading
 from collections.abc import Callable, Generator, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -21,6 +22,9 @@ from own_metrics_kit import table_restored
 from server_kit import Server
 from tinylab import cli
 
+# Else this process, and each that a test starts, compiles the tests or all of tinylab again.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 settings.register_profile("tinylab", deadline=None, max_examples=50)
 settings.load_profile("tinylab")
 guards.install()

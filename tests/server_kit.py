@@ -7,7 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-TINYLAB = ("tinylab.cli", "tinylab.experiment.run", "tinylab.training.loop")
+TINYLAB = (
+    "tinylab.cli", "tinylab.commands.train_job", "tinylab.experiment.run", "tinylab.training.loop",
+    "matplotlib.backends.backend_agg", "torch.utils.tensorboard.writer",
+)  # fmt: skip
 # What tinylab imports for a training, without tinylab: for a source that changes between commands.
 LIBRARIES = ("cv2", "hydra.compose", "matplotlib.figure", "rich.live", "sklearn.datasets", "torch")
 

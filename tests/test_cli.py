@@ -245,6 +245,9 @@ WRONG = {
     "bad syntax": (["optim.lr=[1"], ["[1"]),
     "no value": (["optim.lr"], ["optim.lr"]),
     "removed group": (["~model"], ["model"]),
+    "variable of the shell": (["name=${HOME}"], ["${HOME} is no key", '"name=$HOME"']),
+    "absent variable": (["name=${oc.env:NO_SUCH_ONE}"], ["NO_SUCH_ONE is not set"]),
+    "key that is filled in": (["name=${sed}"], ["did you mean 'seed'"]),
     "bad value in the last job of a sweep": (["-m", "optim.lr=0.1,-1"], ["job 2 of 2", "above 0"]),
     "bad option in a sweep": (["-m", "model=mlp,mpl"], ["model=mpl", "did you mean 'mlp'"]),
     "same job twice": (

@@ -23,6 +23,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import measures
+import quiet
 from environments import KERAS, torch_packages
 from measures import SCRIPTS, Bench, Figures
 from summary import OURS, summarize, table
@@ -51,15 +52,33 @@ def main() -> None:
     records = []
     for number in range(1, options.rounds + 1):
         for task in tasks:
-            for system in (OURS, *options.peers):
-                for line, figures in task.measure(bench, task.name, task.work, system).items():
-                    records.append(
-                        {"work": task.name, "system": line, "round": number, "figures": figures}
-                    )
-                    shown = "  ".join(f"{key} {value:.3g}" for key, value in figures.items())
-                    print(f"round {number}  {task.name}  {line}  {shown}", flush=True)
+            records += one_round(bench, task, number, (OURS, *options.peers))
         write(options.out, bench, records)
     print(f"\n{table(summarize(records))}\n\nall of it: {options.out}")
+
+
+def one_round(
+    bench: Bench, task: Task, number: int, systems: tuple[str, ...]
+) -> list[dict[str, object]]:
+    """One record per line of the table, each with whether the machine was quiet in this round."""
+    busy, before = quiet.busy(), quiet.now()
+    measured = []
+    for system in systems:
+        for line, figures in task.measure(bench, task.name, task.work, system).items():
+            measured.append((line, figures))
+            shown = "  ".join(f"{key} {value:.3g}" for key, value in figures.items())
+            print(f"round {number}  {task.name}  {line}  {shown}", flush=True)
+    stolen = quiet.stolen(before, quiet.now())
+    is_quiet = max(busy, stolen) < quiet.MOST
+    word = "quiet" if is_quiet else "disturbed"
+    print(f"round {number}  {task.name}  {word}: {busy:.0%} busy before, {stolen:.0%} stolen")
+    return [
+        {
+            "work": task.name, "system": line, "round": number, "figures": figures,
+            "quiet": is_quiet, "busy_before": busy, "stolen": stolen,
+        }
+        for line, figures in measured
+    ]  # fmt: skip
 
 
 def parse() -> argparse.Namespace:

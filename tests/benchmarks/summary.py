@@ -1,8 +1,9 @@
 """From records of single measurements to medians, and to ratios taken round by round.
 
-A record is {"work", "system", "round", "figures": {name: number}}. Machines drift by tens of
-percent within minutes, so a ratio is of two measurements of one round, and the median and the range
-of these ratios are shown, not the ratio of two medians.
+A record is {"work", "system", "round", "figures": {name: number}, "quiet": bool}. Machines drift by
+tens of percent within minutes, so a ratio is of two measurements of one round, and the median and
+the range of these ratios are shown, not the ratio of two medians. The same medians of the quiet
+rounds alone are beside them.
 """
 
 import statistics
@@ -10,7 +11,10 @@ from collections.abc import Sequence
 from typing import Any
 
 OURS = "tinylab"
-HEAD = ("work", "figure", "system", "median", "range", "of tinylab's", "range", "rounds")
+HEAD = (
+    "work", "figure", "system", "median", "range", "of tinylab's", "range", "rounds",
+    "in quiet ones", "of tinylab's", "rounds",
+)  # fmt: skip
 UNITS = {
     "seconds": "s",
     "mb": "MB",
@@ -22,6 +26,7 @@ UNITS = {
 def summarize(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """One row a work, figure and system, in the order in which they were first measured."""
     values: dict[tuple[str, str, str], dict[int, float]] = {}
+    quiet = {(each["work"], each["round"]) for each in records if each.get("quiet")}
     for record in records:
         for figure, value in record["figures"].items():
             key = (record["work"], figure, record["system"])
@@ -29,7 +34,8 @@ def summarize(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     rows = []
     for (work, figure, system), by_round in values.items():
         ours = values.get((work, figure, OURS), {})
-        ratios = [value / ours[number] for number, value in by_round.items() if number in ours]
+        ratios = {n: value / ours[n] for n, value in by_round.items() if n in ours}
+        calm = [number for number in by_round if (work, number) in quiet]
         rows.append(
             {
                 "work": work,
@@ -37,7 +43,10 @@ def summarize(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
                 "system": system,
                 "rounds": len(by_round),
                 **spread(list(by_round.values())),
-                "ratio": spread(ratios) if ratios else None,
+                "ratio": spread([*ratios.values()]) if ratios else None,
+                "quiet_rounds": len(calm),
+                "quiet_median": statistics.median(by_round[n] for n in calm) if calm else None,
+                "quiet_ratio": spread([ratios[n] for n in calm]) if ratios and calm else None,
             }
         )
     order = {key: number for number, key in enumerate(dict.fromkeys((w, f) for w, f, _ in values))}
@@ -71,6 +80,9 @@ def _cells(row: dict[str, Any]) -> tuple[str, ...]:
         "" if ratio is None else f"{ratio['median']:.2f}",
         "" if ratio is None else f"{ratio['low']:.2f} to {ratio['high']:.2f}",
         str(row["rounds"]),
+        "" if row["quiet_median"] is None else number(row["quiet_median"]),
+        "" if row["quiet_ratio"] is None else f"{row['quiet_ratio']['median']:.2f}",
+        str(row["quiet_rounds"]),
     )
 
 

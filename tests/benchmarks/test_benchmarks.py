@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 import environments
 import measures
 import process
+import quiet
 import repeated
 import run
 import works
@@ -68,6 +69,24 @@ def test_a_program_runs_as_on_a_machine_where_python_caches_what_it_compiles(
     assert process.run([sys.executable, "-c", show], MORE="more").output == "False more\n"
 
 
+def test_quiet_rounds_have_medians_of_their_own() -> None:
+    measured = records(tinylab=[1, 2, 4], keras=[2, 6, 20])
+    for record in measured:
+        record["quiet"] = record["round"] != 2
+    row = row_of(summarize(measured), "keras")
+    assert (row["quiet_rounds"], row["quiet_median"], row["rounds"]) == (2, 4, 3)
+    assert row["quiet_ratio"] == {"median": 2.5, "low": 2, "high": 3}
+
+
+def test_what_others_take_is_told_from_proc_stat() -> None:
+    before = quiet.parse("cpu  100 0 50 800 50 0 0 0 0 0")
+    after = quiet.parse("cpu  150 10 60 850 60 5 5 60 0 0")
+    assert (before.total, before.idle) == (1000, 850)
+    assert after.total - before.total == 200
+    assert quiet.stolen(before, after) == 60 / 200
+    assert quiet.stolen(None, None) == quiet.stolen(before, before) == 0
+
+
 def test_a_round_without_tinylab_has_no_ratio() -> None:
     rows = summarize(records(keras=[3]))
     assert rows[0]["ratio"] is None
@@ -81,6 +100,7 @@ def test_a_round_without_tinylab_has_no_ratio() -> None:
         "to",
         "3",
         "1",
+        "0",
     ]
 
 

@@ -60,10 +60,10 @@ def test_equal_seeds_on_one_test_set_are_paired(tmp_path: Path) -> None:
     assert trial.outcome.p == pytest.approx(stats.ttest_rel([92, 83, 86], [90, 80, 85]).pvalue)
     assert trial.difference == pytest.approx(0.02)
     assert trial.advice(family=1) == (
-        "2 more seeds needed to detect this difference with 80% power; 7 for 1 point"
+        "2 more seeds needed to detect this difference with 80% power (7 more for 1 point)"
     )
     assert trial.advice(family=3) == (
-        "3 more seeds needed to detect this difference with 80% power; 11 for 1 point"
+        "3 more seeds needed to detect this difference with 80% power (11 more for 1 point)"
     )
 
 
@@ -98,8 +98,8 @@ def test_splits_crossed_with_seeds_share_their_luck(tmp_path: Path) -> None:
     assert trial.outcome is not None
     assert (trial.outcome.p, trial.outcome.low) == pytest.approx((expected.p, expected.low))
     assert trial.advice(family=1) == (
-        "2 more splits and as many more seeds needed to detect this difference with 80% power; "
-        "1,024+ for 1 point"
+        "2 more splits and as many more seeds needed to detect this difference with 80% power "
+        "(more than 1,024 for 1 point)"
     )
 
 
@@ -162,7 +162,7 @@ def test_unequal_seeds_on_one_test_set_are_welchs(tmp_path: Path) -> None:
     assert trial.outcome is not None
     assert trial.outcome.p == pytest.approx(expected.pvalue)
     assert trial.advice(family=1) == (
-        "1 more seed of each needed to detect this difference with 80% power; 165 for 1 point"
+        "1 more seed of each needed to detect this difference with 80% power (165 more for 1 point)"
     )
     rank_trial = tried(tmp_path, "wilcoxon")
     assert rank_trial.outcome is not None
@@ -271,14 +271,14 @@ def test_pooled_settings_are_paired_by_all_that_varies_in_them(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("difference", "std", "words"),
     [
-        (0.002, 0.004, "29 more seeds needed to detect this difference with 80% power; these are "
-                       "enough for 1 point"),
-        (-0.0001, 0.004, "more than 1,024 seeds needed to detect this difference with 80% power; "
-                         "these are enough for 1 point"),
+        (0.002, 0.004, "29 more seeds needed to detect this difference with 80% power "
+                       "(enough for 1 point)"),
+        (-0.0001, 0.004, "more than 1,024 seeds needed to detect this difference with 80% power "
+                         "(enough for 1 point)"),
         (0.0, 0.004, "these seeds detect a 1-point difference with 80% power"),
         (0.0, 0.02, "29 more seeds needed to detect a 1-point difference with 80% power"),
-        (0.0001, 0.9, "more than 1,024 seeds needed to detect this difference with 80% power; "
-                      "1,024+ for 1 point"),
+        (0.0001, 0.9, "more than 1,024 seeds needed to detect this difference with 80% power "
+                      "(more than 1,024 for 1 point)"),
         (0.04, 0.02, "29 more seeds needed to detect a 1-point difference with 80% power"),
     ],
 )  # fmt: skip

@@ -56,6 +56,12 @@ def test_what_is_right_passes(arguments: list[str]) -> None:
     [
         (["seed=0,1,2"], "add -m: tinylab train -m seed=0,1,2"),
         (["model.width=choice(1,2)"], "add -m"),
+        (["~optim"], "every config has optim, so it cannot be left out"),
+        (["~optim.lr"], "such as optim.lr="),
+        (["~nix"], "nix: unknown key"),
+        (["-m", "--cfg", "job", "seed=0,1"], "-m with --cfg: a sweep has many configs"),
+        (["--cfg", "jobs"], "--cfg jobs: expected one of job, hydra, all (did you mean 'job'?)"),
+        (["--info=al"], "did you mean 'all'"),
         (["lr=0.1"], "lr: unknown key (did you mean optim.lr?)"),
         (["epochs=3"], "did you mean train.epochs?"),
         (["dropout=0.1"], "did you mean model.dropout?"),
@@ -158,9 +164,17 @@ def test_information_of_hydra_needs_no_value_after_its_flag() -> None:
 
 
 def test_flags_may_stand_anywhere_and_keep_their_values(tmp_path: Path) -> None:
-    typed = ["seed=1", "--config-dir", str(tmp_path), "optim.lr=0.1", "--cfg", "job", "-m"]
+    typed = ["seed=1", "--config-dir", str(tmp_path), "optim.lr=0.1", "--cfg", "job", "--resolve"]
     found = checked(typed)
-    assert found == ["--config-dir", str(tmp_path), "--cfg", "job", "-m", "seed=1", "optim.lr=0.1"]
+    assert found == [
+        "--config-dir",
+        str(tmp_path),
+        "--cfg",
+        "job",
+        "--resolve",
+        "seed=1",
+        "optim.lr=0.1",
+    ]
 
 
 def test_a_config_folder_of_the_users_joins_ours(tmp_path: Path) -> None:

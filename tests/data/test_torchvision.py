@@ -9,6 +9,7 @@ import struct
 import sys
 import tarfile
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,6 @@ import cv2
 import numpy as np
 import pytest
 import scipy.io
-import torchvision
 from numpy.typing import NDArray
 
 from image_files import fill
@@ -30,7 +30,15 @@ from tinylab.data.arrays import DataAbsentError, Images
 from tinylab.data.torchvision import SETS
 from tinylab.errors import UserError
 
+pytestmark = pytest.mark.costly
 Pixels = NDArray[np.uint8]
+
+
+def datasets() -> Any:
+    """torchvision's module of them: 2 s of imports, for no other test."""
+    import torchvision
+
+    return torchvision.datasets
 
 
 def pixels(*shape: int, seed: int = 0) -> Pixels:
@@ -146,7 +154,7 @@ def cifar_batch(images: Pixels, **labels: Any) -> bytes:
 @pytest.fixture
 def cifar10(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """CIFAR-10 in five batches of three, and a test batch; torchvision takes their hashes."""
-    classes = torchvision.datasets.CIFAR10
+    classes = datasets().CIFAR10
     folder = tmp_path / "cifar-10-batches-py"
     made, hashes = [], []
     for number, (name, _) in enumerate((*classes.train_list, *classes.test_list)):
@@ -167,7 +175,7 @@ def test_cifar10(cifar10: list[Any], tmp_path: Path) -> None:
 
 
 def test_cifar100_has_its_fine_labels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    classes, folder = torchvision.datasets.CIFAR100, tmp_path / "cifar-100-python"
+    classes, folder = datasets().CIFAR100, tmp_path / "cifar-100-python"
     parts = two_parts(32, 32, 3)
     for part, (images, labels) in zip(("train", "test"), parts, strict=True):
         batch = cifar_batch(images, fine_labels=labels, coarse_labels=labels * 0)
@@ -209,18 +217,18 @@ def test_semeion_has_no_official_test_part(tmp_path: Path, monkeypatch: pytest.M
     rows = np.hstack([images.reshape(20, -1), np.eye(10)[np.arange(20) % 10]])
     np.savetxt(tmp_path / "semeion.data", rows, fmt="%.4f")
     hashed = md5(tmp_path / "semeion.data")
-    monkeypatch.setattr(torchvision.datasets.SEMEION, "md5_checksum", hashed)
+    monkeypatch.setattr(datasets().SEMEION, "md5_checksum", hashed)
     check(read(tmp_path, "SEMEION"), [((images * 255).astype(np.uint8), np.arange(20) % 10)])
 
 
 def test_svhns_ten_is_a_zero(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    parts, listed = two_parts(32, 32, 3), dict(torchvision.datasets.SVHN.split_list)
+    parts, listed = two_parts(32, 32, 3), dict(datasets().SVHN.split_list)
     for part, (images, labels) in zip(("train", "test"), parts, strict=True):
         file = tmp_path / f"{part}_32x32.mat"
         stored = np.where(labels == 0, 10, labels).astype(np.uint8)[:, None]
         scipy.io.savemat(file, {"X": images.transpose(1, 2, 3, 0), "y": stored})
         listed[part] = [*listed[part][:2], md5(file)]
-    monkeypatch.setattr(torchvision.datasets.SVHN, "split_list", listed)
+    monkeypatch.setattr(datasets().SVHN, "split_list", listed)
     check(read(tmp_path, "SVHN"), parts)
 
 
@@ -228,7 +236,7 @@ def test_stl10_without_its_unlabelled_images(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     classes, folder, parts = (
-        torchvision.datasets.STL10,
+        datasets().STL10,
         tmp_path / "stl10_binary",
         two_parts(96, 96, 3),
     )
@@ -263,7 +271,7 @@ def shrunk(images: list[Pixels], size: int) -> Pixels:
 def test_flowers_have_an_official_validation_part(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    classes, folder = torchvision.datasets.Flowers102, tmp_path / "flowers-102"
+    classes, folder = datasets().Flowers102, tmp_path / "flowers-102"
     images = photos(folder / "jpg", *(f"image_{number:05d}.jpg" for number in range(1, 9)))
     parts = {"trnid": [1, 4, 5], "valid": [2, 6], "tstid": [3, 7, 8]}
     scipy.io.savemat(folder / "setid.mat", {key: [value] for key, value in parts.items()})
@@ -357,7 +365,7 @@ def test_gray_photographs_of_caltech_become_color(tmp_path: Path) -> None:
 
 
 def test_imagenette_validates_and_has_no_official_test_part(tmp_path: Path) -> None:
-    wnids = sorted(torchvision.datasets.Imagenette._WNID_TO_CLASS)[:2]
+    wnids = sorted(datasets().Imagenette._WNID_TO_CLASS)[:2]
     names = [f"{part}/{wnid}/1.jpeg" for part in ("train", "val") for wnid in wnids]
     photos(tmp_path / "imagenette2-160", *names)
     found = read(tmp_path, "Imagenette", image_size=8)
@@ -389,7 +397,7 @@ def test_sentences_are_negative_or_positive(tmp_path: Path) -> None:
 def test_every_dataset_on_offer_is_one_of_torchvisions() -> None:
     fields = options("dataset")["torchvision"].record.__dataclass_fields__
     assert fields["set"].metadata["check"].one_of == tuple(SETS)
-    assert all(hasattr(torchvision.datasets, name) for name in SETS)
+    assert all(hasattr(datasets(), name) for name in SETS)
 
 
 def test_the_real_mnist_is_that_of_our_own_reader(real_data: Path) -> None:
@@ -413,7 +421,7 @@ def test_files_are_found_without_torchvision(
     monkeypatch.setitem(sys.modules, "torchvision.datasets", None)
     source = part_of(config(tmp_path, "CIFAR10")).find()
     assert len(source.files) == 7
-    assert source.preparation["torchvision"].startswith(torchvision.__version__.split("+")[0])
+    assert source.preparation["torchvision"].startswith(version("torchvision").split("+")[0])
     (tmp_path / "cifar-10-batches-py" / "test_batch").unlink()
     with pytest.raises(DataAbsentError, match="test_batch: not found"):
         part_of(config(tmp_path, "CIFAR10")).find()
@@ -440,8 +448,8 @@ def test_absent_files_are_downloaded_by_torchvision(
             content = gzip.compress(idx(values), mtime=0)
             pages[f"{part}-{kind}-ubyte.gz"] = content
             listed.append((f"{part}-{kind}-ubyte.gz", hashlib.md5(content).hexdigest()))
-    monkeypatch.setattr(torchvision.datasets.FashionMNIST, "mirrors", [serve(pages)])
-    monkeypatch.setattr(torchvision.datasets.FashionMNIST, "resources", listed)
+    monkeypatch.setattr(datasets().FashionMNIST, "mirrors", [serve(pages)])
+    monkeypatch.setattr(datasets().FashionMNIST, "resources", listed)
     check(read(tmp_path, "FashionMNIST"), parts)
     said = capfd.readouterr()
     first = said.out.splitlines()[0]
@@ -456,7 +464,7 @@ def test_an_archive_that_was_fetched_by_hand_is_unpacked(
     with tarfile.open(archive, "w:gz") as packed:
         packed.add(folder, folder.name)
     shutil.rmtree(folder)
-    monkeypatch.setattr(torchvision.datasets.CIFAR10, "tgz_md5", md5(archive))
+    monkeypatch.setattr(datasets().CIFAR10, "tgz_md5", md5(archive))
     check(read(tmp_path, "CIFAR10"), cifar10)
 
 
@@ -464,7 +472,7 @@ def test_a_download_that_fails_names_the_files_and_their_place(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("no_proxy", "127.0.0.1")
-    monkeypatch.setattr(torchvision.datasets.FashionMNIST, "mirrors", ["http://127.0.0.1:1/"])
+    monkeypatch.setattr(datasets().FashionMNIST, "mirrors", ["http://127.0.0.1:1/"])
     with pytest.raises(UserError) as error:
         read(tmp_path, "FashionMNIST")
     first, remedy = str(error.value).splitlines()
@@ -489,7 +497,6 @@ def test_doctor_looks_at_no_dataset_that_must_be_named(
     assert not any(tmp_path.iterdir())
 
 
-@pytest.mark.costly
 def test_a_run_can_be_trained_evaluated_and_used(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -513,7 +520,7 @@ def test_a_run_can_be_trained_evaluated_and_used(
 
 
 def test_validation_is_the_official_part(tmp_path: Path) -> None:
-    wnids = sorted(torchvision.datasets.Imagenette._WNID_TO_CLASS)[:2]
+    wnids = sorted(datasets().Imagenette._WNID_TO_CLASS)[:2]
     names = [f"train/{wnid}/{number}.jpeg" for wnid in wnids for number in range(10)]
     photos(tmp_path / "imagenette2-160", *names, *(f"val/{wnid}/1.jpeg" for wnid in wnids))
     splits = data.load(config(tmp_path, "Imagenette", image_size=8), SplitConfig())

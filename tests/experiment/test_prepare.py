@@ -8,15 +8,17 @@ import torch
 
 from tinylab.config.compose import run_hydra, to_config
 from tinylab.config.schema import Config
+from tinylab.experiment import present
 from tinylab.experiment import run as experiment
 from tinylab.experiment.prepare import PARTS, prepare, threads_for
 from tinylab.store.result import Result
-from tinylab.system import runtime
+from tinylab.system import machine, runtime
 
 
-def config(tmp_path: Path) -> Config:
+def config(tmp_path: Path, *further: str) -> Config:
     configs: list[Config] = []
     overrides = ["train.epochs=1", "model=mlp", "device=cpu", "threads=1", f"outputs={tmp_path}"]
+    overrides += further
     run_hydra(lambda composed: configs.append(to_config(composed)), overrides)
     return configs[0]
 
@@ -68,3 +70,25 @@ def test_a_run_has_the_threads_of_its_work_unless_it_is_told(
     assert experiment.run(one, "a test").environment.threads == 1
     told = dataclasses.replace(one, threads=2, seed=1)
     assert experiment.run(told, "a test").environment.threads == 2
+
+
+@pytest.mark.parametrize(
+    ("has_units", "overrides", "said"),
+    [
+        (True, ["model=resnet", "train.epochs=10000"], "bfloat16 is about 1.5 times as fast"),
+        (True, ["model=resnet"], ""),  # too short to matter
+        (True, ["model=mlp", "train.epochs=1000000"], ""),  # no convolution
+        (True, ["model=resnet", "train.precision=bfloat16"], ""),
+        (False, ["model=resnet", "train.precision=bfloat16"], "has no bfloat16 units"),
+        (False, ["model=resnet", "train.epochs=10000"], ""),
+        (None, ["model=resnet", "train.precision=bfloat16"], ""),
+    ],
+)
+def test_what_bfloat16_would_change_is_said(
+    has_units: bool | None, overrides: list[str], said: str, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(machine, "has_bfloat16", lambda: has_units)
+    found = present._precision_hint(prepare(config(tmp_path, *overrides)), (1, 8, 8))
+    assert said in found
+    assert bool(said) == bool(found)

@@ -80,3 +80,21 @@ def test_omp_num_threads_limits_and_never_raises(
     monkeypatch.setattr(machine, "cores", lambda: 4)
     monkeypatch.setenv("OMP_NUM_THREADS", asked)
     assert machine.thread_limit() == expected
+
+
+@pytest.mark.parametrize(
+    ("info", "expected"),
+    [
+        ("processor\t: 0\nflags\t\t: fpu avx512_bf16 avx2\n", True),
+        ("flags : amx_bf16", True),
+        ("Features\t: fp asimd bf16", True),
+        ("flags\t\t: fpu avx2 avx512f\n", False),
+        ("processor: an unknown kind", None),
+    ],
+)
+def test_bfloat16_units_are_told_by_the_flags(
+    info: str, expected: bool | None, tmp_path: Path
+) -> None:
+    (tmp_path / "cpuinfo").write_text(info)
+    assert machine.has_bfloat16(tmp_path / "cpuinfo") is expected
+    assert machine.has_bfloat16(tmp_path / "absent") is None

@@ -15,7 +15,7 @@ from typing import IO, TYPE_CHECKING
 from tinylab.api.frames import pandas
 from tinylab.api.trained import TrainedRun
 from tinylab.config.compose import compose_plain
-from tinylab.config.metrics import MONITORED, PARTS, TAKEN
+from tinylab.config.metrics import PARTS, TAKEN
 from tinylab.config.overrides import checked, parse
 from tinylab.errors import UserError
 from tinylab.store.collect import collect
@@ -25,6 +25,8 @@ from tinylab.ui.console import is_terminal
 if TYPE_CHECKING:
     from pandas import DataFrame
 
+SHOWN = ("val_accuracy", "val_loss", "test_accuracy")  # of the metrics, in a notebook
+UNSHOWN = ("test_low", "test_high", "best_epoch", "epochs")
 DECIDE_PLACE = ("outputs", "experiment", "sweep")  # the overrides that can set the outputs folder
 
 
@@ -58,11 +60,16 @@ class Sweep:
         return TrainedRun(the_run(self.path))
 
     def _repr_html_(self) -> str:
-        """For notebooks: the leaderboard, without metrics that cannot rank runs."""
-        beside = [f"{part}_{name}" for part in PARTS for name in TAKEN if name not in MONITORED]
-        columns = ["test_low", "test_high", *beside]
-        table = self.leaderboard.drop(columns=columns, errors="ignore")
-        return str(table.to_html(index=False))
+        """For notebooks: the leaderboard, as wide as a cell is; ``leaderboard`` has all columns."""
+        table = self.leaderboard
+        words = [word.partition("=") for word in SweepFolder(self.path).arguments() or []]
+        ranked = [value for key, _, value in words if key == "sweep.metric"]
+        all_metrics = [f"{part}_{name}" for part in PARTS for name in TAKEN]
+        dropped = {*all_metrics, *UNSHOWN} - {*SHOWN, *ranked}
+        if (table["state"] == "finished").all():
+            dropped.add("state")
+        shown = table.drop(columns=[*dropped], errors="ignore")
+        return str(shown.to_html(index=False, float_format=lambda value: f"{value:.4g}"))
 
 
 def run_sweep(arguments: Sequence[str]) -> Sweep:

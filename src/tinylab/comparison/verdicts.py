@@ -50,11 +50,11 @@ class Plan:
             if other is not None and other <= self.have:
                 return f"these {self.unit}s detect a 1-point difference {power}"
             return f"{self._more(other)} needed to detect a 1-point difference {power}"
-        beside = "; these are enough for 1 point"
+        beside = "enough for 1 point"
         if other is None or other > self.have:
-            number = f"{statistics.MOST:,}+" if other is None else f"{other - self.have:,}"
-            beside = f"; {number} for 1 point"
-        return f"{self._more(seen)} needed to detect this difference {power}{beside}"
+            most = f"more than {statistics.MOST:,}"
+            beside = f"{most if other is None else f'{other - self.have:,} more'} for 1 point"
+        return f"{self._more(seen)} needed to detect this difference {power} ({beside})"
 
     def _needed(self, detect: float, family: int) -> int | None:
         alpha = statistics.ALPHA / family

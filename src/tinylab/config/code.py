@@ -246,20 +246,18 @@ def imported(files: Iterable[Path], folders: tuple[str, ...]) -> set[Path]:
             here = waiting.pop()
             if here not in found:
                 found.add(here)
-                waiting += [path for path in _modules(here) if _is_in(path, folders)]
+                waiting += _modules(facts(here).imports, PACKAGE, folders)
     return found
 
 
-def _is_in(file: Path, folders: tuple[str, ...]) -> bool:
-    return any(file.is_relative_to(PACKAGE / folder) for folder in folders)
-
-
-def _modules(file: Path) -> list[Path]:
-    """Return the modules of the package that a file imports."""
-    parts = [name.split(".")[1:] for name in facts(file).imports if name.startswith("tinylab.")]
-    paths = [PACKAGE.joinpath(*each) for each in parts]
-    files = [path.with_suffix(".py") for path in paths] + [path / "__init__.py" for path in paths]
-    return [path for path in files if path.is_file()]
+@cache  # else 0.02 s for each job of a sweep
+def _modules(imports: tuple[str, ...], package: Path, folders: tuple[str, ...]) -> list[Path]:
+    """Return the modules in ``folders`` of the package that are imported by these names."""
+    names = [name.partition(".")[2].replace(".", "/") for name in imports
+             if name.startswith("tinylab.")]  # fmt: skip
+    paths = [f"{name}{ending}" for name in names for ending in (".py", "/__init__.py")]
+    inside = [path for path in paths if any(f"{path}/".startswith(f"{each}/") for each in folders)]
+    return [package / path for path in inside if (package / path).is_file()]
 
 
 # ---------------------------------------------------------------- one file

@@ -4,6 +4,7 @@ import contextlib
 import copy
 import dataclasses
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -19,7 +20,12 @@ from hydra.core.singleton import Singleton
 from hydra.errors import HydraException, MissingConfigException
 from hydra.version import VersionBase
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
+from omegaconf.errors import (
+    ConfigAttributeError,
+    ConfigKeyError,
+    InterpolationResolutionError,
+    OmegaConfBaseException,
+)
 
 from tinylab.config import code, options, user_code
 from tinylab.config.base_records import AugmentConfig
@@ -311,6 +317,9 @@ def explain(error: BaseException) -> UserError:
             return each
         if isinstance(each, MissingConfigException) and each.missing_cfg_file:
             return _missing(str(each.missing_cfg_file))
+    for each in chain:
+        if isinstance(each, InterpolationResolutionError):
+            return _unfilled(each)
     for each in reversed(chain):
         key = str(getattr(each, "full_key", None) or "")
         if key and isinstance(each, ConfigKeyError | ConfigAttributeError):
@@ -320,6 +329,22 @@ def explain(error: BaseException) -> UserError:
             return UserError(f"{key}: {str(each).partition(chr(10))[0]}")
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return UserError("\n  ".join(lines[:2]) or "the config cannot be composed")
+
+
+def _unfilled(error: InterpolationResolutionError) -> UserError:
+    """An interpolation that names no key, in most cases a variable of the shell."""
+    key, first = error.full_key, str(error).partition("\n")[0]
+    if variable := re.search(r"Environment variable '(.+)' not found", first):
+        return UserError(f"{key}: the environment variable {variable[1]} is not set")
+    if (name := re.search(r"Interpolation key '(.+)' not found", first)) is None:
+        return UserError(f"{key}: {first}")
+    variable = re.fullmatch(r"\w+", name[1])
+    remedy = f'; the shell fills a variable in inside double quotes, "{key}=${name[1]}", and YAML '
+    remedy += f"has it as ${{oc.env:{name[1]}}}"
+    hint = did_you_mean(name[1], [entry.name for entry in entries()])
+    return UserError(
+        f"{key}: ${{{name[1]}}} is no key of the config{hint or remedy * bool(variable)}"
+    )
 
 
 def _missing(wanted: str) -> UserError:

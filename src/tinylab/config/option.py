@@ -32,8 +32,6 @@ GIVEN = {
 }  # fmt: skip
 # Config group -> the module that wraps what user code returns.
 OWN = {"dataset": "tinylab.data.own"}
-# Names of keys that user code cannot have, since built-in options use them.
-TAKEN = {"dataset": ("name", "normalize", "content")}
 
 
 @dataclass(frozen=True)

@@ -35,6 +35,13 @@ VALUE_FLAGS = {
     "--config-dir", "-cd", "--info", "-i", "--experimental-rerun",
 }  # fmt: skip
 MULTIRUN = ("-m", "--multirun")
+SHOWING = ("--cfg", "-c", "--info", "-i")  # show, and train nothing
+WORDS_OF = {
+    **dict.fromkeys(("--cfg", "-c"), ("job", "hydra", "all")),
+    **dict.fromkeys(
+        ("--info", "-i"), ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")
+    ),
+}
 IN_SHELL, IN_PYTHON = "-m {}", "tinylab.sweep({})"  # example override for each kind of list
 TRUTH = {"true", "false", "yes", "no", "on", "off", "y", "n", "1", "0"}  # OmegaConf's booleans
 RESERVED = {"null", "true", "false", "inf", "nan"}  # words of the grammar that are not strings
@@ -54,9 +61,18 @@ def divided(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
         (flags if word.startswith("-") else others).append(word)
         if word.startswith("-"):
             _refuse_unknown_flag(word.partition("=")[0])
+            _refuse_unknown_word(*word.split("=", 1))
         if word in VALUE_FLAGS:
             flags.append(_value_of(word, waiting))
+            _refuse_unknown_word(word, flags[-1])
     return flags, others
+
+
+def _refuse_unknown_word(flag: str, value: str = "") -> None:
+    known = WORDS_OF.get(flag)
+    if known is not None and value and value not in known:
+        hint = did_you_mean(value, known)
+        raise UserError(f"{flag} {value}: expected one of {', '.join(known)}{hint}")
 
 
 def _value_of(flag: str, waiting: list[str]) -> str:
@@ -89,6 +105,7 @@ def checked(arguments: Sequence[str], sweep: str = IN_SHELL) -> list[str]:
     files that the arguments name.
     """
     flags, others = divided(arguments)
+    _refuse_showing_of_many(flags)
     use(arguments)
     overrides = [parse(word) for word in others]
     if not any(flag in flags for flag in MULTIRUN):
@@ -96,6 +113,16 @@ def checked(arguments: Sequence[str], sweep: str = IN_SHELL) -> list[str]:
             _refuse_sweep(override, sweep)
     check(overrides, config_folders(flags), sweep)
     return [*flags, *others, *_code_of_experiments(arguments)]
+
+
+def _refuse_showing_of_many(flags: Sequence[str]) -> None:
+    showing = [flag for flag in flags if flag.partition("=")[0] in SHOWING]
+    many = [flag for flag in flags if flag in MULTIRUN]
+    if showing and many:
+        raise UserError(
+            f"{many[0]} with {showing[0]}: a sweep has many configs, and one can be shown\n"
+            f"  leave {many[0]} out, and of each list of values all but one"
+        )
 
 
 def _code_of_experiments(arguments: Sequence[str]) -> list[str]:
@@ -185,12 +212,27 @@ def check(
         name = override.key_or_group
         if name.partition(".")[0].partition("/")[0] == "hydra":
             continue
+        if override.is_delete() and name != "experiment":
+            raise _undeletable(override, chosen)
         if name in groups(folders):
             _check_choice(override, folders, sweep)
         elif not override.is_delete():
             entry = chosen.entry(override)
             for value in _values(override):
                 _check_type(override, value, entry, sweep)
+
+
+def _undeletable(override: Override, chosen: "_Chosen") -> UserError:
+    """An experiment can be left out again; all else is in every config. Raises for an unknown."""
+    name = override.key_or_group
+    if name in groups():
+        known = "|".join(choices(name))
+    else:
+        known = shown(chosen.entry(override).field.default)
+    return UserError(
+        f"{override.input_line}: every config has {name}, so it cannot be left out\n"
+        f"  expected another value of it, such as {name}={known}"
+    )
 
 
 def _check_choice(override: Override, folders: Sequence[Path], sweep: str) -> None:

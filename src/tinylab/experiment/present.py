@@ -9,6 +9,7 @@ import numpy as np
 import torch
 import yaml
 from matplotlib.figure import Figure
+from torch import nn
 
 from tinylab import data, models
 from tinylab.config.identity import flatten, identity, run_id
@@ -31,6 +32,7 @@ from tinylab.ui.tables import WIDTH
 from tinylab.ui.tensorboard import Row, RunTracker
 
 GALLERY = 32  # images in each gallery
+WIDE = 16  # input channels of a convolution that bfloat16 speeds up
 
 
 def introduce(prepared: Prepared, folder: Path) -> None:
@@ -83,6 +85,32 @@ def introduce(prepared: Prepared, folder: Path) -> None:
             f"        {machine.load():.1f} processes compete for the {machine.cores()} cores: "
             "threads=1 is faster next to them"
         )
+    channels = prepared.recipe.normalization.channels
+    if device.type == "cpu" and (hint := _precision_hint(prepared, (channels, H, W))):
+        say(f"        {hint}")
+
+
+# Multiply-adds of a training, forward, that are worth a word on its precision: a minute or so.
+WORTH_A_WORD = 5_000_000_000_000
+
+
+def _precision_hint(prepared: Prepared, image_shape: tuple[int, int, int]) -> str:
+    """Return what bfloat16 would change on this processor; empty if that is little or unknown.
+
+    A small residual network trained 660 images/s for 414 with AVX512_BF16, and 44 times fewer
+    without such units. The first convolution of a network has few channels and gains nothing.
+    """
+    config, has_units = prepared.config.train, machine.has_bfloat16()
+    if config.precision == "bfloat16":
+        slow = "this processor has no bfloat16 units: train.precision=float32 is many times faster"
+        return slow if has_units is False else ""
+    convolutions = [each for each in prepared.model.modules() if isinstance(each, nn.Conv2d)]
+    if not has_units or all(each.in_channels < WIDE for each in convolutions):
+        return ""
+    num_images = len(prepared.splits.split.train) * config.epochs
+    if models.multiply_adds(prepared.model, image_shape) * num_images < WORTH_A_WORD:
+        return ""
+    return "train.precision=bfloat16 is about 1.5 times as fast on this processor (other bits)"
 
 
 def show_start(prepared: Prepared, tracker: RunTracker) -> None:

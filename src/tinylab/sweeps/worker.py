@@ -89,12 +89,14 @@ class Link:
             raise Pruned
 
 
-def main(connection: Connection, slot: int, threads: int) -> None:
+def main(connection: Connection, slot: int, threads: int, environment: dict[str, str]) -> None:
     """Train the configs received through ``connection`` until it closes or a signal arrives.
 
-    ``threads``: the maximum per job, unless its config sets the number.
+    ``threads``: the maximum per job, unless its config sets the number. ``environment``: that of
+    the sweep; the server that forks its workers may have an older one.
     """
-    os.environ["OMP_NUM_THREADS"] = str(threads)
+    os.environ.clear()
+    os.environ.update(environment, OMP_NUM_THREADS=str(threads))
     sys.stdout = open(os.devnull, "w")  # noqa: SIM115 (the parent says how it goes)
     # Ctrl-C reaches the whole group, but the parent stops its workers. During training it is noted.
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -61,6 +61,18 @@ def _ratio(*files: Path) -> float:
         return math.inf
 
 
+def has_bfloat16(info: Path = Path("/proc/cpuinfo")) -> bool | None:
+    """Whether the processor multiplies bfloat16 numbers itself; None if it does not say so.
+
+    x86: AVX512_BF16 or AMX. Arm: bf16.
+    """
+    with contextlib.suppress(OSError):
+        flags = re.search(r"^(?:flags|Features)\s*:(.*)$", info.read_text(), re.MULTILINE)
+        if flags is not None:
+            return not {"avx512_bf16", "amx_bf16", "bf16"}.isdisjoint(flags[1].split())
+    return None
+
+
 def load() -> float:
     """Return how many processes compete for this machine, averaged over the last minute."""
     return os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0

@@ -4,8 +4,7 @@ Arguments: data.npz, network, epochs, batch size. Prints "first step" after the 
 the end a line of JSON: seconds of each epoch with its validation, validation accuracy.
 
 It does what tinylab does, with these differences: no checkpoint, no log, no test at the end; all
-images are made float32 beforehand, four times the memory; Adam and batch norm have Keras's small
-constants (1e-7, 1e-3).
+images are made float32 beforehand, four times the memory; Adam has Keras's small constant (1e-7).
 """
 
 import json
@@ -38,7 +37,9 @@ def resnet(inputs):
 
 def convolution(maps, width, kernel_size, stride):
     convolved = layers.Conv2D(width, kernel_size, stride, padding="same", use_bias=False)(maps)
-    return layers.BatchNormalization()(convolved)
+    # Keras's own momentum, 0.99, has hardly left the initial statistics after an epoch of 63 steps:
+    # its validation accuracy was 0.1 where training had 0.6. This is torch's default.
+    return layers.BatchNormalization(momentum=0.9, epsilon=1e-5)(convolved)
 
 
 class Clock(keras.callbacks.Callback):
