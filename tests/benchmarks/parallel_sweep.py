@@ -8,8 +8,8 @@ ratio of each round, and the medians.
 
 Or with what else ``--one`` and ``--many`` say, such as two workers of one study against one:
 
-    ... parallel_sweep.py --rounds 3 --one "sweep.workers=1 jobs=1" --many "sweep.workers=2 jobs=2" \\
-        dataset=mnist train.epochs=1 threads=1 "seed=range(8)"
+    ... parallel_sweep.py --rounds 3 --one "sweep.workers=1 jobs=1" \\
+        --many "sweep.workers=2 jobs=2" dataset=mnist train.epochs=1 threads=1 "seed=range(8)"
 """
 
 import argparse
