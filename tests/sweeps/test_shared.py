@@ -209,6 +209,37 @@ def test_the_journal_is_one_that_optuna_opens(tmp_path: Path) -> None:
     assert {type(trial.params["optim.lr"]) for trial in study.trials} == {float}
 
 
+@pytest.mark.costly
+def test_a_study_in_a_database_is_that_of_a_journal(tmp_path: Path) -> None:
+    tables = []
+    url = f"sqlite:///{tmp_path}/studies.db"
+    for name, storage in (("file", None), ("one", url), ("two", url)):
+        plan = worker(tmp_path / name, "w", set(), trials=4, workers=1, storage=storage)
+        for _ in works(plan, []):
+            pass
+        seen = worker(tmp_path / name, "w", set(), trials=4, workers=1, storage=storage)
+        assert seen.is_over
+        tables.append(leaderboard.rows_of_search(seen.trials))
+    assert tables[0] == tables[1] == tables[2]
+    names = {str(tmp_path / name / "sweeps/study") for name in ("one", "two")}
+    assert set(optuna.get_all_study_names(url)) == names
+    assert not (tmp_path / "one/sweeps/study/journal.log").exists()
+
+
+@pytest.mark.parametrize(
+    "url", ["nowhere", "grpc://host", "nodriver://x/y", "sqlite:////no/such/folder/a.db"]
+)
+def test_a_storage_that_cannot_be_opened_is_refused(url: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"(?s)sweep\.storage=.*expected") as refused:
+        Journal(tmp_path / "journal.log", "study", "higher", url)
+    assert len(str(refused.value).splitlines()) <= 2
+
+
+def test_a_storage_without_workers_is_refused() -> None:
+    with pytest.raises(UserError, match=r"sweep\.storage=.*expected sweep.workers=N"):
+        SweepConfig(storage="sqlite:///a.db")
+
+
 def test_who_gives_no_sign_of_life_is_dead_and_who_leaves_is_at_once(tmp_path: Path) -> None:
     with Heartbeat(tmp_path, 60.0) as one:
         with Heartbeat(tmp_path, 60.0) as two:
