@@ -19,6 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from search_kit import AXES, SEEDS, QuickComposer, drive, finish, make_plan, trials
+from tinylab import cli
 from tinylab.commands import work as work_command
 from tinylab.config.schema import SweepConfig
 from tinylab.errors import UserError
@@ -32,7 +33,7 @@ from tinylab.sweeps.space import Space
 from tinylab.system import files
 
 RELOADS = 'http-equiv="refresh"'
-KILLS = int(os.environ.get("TINYLAB_TEST_KILLS", "4"))
+KILLS = int(os.environ.get("TINYLAB_TEST_KILLS", "3"))
 
 
 @pytest.fixture(autouse=True)
@@ -363,19 +364,23 @@ def table(path: Path) -> list[str]:
 
 
 @pytest.mark.costly
-def test_a_grid_by_workers_has_the_leaderboard_of_one_without(tmp_path: Path) -> None:
+def test_a_grid_by_workers_has_the_leaderboard_of_one_without(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
     grid = ["train.epochs=1", "model.hidden=8,16", "name=grid"]
     out = said(train(tmp_path, *grid, "sweep.workers=2", "outputs=crew", "seed=0,1"))
     assert "4 of 4  " in out
-    said(train(tmp_path, *grid, "outputs=plain", "seed=0,1"))
+    assert cli.run(["train", "-m", *QUICK, *grid, "outputs=plain", "seed=0,1"]) == 0
+    capsys.readouterr()
     folders = [SweepFolder(tmp_path / place / "sweeps" / "grid") for place in ("crew", "plain")]
     assert table(folders[0].table_file) == table(folders[1].table_file)
     assert folders[0].jobs() == folders[1].jobs()
     assert folders[0].ended_jobs() is None
-    done = subprocess.run([*TINYLAB, "work", folders[0].path], capture_output=True, text=True)
-    assert done.returncode == 1
-    assert "all 4 runs have ended, so no worker is needed" in done.stderr
-    assert len(done.stderr.splitlines()) == 2
+    assert cli.run(["work", str(folders[0].path)]) == 1
+    refused = capsys.readouterr().err
+    assert "all 4 runs have ended, so no worker is needed" in refused
+    assert len(refused.splitlines()) == 2
     more = said(train(tmp_path, *grid, "sweep.workers=1", "outputs=crew", "seed=0,1,2"))
     assert "study of 6 runs over model.hidden, seed; 4 ended already" in more
 
