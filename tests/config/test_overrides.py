@@ -61,6 +61,8 @@ def test_what_is_right_passes(arguments: list[str]) -> None:
         (["~nix"], "nix: unknown key"),
         (["-m", "--cfg", "job", "seed=0,1"], "-m with --cfg: a sweep has many configs"),
         (["--cfg", "jobs"], "--cfg jobs: expected one of job, hydra, all (did you mean 'job'?)"),
+        (["--multirun=true", "seed=0,1"], "expected --multirun alone"),
+        (["optim.lr =0.1"], "expected no spaces around =: optim.lr=0.1"),
         (["--info=al"], "did you mean 'all'"),
         (["lr=0.1"], "lr: unknown key (did you mean optim.lr?)"),
         (["epochs=3"], "did you mean train.epochs?"),
@@ -163,7 +165,15 @@ def test_information_of_hydra_needs_no_value_after_its_flag() -> None:
 def test_flags_may_stand_anywhere_and_keep_their_values(tmp_path: Path) -> None:
     typed = ["seed=1", "--config-dir", str(tmp_path), "optim.lr=0.1", "--cfg", "job", "--resolve"]
     found = checked(typed)
-    assert found == ["--config-dir", str(tmp_path), "--cfg", "job", "--resolve", "seed=1", "optim.lr=0.1"]
+    assert found == [
+        "--config-dir",
+        str(tmp_path),
+        "--cfg",
+        "job",
+        "--resolve",
+        "seed=1",
+        "optim.lr=0.1",
+    ]
 
 
 def test_a_config_folder_of_the_users_joins_ours(tmp_path: Path) -> None:

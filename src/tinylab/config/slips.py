@@ -75,6 +75,8 @@ def decimal_comma(name: str, typed: str) -> str:
 def unparsed(name: str, typed: str, quoted: str) -> UserError:
     """The refusal of ``name=typed``, which Hydra's grammar does not have but as ``quoted``."""
     line = f"{name}={typed}"
+    if name != name.strip():
+        return UserError(f"{line}: expected no spaces around =: {name.strip()}={typed.strip()}")
     if re.fullmatch(r"[\w.+-]+,", typed):
         return UserError(
             f"{line}: ends in a comma; the values of a sweep have no spaces between them, as in "
