@@ -60,7 +60,12 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
         epilog=FILTERS,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("filters", nargs="*", metavar="FILTER", help="which runs; default: all")
+    parser.add_argument(
+        "filters",
+        nargs="*",
+        metavar="FILTER",
+        help="an outputs folder, and which runs of it; default: all",
+    )
     parser.add_argument("--sort", default="when", metavar="KEY", help="-KEY sorts downwards")
     parser.add_argument("--format", choices=("table", "csv", "json"), default="table")
     parser.add_argument("--all", action="store_true", help="old runs that were set aside too")
@@ -74,7 +79,11 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     if "--sort" in arguments[:-1]:  # argparse would take -KEY for a flag
         place = arguments.index("--sort")
         arguments[place : place + 2] = [f"--sort={arguments[place + 1]}"]
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    for word in [each for each in options.filters if (Path(each) / "runs").is_dir()]:
+        options.outputs = Path(word)
+        options.filters.remove(word)
+    return options
 
 
 def _own_metrics(found: Sequence[Run]) -> list[str]:
