@@ -75,8 +75,11 @@ def main(connection: Connection, slot: int, threads: int, environment: dict[str,
     ``threads``: at most so many for each, unless its config says how many. ``environment``: that
     of the sweep; the process that starts its workers may have an older one.
     """
+    import numpy as np
+
     os.environ.clear()
     os.environ.update(environment, OMP_NUM_THREADS=str(threads))
+    np.random.seed()  # else code of the user's that draws from it draws the same in all workers
     sys.stdout = open(os.devnull, "w")  # noqa: SIM115 (the parent says how it goes)
     # Ctrl-C reaches the whole group; the parent tells its workers. While training, it is noted.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
