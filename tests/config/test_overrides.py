@@ -59,7 +59,7 @@ def test_what_is_right_passes(arguments: list[str]) -> None:
         (["~optim"], "every config has optim, so it cannot be left out"),
         (["~optim.lr"], "such as optim.lr="),
         (["~nix"], "nix: unknown key"),
-        (["-m", "--cfg", "job", "seed=0,1"], "-m with --cfg: a sweep has many configs"),
+        (["-m", "--cfg", "job", "seed=0,1"], "-m with --cfg: only a single config"),
         (["--cfg", "jobs"], "--cfg jobs: expected one of job, hydra, all (did you mean 'job'?)"),
         (["--multirun=true", "seed=0,1"], "expected --multirun alone"),
         (["optim.lr =0.1"], "expected no spaces around =: optim.lr=0.1"),

@@ -13,7 +13,7 @@ from tinylab import reporting
 from tinylab.comparison import columns, data_size
 from tinylab.comparison.comparison import Comparison, compare
 from tinylab.reporting import answer, charts, details, tables
-from tinylab.reporting.figures import COLOURS
+from tinylab.reporting.figures import COLORS
 from tinylab.reporting.tables import Cell, Table
 from tinylab.store.collect import collect
 from tinylab.store.folder import RunFolder
@@ -285,13 +285,13 @@ def test_a_setting_without_curves_leaves_the_colours_of_the_others(tmp_path: Pat
 
 
 def test_more_settings_than_colours_are_shown_one_by_one_as_well(tmp_path: Path) -> None:
-    for number in range(COLOURS + 1):
+    for number in range(COLORS + 1):
         write_history(write_run(tmp_path, val=0.9 - number / 100, model__filters=number + 1), 3)
     together, alone = charts.learning_curves(compared(tmp_path).rows)
     assert len(together) == 2
     assert together[0].svg.count('<g class="rest">') == 1
     assert [chart.caption.split()[-1] for chart in alone] == [
-        f"filters={number + 1}" for number in range(COLOURS + 1)
+        f"filters={number + 1}" for number in range(COLORS + 1)
     ]
     assert all('<g class="c0">' in chart.svg for chart in alone)
 

@@ -24,7 +24,7 @@ from tinylab.sweeps.grid import Grid
 from tinylab.sweeps.job import Job
 from tinylab.sweeps.launch import launch
 from tinylab.sweeps.pool import Pool
-from tinylab.sweeps.worker import End, Epoch, Told
+from tinylab.sweeps.worker import End, Epoch, Message
 
 Capture = pytest.CaptureFixture[str]
 
@@ -36,9 +36,9 @@ def config(outputs: Path, epochs: int = 2, seed: int = 0) -> Config:
     )  # fmt: skip
 
 
-def tell(pool: Pool) -> Iterator[tuple[int, Told]]:
+def tell(pool: Pool) -> Iterator[tuple[int, Message]]:
     while pool.running():
-        yield from pool.news()
+        yield from pool.messages()
 
 
 @pytest.mark.costly
@@ -219,7 +219,7 @@ class FailingPool:
     def running(self) -> bool:
         return self._job is not None
 
-    def news(self) -> list[tuple[int, End]]:
+    def messages(self) -> list[tuple[int, End]]:
         assert self._job is not None
         number, self._job = self._job, None
         return [(number, End("failed", self.words))]

@@ -352,7 +352,7 @@ def _unfilled(error: InterpolationResolutionError) -> UserError:
     remedy += f"has it as ${{oc.env:{name[1]}}}"
     hint = did_you_mean(name[1], [entry.name for entry in entries()])
     return UserError(
-        f"{key}: ${{{name[1]}}} is no key of the config{hint or remedy * bool(variable)}"
+        f"{key}: ${{{name[1]}}} is not a key of the config{hint or remedy * bool(variable)}"
     )
 
 

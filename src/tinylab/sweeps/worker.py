@@ -51,7 +51,7 @@ class End:
     is_crowded: bool = False
 
 
-Told = Step | Epoch | Footprint | End
+Message = Step | Epoch | Footprint | End
 
 
 @dataclass
