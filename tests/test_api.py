@@ -118,12 +118,12 @@ def test_lists_are_axes_of_a_sweep_but_for_its_own_keys() -> None:
     ("call", "words"),
     [
         (lambda: tinylab.compose(modle="mlp"), "modle: unknown key .did you mean 'model'?"),
-        (lambda: tinylab.compose("-m", "seed=0,1"), "-m: expected overrides.*tinylab.sweep"),
+        (lambda: tinylab.compose("-m", "seed=0,1"), "-m: expected an override.*tinylab.sweep"),
         (lambda: tinylab.compose(3), "3: expected an override"),
         (lambda: tinylab.train(seed=[0, 1]), r"each: tinylab.sweep\('seed=0,1'\)"),
         (lambda: tinylab.train("seed=0,1"), r"expected tinylab.sweep\('seed=0,1'\)"),
         (lambda: tinylab.train(model=["mlp"]), r"each: tinylab.sweep\('model=mlp'\)"),
-        (lambda: tinylab.train(model=nn.Linear(1, 1)), 'then code="linear.py", model="linear"'),
+        (lambda: tinylab.train(model=nn.Linear(1, 1)), 'then use code="linear.py", model="linear"'),
         (lambda: tinylab.compose({1: 2}), "1: expected a key"),
         (lambda: tinylab.compose(model=nn.Linear), "model=Linear: expected a name.*%%writefile"),
         (lambda: tinylab.compose(seed=1j), "seed=1j: expected a number, .* not complex"),
@@ -207,7 +207,7 @@ def test_a_run_predicts_as_in_its_own_test(trained: TrainedRun, tmp_path: Path) 
     [
         (np.zeros((2, 8, 8)), r"expected uint8 \(N, 1, 8, 8\) or \(N, 8, 8\), not float64"),
         (np.zeros((2, 3, 8, 8), np.uint8), r"not uint8 \(2, 3, 8, 8\)"),
-        ("none.png", "1 of 1 files cannot be read; the first is none.png"),
+        ("none.png", "1 of 1 files cannot be read; first: none.png"),
         ([], "no image file"),
     ],
 )
@@ -327,7 +327,7 @@ def test_a_sweep_runs_what_is_missing_and_is_the_shells_too(
     capsys.readouterr()
     typed = ["train", "-m", *IN_SHELL, "seed=1,4", f"outputs={outputs}", "name=two"]
     assert cli.run(typed) == 0
-    assert "2 finished already" in capsys.readouterr().out
+    assert "2 already finished" in capsys.readouterr().out
 
 
 def test_runs_is_a_table_with_a_row_per_run(sweep: swept.Sweep, outputs: Path) -> None:

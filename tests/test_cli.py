@@ -245,7 +245,7 @@ WRONG = {
     "bad syntax": (["optim.lr=[1"], ["[1"]),
     "no value": (["optim.lr"], ["optim.lr"]),
     "removed group": (["~model"], ["model"]),
-    "variable of the shell": (["name=${HOME}"], ["${HOME} is no key", '"name=$HOME"']),
+    "variable of the shell": (["name=${HOME}"], ["${HOME} is not a key", '"name=$HOME"']),
     "absent variable": (["name=${oc.env:NO_SUCH_ONE}"], ["NO_SUCH_ONE is not set"]),
     "key that is filled in": (["name=${sed}"], ["did you mean 'seed'"]),
     "bad value in the last job of a sweep": (["-m", "optim.lr=0.1,-1"], ["job 2 of 2", "above 0"]),

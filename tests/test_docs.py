@@ -63,9 +63,9 @@ def commands() -> str:
 OF_TRAIN = {
     "KEY=VALUE": "config groups and keys; with `-m` several values, separated by commas",
     "-m, --multirun": "a sweep over all combinations of these values",
-    "--from FOLDER": "the config of a run, with as many threads; KEY=VALUE changes it",
-    "--cfg job": "print the config, train nothing",
-    "--info": "print what Hydra knows of config files and plugins",
+    "--from FOLDER": "repeat a run's config with its number of threads; KEY=VALUE changes it",
+    "--cfg job": "print the config without training",
+    "--info": "print Hydra's information about config files and plugins",
     "--resolve": "with `--cfg`: interpolations filled in",
     "--hydra-help": "all flags of Hydra",
 }

@@ -167,7 +167,7 @@ def test_without_validation_nothing_is_chosen(
     assert [(verdict["first"], verdict["second"]) for verdict in found["verdicts"]] == [
         ("A", "B"), ("A", "C"), ("B", "C")
     ]  # fmt: skip
-    assert "no setting can be chosen" in found["warnings"][0]
+    assert "no setting can be selected" in found["warnings"][0]
     assert [setting["label"] for setting in found["settings"]] == [
         f"model.filters={filters}" for filters in (4, 8, 16)
     ]

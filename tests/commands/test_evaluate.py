@@ -274,7 +274,7 @@ def test_no_image_that_has_trained_a_network_is_scored_unsaid(
     error = capsys.readouterr().err
     splits = [data.load(DigitsConfig(), SplitConfig(seed=seed)).split for seed in (0, 1)]
     torn = len(np.setdiff1d(splits[0].test, splits[1].test))
-    assert f"{torn} test images of {one.name} have trained {other.name}" in error
+    assert f"{torn} test images of {one.name} were used to train {other.name}" in error
     assert not list(tmp_path.glob("evaluations/*"))
     found, _ = evaluate(tmp_path, one, other, "--part", "all")
     learnt = 1797 - len(np.intersect1d(splits[0].test, splits[1].test))

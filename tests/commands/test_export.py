@@ -80,7 +80,7 @@ def test_the_file_gives_the_runs_classes_on_the_whole_test_set(
     assert cli.run(["export", str(digits_run), "--to", name, "--out", "new folder/net"]) == 0
     assert [path.name for path in Path("new folder").iterdir()] == ["net"]
     said = capsys.readouterr().out
-    assert "checked on 179 test images: 179 equal classes" in said
+    assert "checked on 179 test images: 179 equal predictions" in said
     ask, facts = OPEN[name](Path("new folder/net"))
     images = digits_test_images()
     logits = ask(images)

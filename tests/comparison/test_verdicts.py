@@ -9,7 +9,7 @@ from scipy import stats
 from compare_kit import write_run
 from tinylab.comparison import statistics
 from tinylab.comparison.settings import Setting, group
-from tinylab.comparison.verdicts import Plan, Trial, judge, p_text, try_out
+from tinylab.comparison.verdicts import Plan, Trial, judge, p_text, run_test
 from tinylab.store.collect import collect
 
 pytestmark = pytest.mark.costly
@@ -32,7 +32,7 @@ def write_pairs(outputs: Path, fours: list[int], eights: list[int], seed: str, *
 
 def tried(outputs: Path, test: str = "t") -> Trial:
     made = settings_of(outputs)
-    return try_out(made[8], made[4], test)
+    return run_test(made[8], made[4], test)
 
 
 def test_two_single_runs_are_judged_image_by_image(tmp_path: Path) -> None:
@@ -132,7 +132,7 @@ def test_unpaired_factorials_are_refused(tmp_path: Path) -> None:
             more = {"split__seed": split, "official_test": True}
             write_run(tmp_path, 80 + seed, model__filters=4, seed=seed, **more)
             write_run(tmp_path, 80 + split, model__filters=8, seed=seed + 2, **more)
-    assert "splits crossed with seeds" in tried(tmp_path).otherwise
+    assert "crossed splits and seeds" in tried(tmp_path).otherwise
 
 
 def test_ranks_are_refused_where_pairs_are_not_independent(tmp_path: Path) -> None:
@@ -262,7 +262,7 @@ def test_pooled_settings_are_paired_by_all_that_varies_in_them(tmp_path: Path) -
                     tmp_path, right + extra, model__filters=filters, optim__lr=rate, seed=seed
                 )
     made = settings_of(tmp_path, "model.filters")
-    trial = try_out(made[8], made[4])
+    trial = run_test(made[8], made[4])
     assert trial.method == "paired t over 4 pairs, on one test set"
     assert trial.outcome is not None
     assert trial.outcome.p == pytest.approx(stats.ttest_1samp([5, 10, 5, 10], 0).pvalue)

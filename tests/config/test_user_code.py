@@ -288,7 +288,9 @@ def test_a_class_of_a_notebook_cell_is_refused_with_the_remedy(
 ) -> None:
     cell = type("Tiny", (), {"__module__": "__main__"})
     monkeypatch.setattr(sys.modules["__main__"], "Tiny", cell, raising=False)
-    with pytest.raises(UserError, match=r'%%writefile tiny\.py in a cell\), then code="tiny\.py"'):
+    with pytest.raises(
+        UserError, match=r'%%writefile tiny\.py in a cell\), then use code="tiny\.py"'
+    ):
         compose_plain(["model=tiny"])
 
 

@@ -202,7 +202,7 @@ def test_an_empty_class_is_refused_by_name(tmp_path: Path) -> None:
     fill(tmp_path, "a/1.png", "b/readme.txt")
     said = refusal(tmp_path)
     assert said.startswith(f"{tmp_path}/b: a class folder without images (.jpg,")
-    assert "in it: 1 .txt" in said
+    assert "it contains 1 .txt" in said
 
 
 def test_classes_that_differ_between_train_and_test_are_named(tmp_path: Path) -> None:
@@ -477,7 +477,7 @@ def test_16_bits_a_colour_become_8(suffix: str, tmp_path: Path) -> None:
 def test_32_bits_a_channel_are_said_to_be_unreadable(mode: str, kind: str, tmp_path: Path) -> None:
     fill(tmp_path, "a/1.png", "b/1.png")
     fill(tmp_path, "b/x.tif", content=made_by_pillow(SMOOTH.convert(mode), format="TIFF"))
-    said = f"its pixels are {kind} numbers; expected 8 or 16 bits"
+    said = f"its pixels are {kind}; expected 8 or 16 bits"
     assert f"b/x.tif: cannot be read as an image: {said}" in refusal(tmp_path)
 
 

@@ -268,7 +268,7 @@ def test_fewer_groups_than_folds_or_parts_are_refused() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"group": r"(\d+"}, r"expected a pattern with one .*\n  it has a fault: "),
+        ({"group": r"(\d+"}, r"expected a pattern with one .*\n  it has an error: "),
         ({"group": r"(\d)(\d)"}, r"expected a pattern with one .*\n  it has 2 groups"),
         ({"group": "w", "train_per_class": 3}, r"split.group=w: whole groups cannot give equal"),
     ],

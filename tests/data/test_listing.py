@@ -213,7 +213,7 @@ def test_names_and_labels_in_either_unicode_form_are_found(tmp_path: Path) -> No
 def test_a_name_that_fits_several_files_is_wrong(tmp_path: Path) -> None:
     fill(tmp_path, "a/1.png", "b/1.png")
     written(tmp_path, "x.png,b", "1,a")
-    assert refusal(tmp_path).endswith("line 3: 1: may be any of a/1.png, b/1.png")
+    assert refusal(tmp_path).endswith("line 3: 1: ambiguous, may be any of a/1.png, b/1.png")
 
 
 def test_skip_bad_leaves_out_files_that_are_not_there(tmp_path: Path) -> None:
@@ -242,4 +242,4 @@ def test_what_is_no_such_table_is_refused(text: str, message: str, tmp_path: Pat
 def test_a_class_without_training_rows_is_named(tmp_path: Path) -> None:
     fill(tmp_path, "1.png", "2.png", "3.png")
     written(tmp_path, "1.png,a,train", "2.png,b,train", "3.png,c,test", head="path,label,split")
-    assert refusal(tmp_path).endswith("in test rows alone: c; expected training rows too")
+    assert refusal(tmp_path).endswith("only in test rows: c; expected training rows too")

@@ -60,7 +60,7 @@ def test_another_number_of_classes_is_refused(tmp_path: Path, count: int) -> Non
 
 
 def test_an_absent_folder_is_data_that_can_be_fetched(tmp_path: Path) -> None:
-    with pytest.raises(DataAbsentError, match=f"{tmp_path}/no: absent; expected 15-Scene's 15"):
+    with pytest.raises(DataAbsentError, match=f"{tmp_path}/no: not found; expected 15-Scene's 15"):
         part_of(Scene15Config(root=str(tmp_path / "no"))).find()
 
 

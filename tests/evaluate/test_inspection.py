@@ -103,7 +103,7 @@ def test_planted_faults_are_found(planted: Path, capsys: Capture) -> None:
     said = capsys.readouterr().out
     assert "604 of 604 images were predicted by 3 runs not trained on them" in said
     assert "images of 8x8 pixels are too small to distinguish blur from thick strokes" in said
-    assert "2 identical pairs, 1 nearly identical; 1 with two labels" in said
+    assert "2 exact pairs, 1 near-duplicates; 1 with two labels" in said
     with (planted / "inspect.csv").open() as file:
         rows = list(csv.DictReader(file))
     errors = [row["file"] for row in rows if row["kind"] == "label"]
@@ -143,7 +143,7 @@ def test_what_cannot_be_inspected_is_refused(
 
 def test_keys_of_a_cross_validation_are_no_folders(planted: Path, capsys: Capture) -> None:
     assert cli.run(["inspect", str(planted), "model=mlp"]) == 1
-    assert "expected folders of finished runs, or keys" in capsys.readouterr().err
+    assert "expected folders of finished runs, or config keys" in capsys.readouterr().err
     assert cli.run(["inspect", "model=mpl"]) == 1
     assert "did you mean 'mlp'" in capsys.readouterr().err
 

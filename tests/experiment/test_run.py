@@ -232,7 +232,7 @@ def check_presented_again(files: RunFolder, capsys: pytest.CaptureFixture[str]) 
     words += ["train.batch_size=512", f"outputs={files.path.parents[1]}"]
     assert cli.run(words) == 0
     said = capsys.readouterr().out
-    assert "finished already, but for its figures" in said
+    assert "already finished, except for its figures" in said
     assert "epoch 1/2" not in said
     assert files.result_file.read_bytes() == result
     assert files.curves_file.exists()

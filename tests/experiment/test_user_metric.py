@@ -91,7 +91,7 @@ def test_the_values_are_those_of_the_saved_probabilities(student: Path) -> None:
 
 def test_a_value_that_is_none_is_warned_of_and_costs_nothing(student: Path) -> None:
     log = (run_of(student) / "train.log").read_text()
-    assert log.count("warning: metric tested: no value: nan, no finite number") == 1
+    assert log.count("warning: metric tested has no value: nan, not a finite number") == 1
     assert ", tested 0.5000, top2 0." in log
 
 

@@ -379,7 +379,7 @@ def test_a_result_with_outputs_that_are_no_numbers_is_kept_and_said(
     monkeypatch.chdir(tmp_path)
     Path("odd.py").write_text(ODD)
     assert cli.run(["train", "code=odd.py", "model=odd", "train.epochs=1", "threads=1"]) == 0
-    said = "the outputs for 2 of 179 images are not finite numbers; they count as wrong guesses"
+    said = "the outputs for 2 of 179 images are not finite; they count as misclassified"
     assert f"test: {said}" in capsys.readouterr().out
     [run] = Path("outputs/runs").glob("digits-odd-*")
     test = json.loads((run / "result.json").read_text())["test"]

@@ -149,9 +149,9 @@ def test_lengths_are_rounded_and_names_follow_svg() -> None:
 # ---------------------------------------------------------------- learning curves
 
 
-def curves(colour: str = "c0", val: bool = True) -> Curves:
+def curves(color: str = "c0", val: bool = True) -> Curves:
     train = np.array([[0.1, 0.4, 0.5], [0.3, 0.6, 0.7]])
-    return Curves("hidden=8", colour, train, train + 0.1 if val else None)
+    return Curves("hidden=8", color, train, train + 0.1 if val else None)
 
 
 def paths(tree: ElementTree.Element, class_: str) -> list[list[tuple[float, ...]]]:
@@ -184,7 +184,7 @@ def test_without_validation_the_band_is_of_training() -> None:
 
 
 def test_settings_beyond_the_colours_are_a_gray_line() -> None:
-    one, other = curves(figures.colour(0)), curves(figures.colour(figures.COLOURS))
+    one, other = curves(figures.color(0)), curves(figures.color(figures.COLORS))
     tree = check(figures.learning_curves([one, other], "accuracy"))
     groups = {each.attrib["class"]: each for each in tree.iter("g")}
     assert groups.keys() == {"c0", "rest"}

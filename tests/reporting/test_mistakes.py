@@ -46,11 +46,13 @@ def test_pictures_keep_every_pixel() -> None:
     check()
 
 
-def predictions(label: Any, predicted: Any, num_classes: int, belief: Any = None) -> Predictions:
+def predictions(
+    label: Any, predicted: Any, num_classes: int, probability: Any = None
+) -> Predictions:
     label, predicted = np.array(label), np.array(predicted)
-    belief = np.full(len(label), 0.5) if belief is None else np.array(belief)
+    probability = np.full(len(label), 0.5) if probability is None else np.array(probability)
     names = tuple(f"class {k}" for k in range(num_classes))
-    return Predictions(np.arange(len(label)) + 100, label, predicted, belief, names)
+    return Predictions(np.arange(len(label)) + 100, label, predicted, probability, names)
 
 
 @given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), min_size=1, max_size=40))
@@ -106,10 +108,10 @@ def test_the_picture_of_a_thousand_classes_is_bounded_and_shows_each_confusion()
 DIGITS = data.load(DigitsConfig(), SplitConfig())
 
 
-def run(tmp_path: Path, label: Any, predicted: Any, belief: Any, **dataset: Any) -> Run:
+def run(tmp_path: Path, label: Any, predicted: Any, probability: Any, **dataset: Any) -> Run:
     """A run that was tested on the first images of digits."""
     probabilities = np.full((len(label), 10), 0.01)
-    probabilities[np.arange(len(label)), predicted] = belief
+    probabilities[np.arange(len(label)), predicted] = probability
     np.savez(
         tmp_path / "predictions.npz", index=np.arange(len(label)), label=label,
         predicted=predicted, probabilities=probabilities.astype(np.float16),
@@ -125,7 +127,7 @@ def test_the_worst_mistakes_come_first_with_their_pictures(tmp_path: Path) -> No
     tested = run(tmp_path, [0, 1, 2, 3], [0, 5, 6, 7], [0.9, 0.5, 0.75, 0.625])
     found = mistakes.find([tested])
     assert found.no_pictures == ""
-    said = [(m.index, m.label, m.predicted, m.belief) for m in found.worst]
+    said = [(m.index, m.label, m.predicted, m.probability) for m in found.worst]
     assert said == [(2, "2", "6", 0.75), (3, "3", "7", 0.625), (1, "1", "5", 0.5)]
     for mistake in found.worst:
         assert mistake.picture is not None

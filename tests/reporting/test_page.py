@@ -13,7 +13,7 @@ from tinylab import reporting
 from tinylab.comparison import columns, data_size
 from tinylab.comparison.comparison import Comparison, compare
 from tinylab.reporting import answer, charts, details, tables
-from tinylab.reporting.figures import COLOURS
+from tinylab.reporting.figures import COLORS
 from tinylab.reporting.tables import Cell, Table
 from tinylab.store.collect import collect
 from tinylab.store.folder import RunFolder
@@ -178,7 +178,7 @@ def test_where_other_keys_vary_too_no_interval_is_drawn(tmp_path: Path) -> None:
                     seed=seed,
                 )  # fmt: skip
     ranking, *effects = charts.effects(compared(tmp_path).rows, "val_accuracy")
-    assert "interval" in ranking.caption
+    assert "95% CI" in ranking.caption
     assert captions(effects) == [
         "model.filters: one dot per run; line: mean",
         "model.hidden: one dot per run; line: mean",
@@ -223,7 +223,7 @@ def test_three_numeric_keys_make_parallel_coordinates(tmp_path: Path) -> None:
     rows = compared(tmp_path).rows
     chart = charts.parallel(rows, "val_accuracy")
     assert chart is not None
-    assert "the best, 80%, has" in chart.svg
+    assert "the best, 80%, with" in chart.svg
     assert charts.parallel(rows[:1], "val_accuracy") is None
 
 
@@ -247,7 +247,7 @@ def test_what_the_learning_curves_show_is_said_of_those_that_show_something(
             (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     [said] = charts.readings(compared(tmp_path).rows)
     assert said.startswith(
-        "A (2 of 2 runs; the first of them): validation loss was best at epoch 3"
+        "A (2 of 2 runs, showing the first): validation loss was best at epoch 3"
     )
     reporting.write([tmp_path], tmp_path / "report.html")
     assert f"<p>{said}</p>" in (tmp_path / "report.html").read_text()
@@ -285,13 +285,13 @@ def test_a_setting_without_curves_leaves_the_colours_of_the_others(tmp_path: Pat
 
 
 def test_more_settings_than_colours_are_shown_one_by_one_as_well(tmp_path: Path) -> None:
-    for number in range(COLOURS + 1):
+    for number in range(COLORS + 1):
         write_history(write_run(tmp_path, val=0.9 - number / 100, model__filters=number + 1), 3)
     together, alone = charts.learning_curves(compared(tmp_path).rows)
     assert len(together) == 2
     assert together[0].svg.count('<g class="rest">') == 1
     assert [chart.caption.split()[-1] for chart in alone] == [
-        f"filters={number + 1}" for number in range(COLOURS + 1)
+        f"filters={number + 1}" for number in range(COLORS + 1)
     ]
     assert all('<g class="c0">' in chart.svg for chart in alone)
 
@@ -331,7 +331,7 @@ def test_one_run_has_the_interval_of_its_test_set(tmp_path: Path) -> None:
     [sentence] = answer.answer(comparison)
     interval = "95% CI 82.56–94.48; one run, 100 images"
     assert sentence == f"digits baseline: test accuracy 90.00% ({interval})."
-    assert answer.discipline(comparison, 0).startswith("One setting was tried")
+    assert answer.discipline(comparison, 0).startswith("Only one setting was tried")
 
 
 def test_two_settings_without_validation_are_still_tested(tmp_path: Path) -> None:
@@ -340,7 +340,7 @@ def test_two_settings_without_validation_are_still_tested(tmp_path: Path) -> Non
     comparison = compared(tmp_path)
     first, second = answer.answer(comparison)
     assert "no validation set" in first
-    assert second == "On the test set B beats A (p < 0.001)."
+    assert second == "On the test set, B beats A (p < 0.001)."
     assert "validation" not in answer.discipline(comparison, 0)
 
 
@@ -356,8 +356,8 @@ def test_without_validation_every_two_settings_are_named(tmp_path: Path) -> None
         "B beats A", "C beats A", "no difference shown",
     ]  # fmt: skip
     assert answer.answer(comparison)[1:] == [
-        "On the test set B beats A (p = 0.001).",
-        "On the test set C beats A (p = 0.001).",
+        "On the test set, B beats A (p = 0.001).",
+        "On the test set, C beats A (p = 0.001).",
         "On the test set, no difference is shown between B and C.",
     ]
 
@@ -374,9 +374,9 @@ def test_the_page_says_what_twice_the_images_would_bring_and_draws_it(tmp_path: 
     reporting.write([tmp_path], out)
     page = out.read_text()
     assert "<h2>Would more data help?</h2>" in page
-    words = page[page.index("Doubling the training images from 400 to 800 would bring +") :]
+    words = page[page.index("Doubling the training images from 400 to 800 would gain +") :]
     assert "points of test accuracy (95% CI +" in words
-    assert "by a bootstrap over 3 runs of each size" in words
+    assert "bootstrap over 3 runs per size" in words
     assert "test accuracy by number of training images" in page
     assert "dashed: power law" in page
 

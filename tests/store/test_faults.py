@@ -264,5 +264,5 @@ def test_data_that_changed_under_a_half_finished_run_begins_another(
     [half] = tmp_path.glob("outputs/runs/folder-*")
     kept = (half / "last.ckpt").read_bytes()
     assert server.run(tmp_path, train) == 0
-    assert "going on" not in (tmp_path / "screen.log").read_text()
+    assert "resuming" not in (tmp_path / "screen.log").read_text()
     assert (half / "last.ckpt").read_bytes() == kept

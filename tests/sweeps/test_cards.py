@@ -18,7 +18,7 @@ from tinylab.sweeps.cards import Footprint, Room, room_for
 from tinylab.sweeps.grid import Grid
 from tinylab.sweeps.job import Job
 from tinylab.sweeps.launch import launch
-from tinylab.sweeps.worker import End, Told
+from tinylab.sweeps.worker import End, Message
 from tinylab.system import machine, mps
 
 Capture = pytest.CaptureFixture[str]
@@ -129,14 +129,14 @@ class Card:
     def resize(self, size: int) -> None:
         self.size = size
 
-    def news(self) -> list[tuple[int, Told]]:
+    def news(self) -> list[tuple[int, Message]]:
         fresh, self._fresh = self._fresh, []
         if fresh:
             return self._first_steps(fresh)
         return [self._end(self._begun[0], End("failed", "it is a test"))]
 
-    def _first_steps(self, fresh: list[int]) -> list[tuple[int, Told]]:
-        told: list[tuple[int, Told]] = []
+    def _first_steps(self, fresh: list[int]) -> list[tuple[int, Message]]:
+        told: list[tuple[int, Message]] = []
         for number in fresh:
             if len(self._begun) > self.fit:
                 told.append(self._end(number, End("failed", "full", is_crowded=True)))
@@ -145,7 +145,7 @@ class Card:
         type(self).most_seen = max(self.most_seen, len(self._begun))
         return told
 
-    def _end(self, number: int, end: End) -> tuple[int, Told]:
+    def _end(self, number: int, end: End) -> tuple[int, Message]:
         self._begun.remove(number)
         return number, end
 

@@ -50,7 +50,7 @@ def test_the_same_sweep_again_runs_nothing(capsys: pytest.CaptureFixture[str]) -
     capsys.readouterr()
     assert cli.run(command) == 0
     out = capsys.readouterr().out
-    assert "2 finished already" in out
+    assert "2 already finished" in out
     assert "epoch" not in out.replace("train.epochs", "")
 
 
@@ -58,7 +58,7 @@ def test_a_sweep_shares_its_runs_with_single_runs(capsys: pytest.CaptureFixture[
     assert cli.run(["train", "seed=1", *TINY]) == 0
     capsys.readouterr()
     assert cli.run(["train", "-m", "seed=0,1", *TINY]) == 0
-    assert "1 finished already" in capsys.readouterr().out
+    assert "1 already finished" in capsys.readouterr().out
     assert len(results()) == 2
 
 
@@ -74,7 +74,7 @@ def test_what_other_code_has_found_is_run_again_and_said(
     assert cli.run(["train", "-m", "seed=0,1", *TINY]) == 0
     out = capsys.readouterr().out
     assert "tinylab's code has changed since; set aside and re-run: 1 of 2" in out
-    assert "0 finished already" in out
+    assert "0 already finished" in out
 
 
 def test_a_used_name_is_extended_by_more_jobs_and_refused_to_others(
@@ -102,7 +102,7 @@ def test_a_used_name_is_extended_by_more_jobs_and_refused_to_others(
     assert "holds another sweep" in sweep(*search)[1]
     code, said = sweep("seed=1,0,2")
     assert code == 0
-    assert "2 finished already" in said
+    assert "2 already finished" in said
     assert seeds() == ["0", "1", "2"]
     assert sweep("seed=5", "optim.lr=0.01,0.02", "fresh=true")[0] == 0
     assert seeds() == ["-", "-"], "it does not vary"

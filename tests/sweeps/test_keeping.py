@@ -108,7 +108,7 @@ def test_a_grid_keeps_its_best_setting_which_predict_takes(
     }
     assert all(checkpoints(path.parent) for path in runs)
     assert cli.run([*command, "sweep.keep=1"]) == 0, "it need not be known before"
-    assert "4 finished already" in capsys.readouterr().out
+    assert "4 already finished" in capsys.readouterr().out
     by_rate: dict[float, list[float]] = {}
     for found in runs.values():
         by_rate.setdefault(found["config"]["optim"]["lr"], []).append(found["val"]["accuracy"])

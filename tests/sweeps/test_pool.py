@@ -24,7 +24,7 @@ from tinylab.sweeps.grid import Grid
 from tinylab.sweeps.job import Job
 from tinylab.sweeps.launch import launch
 from tinylab.sweeps.pool import Pool
-from tinylab.sweeps.worker import End, Epoch, Told
+from tinylab.sweeps.worker import End, Epoch, Message
 
 Capture = pytest.CaptureFixture[str]
 
@@ -36,9 +36,9 @@ def config(outputs: Path, epochs: int = 2, seed: int = 0) -> Config:
     )  # fmt: skip
 
 
-def tell(pool: Pool) -> Iterator[tuple[int, Told]]:
+def tell(pool: Pool) -> Iterator[tuple[int, Message]]:
     while pool.running():
-        yield from pool.news()
+        yield from pool.messages()
 
 
 @pytest.mark.costly
@@ -61,6 +61,23 @@ def test_jobs_tell_each_epoch_and_their_end(tmp_path: Path) -> None:
     assert ends == {0: "finished", 1: "finished"}
     result = json.loads((run_folder(config(tmp_path)).path / "result.json").read_text())
     assert result["command"] == "tinylab train"
+
+
+@pytest.mark.costly
+def test_a_worker_has_the_environment_of_its_sweep(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though the process that starts it may be older than both."""
+    with Pool(1) as pool:
+        pool._spawn()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    with Pool(1) as pool:
+        pool.start(0, config(tmp_path, epochs=1), "")
+        for number, told in tell(pool):
+            if isinstance(told, Epoch):
+                pool.answer(number, True)
+    assert run_folder(config(tmp_path, epochs=1)).result() is not None
+    assert (tmp_path / "cache" / "tinylab" / "code.json").is_file()
 
 
 @pytest.mark.costly
@@ -202,7 +219,7 @@ class FailingPool:
     def running(self) -> bool:
         return self._job is not None
 
-    def news(self) -> list[tuple[int, End]]:
+    def messages(self) -> list[tuple[int, End]]:
         assert self._job is not None
         number, self._job = self._job, None
         return [(number, End("failed", self.words))]

@@ -88,7 +88,7 @@ def test_a_typed_value_is_known_however_it_is_written(
         ([WIDTHS, "sweep.settings=[{model.hidden: 4}]"], "is also set outside the list"),
         (["model.hidden=4", "sweep.settings=[{model.hidden: 4}]"], "is also set outside the list"),
         (["sweep.settings=[{model.hiden: 4}]"], "model.hiden: unknown key (did you mean"),
-        (["sweep.settings=[{}]"], "sets nothing"),
+        (["sweep.settings=[{}]"], "is empty"),
         (["sweep.settings=[{sweep.seed: 4}]"], "sweep.seed applies to the whole sweep"),
         (["sweep.settings=[{optim.lr: 0.1},{optim.lr: 0.1}]"], "are the same run"),
         ([WIDTHS, "sweep.exclude=[{optim.lr: 4}]"], "not swept; the swept keys: model.hidden"),

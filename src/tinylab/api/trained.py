@@ -99,14 +99,14 @@ class TrainedRun:
         """
         found = mistakes.read(self.run)
         wrong = np.flatnonzero(found.label != found.predicted)
-        order = wrong[np.argsort(-found.belief[wrong], kind="stable")]
+        order = wrong[np.argsort(-found.probability[wrong], kind="stable")]
         names = np.array(self.classes, object)
         return pandas().DataFrame(
             {
                 "index": found.index[order],
                 "true": names[found.label[order]],
                 "predicted": names[found.predicted[order]],
-                "probability": found.belief[order],
+                "probability": found.probability[order],
             }
         )
 

@@ -55,10 +55,10 @@ def main(arguments: list[str]) -> None:
     seen: list[Picture] = []
     read = _reader(ensemble.first, config.dataset, options.invert, seen)
     scope = choose(ensemble, config.dataset, options.part, read)
-    shares = _probabilities(ensemble, scope.images)
-    _count_as_wrong(shares, scope.labels)
-    members = [Figures(scope.labels, each, ensemble.classes) for each in shares]
-    whole = Figures(scope.labels, shares.mean(axis=0), ensemble.classes)
+    probabilities = _probabilities(ensemble, scope.images)
+    _count_as_wrong(probabilities, scope.labels)
+    members = [Figures(scope.labels, each, ensemble.classes) for each in probabilities]
+    whole = Figures(scope.labels, probabilities.mean(axis=0), ensemble.classes)
     report.show(ensemble, members, whole, scope, config.dataset.name, _handling(seen))
     folder = report.folder_of(ensemble, config, scope)
     report.write(folder, ensemble, config, members, whole, scope, command_line("evaluate"))

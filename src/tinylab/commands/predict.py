@@ -202,10 +202,10 @@ def _write_sheet(path: Path, shown: list[Prediction], classes: tuple[str, ...], 
 
     captions = []
     for prediction in shown:
-        [(label, share)] = prediction.best(1)
+        [(label, probability)] = prediction.best(1)
         name = printable(Path(prediction.file).name)
         name = name if len(name) < 18 else f"{name[:16]}…"
-        captions.append(f"{classes[label]}  {share:.0%}\n{name}")
+        captions.append(f"{classes[label]}  {probability:.0%}\n{name}")
     pixels = np.stack([prediction.picture.pixels for prediction in shown if prediction.picture])
     title = f"preprocessed images: {len(shown)} of {total:,} files"
     write_bytes(path, plots.to_png(plots.draw(plots.gallery(pixels, captions, title))), NAMED)

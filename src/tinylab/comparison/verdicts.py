@@ -153,7 +153,7 @@ def judge(pairs: Pairs, test: str = "t", rope: float | None = None) -> list[Verd
 
     ``rope``: differences of accuracy up to this fraction count as equal; None: not requested.
     """
-    trials = [try_out(first, second, test) for first, second in pairs]
+    trials = [run_test(first, second, test) for first, second in pairs]
     adjusted, family = adjust(trials)
     return [
         Verdict(first, second, trial, each, family, _posterior(trial, rope))
@@ -174,7 +174,7 @@ def _posterior(trial: Trial, rope: float | None) -> Posterior | None:
     return statistics.posterior(trial.outcome, rope)
 
 
-def try_out(first: Setting, second: Setting, test: str = "t") -> Trial:
+def run_test(first: Setting, second: Setting, test: str = "t") -> Trial:
     """Return the test that the design allows, on the test sets that both settings have."""
     common = first.by_test_set.keys() & second.by_test_set.keys()
     if not common:

@@ -70,6 +70,8 @@ def divided(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
 
 def _refuse_unknown_word(flag: str, value: str = "") -> None:
     known = WORDS_OF.get(flag)
+    if flag in FLAGS and value:
+        raise UserError(f"{flag}={value}: expected {flag} alone, which takes no value")
     if known is not None and value and value not in known:
         hint = did_you_mean(value, known)
         raise UserError(f"{flag} {value}: expected one of {', '.join(known)}{hint}")
@@ -120,8 +122,8 @@ def _refuse_showing_of_many(flags: Sequence[str]) -> None:
     many = [flag for flag in flags if flag in MULTIRUN]
     if showing and many:
         raise UserError(
-            f"{many[0]} with {showing[0]}: a sweep has many configs, and one can be shown\n"
-            f"  leave {many[0]} out, and of each list of values all but one"
+            f"{many[0]} with {showing[0]}: only a single config can be shown\n"
+            f"  leave {many[0]} out, and give one value per key"
         )
 
 
@@ -231,7 +233,7 @@ def _undeletable(override: Override, chosen: "_Chosen") -> UserError:
         known = shown(chosen.entry(override).field.default)
     return UserError(
         f"{override.input_line}: every config has {name}, so it cannot be left out\n"
-        f"  expected another value of it, such as {name}={known}"
+        f"  expected another value, such as {name}={known}"
     )
 
 

@@ -80,7 +80,7 @@ def _folder(dataset: DatasetConfig, group: str) -> Path:
     folder = None if place is None else user_path(place)
     if folder is None or not (folder / TABLE).is_file():
         raise UserError(
-            f"split.group={group}: a column of {TABLE}, and {dataset.name} has none here\n"
+            f"split.group={group}: a column of {TABLE}, but {dataset.name} has no such file here\n"
             r"  expected a pattern over file names with one group, such as '(writer\d+)_'"
         )
     return folder

@@ -79,10 +79,10 @@ class Figures:
             "per_class": self.by_class(),
             "confusion": self.confusion.tolist(),
             "reliability": [
-                {"num": int(num), "confidence": float(sure), "accuracy": float(right)}
+                {"num": int(num), "confidence": float(probability), "accuracy": float(right)}
                 if num
                 else {"num": 0, "confidence": None, "accuracy": None}
-                for num, sure, right in zip(
+                for num, probability, right in zip(
                     bins.counts, bins.confidence, bins.accuracy, strict=True
                 )
             ],

@@ -105,8 +105,8 @@ def _overlaps(found: Inspection) -> Table:
         "estimate of confident learning, to the other",
         ["class", "and class", "images", "fraction of all"],
         [
-            [Cell(classes[i]), Cell(classes[j]), number(share * total, "{:.1f}"),
-             number(share, "{:.2%}")]
-            for i, j, share in found.overlaps[:MOST_PAIRS]
+            [Cell(classes[i]), Cell(classes[j]), number(fraction * total, "{:.1f}"),
+             number(fraction, "{:.2%}")]
+            for i, j, fraction in found.overlaps[:MOST_PAIRS]
         ],
     )  # fmt: skip

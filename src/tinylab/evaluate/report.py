@@ -108,8 +108,8 @@ def _show_classes(figures: Figures) -> None:
     say("\n" + "\n".join(aligned(columns)))
 
 
-def _percent(share: float | None) -> str:
-    return "-" if share is None else f"{share:.2%}"
+def _percent(fraction: float | None) -> str:
+    return "-" if fraction is None else f"{fraction:.2%}"
 
 
 def write(

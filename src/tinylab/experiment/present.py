@@ -110,7 +110,10 @@ def _precision_hint(prepared: Prepared, image_shape: tuple[int, int, int]) -> st
     num_images = len(prepared.splits.split.train) * config.epochs
     if models.multiply_adds(prepared.model, image_shape) * num_images < WORTH_A_WORD:
         return ""
-    return "train.precision=bfloat16 is about 1.5 times as fast on this processor (other bits)"
+    return (
+        "train.precision=bfloat16 is about 1.5 times as fast on this processor (but not "
+        "bit-identical)"
+    )
 
 
 def show_start(prepared: Prepared, tracker: RunTracker) -> None:

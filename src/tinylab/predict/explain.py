@@ -77,7 +77,10 @@ def first_filters(trained: Trained) -> NDArray[np.uint8] | None:
 
 @dataclass(frozen=True)
 class Learnt:
-    """A network's training images. index: int64 (M,), in the data. features: float32 (M, D)."""
+    """A network's training images. index: int64 (M,), in the data. features: float32 (M, D).
+
+    total: the number of all training images, of which these M are some or all.
+    """
 
     decoded: Decoded
     index: NDArray[np.int64]

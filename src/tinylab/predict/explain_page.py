@@ -92,7 +92,7 @@ def of_single_run(path: Path) -> Explanation | None:
 def worst(run: Run, decoded: Decoded, most: int) -> list[Asked]:
     """The wrong predictions of the highest probability on a run's test images."""
     found, images = mistakes.read(run), decoded.images
-    wrong = worst_mistakes(found.label, found.predicted, found.belief)[:most]
+    wrong = worst_mistakes(found.label, found.predicted, found.probability)[:most]
     names = images.names or [f"test image {place}" for place in range(len(images.labels))]
     return [
         Asked(images.images[place], str(names[place]), images.classes[images.labels[place]])

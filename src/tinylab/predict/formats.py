@@ -21,8 +21,8 @@ def as_table(
         if prediction.picture is None:
             continue
         best = [
-            f"{printable(classes[label]):{width}} {share:8.2%}"
-            for label, share in prediction.best(top)
+            f"{printable(classes[label]):{width}} {probability:8.2%}"
+            for label, probability in prediction.best(top)
         ]
         done = [word for word in DONE if getattr(prediction.picture, word)]
         done += [word for word in marks if prediction.marks[word]]
@@ -43,8 +43,8 @@ def as_csv(
             continue
         best = [
             cell
-            for label, share in prediction.best(top)
-            for cell in (classes[label], f"{share:.6f}")
+            for label, probability in prediction.best(top)
+            for cell in (classes[label], f"{probability:.6f}")
         ]
         told = [getattr(prediction.picture, word) for word in DONE]
         told += [prediction.marks[word] for word in marks]
@@ -71,8 +71,8 @@ def _as_object(
     return {
         "file": prediction.file,
         "classes": [
-            {"class": classes[label], "probability": round(share, 6)}
-            for label, share in prediction.best(top)
+            {"class": classes[label], "probability": round(probability, 6)}
+            for label, probability in prediction.best(top)
         ],
         **{word: getattr(prediction.picture, word) for word in DONE},
         **{word: prediction.marks[word] for word in marks},

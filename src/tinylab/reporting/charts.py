@@ -50,7 +50,7 @@ def readings(rows: Sequence[Row]) -> list[str]:
         said = [words for run in row.setting.runs if (words := reading(run.files.history()))]
         if said:
             runs = len(row.setting.runs)
-            where = f" ({len(said)} of {runs} runs; the first of them)" if runs > 1 else ""
+            where = f" ({len(said)} of {runs} runs, showing the first)" if runs > 1 else ""
             found.append(f"{row.name}{where}: {said[0]}.")
     return found
 
@@ -62,7 +62,7 @@ def learning_curves(rows: Sequence[Row]) -> tuple[list[Chart], list[Chart]]:
     histories = [[columns(run.files.history()) for run in row.setting.runs] for row in rows]
     accuracy, loss = (
         [
-            _curves(short(row), figures.colour(place), inner, name)
+            _curves(short(row), figures.color(place), inner, name)
             for place, (row, inner) in enumerate(zip(rows, histories, strict=True))
             if all(inner)
         ]
@@ -74,20 +74,20 @@ def learning_curves(rows: Sequence[Row]) -> tuple[list[Chart], list[Chart]]:
         Chart(figures.learning_curves(accuracy, "accuracy"), "Accuracy"),
         Chart(figures.learning_curves(loss, "loss"), "Loss"),
     ]
-    if len(rows) <= figures.COLOURS:
+    if len(rows) <= figures.COLORS:
         return together, []
-    alone = [replace(one, colour=figures.colour(0)) for one in accuracy]
+    alone = [replace(one, color=figures.color(0)) for one in accuracy]
     return together, [Chart(figures.learning_curves([one], "accuracy"), one.label) for one in alone]
 
 
-def _curves(label: str, colour: str, histories: Sequence[dict[str, Values]], name: str) -> Curves:
+def _curves(label: str, color: str, histories: Sequence[dict[str, Values]], name: str) -> Curves:
     """Return a setting's curves, up to the shortest of its runs."""
     epochs = min(len(history[f"train_{name}"]) for history in histories)
     train, val = (
         np.array([history[f"{part}_{name}"][:epochs] for history in histories])
         for part in ("train", "val")
     )
-    return Curves(label, colour, train, val if np.isfinite(val).all() else None)
+    return Curves(label, color, train, val if np.isfinite(val).all() else None)
 
 
 def columns(rows: Sequence[dict[str, Any]]) -> dict[str, Values]:
@@ -174,7 +174,7 @@ def data_size(found: Sequence[DataSize]) -> Chart | None:
         return None
     lines = [
         Sizes(
-            one.label, figures.colour(place), one.sizes,
+            one.label, figures.color(place), one.sizes,
             [list(each.values()) for each in one.accuracies], _law(one),
         )
         for place, one in enumerate(found)
@@ -190,11 +190,11 @@ def size_legend(found: Sequence[DataSize]) -> list[Cell]:
     if len(found) == 1:
         return []
     named = [
-        Cell(one.label, key=figures.colour(place))
-        for place, one in enumerate(found[: figures.COLOURS])
+        Cell(one.label, key=figures.color(place))
+        for place, one in enumerate(found[: figures.COLORS])
     ]
     rest = len(found) - len(named)
-    return [*named, Cell(f"{rest} more", key=figures.colour(figures.COLOURS))] if rest else named
+    return [*named, Cell(f"{rest} more", key=figures.color(figures.COLORS))] if rest else named
 
 
 def _law(one: DataSize) -> list[tuple[float, float]]:

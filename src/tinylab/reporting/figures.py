@@ -24,7 +24,7 @@ from tinylab.reporting.svg import (
 )
 
 Values = NDArray[np.float64]
-COLOURS = 7  # told apart by people with any colour vision; what comes after them is grey
+COLORS = 7  # told apart by people with any color vision; what comes after them is gray
 WIDTH = 360.0  # of a phone, so that letters keep their size there
 MOST_POINTS = 200  # maximum points of a curve over the images
 MOST_NAMED = 20  # classes of a map
@@ -35,11 +35,11 @@ LETTER = 7.2  # width of a wide one, in units
 class Curves:
     """Learning curves of one setting's runs, (runs, epochs); ``val`` None without validation.
 
-    ``colour`` is the value of the function of that name for the setting's position.
+    ``color`` is the value of the function of that name for the setting's position.
     """
 
     label: str
-    colour: str
+    color: str
     train: Values
     val: Values | None
 
@@ -62,7 +62,7 @@ class Sizes:
     """
 
     label: str
-    colour: str
+    color: str
     numbers: Sequence[int]
     values: Sequence[Sequence[float]]
     law: Sequence[tuple[float, float]]
@@ -83,7 +83,7 @@ def learning_curves(settings: Sequence[Curves], name: str) -> Markup:
     drawn = [_curve(one, x, y) for one in settings]
     words = "; ".join(
         f"{one.label}: {label(round(float(_shown(one).mean(axis=0)[-1]), 4))} after the last epoch"
-        for one in settings[:COLOURS]
+        for one in settings[:COLORS]
     )
     return figure(
         WIDTH, height, f"{name} by epoch", words,
@@ -92,9 +92,9 @@ def learning_curves(settings: Sequence[Curves], name: str) -> Markup:
     )  # fmt: skip
 
 
-def colour(place: int) -> str:
+def color(place: int) -> str:
     """Return the CSS class for the color of the setting at this position."""
-    return f"c{place}" if place < COLOURS else "rest"
+    return f"c{place}" if place < COLORS else "rest"
 
 
 def _shown(curves: Curves) -> Values:
@@ -103,13 +103,13 @@ def _shown(curves: Curves) -> Values:
 
 def _curve(curves: Curves, x: Scale, y: Scale) -> Markup:
     parts = []
-    if curves.colour != "rest":
+    if curves.color != "rest":
         low, high = (_places(edge, x, y) for edge in (_shown(curves).min(0), _shown(curves).max(0)))
         parts.append(element("path", d=path([*high, *reversed(low)]) + "Z", class_="band"))
         parts.append(_mean_line(curves.train, "train", x, y))
-    if curves.val is not None or curves.colour == "rest":
+    if curves.val is not None or curves.color == "rest":
         parts.append(_mean_line(_shown(curves), "val", x, y))
-    return element("g", element("title", curves.label), *parts, class_=curves.colour)
+    return element("g", element("title", curves.label), *parts, class_=curves.color)
 
 
 def _mean_line(values: Values, class_: str, x: Scale, y: Scale) -> Markup:
@@ -203,7 +203,7 @@ def data_size(settings: Sequence[Sizes], name: str) -> Markup:
     drawn = [_size_curve(one, x, y) for one in settings]
     words = "; ".join(
         f"{one.label} {percent(round(float(np.mean(each)), 4))} of {number:,} images".strip()
-        for one in settings[:COLOURS]
+        for one in settings[:COLORS]
         for number, each in list(zip(one.numbers, one.values, strict=True))[-1:]
     )
     return figure(
@@ -225,7 +225,7 @@ def _size_curve(one: Sizes, x: Scale, y: Scale) -> Markup:
     if one.law:
         law = path([(x(n), y(value)) for n, value in one.law])
         parts.append(element("path", d=law, class_="line train"))
-    return element("g", element("title", one.label), *parts, class_=one.colour)
+    return element("g", element("title", one.label), *parts, class_=one.color)
 
 
 def tuning(curves: Sequence[TuningCurve], name: str, label: Callable[[float], str]) -> Markup:
@@ -240,7 +240,7 @@ def tuning(curves: Sequence[TuningCurve], name: str, label: Callable[[float], st
     x = fit([point.k for point in everywhere], left, WIDTH - 12)
     y = fit(ends, bottom, 8, may_be_log=False)
     drawn = [
-        element("g", element("title", curve.name), *_tuning_lines(each, x, y), class_=colour(place))
+        element("g", element("title", curve.name), *_tuning_lines(each, x, y), class_=color(place))
         for place, (curve, each) in enumerate(zip(curves, points, strict=True))
     ]
     if len(curves) > 1:
@@ -286,7 +286,7 @@ def risk_coverage(coverage: Values, risk: Values) -> Markup:
         f"error {percent(round(float(risk[-1]), 4))} when all images are kept",
         x_axis(x, bottom, 8, "images kept, most probable first", percent),
         y_axis(y, left, WIDTH - 8, percent),
-        element("g", element("path", d=curve, class_="line val"), class_=colour(0)),
+        element("g", element("path", d=curve, class_="line val"), class_=color(0)),
     )  # fmt: skip
 
 
@@ -307,7 +307,7 @@ def feature_map(
         inside = [places[n] for n in np.flatnonzero(labels == label)]
         circles = [element("circle", cx=a, cy=b, r=2.5, class_="dot") for a, b in inside]
         title = element("title", classes[label])
-        drawn.append(element("g", title, *circles, class_=f"c{label % COLOURS}"))
+        drawn.append(element("g", title, *circles, class_=f"c{label % COLORS}"))
     wrong = np.flatnonzero(labels != predicted)
     drawn += [element("circle", cx=places[n][0], cy=places[n][1], r=4.5, class_="miss")
               for n in wrong]  # fmt: skip

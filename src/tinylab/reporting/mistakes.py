@@ -41,7 +41,7 @@ class Predictions:
     index: NDArray[np.int64]  # (N,), in the dataset
     label: NDArray[np.int64]  # (N,)
     predicted: NDArray[np.int64]  # (N,)
-    belief: NDArray[np.float64]  # (N,), the probability of the predicted class
+    probability: NDArray[np.float64]  # (N,), the probability of the predicted class
     classes: tuple[str, ...]
     path: NDArray[np.str_] | None = None  # (N,), their files
 
@@ -58,7 +58,7 @@ class Mistake:
     index: int
     label: str
     predicted: str
-    belief: float
+    probability: float
     picture: str | None  # a data: URL
     file: str = ""
 
@@ -70,9 +70,9 @@ def read(run: Run) -> Predictions:
     try:
         if saved is None or saved.probabilities is None:
             raise ValueError("damaged")
-        belief = saved.probabilities[np.arange(len(saved.label)), saved.predicted]
+        probability = saved.probabilities[np.arange(len(saved.label)), saved.predicted]
         found = Predictions(
-            saved.index, saved.label, saved.predicted, belief.astype(np.float64), classes,
+            saved.index, saved.label, saved.predicted, probability.astype(np.float64), classes,
             saved.path,
         )  # fmt: skip
         found.matrix  # noqa: B018 (raises where a class is none of the classes)
@@ -104,7 +104,7 @@ def find(runs: Sequence[Run]) -> Mistakes:
     found = _joined([read(run) for run in folds])
     chosen, no_pictures = worst(folds[0], found)
     whose = f"all {len(folds)} folds pooled" if len(folds) > 1 else f"the run {folds[0].name}"
-    curve = risk_coverage(found.belief, found.predicted == found.label)
+    curve = risk_coverage(found.probability, found.predicted == found.label)
     has_mistakes = bool(curve.risk[-1] > 0)
     return Mistakes(
         whose, confusion(found), confused(found), recall(found), chosen, no_pictures,
@@ -135,7 +135,7 @@ def _joined(found: Sequence[Predictions]) -> Predictions:
         np.concatenate([each.index for each in found]),
         np.concatenate([each.label for each in found]),
         np.concatenate([each.predicted for each in found]),
-        np.concatenate([each.belief for each in found]),
+        np.concatenate([each.probability for each in found]),
         found[0].classes,
         np.concatenate(paths) if len(paths) == len(found) else None,
     )
@@ -228,14 +228,14 @@ def recall(found: Predictions) -> Table:
 
 def worst(run: Run, found: Predictions) -> tuple[list[Mistake], str]:
     """Return the most confident wrong predictions, and why they have no pictures, if so."""
-    chosen = worst_mistakes(found.label, found.predicted, found.belief)[:MOST]
+    chosen = worst_mistakes(found.label, found.predicted, found.probability)[:MOST]
     pictures, why_not = _pictures(run.result, found.index[chosen])
     mistakes = [
         Mistake(
             int(found.index[item]),
             found.classes[found.label[item]],
             found.classes[found.predicted[item]],
-            float(found.belief[item]),
+            float(found.probability[item]),
             picture,
             "" if found.path is None else str(found.path[item]),
         )

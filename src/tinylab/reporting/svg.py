@@ -75,8 +75,8 @@ class Scale:
     def __call__(self, value: float) -> float:
         """Return the position of a value."""
         low, high, value = (self._linear(number) for number in (self.low, self.high, value))
-        share = (value - low) / (high - low) if high > low else 0.5
-        return self.start + share * (self.end - self.start)
+        fraction = (value - low) / (high - low) if high > low else 0.5
+        return self.start + fraction * (self.end - self.start)
 
     def _linear(self, value: float) -> float:
         return math.log10(value) if self.is_log else value
@@ -139,9 +139,9 @@ def y_axis(scale: Scale, x: float, right: float, label: Callable[[float], str]) 
     return Markup("").join(parts)
 
 
-def percent(share: float) -> str:
+def percent(fraction: float) -> str:
     """Format 0.985 as 98.5%, with as many decimals as needed."""
-    return f"{share * 100:.6g}%"
+    return f"{fraction * 100:.6g}%"
 
 
 def plain(value: float) -> str:

@@ -14,7 +14,7 @@ from tinylab.comparison.statistics import Adjusted
 from tinylab.comparison.verdicts import points, points_span
 from tinylab.config.metrics import METRICS, between
 from tinylab.config.values import is_number, order, shown
-from tinylab.reporting.figures import COLOURS, colour
+from tinylab.reporting.figures import COLORS, color
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def leaderboard(comparison: Comparison) -> Table:
 def _leader(place: int, row: Row, keys: Sequence[str]) -> list[Cell]:
     values = row.setting.values
     return [
-        Cell(row.name, place, key=colour(place)),
+        Cell(row.name, place, key=color(place)),
         *(value(values[key]) if key in values else ABSENT for key in keys),
         number(len(row.setting.runs), "{}"),
         *(cell for _, cell in _metrics(row)),
@@ -103,9 +103,9 @@ def _span(low: float | None, high: float | None) -> Cell:
 
 def legend(rows: Sequence[Row]) -> list[Cell]:
     """Return the legend of the learning curves."""
-    named = [Cell(short(row), key=colour(place)) for place, row in enumerate(rows[:COLOURS])]
+    named = [Cell(short(row), key=color(place)) for place, row in enumerate(rows[:COLORS])]
     rest = len(rows) - len(named)
-    return [*named, Cell(f"{rest} more", key=colour(COLOURS))] if rest else named
+    return [*named, Cell(f"{rest} more", key=color(COLORS))] if rest else named
 
 
 def short(row: Row) -> str:

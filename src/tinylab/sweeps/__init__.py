@@ -106,9 +106,9 @@ def _run_search(space: Space, composer: Composer, arguments: list[str]) -> None:
         _make_data_ready(checked)
         with live.report(folder, config):
             launch(plan, room_for(config, plan.num_jobs), plan.num_jobs, done)
-    shares = [f"{key} {share:.0%}" for key, share in plan.importances().items()]
-    if shares:
-        say(f"\nimportance  {', '.join(shares)}")
+    importances = [f"{key} {fraction:.0%}" for key, fraction in plan.importances().items()]
+    if importances:
+        say(f"\nimportance  {', '.join(importances)}")
     conclude(folder, plan.jobs, leaderboard.rows_of_search(plan.trials))
 
 

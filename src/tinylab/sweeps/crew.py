@@ -51,9 +51,9 @@ class Work:
 
     def conclude(self, plan: Shared) -> None:
         """Show and write the results, one process at a time."""
-        shares = [f"{key} {share:.0%}" for key, share in plan.importances().items()]
-        if shares:
-            say(f"\nimportance  {', '.join(shares)}")
+        importances = [f"{key} {fraction:.0%}" for key, fraction in plan.importances().items()]
+        if importances:
+            say(f"\nimportance  {', '.join(importances)}")
         with self.folder.sole_writer():
             plan.write_state()
             jobs, table = self._table(plan)

@@ -12,7 +12,7 @@ from tinylab.errors import Stopped, UserError
 from tinylab.sweeps.cards import Footprint, Room
 from tinylab.sweeps.job import Job
 from tinylab.sweeps.pool import Pool
-from tinylab.sweeps.worker import End, Epoch, Step, Told
+from tinylab.sweeps.worker import End, Epoch, Message, Step
 from tinylab.system import machine, mps, signals
 from tinylab.system.files import IN_OUTPUTS
 from tinylab.ui.console import say
@@ -44,17 +44,17 @@ def launch(plan: Plan, room: Room, total: int, done: int, command: str | None = 
     not others run beside it: its bits depend on its number of threads, and must not depend on which
     job ends first.
     """
-    share = max(1, machine.thread_limit() // room.most)
+    threads = max(1, machine.thread_limit() // room.most)
     with (
         signals.watch() as stop_signal,
         mps.served() if room.is_shared else contextlib.nullcontext(False) as by_mps,
-        Pool(room.now, share) as pool,
+        Pool(room.now, threads) as pool,
         SweepDisplay(total, done) as display,
     ):
         going = _Going(plan, room, pool, display, command, by_mps)
         while going.start_jobs():
-            for number, told in pool.news():
-                going.hear(number, told)
+            for number, message in pool.messages():
+                going.hear(number, message)
             if (signum := stop_signal()) is not None:
                 say("stopping; running jobs save a checkpoint, and the same command resumes them")
                 raise Stopped(signum)
@@ -99,21 +99,21 @@ class _Going:
         self._jobs.append(job)
         return len(self._jobs) - 1
 
-    def hear(self, number: int, told: Told) -> None:
-        """Act on what a job has told."""
+    def hear(self, number: int, message: Message) -> None:
+        """Act on the message of a job."""
         job = self._jobs[number]
-        if isinstance(told, Step):
-            self._display.progress(number, told.fraction)
-        elif isinstance(told, Epoch):
-            self._pool.answer(number, self._plan.goes_on(job, told.row))
-            self._display.epoch(number, told.row)
-        elif isinstance(told, Footprint):
-            self._share(told)
-        elif told.is_crowded and self._shrink(number):
+        if isinstance(message, Step):
+            self._display.progress(number, message.fraction)
+        elif isinstance(message, Epoch):
+            self._pool.answer(number, self._plan.goes_on(job, message.row))
+            self._display.epoch(number, message.row)
+        elif isinstance(message, Footprint):
+            self._share(message)
+        elif message.is_crowded and self._shrink(number):
             self._run_again(number)
         else:
-            words = say_end(job, told, self._display, number)
-            self._plan.ended(job, told.state)
+            words = say_end(job, message, self._display, number)
+            self._plan.ended(job, message.state)
             _stop_on_full_disk(words)
             if self._display.is_live:  # the interval needs SciPy, a second of imports
                 self._display.show_best(self._plan.best)

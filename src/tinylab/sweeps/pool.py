@@ -13,7 +13,7 @@ from typing import Any
 
 from tinylab.config.schema import Config
 from tinylab.sweeps import worker
-from tinylab.sweeps.worker import End, Told
+from tinylab.sweeps.worker import End, Message
 
 POLL_SECONDS = 0.2
 # Exit codes of a worker that was asked to stop: 0 if it saved a checkpoint on the way, 255 if the
@@ -95,26 +95,26 @@ class Pool:
         self._workers[slot] = Worker(slot, process, ours)
         return self._workers[slot]
 
-    def news(self) -> Iterator[tuple[int, Told]]:
-        """What the jobs have told since, with their numbers; returns after a short while.
+    def messages(self) -> Iterator[tuple[int, Message]]:
+        """Return the messages received since the last call, with job numbers; waits briefly.
 
         Each Epoch must be answered. If a worker dies, its job ends as failed, or as stopped if a
         signal asked for it; other jobs are unaffected.
         """
         busy = {each.connection: each for each in self._workers.values() if each.job is not None}
         for connection in wait(list(busy), POLL_SECONDS):
-            teller = busy[connection]  # type: ignore[index]
-            number = teller.job
+            sender = busy[connection]  # type: ignore[index]
+            number = sender.job
             assert number is not None
             try:
-                told = teller.connection.recv()
+                message = sender.connection.recv()
             except (EOFError, OSError):
-                told = self._bury(teller)
-            if isinstance(told, End):
-                teller.job = None
-                if told.is_crowded:
-                    self._dismiss(teller)
-            yield number, told
+                message = self._bury(sender)
+            if isinstance(message, End):
+                sender.job = None
+                if message.is_crowded:
+                    self._dismiss(sender)
+            yield number, message
 
     def _bury(self, dead: Worker) -> End:
         """Remove a worker whose process has ended; return how its job ended."""

@@ -16,7 +16,7 @@ from tinylab.ui.tables import fitted
 MOST_CLASSES = 40  # classes of a confusion matrix that are named, with counts
 MOST_CELLS = 800  # maximum side of a confusion matrix
 CAPTION = 40  # characters per line of a caption
-TRAIN, VAL = "#4269d0", "#e8743b"  # told apart by people with any colour vision
+TRAIN, VAL = "#4269d0", "#e8743b"  # told apart by people with any color vision
 
 
 class Drawing(Figure):
@@ -62,10 +62,10 @@ def confusion(matrix: NDArray[np.int64], classes: tuple[str, ...], title: str) -
     width, height = margin + side + 0.3, margin + side + 0.5
     figure = Drawing(figsize=(width, height))
     axes = figure.add_axes((margin / width, margin / height, side / width, side / height))
-    share = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    fraction = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     # A pixel may cover several classes: the largest fraction among them.
     extent = (-0.5, K - 0.5, K - 0.5, -0.5)
-    axes.imshow(coarse(share, MOST_CELLS), cmap="Blues", vmin=0, vmax=1, extent=extent)
+    axes.imshow(coarse(fraction, MOST_CELLS), cmap="Blues", vmin=0, vmax=1, extent=extent)
     figure.text(0.5, 1 - 0.15 / height, title, fontsize=10, ha="center", va="top")
     axes.set_xlabel("predicted")
     axes.set_ylabel("true")
@@ -77,22 +77,22 @@ def confusion(matrix: NDArray[np.int64], classes: tuple[str, ...], title: str) -
         )
     axes.set_yticks(shown, names, parse_math=False)
     for row, column in np.argwhere(matrix > 0) if K <= MOST_CLASSES else ():
-        color = "white" if share[row, column] > 0.5 else "black"
+        color = "white" if fraction[row, column] > 0.5 else "black"
         count = str(matrix[row, column])
         axes.text(column, row, count, ha="center", va="center", color=color, fontsize=8)
     return figure
 
 
-def coarse(share: NDArray[np.float64], most: int) -> NDArray[np.float64]:
+def coarse(fraction: NDArray[np.float64], most: int) -> NDArray[np.float64]:
     """(K, K) -> at most (most, most): blocks of cells, each with its maximum, so none is lost.
 
     Averages would hide a single confusion among a thousand classes.
     """
-    block = -(-len(share) // most)
+    block = -(-len(fraction) // most)
     if block == 1:
-        return share
-    edges = np.arange(0, len(share), block)
-    return np.maximum.reduceat(np.maximum.reduceat(share, edges, axis=0), edges, axis=1)
+        return fraction
+    edges = np.arange(0, len(fraction), block)
+    return np.maximum.reduceat(np.maximum.reduceat(fraction, edges, axis=0), edges, axis=1)
 
 
 def reliability(counts: NDArray[np.int64], accuracy: NDArray[np.float64], title: str) -> Figure:
