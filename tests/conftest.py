@@ -25,7 +25,7 @@ from tinylab import cli
 # Else this process, and each that a test starts, compiles the tests or all of tinylab again.
 sys.dont_write_bytecode = False
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
-settings.register_profile("tinylab", deadline=None, max_examples=50)
+settings.register_profile("tinylab", deadline=None, max_examples=30)
 settings.load_profile("tinylab")
 guards.install()
 

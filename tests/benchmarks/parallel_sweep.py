@@ -5,6 +5,11 @@ Runs the same sweep through the command line with ``jobs=1`` (one process with a
 ratio of each round, and the medians.
 
     TINYLAB_DATA=... python tests/benchmarks/parallel_sweep.py --rounds 5
+
+Or with what else ``--one`` and ``--many`` say, such as two workers of one study against one:
+
+    ... parallel_sweep.py --rounds 3 --one "sweep.workers=1 jobs=1" \\
+        --many "sweep.workers=2 jobs=2" dataset=mnist train.epochs=1 threads=1 "seed=range(8)"
 """
 
 import argparse
@@ -30,16 +35,20 @@ def main() -> None:
     """Run the rounds."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--one", default="jobs=1", help="overrides of the slow side")
+    parser.add_argument("--many", default="", help="overrides of the fast side")
     parser.add_argument("overrides", nargs="*", default=SWEEP, help=f"default: {' '.join(SWEEP)}")
     options = parser.parse_args()
     seconds_of(*options.overrides)  # decodes the data, fills the file cache
     rounds = []
     for number in range(options.rounds):
-        one, many = seconds_of(*options.overrides, "jobs=1"), seconds_of(*options.overrides)
+        one, many = (
+            seconds_of(*options.overrides, *more.split()) for more in (options.one, options.many)
+        )
         rounds.append((one, many, one / many))
-        print(f"round {number + 1}: jobs=1 {one:.1f} s, parallel {many:.1f} s, {one / many:.2f}x")
+        print(f"round {number + 1}: one {one:.1f} s, many {many:.1f} s, {one / many:.2f}x")
     one, many, ratio = (statistics.median(column) for column in zip(*rounds, strict=True))
-    print(f"medians: jobs=1 {one:.1f} s, parallel {many:.1f} s, {ratio:.2f}x")
+    print(f"medians: one {one:.1f} s, many {many:.1f} s, {ratio:.2f}x")
 
 
 if __name__ == "__main__":

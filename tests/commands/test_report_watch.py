@@ -1,6 +1,8 @@
 """`tinylab report SWEEP --watch`: the page of a sweep while it runs."""
 
+import dataclasses
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,9 @@ from compare_kit import config, write_run
 from tinylab import cli
 from tinylab.commands import report
 from tinylab.config.identity import run_id
+from tinylab.config.schema import SweepConfig
+from tinylab.store.sweep import SweepFolder
+from tinylab.sweeps import live
 
 RELOAD = '<meta http-equiv="refresh" content="5.0">'
 
@@ -92,6 +97,26 @@ def test_repeats_that_will_not_run_are_not_waited_for(tmp_path: Path, meanwhile:
     write_run(tmp_path, 81, seed=0)
     meanwhile([])
     assert cli.run(["report", str(folder), "--watch"]) == 0
+
+
+@pytest.mark.costly
+def test_a_sweep_keeps_its_page_up_to_date_by_itself(tmp_path: Path, capfd: Any) -> None:
+    """``sweep.report=live``, in a process of its own, which ends with the sweep."""
+    folder = write_sweep(tmp_path, 2)
+    write_run(tmp_path, 81, seed=0)
+    page = folder / "report.html"
+    asked = dataclasses.replace(config(), sweep=SweepConfig(report="live"))
+    with live.report(SweepFolder(folder), asked):
+        until = time.monotonic() + 120
+        while not page.exists() and time.monotonic() < until:
+            time.sleep(0.1)
+        assert RELOAD in page.read_text()
+    assert f"report  {page}, written anew as jobs end" in capfd.readouterr().out
+    page.unlink()
+    write_run(tmp_path, 85, seed=1)
+    with live.report(SweepFolder(folder), config()):  # sweep.report=end
+        pass
+    assert not page.exists()
 
 
 @pytest.mark.parametrize("arguments", [["outputs"], ["--card", "x"], ["x", "x"]])

@@ -121,7 +121,7 @@ SPARED: dict[type, dict[str, Any]] = {
         "search": "tpe", "trials": 5, "seed": 1, "metric": "val_loss", "prune": "median",
         "space": {"seed": "range(2)"}, "retry_failed": False, "nested": True, "keep": 3,
         "zip": [["seed", "split.seed"]], "settings": [{"seed": 1}], "exclude": [{"seed": 1}],
-        "workers": 2, "lease": 5.0, "report": "live",
+        "workers": 2, "lease": 5.0, "report": "live", "storage": "sqlite:////s.db",
     },
     Config: {
         "outputs": "/o", "name": "mine", "device": "cpu", "threads": 1, "fresh": True, "jobs": 2,
@@ -137,6 +137,7 @@ NEEDED: dict[tuple[type, str | None], dict[str, Any]] = {
     (SweepConfig, "search"): {"search": "random", "trials": 5},
     (SweepConfig, "trials"): {"search": "tpe", "trials": 9},
     (SweepConfig, "prune"): {"search": "tpe", "trials": 5},
+    (SweepConfig, "storage"): {"workers": 2},
 }
 
 GOLDEN_IDS = {
@@ -412,6 +413,7 @@ def test_every_limited_field_is_tried_out_of_range() -> None:
             "zip",
             "settings",
             "exclude",
+            "storage",
         }
         | set(SECTIONS)
     )

@@ -61,6 +61,8 @@ def test_what_is_right_passes(arguments: list[str]) -> None:
         (["~nix"], "nix: unknown key"),
         (["-m", "--cfg", "job", "seed=0,1"], "-m with --cfg: only a single config"),
         (["--cfg", "jobs"], "--cfg jobs: expected one of job, hydra, all (did you mean 'job'?)"),
+        (["--multirun=true", "seed=0,1"], "expected --multirun alone"),
+        (["optim.lr =0.1"], "expected no spaces around =: optim.lr=0.1"),
         (["--info=al"], "did you mean 'all'"),
         (["lr=0.1"], "lr: unknown key (did you mean optim.lr?)"),
         (["epochs=3"], "did you mean train.epochs?"),

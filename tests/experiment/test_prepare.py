@@ -51,7 +51,7 @@ def test_images_may_take_half_of_a_free_card() -> None:
 
 
 @pytest.mark.parametrize(
-    ("batch_size", "limit", "expected"), [(32, 8, 1), (10**5, 2, 2), (10**5, 64, 14), (1, 8, 1)]
+    ("batch_size", "limit", "expected"), [(32, 8, 1), (10**4, 2, 2), (10**4, 64, 11), (1, 8, 1)]
 )
 def test_threads_follow_from_the_work_of_a_step(
     batch_size: int, limit: int, expected: int, monkeypatch: pytest.MonkeyPatch

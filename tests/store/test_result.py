@@ -111,7 +111,7 @@ def test_a_newer_format_is_refused_clearly(
     values = json.loads((folder / "result.json").read_text())
     (folder / "result.json").write_text(json.dumps({**values, "format": FORMAT + 1}))
     newer = f"its result has format {FORMAT + 1}, and this tinylab reads up to {FORMAT}"
-    assert cli.run(["list", "--outputs", str(tmp_path), "--format", "json"]) == 0
+    assert cli.run(["list", str(tmp_path), "--format", "json"]) == 0
     [row] = json.loads(capsys.readouterr().out)
     assert (row["state"], row["error"]) == (
         "damaged",

@@ -30,7 +30,7 @@ def test_slurm_jobs_finish_and_a_requeued_one_goes_on_by_itself(tmp_path: Path) 
     """SIGUSR2 is what SLURM sends before the time limit; submitit then queues the job again."""
     pytest.importorskip("submitit")
     sweep = start(
-        tmp_path, "hydra/launcher=submitit_local", "seed=0", "train.epochs=150", "model.hidden=8",
+        tmp_path, "hydra/launcher=submitit_local", "seed=0", "train.epochs=60", "model.hidden=8",
         "train.checkpoint_seconds=0.05", "hydra.launcher.timeout_min=5",
     )  # fmt: skip
     for _ in range(6000):

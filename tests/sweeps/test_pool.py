@@ -64,6 +64,23 @@ def test_jobs_tell_each_epoch_and_their_end(tmp_path: Path) -> None:
 
 
 @pytest.mark.costly
+def test_a_worker_has_the_environment_of_its_sweep(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though the process that starts it may be older than both."""
+    with Pool(1) as pool:
+        pool._spawn()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    with Pool(1) as pool:
+        pool.start(0, config(tmp_path, epochs=1), "")
+        for number, told in tell(pool):
+            if isinstance(told, Epoch):
+                pool.answer(number, True)
+    assert run_folder(config(tmp_path, epochs=1)).result() is not None
+    assert (tmp_path / "cache" / "tinylab" / "code.json").is_file()
+
+
+@pytest.mark.costly
 def test_a_pruned_job_ends_after_that_epoch_and_can_go_on(tmp_path: Path) -> None:
     with Pool(1) as pool:
         pool.start(0, config(tmp_path, epochs=50), "")

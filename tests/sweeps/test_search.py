@@ -562,6 +562,9 @@ def test_a_sweep_without_m_is_refused(
     assert "over optim.lr: expected -m" in capsys.readouterr().err
     assert cli.run(["train", "sweep.search=tpe", "sweep.trials=3"]) == 1
     assert "sweep.search=tpe: expected -m" in capsys.readouterr().err
+    for word in ("sweep.keep=3", "sweep.zip=[[seed,optim.lr]]", "sweep.metric=val_loss"):
+        assert cli.run(["train", word]) == 1
+        assert f"{word.partition('=')[0]}=" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 
 

@@ -19,6 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from search_kit import AXES, SEEDS, QuickComposer, drive, finish, make_plan, trials
+from tinylab import cli
 from tinylab.commands import work as work_command
 from tinylab.config.schema import SweepConfig
 from tinylab.errors import UserError
@@ -32,7 +33,7 @@ from tinylab.sweeps.space import Space
 from tinylab.system import files
 
 RELOADS = 'http-equiv="refresh"'
-KILLS = int(os.environ.get("TINYLAB_TEST_KILLS", "4"))
+KILLS = int(os.environ.get("TINYLAB_TEST_KILLS", "3"))
 
 
 @pytest.fixture(autouse=True)
@@ -209,6 +210,37 @@ def test_the_journal_is_one_that_optuna_opens(tmp_path: Path) -> None:
     assert {type(trial.params["optim.lr"]) for trial in study.trials} == {float}
 
 
+@pytest.mark.costly
+def test_a_study_in_a_database_is_that_of_a_journal(tmp_path: Path) -> None:
+    tables = []
+    url = f"sqlite:///{tmp_path}/studies.db"
+    for name, storage in (("file", None), ("one", url), ("two", url)):
+        plan = worker(tmp_path / name, "w", set(), trials=4, workers=1, storage=storage)
+        for _ in works(plan, []):
+            pass
+        seen = worker(tmp_path / name, "w", set(), trials=4, workers=1, storage=storage)
+        assert seen.is_over
+        tables.append(leaderboard.rows_of_search(seen.trials))
+    assert tables[0] == tables[1] == tables[2]
+    names = {str(tmp_path / name / "sweeps/study") for name in ("one", "two")}
+    assert set(optuna.get_all_study_names(url)) == names
+    assert not (tmp_path / "one/sweeps/study/journal.log").exists()
+
+
+@pytest.mark.parametrize(
+    "url", ["nowhere", "grpc://host", "nodriver://x/y", "sqlite:////no/such/folder/a.db"]
+)
+def test_a_storage_that_cannot_be_opened_is_refused(url: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"(?s)sweep\.storage=.*expected") as refused:
+        Journal(tmp_path / "journal.log", "study", "higher", url)
+    assert len(str(refused.value).splitlines()) <= 2
+
+
+def test_a_storage_without_workers_is_refused() -> None:
+    with pytest.raises(UserError, match=r"sweep\.storage=.*expected sweep.workers=N"):
+        SweepConfig(storage="sqlite:///a.db")
+
+
 def test_who_gives_no_sign_of_life_is_dead_and_who_leaves_is_at_once(tmp_path: Path) -> None:
     with Heartbeat(tmp_path, 60.0) as one:
         with Heartbeat(tmp_path, 60.0) as two:
@@ -332,19 +364,23 @@ def table(path: Path) -> list[str]:
 
 
 @pytest.mark.costly
-def test_a_grid_by_workers_has_the_leaderboard_of_one_without(tmp_path: Path) -> None:
+def test_a_grid_by_workers_has_the_leaderboard_of_one_without(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
     grid = ["train.epochs=1", "model.hidden=8,16", "name=grid"]
     out = said(train(tmp_path, *grid, "sweep.workers=2", "outputs=crew", "seed=0,1"))
     assert "4 of 4  " in out
-    said(train(tmp_path, *grid, "outputs=plain", "seed=0,1"))
+    assert cli.run(["train", "-m", *QUICK, *grid, "outputs=plain", "seed=0,1"]) == 0
+    capsys.readouterr()
     folders = [SweepFolder(tmp_path / place / "sweeps" / "grid") for place in ("crew", "plain")]
     assert table(folders[0].table_file) == table(folders[1].table_file)
     assert folders[0].jobs() == folders[1].jobs()
     assert folders[0].ended_jobs() is None
-    done = subprocess.run([*TINYLAB, "work", folders[0].path], capture_output=True, text=True)
-    assert done.returncode == 1
-    assert "all 4 runs have ended, so no worker is needed" in done.stderr
-    assert len(done.stderr.splitlines()) == 2
+    assert cli.run(["work", str(folders[0].path)]) == 1
+    refused = capsys.readouterr().err
+    assert "all 4 runs have ended, so no worker is needed" in refused
+    assert len(refused.splitlines()) == 2
     more = said(train(tmp_path, *grid, "sweep.workers=1", "outputs=crew", "seed=0,1,2"))
     assert "study of 6 runs over model.hidden, seed; 4 already ended" in more
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tinylab.errors import UserError
@@ -152,10 +152,12 @@ def test_what_cannot_be_written_is_said_with_the_remedy(tmp_path: Path) -> None:
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
     lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=20,
 )
 
 
-@given(st.dictionaries(st.text(), JSON))
+@settings(max_examples=20)
+@given(st.dictionaries(st.text(), JSON, max_size=5))
 def test_json_reads_back_and_has_a_line_for_each_list_of_plain_values(
     value: dict[str, Any],
 ) -> None:

@@ -60,7 +60,12 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
         epilog=FILTERS,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("filters", nargs="*", metavar="FILTER", help="runs to list (default: all)")
+    parser.add_argument(
+        "filters",
+        nargs="*",
+        metavar="FILTER",
+        help="an outputs folder, or runs to list (default: all)",
+    )
     parser.add_argument(
         "--sort",
         default="when",
@@ -79,7 +84,11 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     if "--sort" in arguments[:-1]:  # argparse would treat -KEY as a flag
         place = arguments.index("--sort")
         arguments[place : place + 2] = [f"--sort={arguments[place + 1]}"]
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    for word in [each for each in options.filters if (Path(each) / "runs").is_dir()]:
+        options.outputs = Path(word)
+        options.filters.remove(word)
+    return options
 
 
 def _own_metrics(found: Sequence[Run]) -> list[str]:

@@ -8,7 +8,7 @@ from omegaconf import DictConfig
 
 from tinylab.config import own_metrics
 from tinylab.config.compose import to_config
-from tinylab.config.schema import Config
+from tinylab.config.schema import Config, SweepConfig
 from tinylab.errors import Stopped, UserError
 from tinylab.ui.console import say
 
@@ -48,10 +48,11 @@ def job(composed: DictConfig) -> float | None:
 
 def refuse_sweep(config: Config) -> None:
     """Raise UserError for a sweep option given to a single run."""
-    sweep = config.sweep
-    if sweep.space or sweep.settings or sweep.nested or sweep.search != "grid":
-        keys = dict.fromkeys([*sweep.space, *(key for each in sweep.settings for key in each)])
-        what = f"over {', '.join(keys)}" if keys else f"sweep.search={sweep.search}"
+    sweep, default = config.sweep, SweepConfig()
+    keys = dict.fromkeys([*sweep.space, *(key for each in sweep.settings for key in each)])
+    given = [name for name, value in vars(sweep).items() if value != getattr(default, name)]
+    if keys or given:
+        what = f"over {', '.join(keys)}" if keys else f"sweep.{given[0]}={getattr(sweep, given[0])}"
         raise UserError(f"{what}: expected -m, which runs a sweep: tinylab train -m ...")
 
 

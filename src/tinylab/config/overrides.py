@@ -70,6 +70,8 @@ def divided(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
 
 def _refuse_unknown_word(flag: str, value: str = "") -> None:
     known = WORDS_OF.get(flag)
+    if flag in FLAGS and value:
+        raise UserError(f"{flag}={value}: expected {flag} alone, which takes no value")
     if known is not None and value and value not in known:
         hint = did_you_mean(value, known)
         raise UserError(f"{flag} {value}: expected one of {', '.join(known)}{hint}")

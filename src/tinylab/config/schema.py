@@ -226,6 +226,11 @@ class SweepConfig(Section):
         60.0, "seconds without a heartbeat after which a worker's trials are taken over",
         identity=False, at_least=1.0,
     )  # fmt: skip
+    storage: str | None = key(
+        None, "where sweep.workers keep the study: a database of Optuna's (sqlite:////path.db, "
+        "postgresql://...) or grpc://HOST:PORT; null: journal.log in the sweep's folder",
+        identity=False,
+    )  # fmt: skip
     report: str = key(
         "end", "when to write report.html: end, or live (whenever a job ends)", identity=False,
         one_of=("end", "live"),
@@ -239,6 +244,11 @@ class SweepConfig(Section):
             raise UserError(
                 f"sweep.{given}={getattr(self, given)} with sweep.nested=true: not available; "
                 "expected one of them"
+            )
+        if self.storage is not None and self.workers is None:
+            raise UserError(
+                f"sweep.storage={self.storage}: only workers share a study; expected "
+                "sweep.workers=N with it"
             )
         if self.search != "grid" and self.trials is None:
             raise UserError(

@@ -75,6 +75,8 @@ def decimal_comma(name: str, typed: str) -> str:
 def unparsed(name: str, typed: str, quoted: str) -> UserError:
     """Refuse ``name=typed``, which Hydra's grammar only accepts as ``quoted``."""
     line = f"{name}={typed}"
+    if name != name.strip():
+        return UserError(f"{line}: expected no spaces around =: {name.strip()}={typed.strip()}")
     if re.fullmatch(r"[\w.+-]+,", typed):
         return UserError(
             f"{line}: ends with a comma; write the values of a sweep without spaces, as in "

@@ -287,9 +287,10 @@ def open_cv() -> Any:
         import cv2
 
     cv2.setNumThreads(1)  # images are small: the pool's threads provide the parallelism
-    cv2.utils.logging.setLogLevel(
-        cv2.utils.logging.LOG_LEVEL_SILENT
-    )  # faults are reported here, once
+    if hasattr(cv2, "setLogLevel"):  # OpenCV 4
+        cv2.setLogLevel(0)  # silent: faults are reported here, once
+    else:
+        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
     return cv2
 
 

@@ -47,7 +47,7 @@ class Prepared:
 
 
 # Multiply-adds of a step's forward pass that justify another thread.
-WORTH_A_THREAD = 32_000_000
+WORTH_A_THREAD = 4_000_000
 
 
 def threads_for(model: nn.Module, image_shape: tuple[int, int, int], batch_size: int) -> int:

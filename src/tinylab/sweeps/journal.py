@@ -1,8 +1,8 @@
 """Optuna's study in a file that many machines share, readable by optuna-dashboard.
 
-It is Optuna's ``JournalStorage`` with tinylab's lock. A writer holds the lock for everything it
-reads and writes. A last line torn by a kill is cut off first: Optuna would append to it and could
-not read what follows.
+It is Optuna's ``JournalStorage`` with tinylab's lock, or an Optuna database. A writer holds the
+lock for everything it reads and writes. A last line torn by a kill is cut off first: Optuna would
+append to it and could not read what follows.
 """
 
 import contextlib
@@ -15,11 +15,12 @@ from typing import Any, cast
 
 import optuna
 from optuna.distributions import BaseDistribution
-from optuna.storages import JournalStorage
+from optuna.storages import BaseStorage, JournalStorage, get_storage
 from optuna.storages.journal import JournalFileBackend
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from tinylab.errors import UserError
 from tinylab.store.lease import BriefLock
 from tinylab.system.files import disk_errors
 
@@ -31,18 +32,24 @@ STATES = {
 class Journal:
     """The journal of one study. All methods that write require the lock."""
 
-    def __init__(self, file: Path, name: str, better: str) -> None:
+    def __init__(self, file: Path, name: str, better: str, url: str | None = None) -> None:
+        """``url``: of a database or a gRPC proxy that has the study instead of the file."""
         self._file = file.absolute()
         self._lock = BriefLock(self._file)
         optuna.logging.set_verbosity(optuna.logging.WARNING)
+        if url is not None:
+            name = str(self._file.parent)  # other studies are there too
+        which = StudyDirection.MINIMIZE if better == "lower" else StudyDirection.MAXIMIZE
         with disk_errors(file), self._repaired():
-            backend = JournalFileBackend(str(self._file), cast("Any", self._lock))
-            with warnings.catch_warnings(action="ignore"):  # that it is experimental
-                self._storage = JournalStorage(backend)
-            if not self._storage.get_all_studies():
-                which = StudyDirection.MINIMIZE if better == "lower" else StudyDirection.MAXIMIZE
-                self._storage.create_new_study([which], name)
-        self._study = self._storage.get_all_studies()[0]._study_id
+            self._storage = self._in_file() if url is None else _at(url)
+            known = {each.study_name: each._study_id for each in self._storage.get_all_studies()}
+            found = known.get(name) if url is not None else next(iter(known.values()), None)
+            self._study = self._storage.create_new_study([which], name) if found is None else found
+
+    def _in_file(self) -> BaseStorage:
+        backend = JournalFileBackend(str(self._file), cast("Any", self._lock))
+        with warnings.catch_warnings(action="ignore"):  # that it is experimental
+            return JournalStorage(backend)
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
@@ -96,6 +103,33 @@ class Journal:
         wanted = STATES[state] if is_known or state != "finished" else TrialState.FAIL
         values = [cast("float", value)] if wanted == TrialState.COMPLETE else None
         self._storage.set_trial_state_values(trial._trial_id, wanted, values)
+
+
+def _at(url: str) -> BaseStorage:
+    """Optuna's storage at an address. Raises UserError where there is none."""
+    kind, _, place = url.partition("://")
+    host, _, port = place.partition(":")
+    if not place or (kind == "grpc" and not port.isdigit()):
+        raise UserError(
+            f"sweep.storage={url}: expected an address such as sqlite:////path/study.db, "
+            "postgresql://USER@HOST/NAME or grpc://HOST:PORT"
+        )
+    try:
+        with warnings.catch_warnings(action="ignore"):  # that the proxy is experimental
+            if kind == "grpc":
+                from optuna.storages import GrpcStorageProxy  # and with it grpc
+
+                storage: BaseStorage = GrpcStorageProxy(host=host, port=int(port))
+            else:
+                storage = get_storage(url)
+            storage.get_all_studies()
+    except Exception as error:  # SQLAlchemy's, a driver's or gRPC's
+        why = next(iter(str(error).splitlines()), type(error).__name__)
+        raise UserError(
+            f"sweep.storage={url}: cannot be opened ({why})\n"
+            "  expected a database that runs, and its driver, such as pip install 'psycopg[binary]'"
+        ) from error
+    return storage
 
 
 def _cut_torn_line(file: Path) -> None:

@@ -100,7 +100,7 @@ class Shared:
         self._space, self._composer, self._folder = space, composer, folder
         self._heartbeat = heartbeat
         self.journal = Journal(
-            folder.journal_file, folder.path.name, METRICS[settings.metric].better
+            folder.journal_file, folder.path.name, METRICS[settings.metric].better, settings.storage
         )
         stride = max(job.config.train.epochs for job in jobs)
         self._rules = Rules(settings.metric, settings.prune, stride)

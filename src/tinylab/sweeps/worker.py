@@ -95,8 +95,11 @@ def main(connection: Connection, slot: int, threads: int, environment: dict[str,
     ``threads``: the maximum per job, unless its config sets the number. ``environment``: that of
     the sweep; the server that forks its workers may have an older one.
     """
+    import numpy as np
+
     os.environ.clear()
     os.environ.update(environment, OMP_NUM_THREADS=str(threads))
+    np.random.seed()  # else code of the user's that draws from it draws the same in all workers
     sys.stdout = open(os.devnull, "w")  # noqa: SIM115 (the parent says how it goes)
     # Ctrl-C reaches the whole group, but the parent stops its workers. During training it is noted.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
