@@ -168,7 +168,7 @@ def variances(comparison: Comparison) -> list[Column]:
     columns = [names(comparison.rows), Column(("splits", "x seeds"), sizes)]
     for source in SOURCES:
         columns.append(Column((source, "sd"), [_component(each, source) for each in found]))
-        columns.append(Column((source, "share"), [_share(each, source) for each in found]))
+        columns.append(Column((source, "fraction"), [_fraction(each, source) for each in found]))
     return columns
 
 
@@ -176,6 +176,6 @@ def _component(variance: Variance | None, source: str) -> str:
     return "-" if variance is None else _percent(math.sqrt(variance.components[source]))
 
 
-def _share(variance: Variance | None, source: str) -> str:
-    shares = None if variance is None else variance.shares
-    return "-" if shares is None else f"{shares[source]:.0%}"
+def _fraction(variance: Variance | None, source: str) -> str:
+    fractions = None if variance is None else variance.shares
+    return "-" if fractions is None else f"{fractions[source]:.0%}"
