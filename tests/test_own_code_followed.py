@@ -16,7 +16,7 @@ HEADINGS = [f"Your own {part}" for part in PARTS]
 
 @pytest.mark.costly
 @pytest.mark.parametrize(
-    "heading", [*HEADINGS, "Models of libraries and packages", "Project settings"]
+    "heading", [*HEADINGS, "Parts of libraries and packages", "Project settings"]
 )
 def test_a_section_can_be_followed(
     heading: str,

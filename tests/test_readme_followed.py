@@ -22,7 +22,8 @@ ELSEWHERE = (
     ">> ~/.bashrc", "optuna-dashboard", "srun ",
 )  # fmt: skip
 SLOW = (
-    "dataset=mnist", "train dataset=folder", "-m dataset=folder", "train experiment=",
+    "dataset=mnist", "train dataset=folder", "inspect dataset=folder", "-m dataset=folder",
+    "train experiment=",
     "split.seed=0,1,2,3,4", "split.train_fraction", "sweeps/size", "--pair optim.lr",
     "sweep.trials", "sweep.zip", "sweep.settings", "sweep.exclude", "model.hidden=64,256",
     "--effect", "--to onnx", "tinylab verify", "tinylab work", "sweeps/cv",

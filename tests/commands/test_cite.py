@@ -31,7 +31,8 @@ def test_a_config_is_cited_by_its_data_and_every_method(
     found = cited(capsys, "experiment=mnist_best", "augment.mixup=0.2")
     assert found == [
         "tinylab", "lecun1998mnist", "he2016resnet", "jordan2024muon", "smith2018onecycle",
-        "zhang2018mixup", "ronneberger2015unet", "szegedy2016inception", "polyak1992averaging",
+        "zhang2018mixup", "devries2017cutout", "ronneberger2015unet", "ge2021yolox",
+        "szegedy2016inception", "polyak1992averaging",
     ]  # fmt: skip
 
 

@@ -129,7 +129,7 @@ class Card:
     def resize(self, size: int) -> None:
         self.size = size
 
-    def news(self) -> list[tuple[int, Message]]:
+    def messages(self) -> list[tuple[int, Message]]:
         fresh, self._fresh = self._fresh, []
         if fresh:
             return self._first_steps(fresh)

@@ -50,6 +50,7 @@ WORKS: tuple[tuple[str, object, tuple[str, ...]], ...] = (
     ("augment.cutmix", USED, ("yun2019cutmix",)),
     ("augment.cutout", USED, ("devries2017cutout",)),
     ("augment.elastic", USED, ("ronneberger2015unet",)),
+    ("augment.no_aug_epochs", USED, ("ge2021yolox",)),
     ("train.label_smoothing", USED, ("szegedy2016inception",)),
     ("train.ema", USED, ("polyak1992averaging",)),
 )
