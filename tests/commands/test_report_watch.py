@@ -111,7 +111,7 @@ def test_a_sweep_keeps_its_page_up_to_date_by_itself(tmp_path: Path, capfd: Any)
         while not page.exists() and time.monotonic() < until:
             time.sleep(0.1)
         assert RELOAD in page.read_text()
-    assert f"report  {page}, written anew as jobs end" in capfd.readouterr().out
+    assert f"report  {page}, rewritten as jobs end" in capfd.readouterr().out
     page.unlink()
     write_run(tmp_path, 85, seed=1)
     with live.report(SweepFolder(folder), config()):  # sweep.report=end

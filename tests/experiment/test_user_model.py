@@ -204,7 +204,7 @@ def test_a_moved_file_is_asked_for_and_taken_by_either_way(
         (student / name).rename(student / "lib" / name)
     for command in (["predict", run, file], ["train", "--from", run, "seed=1"]):
         assert cli.run(command) == 1
-        assert "name it: code=mine.py, or TINYLAB_CODE=FILE" in capsys.readouterr().err
+        assert "pass the file: code=mine.py, or TINYLAB_CODE=FILE" in capsys.readouterr().err
     assert cli.run(["predict", run, file, "code=lib/mine.py"]) == 0
     assert cli.run(["evaluate", run, "code=lib/mine.py"]) == 0
     monkeypatch.setenv("TINYLAB_CODE", "lib/mine.py")
