@@ -83,7 +83,7 @@ def test_a_torch_that_cannot_be_imported_is_said_and_the_rest_looked_at(tmp_path
     for sound in ("ok    library      numpy 2", "ok    config", "ok    data         digits, fing"):
         assert sound in done.stdout
     assert "Traceback" not in done.stdout + done.stderr
-    assert done.stderr.endswith(" things to mend\n")
+    assert done.stderr.endswith(" problems found\n")
 
 
 def test_what_pyproject_asks_for_is_what_is_looked_at() -> None:
@@ -198,6 +198,6 @@ def test_the_command_ends_with_the_number_of_faults(
     monkeypatch.setenv("OMP_WAIT_POLICY", "active")
     assert cli.run(["doctor", "--outputs", str(tmp_path / "file")]) == 1
     said = capsys.readouterr()
-    assert said.err == "tinylab: 2 things to mend\n"
+    assert said.err == "tinylab: 2 problems found\n"
     assert said.out.count("\nfail  ") == 2
     assert "\n                   unset OMP_WAIT_POLICY\n" in said.out

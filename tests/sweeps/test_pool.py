@@ -69,7 +69,7 @@ def test_a_worker_has_the_environment_of_its_sweep(
 ) -> None:
     """Though the process that starts it may be older than both."""
     with Pool(1) as pool:
-        pool._spawn()
+        pool.warm(1)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     with Pool(1) as pool:
         pool.start(0, config(tmp_path, epochs=1), "")

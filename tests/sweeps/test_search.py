@@ -427,7 +427,9 @@ def test_a_search_without_its_metric_in_a_result_says_so(tmp_path: Path) -> None
         job = plan.next_job()
         assert job is not None
         write_result(job, val=val)
-        with pytest.raises(UserError, match="no val_macro_f1 to search by; fresh=true"):
+        with pytest.raises(
+            UserError, match="no val_macro_f1 to search by; re-run it with fresh=true"
+        ):
             plan.ended(job, "finished")
 
 
@@ -502,8 +504,8 @@ def checked(arguments: list[str], composer: Composer) -> list[Job]:
         (["sweep=tpe", "optim.lr=0.1,big"], "optim.lr=big: expected a number"),
         (["sweep=tpe", "threads=1,2"], "are the same run"),
         (["sweep=tpe", "train.checkpoint_seconds=interval(1,9)"], "are the same run"),
-        (["sweep=tpe", "sweep.seed=1,2"], "sweep.seed=1,2: this applies to the whole sweep"),
-        (["sweep=tpe,lr"], "sweep=tpe,lr: this applies to the whole sweep"),
+        (["sweep=tpe", "sweep.seed=1,2"], "sweep.seed=1,2: applies to the whole sweep"),
+        (["sweep=tpe,lr"], "sweep=tpe,lr: applies to the whole sweep"),
         (["+sweep.space={seed: '3'}"], "seed=3: expected several values"),
         (["+sweep.space={sede: '3,4'}"], "sede: unknown key"),
         (["+sweep.space={seed: 'choice(3'}"], "choice(3"),

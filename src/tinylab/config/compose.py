@@ -60,7 +60,7 @@ def register_schema() -> None:
     whole = OmegaConf.structured(Config)
     whole.outputs = default_outputs()
     store.store(group="schema", name="config", node=whole, package="_global_")
-    store.repo.update(_groups())
+    store.repo.update(_copied(_groups()))  # what another program stores there stays its own
     sweeper = {"_target_": "hydra_plugins.tinylab_sweeper.TinylabSweeper"}
     store.store(group="hydra/sweeper", name="tinylab", node=sweeper)
 

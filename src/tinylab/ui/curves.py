@@ -20,6 +20,8 @@ def reading(history: Sequence[Mapping[str, Any]]) -> str | None:
     which a steady trend cancels out. None for 2 x WINDOW epochs or fewer, without a validation set,
     and for non-finite losses.
     """
+    if not all(isinstance(row, Mapping) for row in history):
+        return None  # a damaged file
     loss, train_loss = _column(history, "val_loss"), _column(history, "train_loss")
     if len(loss) <= 2 * WINDOW or not all(map(math.isfinite, [*loss, *train_loss])):
         return None
