@@ -18,6 +18,7 @@ pytestmark = pytest.mark.costly
 ROOT = Path(__file__).parents[1]
 ELSEWHERE = (
     "python3 -m venv", ".venv/", ".ci/run", "TINYLAB_KILLS", "benchmarks",  # of a checkout
+    "pip install",
     "hydra/launcher=",  # a cluster's
     ">> ~/.bashrc", "optuna-dashboard", "srun ",
 )  # fmt: skip
