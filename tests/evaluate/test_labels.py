@@ -55,8 +55,8 @@ def test_label_errors_are_what_is_off_the_diagonal_by_margin(case: tuple[int, in
     label, probability = drawn(*case)
     result = labels.label_errors(label, probability)
     joint = labels.confident_joint(label, probability)
-    assert len(result.place) == joint.sum() - joint.trace()
-    assert (result.suggested != label[result.place]).all()
+    assert len(result.position) == joint.sum() - joint.trace()
+    assert (result.suggested != label[result.position]).all()
     assert (np.diff(result.margin) <= 0).all()
     overlaps = labels.overlapping(label, probability)
     estimated = labels.estimated_joint(label, probability)
@@ -71,7 +71,7 @@ def test_a_hand_worked_example() -> None:
     # Thresholds: (0.9 + 0.8 + 0.1) / 3 = 0.6 and (0.8 + 0.7 + 0.3) / 3 = 0.6.
     assert labels.confident_joint(label, probability).tolist() == [[2, 1], [1, 2]]
     result = labels.label_errors(label, probability)
-    assert result.place.tolist() == [2, 5]
+    assert result.position.tolist() == [2, 5]
     assert result.suggested.tolist() == [1, 0]
     assert result.margin == pytest.approx([0.8, 0.4])
     assert labels.overlapping(label, probability) == [(0, 1, pytest.approx(1 / 3))]
