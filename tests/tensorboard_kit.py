@@ -20,7 +20,7 @@ def read_scalars(folder: Path) -> dict[str, list[tuple[int, float, float]]]:
     """
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    found: dict[str, list[tuple[int, float, float]]] = {}
+    by_key: dict[str, list[tuple[int, float, float]]] = {}
     for stream in ("", "train", "val"):
         files = list((folder / stream).glob("events.out.tfevents.*"))
         assert len(files) <= 1, "one event file for each stream"
@@ -29,10 +29,10 @@ def read_scalars(folder: Path) -> dict[str, list[tuple[int, float, float]]]:
             events.Reload()
             for tag in events.Tags()["scalars"]:
                 plain = not stream or tag.startswith(("optim/", "speed/"))
-                found[tag if plain else f"{tag}/{stream}"] = [
+                by_key[tag if plain else f"{tag}/{stream}"] = [
                     (point.step, point.value, point.wall_time) for point in events.Scalars(tag)
                 ]
-    return found
+    return by_key
 
 
 @contextlib.contextmanager
@@ -45,7 +45,7 @@ def serve_tensorboard(folder: Path, num_runs: int) -> Iterator[str]:
     )  # fmt: skip
     assert process.stderr is not None
     try:
-        [address] = next(found for line in process.stderr if (found := ADDRESS.findall(line)))
+        [address] = next(result for line in process.stderr if (result := ADDRESS.findall(line)))
         for _ in range(200):  # it reads the folder in the background
             if len(fetch(f"{address}/data/runs")) == num_runs:  # type: ignore[arg-type]
                 break

@@ -342,16 +342,16 @@ def test_runs_is_a_table_with_a_row_per_run(sweep: swept.Sweep, outputs: Path) -
 def test_comparisons_are_shown_as_the_command_shows_them(
     sweep: swept.Sweep, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    found = tinylab.compare(sweep)
-    assert [len(each.rows) for each in found] == [1]
+    differences = tinylab.compare(sweep)
+    assert [len(each.rows) for each in differences] == [1]
     assert tinylab.compare(*sweep.runs, metric="val_loss")[0].num_runs == 2
     with pytest.raises(tinylab.UserError, match="metric=accuracy: expected one of val_accuracy"):
         tinylab.compare(sweep, metric="accuracy")
     assert tinylab.compare(sweep, rope=0.5)[0].rope == 0.005
     capsys.readouterr()
     assert cli.run(["compare", str(sweep.path)]) == 0
-    assert capsys.readouterr().out.strip() == repr(found).strip()
-    assert found._repr_html_().startswith("<pre ")
+    assert capsys.readouterr().out.strip() == repr(differences).strip()
+    assert differences._repr_html_().startswith("<pre ")
 
 
 def test_a_report_is_written_where_it_is_asked_for(sweep: swept.Sweep, tmp_path: Path) -> None:

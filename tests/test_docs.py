@@ -50,9 +50,9 @@ def parser_of(command: str) -> argparse.ArgumentParser:
         patch.setattr(Parser, "parse_intermixed_args", caught)
         with pytest.raises(_ParserError) as raised:
             importlib.import_module(f"tinylab.commands.{command}").main([])
-    found = raised.value.args[0]
-    assert isinstance(found, argparse.ArgumentParser)
-    return found
+    actual = raised.value.args[0]
+    assert isinstance(actual, argparse.ArgumentParser)
+    return actual
 
 
 def commands() -> str:
@@ -122,9 +122,9 @@ def marked(mark: str) -> re.Pattern[str]:
 @pytest.mark.parametrize("mark", GENERATED)
 def test_a_generated_table_is_what_the_code_says(mark: str) -> None:
     page, made = GENERATED[mark]
-    found = marked(mark).search(text(f"docs/{page}"))
-    assert found is not None
-    assert found[2] == made(), "run PYTHONPATH=tests python tests/test_docs.py to write it anew"
+    match = marked(mark).search(text(f"docs/{page}"))
+    assert match is not None
+    assert match[2] == made(), "run PYTHONPATH=tests python tests/test_docs.py to write it anew"
 
 
 # ---------------------------------------------------------------- what is told
@@ -143,11 +143,11 @@ def keys_of(kind: type, prefix: str = "") -> Iterator[str]:
 
 def test_the_page_of_result_keys_has_every_key_and_no_other() -> None:
     page = text("docs/result-keys.md").partition("## The file\n")[2]
-    told = set(re.findall(r"^\| `([\w.]+)` \|", page, re.MULTILINE))
+    documented = set(re.findall(r"^\| `([\w.]+)` \|", page, re.MULTILINE))
     expected = {"format", "status", *keys_of(result.Result), *keys_of(result.TestPart, "test.")}
     expected |= {*keys_of(result.Dataset, "dataset."), *keys_of(result.Seconds, "seconds.")}
     expected |= {*keys_of(result.Environment, "environment.")}
-    assert told - NOT_OF_THE_RECORD == expected
+    assert documented - NOT_OF_THE_RECORD == expected
 
 
 # Metrics of a part that a result keeps as extras.

@@ -57,8 +57,8 @@ MAY_IMPORT_TORCH = {
 
 def test_the_docs_tell_the_same_layers() -> None:
     rows = re.findall(r"^\| \d+ \| (`[^|]*?) \|", CONTRIBUTING.read_text(), re.MULTILINE)
-    told = [re.findall(r"`(\w+)`", row) for row in rows]
-    assert told == [[name for name in layer if name[0] != "_"] for layer in LAYERS[:-1]]
+    documented = [re.findall(r"`(\w+)`", row) for row in rows]
+    assert documented == [[name for name in layer if name[0] != "_"] for layer in LAYERS[:-1]]
 
 
 def test_the_house_has_few_rooms() -> None:
@@ -72,13 +72,13 @@ def part_of(path: Path) -> str:
 
 
 def imports(path: Path) -> set[str]:
-    found: set[str] = set()
+    result: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
+            result |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
-            found |= {f"{node.module}.{alias.name}" for alias in node.names}
-    return found
+            result |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return result
 
 
 FILES = sorted(PACKAGE.rglob("*.py"))

@@ -37,11 +37,13 @@ OF_TENSORBOARD = ("Multiple instances of Three.js", "is deprecated")
 def browser() -> Iterator[Any]:
     """One Chromium for the module."""
     api = pytest.importorskip("playwright.sync_api", reason="needs pip install 'tinylab[browser]'")
-    found = os.environ.get("TINYLAB_CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None)
-    if found is None:
+    result = os.environ.get("TINYLAB_CHROMIUM") or next(
+        filter(None, map(shutil.which, NAMES)), None
+    )
+    if result is None:
         pytest.skip("no Chromium: TINYLAB_CHROMIUM is not set, and none is on the path")
     with api.sync_playwright() as driver:
-        opened = driver.chromium.launch(executable_path=found)
+        opened = driver.chromium.launch(executable_path=result)
         yield opened
         opened.close()
 

@@ -36,9 +36,9 @@ def line(entry: Entry) -> tuple[str, str, str]:
 
 
 def test_the_table_of_keys_is_the_schema() -> None:
-    found = re.search(r"<!-- keys -->\n(.*?)<!-- /keys -->", KEYS.read_text(), re.DOTALL)
-    assert found is not None
-    assert found[1] == key_table(), "run python tests/test_readme.py to write the table anew"
+    match = re.search(r"<!-- keys -->\n(.*?)<!-- /keys -->", KEYS.read_text(), re.DOTALL)
+    assert match is not None
+    assert match[1] == key_table(), "run python tests/test_readme.py to write the table anew"
 
 
 def test_the_readme_is_read_in_three_minutes() -> None:
@@ -49,7 +49,7 @@ if __name__ == "__main__":
     text = KEYS.read_text()
     text = re.sub(
         r"(<!-- keys -->\n).*?(<!-- /keys -->)",
-        lambda found: found[1] + key_table() + found[2],
+        lambda match: match[1] + key_table() + match[2],
         text,
         flags=re.DOTALL,
     )

@@ -173,10 +173,10 @@ def installed(home: Path) -> Path:
 def test_what_is_installed_is_the_wheel(student: Student) -> None:
     where = "import tinylab; print(tinylab.__file__)"
     python = student.program.with_name("python")
-    found = subprocess.run(
+    completed = subprocess.run(
         [python, "-P", "-c", where], env=student.environment, capture_output=True, text=True
     )
-    assert Path(found.stdout.strip()).is_relative_to(student.program.parents[1])
+    assert Path(completed.stdout.strip()).is_relative_to(student.program.parents[1])
 
 
 def test_own_keys_are_in_the_help_and_a_typo_is_refused(student: Student) -> None:
@@ -184,9 +184,9 @@ def test_own_keys_are_in_the_help_and_a_typo_is_refused(student: Student) -> Non
     for key in ("model.dropout=0.1", "loss.gamma=2.0", "augment.amount=0.1", "dataset.noise=0.9"):
         assert key in shown
     with student.start(*TRAIN, "model.widht=3") as process:
-        told, _ = process.communicate()
+        output, _ = process.communicate()
     assert process.returncode == 1
-    assert "did you mean 'model.width'?" in told
+    assert "did you mean 'model.width'?" in output
 
 
 def test_a_killed_run_ends_with_the_same_bits(student: Student) -> None:

@@ -25,6 +25,6 @@ def begun(
 
 def result(folder: Path) -> Result:
     """That of a run's folder."""
-    found = RunFolder(folder).result()
-    assert found is not None
-    return found
+    actual = RunFolder(folder).result()
+    assert actual is not None
+    return actual

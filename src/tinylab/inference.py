@@ -83,7 +83,7 @@ class Trained:
             pixels = torch.from_numpy(images).to(device)
             if train.channels_last:
                 pixels = pixels.contiguous(memory_format=torch.channels_last)
-            with user_code.mistakes_told(f"model={self.config.model.name}"):
+            with user_code.mistakes_reported(f"model={self.config.model.name}"):
                 return mean_logits(self.model, pixels, self.recipe, train.tta).cpu()
 
     def probabilities(self, images: NDArray[np.uint8]) -> NDArray[np.float64]:
@@ -110,9 +110,9 @@ class Trained:
                 f"{self.name}: model={self.config.model.name} does not call its last layer, so "
                 "its images have no features"
             )
-        found = kept[-1].float()
-        found = found.mean((2, 3)) if found.dim() == 4 else found.flatten(1)
-        return torch.nn.functional.normalize(found).cpu().numpy()
+        features = kept[-1].float()
+        features = features.mean((2, 3)) if features.dim() == 4 else features.flatten(1)
+        return torch.nn.functional.normalize(features).cpu().numpy()
 
     def unlike(self, images: NDArray[np.uint8]) -> NDArray[np.bool_]:
         """uint8 (N, C, H, W) -> (N,): which are unlike the training data, by the calibration."""
@@ -150,8 +150,8 @@ class Ensemble:
         """uint8 (N, C, H, W) -> (N,): which images most calibrated members find unlike their
         training data; None if no member is calibrated.
         """
-        found = [each.unlike(images) for each in self.members if each.calibration is not None]
-        return np.mean(found, axis=0) > 0.5 if found else None
+        votes = [each.unlike(images) for each in self.members if each.calibration is not None]
+        return np.mean(votes, axis=0) > 0.5 if votes else None
 
 
 def in_batches(
@@ -169,24 +169,24 @@ def neighbor_distance(
     features: NDArray[np.floating[Any]], others: NDArray[np.floating[Any]]
 ) -> NDArray[np.float64]:
     """(N, D), (M, D), of unit length -> (N,), the distance to the NEIGHBOR-th nearest other."""
-    place = min(NEIGHBOR, len(others)) - 1
+    rank = min(NEIGHBOR, len(others)) - 1
     there = others.astype(np.float32)
-    found = np.empty(len(features))
+    distances = np.empty(len(features))
     for start in range(0, len(features), CHUNK):
         nearness = features[start : start + CHUNK].astype(np.float32) @ there.T
-        cosine = -np.partition(-nearness, place, axis=1)[:, place]
-        found[start : start + CHUNK] = np.sqrt(np.maximum(2 - 2 * cosine.astype(np.float64), 0))
-    return found
+        cosine = -np.partition(-nearness, rank, axis=1)[:, rank]
+        distances[start : start + CHUNK] = np.sqrt(np.maximum(2 - 2 * cosine.astype(np.float64), 0))
+    return distances
 
 
-def load_ensemble(found: Sequence[Run], device: str, calibrated: bool = False) -> Ensemble:
+def load_ensemble(runs: Sequence[Run], device: str, calibrated: bool = False) -> Ensemble:
     """Load the networks of finished runs onto ``device``.
 
     ``calibrated``: with the calibrations saved with them. Raises UserError for what ``load``
     refuses, and if the runs do not match.
     """
     chosen = runtime.choose_device(device)
-    members = [load(run, chosen) for run in found]
+    members = [load(run, chosen) for run in runs]
     if calibrated:
         members = [_calibrated(member) for member in members]
     ensemble = Ensemble(tuple(members))
@@ -255,8 +255,8 @@ def _best(sweep: Path) -> Run:
 
     If a sweep keeps only some checkpoints, one of those.
     """
-    found, _ = collect([sweep])
-    ranked = [run for run in found if run.result.val is not None]
+    runs, _ = collect([sweep])
+    ranked = [run for run in runs if run.result.val is not None]
     if not ranked:
         raise UserError(
             f"{sweep}: no finished run with a validation accuracy to select by\n"

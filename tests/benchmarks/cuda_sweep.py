@@ -133,14 +133,14 @@ def measure(
     }  # fmt: skip
 
 
-def row_of(found: dict[str, Any], alone: dict[str, Any]) -> str:
+def row_of(result: dict[str, Any], alone: dict[str, Any]) -> str:
     """One line of the table."""
-    work, work_alone = (each["seconds"] - each["start_seconds"] for each in (found, alone))
+    work, work_alone = (each["seconds"] - each["start_seconds"] for each in (result, alone))
     cells = (
-        found["network"], f"{found['finished']}/{found['runs']}",
-        f"{found['jobs']} ({found['at_once']})", "yes" if found["mps"] else "no",
-        f"{found['start_seconds']:.1f}", f"{found['seconds']:.1f}", found["epochs"],
-        f"{alone['seconds'] / found['seconds']:.2f}", f"{work_alone / max(work, 1e-9):.2f}",
+        result["network"], f"{result['finished']}/{result['runs']}",
+        f"{result['jobs']} ({result['at_once']})", "yes" if result["mps"] else "no",
+        f"{result['start_seconds']:.1f}", f"{result['seconds']:.1f}", result["epochs"],
+        f"{alone['seconds'] / result['seconds']:.2f}", f"{work_alone / max(work, 1e-9):.2f}",
     )  # fmt: skip
     return "".join(f"{cell:>16}" for cell in cells)
 
@@ -155,9 +155,11 @@ print(json.dumps({**facts, "torch": torch.__version__}))
 
 def machine_facts() -> dict[str, Any]:
     """What the figures hold for. The card is asked by another process: this one stays off it."""
-    told = subprocess.run([sys.executable, "-c", CARD], capture_output=True, text=True, check=True)
+    completed = subprocess.run(
+        [sys.executable, "-c", CARD], capture_output=True, text=True, check=True
+    )
     return {
-        **json.loads(told.stdout),
+        **json.loads(completed.stdout),
         "cores": len(os.sched_getaffinity(0)),
         "mps_control": shutil.which(mps.CONTROL),
     }
@@ -178,7 +180,7 @@ def main() -> None:
     arguments.out.mkdir(parents=True, exist_ok=True)
     if arguments.device == "cpu":
         arguments.runs, arguments.run_seconds = arguments.runs or 4, 0.5
-    found: list[dict[str, Any]] = []
+    results: list[dict[str, Any]] = []
     alone: dict[str, dict[str, Any]] = {}
     epochs: dict[str, int] = {}
     is_equal = True
@@ -203,12 +205,12 @@ def main() -> None:
             alone.setdefault(network, one)
             one["equal"] = one["weights_sha256"] == alone[network]["weights_sha256"]
             is_equal &= one["equal"] and None not in one["weights_sha256"]
-            found.append(one)
+            results.append(one)
             say("".join(f"{cell:>16}" for cell in HEAD))
-            for each_found in found:
+            for each_found in results:
                 say(row_of(each_found, alone[each_found["network"]]))
             facts = facts or machine_facts()
-            text = json.dumps({**facts, "equal": is_equal, "sweeps": found}, indent=1)
+            text = json.dumps({**facts, "equal": is_equal, "sweeps": results}, indent=1)
             (arguments.out / "cuda_sweep.json").write_text(text)
     say(json.dumps(facts))
     took = time.perf_counter() - began

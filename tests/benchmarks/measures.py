@@ -61,14 +61,14 @@ def epoch(bench: Bench, name: str, work: Work, system: str) -> dict[str, Figures
         bench.python(system), SCRIPTS[system], bench.data(name, work), work, bench.epochs
     )
     ended = process.run(command, **COMMON)
-    told = json.loads(ended.output.splitlines()[-1])
-    after_first = told["seconds"][1:]
+    measured = json.loads(ended.output.splitlines()[-1])
+    after_first = measured["seconds"][1:]
     return {
         system: {
             "epoch_seconds": sum(after_first) / len(after_first),
             "run_seconds": ended.seconds,
             "peak_mb": ended.peak_mb,
-            "val_accuracy": told["val_accuracy"],
+            "val_accuracy": measured["val_accuracy"],
         }
     }
 
@@ -131,9 +131,9 @@ def _tinylab_epoch(bench: Bench, work: Work, *overrides: str, **environment: str
 def _floor_epoch(bench: Bench, work: Work) -> dict[str, Figures]:
     script = works.HERE / "peers" / "floor.py"
     command = [str(bench.python("floor")), str(script), *works.arguments(work)]
-    told = json.loads(process.run(command, **COMMON).output.splitlines()[-1])
+    measured = json.loads(process.run(command, **COMMON).output.splitlines()[-1])
     lines = {"floor: kernels": "kernels", "floor: one product": "product"}
-    return {line: {"epoch_seconds": told[key]} for line, key in lines.items()}
+    return {line: {"epoch_seconds": measured[key]} for line, key in lines.items()}
 
 
 def scale(bench: Bench, name: str, work: Work, system: str) -> dict[str, Figures]:

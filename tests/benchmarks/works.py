@@ -38,7 +38,7 @@ WORKS = {
 
 
 def folder_work(folder: Path, count: int) -> Work:
-    """Training on ``count`` colour images in class folders, made of 15-Scene's photographs."""
+    """Training on ``count`` color images in class folders, made of 15-Scene's photographs."""
     root = folder / "data" / f"folder-{count}"
     if not root.is_dir():
         _link_photographs(root, count)

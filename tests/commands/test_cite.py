@@ -28,8 +28,8 @@ def test_alone_it_cites_tinylab_in_this_version(capsys: pytest.CaptureFixture[st
 def test_a_config_is_cited_by_its_data_and_every_method(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    found = cited(capsys, "experiment=mnist_best", "augment.mixup=0.2")
-    assert found == [
+    result = cited(capsys, "experiment=mnist_best", "augment.mixup=0.2")
+    assert result == [
         "tinylab", "lecun1998mnist", "he2016resnet", "jordan2024muon", "smith2018onecycle",
         "zhang2018mixup", "devries2017cutout", "ronneberger2015unet", "ge2021yolox",
         "szegedy2016inception", "polyak1992averaging",
@@ -41,8 +41,8 @@ def test_a_run_is_cited_as_its_config_is(
 ) -> None:
     config = {"dataset": {"name": "scene15"}, "optim": {"name": "sgd"}, "seed": 0}
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
-    found = cited(capsys, str(tmp_path), str(tmp_path))
-    assert found == ["tinylab", "lazebnik2006scene15", "feifei2005scene", "oliva2001scene"]
+    result = cited(capsys, str(tmp_path), str(tmp_path))
+    assert result == ["tinylab", "lazebnik2006scene15", "feifei2005scene", "oliva2001scene"]
 
 
 def test_data_without_an_entry_is_said_in_a_comment() -> None:

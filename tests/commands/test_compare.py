@@ -67,10 +67,14 @@ def test_the_screen_says_how_many_were_tried_before_it_shows_any_test_accuracy(
 
 
 def test_the_json_has_every_figure(capsys: pytest.CaptureFixture[str], outputs: Path) -> None:
-    [found] = as_json(capsys, outputs)["comparisons"]
-    assert found["dataset"] == "digits"
-    assert (found["num_settings"], found["num_runs"], found["selected"]) == (3, 9, "A")
-    best = found["settings"][0]
+    [comparison] = as_json(capsys, outputs)["comparisons"]
+    assert comparison["dataset"] == "digits"
+    assert (comparison["num_settings"], comparison["num_runs"], comparison["selected"]) == (
+        3,
+        9,
+        "A",
+    )
+    best = comparison["settings"][0]
     assert best["values"] == {"model.filters": 4}
     assert len(best["runs"]) == 3
     assert (best["num_splits"], best["num_seeds"]) == (1, 3)
@@ -82,14 +86,14 @@ def test_the_json_has_every_figure(capsys: pytest.CaptureFixture[str], outputs: 
     assert best["one_test_set"]["num"] == 100
     assert best["one_test_set"]["low"] < test["low"], "100 images are few, three seeds agree"
     assert best["parameters"]["mean"] == 1234
-    first, second = found["verdicts"]
+    first, second = comparison["verdicts"]
     assert (first["first"], first["second"], first["winner"]) == ("A", "B", "B")
     assert first["about"] == "test_accuracy"
     assert first["difference"] == pytest.approx(259 / 300 - 273 / 300)
     assert first["low"] < first["difference"] < first["high"] < 0
     assert first["p_holm"] > first["p"] or second["p_holm"] > second["p"]
     assert first["words"].startswith("model.filters=8 beats model.filters=4 (p = ")
-    assert found["variances"] == []
+    assert comparison["variances"] == []
 
 
 def test_the_csv_has_a_line_a_setting(capsys: pytest.CaptureFixture[str], outputs: Path) -> None:
@@ -113,12 +117,12 @@ def test_single_runs_have_no_spread_and_are_judged_by_their_images(
 ) -> None:
     write_run(tmp_path, 90, 0.9, model__filters=4)
     write_run(tmp_path, 70, 0.8, model__filters=8)
-    [found] = as_json(capsys, tmp_path)["comparisons"]
-    assert found["settings"][0]["test_accuracy"] == {
+    [comparison] = as_json(capsys, tmp_path)["comparisons"]
+    assert comparison["settings"][0]["test_accuracy"] == {
         "num": 1, "mean": 0.9, "std": None, "low": None, "high": None,
     }  # fmt: skip
-    assert found["verdicts"][0]["method"] == "exact McNemar on 100 test images"
-    assert found["verdicts"][0]["winner"] == "A"
+    assert comparison["verdicts"][0]["method"] == "exact McNemar on 100 test images"
+    assert comparison["verdicts"][0]["winner"] == "A"
     row = next(line for line in compare(capsys, tmp_path).splitlines() if line.startswith("A"))
     assert row.split()[3:8] == ["90.00", "-", "90.00", "-", "-"]
 
@@ -162,13 +166,13 @@ def test_without_validation_nothing_is_chosen(
 ) -> None:
     for filters in (4, 8, 16):
         write_run(tmp_path, 80 + filters, None, model__filters=filters, split__val=0.0)
-    [found] = as_json(capsys, tmp_path)["comparisons"]
-    assert found["selected"] is None
-    assert [(verdict["first"], verdict["second"]) for verdict in found["verdicts"]] == [
+    [comparison] = as_json(capsys, tmp_path)["comparisons"]
+    assert comparison["selected"] is None
+    assert [(verdict["first"], verdict["second"]) for verdict in comparison["verdicts"]] == [
         ("A", "B"), ("A", "C"), ("B", "C")
     ]  # fmt: skip
-    assert "no setting can be selected" in found["warnings"][0]
-    assert [setting["label"] for setting in found["settings"]] == [
+    assert "no setting can be selected" in comparison["warnings"][0]
+    assert [setting["label"] for setting in comparison["settings"]] == [
         f"model.filters={filters}" for filters in (4, 8, 16)
     ]
     [named] = as_json(capsys, tmp_path, "--pair", "a", "model.filters=16")["comparisons"]
@@ -181,8 +185,8 @@ def test_without_a_choice_all_pairs_of_a_few_settings_are_judged(
 ) -> None:
     for filters in range(1, num_settings + 1):
         write_run(tmp_path, 80 + filters, None, model__filters=filters, split__val=0.0)
-    [found] = as_json(capsys, tmp_path)["comparisons"]
-    assert len(found["verdicts"]) == num_verdicts
+    [comparison] = as_json(capsys, tmp_path)["comparisons"]
+    assert len(comparison["verdicts"]) == num_verdicts
     assert "is best by validation" not in compare(capsys, tmp_path)
 
 
@@ -197,9 +201,9 @@ def test_other_datasets_are_shown_apart_and_never_judged_together(
     out = compare(capsys, outputs)
     assert "not compared with each other, since their images differ: " in out
     assert "digits (images 0ther1ma)" in out
-    found = as_json(capsys, outputs)["comparisons"]
-    assert sorted(len(each["settings"]) for each in found) == [1, 1, 3]
-    names = [setting["name"] for each in found for setting in each["settings"]]
+    comparison = as_json(capsys, outputs)["comparisons"]
+    assert sorted(len(each["settings"]) for each in comparison) == [1, 1, 3]
+    names = [setting["name"] for each in comparison for setting in each["settings"]]
     assert sorted(names) == ["A", "B", "C", "D", "E"]
     assert "their datasets differ" in refused(
         capsys, outputs, "--pair", "model.filters=32", "model.filters=16"
@@ -210,8 +214,8 @@ def test_named_pairs_replace_the_best_against_all(
     capsys: pytest.CaptureFixture[str], outputs: Path
 ) -> None:
     pairs = ["--pair", "B", "model.filters=16", "--pair", "model.filters=4 model=baseline", "c"]
-    [found] = as_json(capsys, outputs, *pairs)["comparisons"]
-    assert [(v["first"], v["second"]) for v in found["verdicts"]] == [("B", "C"), ("A", "C")]
+    [comparison] = as_json(capsys, outputs, *pairs)["comparisons"]
+    assert [(v["first"], v["second"]) for v in comparison["verdicts"]] == [("B", "C"), ("A", "C")]
 
 
 @pytest.mark.parametrize(
@@ -239,9 +243,9 @@ def test_wrong_options_are_one_line(
 
 
 def test_grouping_pools_and_says_so(capsys: pytest.CaptureFixture[str], outputs: Path) -> None:
-    [found] = as_json(capsys, outputs, "--group-by", "seed")["comparisons"]
-    assert [len(setting["runs"]) for setting in found["settings"]] == [3, 3, 3]
-    assert "pooled within settings, as requested: model.filters" in found["warnings"]
+    [comparison] = as_json(capsys, outputs, "--group-by", "seed")["comparisons"]
+    assert [len(setting["runs"]) for setting in comparison["settings"]] == [3, 3, 3]
+    assert "pooled within settings, as requested: model.filters" in comparison["warnings"]
 
 
 def test_results_of_different_code_are_pointed_out(
@@ -284,8 +288,8 @@ def test_a_metric_of_the_test_set_is_shown_and_validations_ranks(
     assert {"70.00", "61.00"} <= set(other)
     alone = compare(capsys, tmp_path, "--metric", "val_macro_f1")
     assert "52.00" not in alone
-    found = json.loads(compare(capsys, tmp_path, "--metric", "test_macro_f1", "--format", "json"))
-    [comparison] = found["comparisons"]
+    parsed = json.loads(compare(capsys, tmp_path, "--metric", "test_macro_f1", "--format", "json"))
+    [comparison] = parsed["comparisons"]
     assert comparison["ranked_by"] == "val_macro_f1"
     assert comparison["settings"][0]["test_macro_f1"]["mean"] == 0.52
     assert comparison["settings"][0]["test_ece"] is None, "these runs are of before it"
@@ -315,9 +319,9 @@ def test_the_variance_of_a_factorial(capsys: pytest.CaptureFixture[str], tmp_pat
     assert row.split() == ["A", "3", "x", "2", "10.00", "100%", "0.71", "0%", "0.00", "0%"]
     assert "A: left out because their cells are incomplete: 1 of 7 runs." in out
     assert "B: needs at least two split seeds by two training seeds." in out
-    [found] = as_json(capsys, tmp_path, "--variance")["comparisons"]
-    assert found["variances"][0]["components"]["split"] == pytest.approx(0.01)
-    assert found["variances"][1] is None
+    [comparison] = as_json(capsys, tmp_path, "--variance")["comparisons"]
+    assert comparison["variances"][0]["components"]["split"] == pytest.approx(0.01)
+    assert comparison["variances"][1] is None
     rows = list(
         csv.DictReader(io.StringIO(compare(capsys, tmp_path, "--variance", "--format", "csv")))
     )
@@ -344,9 +348,9 @@ def test_settings_without_validation_beside_others_are_named(
     capsys: pytest.CaptureFixture[str], outputs: Path
 ) -> None:
     write_run(outputs, 99, None, split__val=0.0)
-    [found] = as_json(capsys, outputs)["comparisons"]
-    assert found["selected"] == "A"
-    assert found["warnings"][0] == "without a validation set, so they cannot be selected: D"
+    [comparison] = as_json(capsys, outputs)["comparisons"]
+    assert comparison["selected"] == "A"
+    assert comparison["warnings"][0] == "without a validation set, so they cannot be selected: D"
 
 
 def test_real_runs_from_training_to_verdict(
@@ -356,14 +360,14 @@ def test_real_runs_from_training_to_verdict(
     tiny = ["train.epochs=1", "train.batch_size=256", f"outputs={tmp_path}"]
     assert cli.run(["train", "-m", *sweep, *tiny]) == 0
     capsys.readouterr()
-    [found] = as_json(capsys, tmp_path / "sweeps" / "mine")["comparisons"]
-    labels = {setting["label"] for setting in found["settings"]}
+    [comparison] = as_json(capsys, tmp_path / "sweeps" / "mine")["comparisons"]
+    labels = {setting["label"] for setting in comparison["settings"]}
     assert labels == {"model.filters=2", "model.filters=8"}
-    for setting in found["settings"]:
+    for setting in comparison["settings"]:
         results = [json.loads((Path(run) / "result.json").read_text()) for run in setting["runs"]]
         accuracies = [result["test"]["accuracy"] for result in results]
         assert setting["test_accuracy"]["mean"] == pytest.approx(sum(accuracies) / 2)
-    [verdict] = found["verdicts"]
+    [verdict] = comparison["verdicts"]
     assert verdict["method"] == "corrected resampled t (Nadeau and Bengio 2003) over 2 splits"
 
 
@@ -388,9 +392,9 @@ def test_a_region_of_equivalence_is_answered_beside_the_verdicts(
     assert max(map(len, out.splitlines())) <= 100
     [line] = [line for line in lines if line.startswith("A - C")]
     assert line.endswith("A is better")
-    [found] = as_json(capsys, outputs, "--rope", 1)["comparisons"]
-    assert found["rope"] == pytest.approx(0.01)
-    for verdict in found["verdicts"]:
+    [comparison] = as_json(capsys, outputs, "--rope", 1)["comparisons"]
+    assert comparison["rope"] == pytest.approx(0.01)
+    for verdict in comparison["verdicts"]:
         known = verdict["posterior"]
         d, s = verdict["difference"], (verdict["high"] - verdict["low"]) / 2 / stats.t.ppf(0.975, 2)
         assert known["better"] == pytest.approx(stats.t.sf(0.01, 2, d, s))
@@ -408,8 +412,8 @@ def test_an_effect_is_shown_and_in_the_json(
 ) -> None:
     out = compare(capsys, outputs, "--effect", "model.filters")
     assert "Effect of model.filters on test accuracy, against model.filters=4" in out
-    [found] = as_json(capsys, outputs, "--effect", "model.filters")["comparisons"]
-    [effect] = found["effects"]
+    [comparison] = as_json(capsys, outputs, "--effect", "model.filters")["comparisons"]
+    [effect] = comparison["effects"]
     assert (effect["key"], effect["reference"]) == ("model.filters", 4)
     assert [level["value"] for level in effect["levels"]] == [8, 16]
     assert effect["levels"][0]["difference"] == pytest.approx((273 - 259) / 300)
@@ -449,8 +453,8 @@ def test_latex_is_a_table_of_booktabs_with_the_best_bold_and_marks_for_what_beat
 def test_the_csv_has_the_p_values(capsys: pytest.CaptureFixture[str], outputs: Path) -> None:
     first, second, _ = csv.DictReader(io.StringIO(compare(capsys, outputs, "--format", "csv")))
     assert first["A_p"] == ""
-    [found] = as_json(capsys, outputs)["comparisons"]
-    verdict = found["verdicts"][0]
+    [comparison] = as_json(capsys, outputs)["comparisons"]
+    verdict = comparison["verdicts"][0]
     assert float(second["A_p"]) == pytest.approx(verdict["p"])
     assert float(second["A_p_holm"]) == pytest.approx(verdict["p_holm"])
     assert float(second["A_difference"]) == pytest.approx(-verdict["difference"])
@@ -463,7 +467,7 @@ def test_the_spread_over_seeds_is_divided_where_there_are_enough(
         write_run(tmp_path, range(seed, 80 + 2 * seed), seed=seed)
     [line] = [line for line in compare(capsys, tmp_path).splitlines() if "A: of the sd" in line]
     assert line.startswith("A: of the sd of 1.58 over 5 runs, ")
-    [found] = as_json(capsys, tmp_path)["comparisons"]
-    known = found["settings"][0]["seed_variance"]
+    [comparison] = as_json(capsys, tmp_path)["comparisons"]
+    known = comparison["settings"][0]["seed_variance"]
     assert known["networks"] + known["noise"] == pytest.approx(known["total"])
     assert known["num"] == 5

@@ -21,7 +21,7 @@ from tinylab.config.groups import choices, groups
 
 
 @pytest.mark.parametrize(
-    ("line", "found"),
+    ("line", "expected"),
     [
         ("tinylab tra", ["train"]),
         ("tinylab train", ["train"]),
@@ -54,8 +54,8 @@ from tinylab.config.groups import choices, groups
         ("tinylab nix --fl", []),
     ],
 )
-def test_a_line_is_answered(line: str, found: list[str]) -> None:
-    assert answers(line) == found
+def test_a_line_is_answered(line: str, expected: list[str]) -> None:
+    assert answers(line) == expected
 
 
 def test_every_command_group_and_choice_is_offered() -> None:
@@ -80,8 +80,8 @@ def test_a_chosen_option_narrows_its_keys() -> None:
 def test_the_flags_are_those_of_the_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         cli.run([command, "--help"])
-    told = set(re.findall(r"(?<=\[)--[\w-]+", capsys.readouterr().out.partition("\n\n")[0]))
-    assert set(answers(f"tinylab {command} --")) - {"--help"} == told
+    flags = set(re.findall(r"(?<=\[)--[\w-]+", capsys.readouterr().out.partition("\n\n")[0]))
+    assert set(answers(f"tinylab {command} --")) - {"--help"} == flags
 
 
 @pytest.mark.parametrize("shell", SCRIPTS)

@@ -94,9 +94,9 @@ def test_without_a_checkout_the_installed_package_says_what_it_needs(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(doctor, "__file__", "/nowhere/site-packages/tinylab/commands/doctor.py")
-    found = doctor._requirements()
-    assert any(line.startswith(("torch>=", "torch==")) for line in found)
-    assert not any("pytest" in line for line in found)
+    result = doctor._requirements()
+    assert any(line.startswith(("torch>=", "torch==")) for line in result)
+    assert not any("pytest" in line for line in result)
 
 
 @pytest.mark.parametrize(
@@ -184,10 +184,10 @@ def test_damaged_data_is_named(tmp_path: Path) -> None:
     raw.mkdir(parents=True)
     for name in ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1"):
         (raw / f"{name}-ubyte").write_bytes(b"half")
-    found = {finding.text.split(",")[0].split(":")[0]: finding for finding in doctor.datasets()}
-    damaged = found[str(raw / "train-images-idx3-ubyte")]
+    by_key = {finding.text.split(",")[0].split(":")[0]: finding for finding in doctor.datasets()}
+    damaged = by_key[str(raw / "train-images-idx3-ubyte")]
     assert "set dataset.root to an empty folder" in damaged.remedy
-    assert found["digits"].remedy is found["scene15"].remedy is None
+    assert by_key["digits"].remedy is by_key["scene15"].remedy is None
 
 
 @pytest.mark.costly

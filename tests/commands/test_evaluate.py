@@ -17,7 +17,7 @@ from sklearn import metrics as reference
 from option_records import DigitsConfig
 from tinylab import cli, data
 from tinylab.config.schema import SplitConfig
-from tinylab.evaluate.figures import Figures
+from tinylab.evaluate.scores import Scores
 
 pytestmark = pytest.mark.costly
 
@@ -40,8 +40,8 @@ def test_the_command_is_noted_as_it_was_typed(
     digits_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sys.argv", ["tinylab", "evaluate", "a run", f"outputs={tmp_path}"])
-    found, _ = evaluate(tmp_path, digits_run)
-    assert found["command"] == f"tinylab evaluate 'a run' outputs={tmp_path}"
+    evaluation, _ = evaluate(tmp_path, digits_run)
+    assert evaluation["command"] == f"tinylab evaluate 'a run' outputs={tmp_path}"
 
 
 def contents(folder: Path) -> dict[str, str]:
@@ -67,15 +67,15 @@ def test_the_own_test_part_gives_the_runs_own_figures_and_leaves_the_run_alone(
     digits_run: Path, tmp_path: Path, capsys: Capture
 ) -> None:
     before = contents(digits_run)
-    found, arrays = evaluate(tmp_path, digits_run)
+    evaluation, arrays = evaluate(tmp_path, digits_run)
     assert contents(digits_run) == before
     result = json.loads((digits_run / "result.json").read_text())
-    assert found["accuracy"] == result["test"]["accuracy"]
-    assert found["accuracy_ci95"] == result["test"]["accuracy_ci95"]
-    assert found["loss"] == pytest.approx(result["test"]["loss"], rel=1e-6)
-    assert found["confusion"] == result["confusion"]
-    assert [row["recall"] for row in found["per_class"]] == result["test"]["per_class_recall"]
-    assert (found["dataset"]["part"], found["dataset"]["num_learnt"]) == ("test", 0)
+    assert evaluation["accuracy"] == result["test"]["accuracy"]
+    assert evaluation["accuracy_ci95"] == result["test"]["accuracy_ci95"]
+    assert evaluation["loss"] == pytest.approx(result["test"]["loss"], rel=1e-6)
+    assert evaluation["confusion"] == result["confusion"]
+    assert [row["recall"] for row in evaluation["per_class"]] == result["test"]["per_class_recall"]
+    assert (evaluation["dataset"]["part"], evaluation["dataset"]["num_learnt"]) == ("test", 0)
     with np.load(digits_run / "predictions.npz") as run:
         for key in ("index", "label", "predicted"):
             assert (arrays[key] == run[key]).all()
@@ -88,22 +88,24 @@ def test_with_views_averaged_the_runs_own_figures_come_out_too(tmp_path: Path) -
     assert cli.run(["train", *TINY, *options, f"outputs={tmp_path}"]) == 0
     [run] = (tmp_path / "runs").glob("digits-*")
     result = json.loads((run / "result.json").read_text())
-    found, _ = evaluate(tmp_path, run)
-    assert found["accuracy"] == result["test"]["accuracy"]
-    assert found["loss"] == pytest.approx(result["test"]["loss"], rel=1e-6)
-    assert found["loss"] != pytest.approx(result["test_plain"]["loss"], rel=1e-6)
+    evaluation, _ = evaluate(tmp_path, run)
+    assert evaluation["accuracy"] == result["test"]["accuracy"]
+    assert evaluation["loss"] == pytest.approx(result["test"]["loss"], rel=1e-6)
+    assert evaluation["loss"] != pytest.approx(result["test_plain"]["loss"], rel=1e-6)
 
 
 def test_other_data_is_prepared_as_in_training_and_scored_whole(
     digits_run: Path, tmp_path: Path, capsys: Capture
 ) -> None:
-    """A folder is by default read in colour and at 32x32; here as the network was trained."""
+    """A folder is by default read in color and at 32x32; here as the network was trained."""
     write_digits(tmp_path / "photos", the_test_part())
-    found, _ = evaluate(tmp_path, digits_run, "dataset=folder", f"dataset.root={tmp_path}/photos")
+    evaluation, _ = evaluate(
+        tmp_path, digits_run, "dataset=folder", f"dataset.root={tmp_path}/photos"
+    )
     result = json.loads((digits_run / "result.json").read_text())
-    assert found["num"] == 179
-    assert found["accuracy"] == result["test"]["accuracy"]
-    assert found["dataset"]["image_size"] == 8
+    assert evaluation["num"] == 179
+    assert evaluation["accuracy"] == result["test"]["accuracy"]
+    assert evaluation["dataset"]["image_size"] == 8
     said = capsys.readouterr().out
     assert "folder, all: 179 images, none of them seen in training, compared by" in said
     assert "read as predict reads them: 0 inverted, 0 fitted, 0 several" in said
@@ -126,7 +128,7 @@ def test_photographs_of_digits_are_scored_as_predict_reads_them(
 ) -> None:
     write_photographs(tmp_path / "photos", the_test_part()[:60])
     root = f"dataset.root={tmp_path}/photos"
-    found, arrays = evaluate(tmp_path, digits_run, "dataset=folder", root)
+    evaluation, arrays = evaluate(tmp_path, digits_run, "dataset=folder", root)
     assert (
         "read as predict reads them: 60 inverted, 60 fitted, 0 several" in capsys.readouterr().out
     )
@@ -134,7 +136,7 @@ def test_photographs_of_digits_are_scored_as_predict_reads_them(
     assert cli.run(["predict", str(digits_run), *files, "--format", "json"]) == 0
     predicted = [each["classes"][0]["class"] for each in json.loads(capsys.readouterr().out)]
     assert predicted == [str(label) for label in arrays["predicted"]]
-    assert found["accuracy"] > 0.8
+    assert evaluation["accuracy"] > 0.8
     assert cli.run(["evaluate", str(digits_run), "dataset=folder", root, "--invert", "no",
                     f"outputs={tmp_path}/no"]) == 0  # fmt: skip
     assert "0 inverted" in capsys.readouterr().out
@@ -158,8 +160,8 @@ def test_copies_of_training_images_are_recognized_by_their_pixels(
         place.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(names[index], place)
     root = f"dataset.root={tmp_path}/copies"
-    found, _ = evaluate(tmp_path, run, root)
-    assert (found["dataset"]["num_trained"], found["dataset"]["num_learnt"]) == (40, 45)
+    evaluation, _ = evaluate(tmp_path, run, root)
+    assert (evaluation["dataset"]["num_trained"], evaluation["dataset"]["num_learnt"]) == (40, 45)
     assert "50 images, 45 of them used for training (40) or selection" in capsys.readouterr().out
     # A run of before has no hashes with it, but its data is there.
     np.savez(run / "split.npz", **split)
@@ -197,21 +199,23 @@ def test_copies_that_were_reencoded_or_resized_are_said_to_look_like_training_im
         cv2.imwrite(str(place), image, [cv2.IMWRITE_JPEG_QUALITY, 75])
     root = f"dataset.root={tmp_path}/copies"
     capsys.readouterr()
-    found, _ = evaluate(tmp_path, run, root)
-    assert (found["dataset"]["num_learnt"], found["dataset"]["num_alike"]) == (0, 30)
+    evaluation, _ = evaluate(tmp_path, run, root)
+    assert (evaluation["dataset"]["num_learnt"], evaluation["dataset"]["num_alike"]) == (0, 30)
     assert "        30 others resemble training images" in capsys.readouterr().out
     shutil.rmtree(tmp_path / "photos")
-    found, _ = evaluate(tmp_path / "gone", run, root)
-    assert found["dataset"]["num_alike"] == 0
+    evaluation, _ = evaluate(tmp_path / "gone", run, root)
+    assert evaluation["dataset"]["num_alike"] == 0
 
 
 def test_images_of_a_single_class_are_scored(digits_run: Path, tmp_path: Path) -> None:
     labels = data.load(DigitsConfig(), SplitConfig()).data.labels
     chosen = [index for index in the_test_part() if labels[index] == 7]
     write_digits(tmp_path / "photos", np.array(chosen))
-    found, _ = evaluate(tmp_path, digits_run, "dataset=folder", f"dataset.root={tmp_path}/photos")
-    assert found["num"] == len(chosen)
-    assert [row["class"] for row in found["per_class"] if row["num"]] == ["7"]
+    evaluation, _ = evaluate(
+        tmp_path, digits_run, "dataset=folder", f"dataset.root={tmp_path}/photos"
+    )
+    assert evaluation["num"] == len(chosen)
+    assert [row["class"] for row in evaluation["per_class"] if row["num"]] == ["7"]
 
 
 def test_classes_are_matched_by_name_and_some_may_be_absent(
@@ -221,14 +225,14 @@ def test_classes_are_matched_by_name_and_some_may_be_absent(
     labels = data.load(DigitsConfig(), SplitConfig()).data.labels
     chosen = [index for index in the_test_part() if labels[index] in (3, 8)]
     write_digits(tmp_path / "photos", np.array(chosen))
-    found, arrays = evaluate(
+    evaluation, arrays = evaluate(
         tmp_path, digits_run, "dataset=folder", f"dataset.root={tmp_path}/photos"
     )
     assert set(arrays["label"]) == {3, 8}
     assert [path.split("/")[0] for path in arrays["path"]] == [str(n) for n in arrays["label"]]
-    assert found["accuracy"] > 0.7
-    assert [row["class"] for row in found["per_class"] if row["num"]] == ["3", "8"]
-    assert found["per_class"][0]["recall"] is None
+    assert evaluation["accuracy"] > 0.7
+    assert [row["class"] for row in evaluation["per_class"] if row["num"]] == ["3", "8"]
+    assert evaluation["per_class"][0]["recall"] is None
 
 
 def test_unknown_classes_are_refused_with_both_lists(
@@ -273,16 +277,16 @@ def test_no_image_that_has_trained_a_network_is_scored_unsaid(
     assert cli.run(["evaluate", str(one), str(other), f"outputs={tmp_path}"]) == 1
     error = capsys.readouterr().err
     splits = [data.load(DigitsConfig(), SplitConfig(seed=seed)).split for seed in (0, 1)]
-    torn = len(np.setdiff1d(splits[0].test, splits[1].test))
-    assert f"{torn} test images of {one.name} were used to train {other.name}" in error
+    overlap = len(np.setdiff1d(splits[0].test, splits[1].test))
+    assert f"{overlap} test images of {one.name} were used to train {other.name}" in error
     assert not list(tmp_path.glob("evaluations/*"))
-    found, _ = evaluate(tmp_path, one, other, "--part", "all")
+    evaluation, _ = evaluate(tmp_path, one, other, "--part", "all")
     learnt = 1797 - len(np.intersect1d(splits[0].test, splits[1].test))
-    assert (found["num"], found["dataset"]["num_learnt"]) == (1797, learnt)
+    assert (evaluation["num"], evaluation["dataset"]["num_learnt"]) == (1797, learnt)
     assert f"{learnt:,} of them used for training" in capsys.readouterr().out
     for part, count in (("train", 1457), ("val", 161)):
-        found, arrays = evaluate(tmp_path, one, "--part", part)
-        assert found["dataset"]["num_learnt"] == found["num"] == count
+        evaluation, arrays = evaluate(tmp_path, one, "--part", part)
+        assert evaluation["dataset"]["num_learnt"] == evaluation["num"] == count
         assert (arrays["index"] == getattr(splits[0], part)).all()
 
 
@@ -291,8 +295,8 @@ def test_the_own_data_read_otherwise_is_still_the_own_data(tmp_path: Path) -> No
     options = ["dataset=folder", f"dataset.root={tmp_path}/photos", "dataset.image_size=12"]
     assert cli.run(["train", "model=mlp", *TINY, *options, f"outputs={tmp_path}"]) == 0
     [run] = (tmp_path / "runs").glob("folder-*")
-    found, arrays = evaluate(tmp_path, run, "dataset.interpolation=nearest")
-    assert found["dataset"]["part"] == "test"
+    evaluation, arrays = evaluate(tmp_path, run, "dataset.interpolation=nearest")
+    assert evaluation["dataset"]["part"] == "test"
     with np.load(run / "split.npz") as split:
         assert (arrays["index"] == split["test"]).all()
 
@@ -306,15 +310,15 @@ def test_data_that_has_changed_since_training_is_refused(tmp_path: Path, capsys:
     capsys.readouterr()
     assert cli.run(["evaluate", str(run), f"outputs={tmp_path}"]) == 1
     assert "its data has changed since" in capsys.readouterr().err
-    found, _ = evaluate(tmp_path, run, "--part", "all")
-    assert found["dataset"]["num_learnt"] == found["num"] == 310
+    evaluation, _ = evaluate(tmp_path, run, "--part", "all")
+    assert evaluation["dataset"]["num_learnt"] == evaluation["num"] == 310
     shutil.copytree(tmp_path / "photos", tmp_path / "elsewhere")
     [asked] = (tmp_path / "evaluations").iterdir()
     elsewhere = f"dataset.root={tmp_path}/elsewhere"
     assert cli.run(["evaluate", str(run), elsewhere, f"outputs={tmp_path}"]) == 0
     assert [*(tmp_path / "evaluations").iterdir()] == [asked], "the same images, wherever they lie"
-    found = json.loads((asked / "evaluation.json").read_text())
-    assert found["dataset"]["part"] == "all", "images that were changed are no test part"
+    evaluation = json.loads((asked / "evaluation.json").read_text())
+    assert evaluation["dataset"]["part"] == "all", "images that were changed are no test part"
 
 
 def test_class_names_of_any_kind_are_drawn_and_shown(tmp_path: Path, capsys: Capture) -> None:
@@ -366,23 +370,23 @@ def test_the_figures_are_scikit_learns(K: int, N: int, seed: int) -> None:
     generator = np.random.default_rng(seed)
     labels = generator.integers(0, K, N)
     probabilities = generator.dirichlet(np.ones(K), N)
-    found = Figures(labels, probabilities, tuple("abcde"[:K]))
+    scores = Scores(labels, probabilities, tuple("abcde"[:K]))
     precision, recall, f1, support = reference.precision_recall_fscore_support(
-        labels, found.predicted, labels=range(K), zero_division=np.nan
+        labels, scores.predicted, labels=range(K), zero_division=np.nan
     )
-    rows = found.by_class()
+    rows = scores.by_class()
     assert [row["num"] for row in rows] == support.tolist()
     for key, expected in (("precision", precision), ("recall", recall), ("f1", f1)):
         values = [np.nan if row[key] is None else row[key] for row in rows]
         assert np.allclose(values, expected, equal_nan=True), key
     loss = reference.log_loss(labels, probabilities, labels=range(K))
-    assert found.score.loss == pytest.approx(loss)
-    assert found.score.nll == found.score.loss
-    assert found.score.accuracy == reference.accuracy_score(labels, found.predicted)
-    assert found.as_dict()["ece"] == found.reliability.error
+    assert scores.score.loss == pytest.approx(loss)
+    assert scores.score.nll == scores.score.loss
+    assert scores.score.accuracy == reference.accuracy_score(labels, scores.predicted)
+    assert scores.as_dict()["ece"] == scores.reliability.error
 
 
 def test_a_probability_of_zero_gives_a_finite_loss() -> None:
-    found = Figures(np.array([0, 1]), np.array([[0.0, 1.0], [0.0, 1.0]]), ("a", "b"))
-    assert np.isfinite(found.score.loss)
-    assert json.loads(json.dumps(found.as_dict(), allow_nan=False))["accuracy"] == 0.5
+    scores = Scores(np.array([0, 1]), np.array([[0.0, 1.0], [0.0, 1.0]]), ("a", "b"))
+    assert np.isfinite(scores.score.loss)
+    assert json.loads(json.dumps(scores.as_dict(), allow_nan=False))["accuracy"] == 0.5

@@ -86,8 +86,8 @@ def test_the_file_gives_the_runs_classes_on_the_whole_test_set(
     logits = ask(images)
     with np.load(digits_run / "predictions.npz") as run:
         assert (logits.argmax(1) == run["predicted"]).all()
-        shares = torch.from_numpy(logits).double().softmax(1).numpy()
-        assert np.abs(shares - run["probabilities"]).max() < 1e-3
+        probabilities = torch.from_numpy(logits).double().softmax(1).numpy()
+        assert np.abs(probabilities - run["probabilities"]).max() < 1e-3
     for count in (1, 2, 3, 50):
         assert np.abs(ask(images[:count]) - logits[:count]).max() < 1e-4
     result = json.loads((digits_run / "result.json").read_text())

@@ -50,7 +50,7 @@ def predict(capsys: Capture, *arguments: object) -> list[dict[str, str]]:
 
 
 def drawing(gray: NDArray[np.uint8], ink: tuple[int, int, int]) -> NDArray[np.uint8]:
-    """Gray ink amounts, 0 to 255, as coloured ink on a coloured page."""
+    """Gray ink amounts, 0 to 255, as colored ink on a colored page."""
     amount = gray[..., None] / 255
     return np.rint(np.array((225, 240, 235)) * (1 - amount) + np.array(ink) * amount).astype("u1")
 
@@ -203,17 +203,17 @@ def test_the_formats_say_the_same(digits_run: Path, digits_files: Path, capsys: 
     lines = captured.out.splitlines()
     assert "test accuracy" in captured.err, "what is said beside the predictions is not piped on"
     assert len(rows) == len(objects) == len(lines) == 20
-    for row, found, line in zip(rows, objects, lines, strict=True):
-        shares = [entry["probability"] for entry in found["classes"]]
-        assert shares == sorted(shares, reverse=True)
-        assert abs(sum(shares) - 1) < 1e-4
-        assert len(shares) == 10, "there are no more classes than that"
-        for rank, entry in enumerate(found["classes"], start=1):
+    for row, result, line in zip(rows, objects, lines, strict=True):
+        probabilities = [entry["probability"] for entry in result["classes"]]
+        assert probabilities == sorted(probabilities, reverse=True)
+        assert abs(sum(probabilities) - 1) < 1e-4
+        assert len(probabilities) == 10, "there are no more classes than that"
+        for rank, entry in enumerate(result["classes"], start=1):
             assert entry["class"] == row[f"class_{rank}"]
             assert entry["probability"] == float(row[f"probability_{rank}"])
         words = line.split()
-        assert words[::2][:3] == [entry["class"] for entry in found["classes"][:3]]
-        assert words[6] == row["file"] == found["file"]
+        assert words[::2][:3] == [entry["class"] for entry in result["classes"][:3]]
+        assert words[6] == row["file"] == result["file"]
 
 
 def test_nothing_but_a_fault_is_valid_json_too(
@@ -231,15 +231,17 @@ def test_several_runs_are_an_ensemble(
     tiny = ["train.epochs=1", "model=mlp", "train.batch_size=128", f"outputs={tmp_path}"]
     assert cli.run(["train", *tiny]) == 0
     [other] = (tmp_path / "runs").glob("digits-mlp-*")
-    shares = []
+    probabilities = []
     for runs in ([digits_run], [other], [digits_run, other]):
         rows = predict(capsys, *runs, digits_files, "--top", 10)
         by_class = [
             {row[f"class_{n}"]: row[f"probability_{n}"] for n in range(1, 11)} for row in rows
         ]
-        shares.append(np.array([[float(row[name]) for name in "0123456789"] for row in by_class]))
-    assert np.abs((shares[0] + shares[1]) / 2 - shares[2]).max() < 2e-6
-    assert np.abs(shares[0] - shares[1]).max() > 0.1
+        probabilities.append(
+            np.array([[float(row[name]) for name in "0123456789"] for row in by_class])
+        )
+    assert np.abs((probabilities[0] + probabilities[1]) / 2 - probabilities[2]).max() < 2e-6
+    assert np.abs(probabilities[0] - probabilities[1]).max() > 0.1
 
 
 def test_files_are_listed_on_standard_input_and_found_by_globs(
@@ -328,14 +330,14 @@ def test_batches_do_not_matter(
     ensemble = load_ensemble([the_run(digits_run)], "cpu")
     read = pictures.reader(ensemble.first.config.dataset, "auto")
     files = [*(str(digits_files / f"{number}.png") for number in range(10)), "absent"]
-    shares = []
+    probabilities = []
     for size in (1, 3, 11, 100):
         monkeypatch.setattr(classifying, "BATCH_SIZE", size)
-        found = list(classifying.classify(ensemble, files, read))
-        assert [each.file for each in found] == files
-        assert found[-1].picture is None
-        shares.append(np.stack([each.probabilities for each in found[:-1]]))
-    assert np.ptp(shares, axis=0).max() < 1e-6
+        result = list(classifying.classify(ensemble, files, read))
+        assert [each.file for each in result] == files
+        assert result[-1].picture is None
+        probabilities.append(np.stack([each.probabilities for each in result[:-1]]))
+    assert np.ptp(probabilities, axis=0).max() < 1e-6
 
 
 WRONG = {

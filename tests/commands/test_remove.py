@@ -80,15 +80,15 @@ def test_what_matches_is_shown_and_removed_after_a_yes(
     outputs: Path, answer: Callable[[str], list[str]], capsys: pytest.CaptureFixture[str]
 ) -> None:
     kept = finished(outputs)
-    doomed = [failed(outputs, seed=1), stopped(outputs, seed=2), finished(outputs, seed=3)]
-    (doomed[0] / "deeper").mkdir()
-    (doomed[0] / "deeper" / "file").write_bytes(b"x" * 2_000_000)
+    to_remove = [failed(outputs, seed=1), stopped(outputs, seed=2), finished(outputs, seed=3)]
+    (to_remove[0] / "deeper").mkdir()
+    (to_remove[0] / "deeper" / "file").write_bytes(b"x" * 2_000_000)
     asked = answer("y")
     assert cli.run(["remove", "seed>0"]) == 0
     assert left(outputs) == [kept.name]
     assert asked == ["remove these 3 runs (2.0 MB)? [y/N] "]
     shown = capsys.readouterr().out
-    for folder, state in zip(doomed, ("failed", "stopped", "finished"), strict=True):
+    for folder, state in zip(to_remove, ("failed", "stopped", "finished"), strict=True):
         assert f"{folder.name}  {state}" in shown
 
 

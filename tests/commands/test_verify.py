@@ -68,8 +68,8 @@ def outcome(threads: int, weights: str = "a", deterministic: bool = True) -> Out
 
 def test_the_likely_cause_of_a_difference_is_named() -> None:
     assert verify.compare(outcome(2), outcome(2)) == verify.compare(outcome(2), outcome(1)) == []
-    found = verify.compare(outcome(2), outcome(1, "z"))
-    assert found == ["weights: a against z", "likely cause: different threads"]
+    differences = verify.compare(outcome(2), outcome(1, "z"))
+    assert differences == ["weights: a against z", "likely cause: different threads"]
     [_, cause] = verify.compare(outcome(2, "a", deterministic=False), outcome(2, "z"))
     assert cause == "likely cause: deterministic=false"
 

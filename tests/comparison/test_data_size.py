@@ -28,9 +28,9 @@ def law_of(errors: list[float], sizes: list[int] = SIZES) -> PowerLaw:
 @given(scale=st.floats(0.5, 5), exponent=st.floats(0.2, 1.2), floor=st.floats(0, 0.1))
 def test_a_power_law_without_noise_is_found(scale: float, exponent: float, floor: float) -> None:
     truth = PowerLaw(scale, round(exponent, 2), floor)
-    found = law_of([truth.error(n) for n in SIZES])
-    assert found.exponent == pytest.approx(truth.exponent, abs=0.011)
-    assert found.error(4000) == pytest.approx(truth.error(4000), rel=1e-6)
+    result = law_of([truth.error(n) for n in SIZES])
+    assert result.exponent == pytest.approx(truth.exponent, abs=0.011)
+    assert result.error(4000) == pytest.approx(truth.error(4000), rel=1e-6)
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -46,10 +46,10 @@ def test_the_fit_is_the_least_relative_squares_of_scipy(seed: int) -> None:
         model, n, errors, p0=[errors[-1], 0.5, 0.001], sigma=errors,
         bounds=([0, 0.01, 0], [1, 2, 1]), xtol=1e-12, ftol=1e-12, gtol=1e-12,
     )  # fmt: skip
-    found = law_of(errors.tolist())
+    result = law_of(errors.tolist())
     expected = model(4000.0, scale, exponent, floor)
-    assert found.exponent == pytest.approx(exponent, abs=0.02)
-    assert found.error(4000) == pytest.approx(expected, rel=0.01)
+    assert result.exponent == pytest.approx(exponent, abs=0.02)
+    assert result.error(4000) == pytest.approx(expected, rel=0.01)
 
 
 def test_three_sizes_have_no_floor() -> None:
@@ -79,45 +79,45 @@ RIGHTS = {
 
 def test_the_gain_of_twice_the_images_is_the_laws_and_its_interval_holds_it(tmp_path: Path) -> None:
     write(tmp_path, RIGHTS)
-    [found] = found_in(tmp_path)
-    assert found.sizes == (100, 200, 400, 1000, 2000)
+    [estimate] = found_in(tmp_path)
+    assert estimate.sizes == (100, 200, 400, 1000, 2000)
     law = law_of([1 - np.mean(each) / 100 for each in RIGHTS.values()])
-    assert found.law is not None
-    assert found.gain == pytest.approx(law.error(2000) - law.error(4000))
-    assert found.low is not None
-    assert found.high is not None
-    assert 0 < found.low < found.gain < found.high < 0.06
-    assert found.num_runs == 3
+    assert estimate.law is not None
+    assert estimate.gain == pytest.approx(law.error(2000) - law.error(4000))
+    assert estimate.low is not None
+    assert estimate.high is not None
+    assert 0 < estimate.low < estimate.gain < estimate.high < 0.06
+    assert estimate.num_runs == 3
 
 
 def test_the_bootstrap_draws_a_seed_with_all_of_its_sizes(tmp_path: Path) -> None:
     """Enumerated: 3 seeds make 27 equally probable samples."""
     write(tmp_path, RIGHTS)
-    [found] = found_in(tmp_path)
+    [estimate] = found_in(tmp_path)
     errors = 1 - np.array(list(RIGHTS.values())).T / 100
     samples = [errors[[i, j, k]].mean(0) for i in range(3) for j in range(3) for k in range(3)]
     gains = [law.error(2000) - law.error(4000) for law in fit(SIZES, np.array(samples), 0.005)]
-    assert found.low is not None
-    assert found.high is not None
-    assert min(gains) <= found.low <= np.quantile(gains, 0.1)
-    assert np.quantile(gains, 0.9) <= found.high <= max(gains)
+    assert estimate.low is not None
+    assert estimate.high is not None
+    assert min(gains) <= estimate.low <= np.quantile(gains, 0.1)
+    assert np.quantile(gains, 0.9) <= estimate.high <= max(gains)
 
 
 def test_few_seeds_have_no_interval_and_few_sizes_no_law(tmp_path: Path) -> None:
     write(tmp_path / "a", {fraction: each[:2] for fraction, each in RIGHTS.items()})
-    [found] = found_in(tmp_path / "a")
-    assert found.gain is not None
-    assert found.low is found.high is None
+    [estimate] = found_in(tmp_path / "a")
+    assert estimate.gain is not None
+    assert estimate.low is estimate.high is None
     write(tmp_path / "b", {fraction: RIGHTS[fraction] for fraction in (0.5, 1.0)})
-    [found] = found_in(tmp_path / "b")
-    assert found.law is found.gain is None
+    [estimate] = found_in(tmp_path / "b")
+    assert estimate.law is estimate.gain is None
 
 
 def test_every_setting_has_its_own_law(tmp_path: Path) -> None:
     write(tmp_path, RIGHTS, model__filters=4)
     write(tmp_path, {f: [right - 5 for right in each] for f, each in RIGHTS.items()})
-    found = found_in(tmp_path)
-    assert sorted(each.label for each in found) == ["model.filters=28", "model.filters=4"]
+    estimate = found_in(tmp_path)
+    assert sorted(each.label for each in estimate) == ["model.filters=28", "model.filters=4"]
 
 
 def test_one_size_is_no_question(tmp_path: Path) -> None:

@@ -29,9 +29,9 @@ def write(outputs: Path, seed: str = "seed", **more: Any) -> None:
 
 
 def effect(outputs: Path, key: str) -> Effect:
-    found = of_key(collect([outputs])[0], key)
-    assert found is not None
-    return found
+    result = of_key(collect([outputs])[0], key)
+    assert result is not None
+    return result
 
 
 def by_seed() -> tuple[list[float], list[float]]:
@@ -45,9 +45,9 @@ def by_seed() -> tuple[list[float], list[float]]:
 
 def test_an_effect_is_the_mean_over_pairs_tested_over_seeds(tmp_path: Path) -> None:
     write(tmp_path)
-    found = effect(tmp_path, "augment.flip")
-    assert found.reference is False
-    [level] = found.levels
+    result = effect(tmp_path, "augment.flip")
+    assert result.reference is False
+    [level] = result.levels
     plain, flipped = by_seed()
     expected = stats.ttest_rel(flipped, plain)
     outcome = level.trial.outcome
@@ -105,10 +105,10 @@ def test_several_levels_are_adjusted_and_the_default_is_the_reference(tmp_path: 
     for size, rights in {16: [80, 83, 81], 32: [85, 86, 88], 64: [70, 71, 75]}.items():
         for seed, right in enumerate(rights):
             write_run(tmp_path, right, train__batch_size=size, seed=seed)
-    found = effect(tmp_path, "train.batch_size")
-    assert found.reference == 32
-    assert [level.value for level in found.levels] == [16, 64]
-    for level in found.levels:
+    result = effect(tmp_path, "train.batch_size")
+    assert result.reference == 32
+    assert [level.value for level in result.levels] == [16, 64]
+    for level in result.levels:
         assert level.trial.outcome is not None
         assert level.p is not None
         assert level.p >= level.trial.outcome.p

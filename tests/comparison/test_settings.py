@@ -18,9 +18,9 @@ from tinylab.store.run import Run
 
 
 def grouped(folder: Path, *by: str, metric: str = "val_accuracy") -> list[Setting]:
-    found, skipped = collect([folder])
+    runs, skipped = collect([folder])
     assert skipped == []
-    return group(found, by or None, metric)
+    return group(runs, by or None, metric)
 
 
 def labels(folder: Path, *by: str) -> list[str]:
@@ -32,14 +32,14 @@ def test_seeds_are_repetitions_and_the_best_validation_comes_first(tmp_path: Pat
         write_run(tmp_path, val=0.90, seed=seed, model__filters=4)
         write_run(tmp_path, val=0.95, split__seed=seed, model__filters=8)
         write_run(tmp_path, val=0.85, split__folds=3, split__fold=seed, model__filters=8)
-    found = grouped(tmp_path)
-    assert [setting.label for setting in found] == [
+    result = grouped(tmp_path)
+    assert [setting.label for setting in result] == [
         "split.folds=null model.filters=8",
         "split.folds=null model.filters=4",
         "split.folds=3 model.filters=8",
     ]
-    assert [len(setting.runs) for setting in found] == [3, 3, 3]
-    assert [run.values["seed"] for run in found[1].runs] == [0, 1, 2]
+    assert [len(setting.runs) for setting in result] == [3, 3, 3]
+    assert [run.values["seed"] for run in result[1].runs] == [0, 1, 2]
 
 
 def test_the_metric_decides_the_order(tmp_path: Path) -> None:
@@ -105,10 +105,10 @@ def test_an_unknown_key_is_refused_with_a_hint(tmp_path: Path) -> None:
 
 def test_a_key_that_older_runs_do_not_have_tells_them_apart(tmp_path: Path) -> None:
     old = write_run(tmp_path)
-    found, _ = collect([old])
-    older = Run(RunFolder(old), found[0].result)
+    runs, _ = collect([old])
+    older = Run(RunFolder(old), runs[0].result)
     del older.values["train.ema"], older.values["seed"]
-    assert {setting.label for setting in group([found[0], older])} == {
+    assert {setting.label for setting in group([runs[0], older])} == {
         "train.ema=null",
         "digits baseline",
     }
@@ -122,16 +122,16 @@ def test_other_datasets_and_changed_images_do_not_come_together(tmp_path: Path) 
     edit_result(changed, dataset__fingerprint="of other images")
     other = write_run(tmp_path, seed=4)
     edit_result(other, dataset__name="mnist")
-    found, _ = collect([tmp_path])
-    parts = [sorted(run.values["seed"] for run in family) for family in families(found)]
+    runs, _ = collect([tmp_path])
+    parts = [sorted(run.values["seed"] for run in family) for family in families(runs)]
     assert sorted(parts) == [[0, 1, 2], [3], [4]]
 
 
 def test_two_of_torchvisions_datasets_do_not_come_together(tmp_path: Path) -> None:
     for seed, name in enumerate(["USPS", "USPS", "QMNIST"]):  # which have the same classes
         write_run(tmp_path, dataset="torchvision", dataset__set=name, seed=seed)
-    found, _ = collect([tmp_path])
-    parts = [sorted(run.values["seed"] for run in family) for family in families(found)]
+    runs, _ = collect([tmp_path])
+    parts = [sorted(run.values["seed"] for run in family) for family in families(runs)]
     assert sorted(parts) == [[0, 1], [2]]
 
 
@@ -159,9 +159,9 @@ def test_settings_partition_the_runs_and_have_labels_of_their_own(
     for overrides in choices:
         with contextlib.suppress(FileExistsError):  # the same config, drawn twice
             write_run(folder, **overrides)
-    found, _ = collect([folder / "runs" / "*"])
-    made = group(found)
-    assert sorted(run.name for each in made for run in each.runs) == sorted(r.name for r in found)
+    runs, _ = collect([folder / "runs" / "*"])
+    made = group(runs)
+    assert sorted(run.name for each in made for run in each.runs) == sorted(r.name for r in runs)
     assert len({setting.label for setting in made}) == len(made)
     for setting in made:
         assert set(varied([run.values for run in setting.runs])) <= set(SEEDS)

@@ -50,31 +50,31 @@ def over_seeds(values: list[float]) -> dict[tuple[str, str], float]:
 
 
 def test_the_interval_of_a_mean_is_students() -> None:
-    found = summarize(over_seeds(DRUG_1))
-    assert found.num == 10
-    assert found.mean == pytest.approx(0.75)
-    assert found.std == pytest.approx(1.789010)
-    assert (found.low, found.high) == pytest.approx((-0.5297804, 2.0297804))
+    result = summarize(over_seeds(DRUG_1))
+    assert result.num == 10
+    assert result.mean == pytest.approx(0.75)
+    assert result.std == pytest.approx(1.789010)
+    assert (result.low, result.high) == pytest.approx((-0.5297804, 2.0297804))
 
 
 def test_one_value_has_no_spread() -> None:
-    found = summarize(over_seeds([0.9]))
-    assert (found.num, found.mean) == (1, 0.9)
-    assert found.std is found.low is found.high is None
+    result = summarize(over_seeds([0.9]))
+    assert (result.num, result.mean) == (1, 0.9)
+    assert result.std is result.low is result.high is None
 
 
 def test_paired_t_is_students_example() -> None:
-    found = paired_t(GAINED)
-    assert found.difference == pytest.approx(-1.58)
-    assert (found.low, found.high) == pytest.approx((-2.4598858, -0.7001142))
-    assert found.p == pytest.approx(0.002833, abs=1e-6)
+    result = paired_t(GAINED)
+    assert result.difference == pytest.approx(-1.58)
+    assert (result.low, result.high) == pytest.approx((-2.4598858, -0.7001142))
+    assert result.p == pytest.approx(0.002833, abs=1e-6)
 
 
 def test_welch_is_the_example_of_r() -> None:
-    found = welch(DRUG_1, DRUG_2)
-    assert found.difference == pytest.approx(-1.58)
-    assert (found.low, found.high) == pytest.approx((-3.3654832, 0.2054832))
-    assert found.p == pytest.approx(0.07939, abs=1e-5)
+    result = welch(DRUG_1, DRUG_2)
+    assert result.difference == pytest.approx(-1.58)
+    assert (result.low, result.high) == pytest.approx((-3.3654832, 0.2054832))
+    assert result.p == pytest.approx(0.07939, abs=1e-5)
 
 
 def test_wilcoxon_and_mann_whitney_are_the_examples_of_hollander_and_wolfe() -> None:
@@ -90,10 +90,10 @@ def test_wilcoxon_sees_ties_behind_rounding() -> None:
 
 def test_the_corrected_t_by_hand() -> None:
     """n = 5, mean 0.02, s = 0.01 sqrt(2.5), variance factor 1/5 + 1/9 = 14/45."""
-    found = corrected_t([0.00, 0.01, 0.02, 0.03, 0.04], 1 / 9)
+    result = corrected_t([0.00, 0.01, 0.02, 0.03, 0.04], 1 / 9)
     scale = 0.01 * math.sqrt(2.5 * 14 / 45)  # 0.0088192
-    assert found.p == pytest.approx(2 * stats.t.sf(0.02 / scale, 4))
-    assert (found.low, found.high) == pytest.approx(
+    assert result.p == pytest.approx(2 * stats.t.sf(0.02 / scale, 4))
+    assert (result.low, result.high) == pytest.approx(
         (0.02 - 2.776445 * scale, 0.02 + 2.776445 * scale)
     )
 
@@ -113,9 +113,9 @@ def test_the_corrected_t_is_scikit_learns_example() -> None:
         cross_val_score(SVC(kernel=kernel, random_state=0), X, y, scoring="roc_auc", cv=folds)
         for kernel in ("rbf", "linear")
     )
-    found = corrected_t((rbf - linear).tolist(), 10 / 90)
-    assert found.p / 2 == pytest.approx(0.227, abs=5e-4)
-    assert stats.t.isf(found.p / 2, 99) == pytest.approx(0.750, abs=5e-4)
+    result = corrected_t((rbf - linear).tolist(), 10 / 90)
+    assert result.p / 2 == pytest.approx(0.227, abs=5e-4)
+    assert stats.t.isf(result.p / 2, 99) == pytest.approx(0.750, abs=5e-4)
 
 
 def integrated(differences: list[float], rho: float, rope: float) -> tuple[float, float, float]:
@@ -145,10 +145,10 @@ def integrated(differences: list[float], rho: float, rope: float) -> tuple[float
 @pytest.mark.parametrize("rho", [0.0, 0.1, 0.2])
 def test_the_posterior_is_that_of_the_model_by_integration(rho: float) -> None:
     differences = [0.011, 0.004, 0.017, -0.002, 0.009, 0.006, 0.001, 0.012]
-    found = posterior(corrected_t(differences, rho / (1 - rho)), 0.005)
-    assert found is not None
+    result = posterior(corrected_t(differences, rho / (1 - rho)), 0.005)
+    assert result is not None
     expected = integrated(differences, rho, 0.005)
-    assert (found.worse, found.equal, found.better) == pytest.approx(expected, abs=2e-4)
+    assert (result.worse, result.equal, result.better) == pytest.approx(expected, abs=2e-4)
 
 
 def test_the_posterior_is_the_published_formula_of_baycomp() -> None:
@@ -159,17 +159,17 @@ def test_the_posterior_is_the_published_formula_of_baycomp() -> None:
     scale = math.sqrt(var * (1 / 100 + 1 / (folds - 1)))
     left = stats.t.cdf(-0.01, 99, mean, scale)
     right = 1 - stats.t.cdf(0.01, 99, mean, scale)
-    found = posterior(corrected_t(differences.tolist(), 0.1 / 0.9), 0.01)
-    assert found is not None
-    assert (found.worse, found.better) == pytest.approx((left, right))
-    assert found.equal == pytest.approx(1 - left - right)
+    result = posterior(corrected_t(differences.tolist(), 0.1 / 0.9), 0.01)
+    assert result is not None
+    assert (result.worse, result.better) == pytest.approx((left, right))
+    assert result.equal == pytest.approx(1 - left - right)
 
 
 def test_without_a_region_the_posterior_is_the_one_sided_p() -> None:
     outcome = paired_t(GAINED)
-    found = posterior(outcome, 0.0)
-    assert found is not None
-    assert (found.equal, found.better) == (0.0, pytest.approx(outcome.p / 2))
+    result = posterior(outcome, 0.0)
+    assert result is not None
+    assert (result.equal, result.better) == (0.0, pytest.approx(outcome.p / 2))
 
 
 def test_the_posterior_of_unpaired_groups_is_near_behrens_and_fishers() -> None:
@@ -178,9 +178,9 @@ def test_the_posterior_of_unpaired_groups_is_near_behrens_and_fishers() -> None:
     draws = [
         np.mean(x) + stats.sem(x) * rng.standard_t(len(x) - 1, 400_000) for x in (DRUG_1, DRUG_2)
     ]
-    found = posterior(welch(DRUG_1, DRUG_2), 1.0)
-    assert found is not None
-    assert found.worse == pytest.approx(np.mean(draws[0] - draws[1] < -1.0), abs=0.015)
+    result = posterior(welch(DRUG_1, DRUG_2), 1.0)
+    assert result is not None
+    assert result.worse == pytest.approx(np.mean(draws[0] - draws[1] < -1.0), abs=0.015)
 
 
 def test_mcnemar_has_no_posterior() -> None:
@@ -237,8 +237,8 @@ def test_crossed_splits_and_seeds_hardly_ever_show_what_is_not_there(
     tables = sum(
         spread * generator.normal(size=shape) for spread, shape in zip(spreads, shapes, strict=True)
     )
-    found = [crossed_t(factorial(table), 0.0).p < 0.05 for table in tables]  # type: ignore[union-attr]
-    assert np.mean(found) < 0.08, "5 %, and what 1,000 tables leave open"
+    results = [crossed_t(factorial(table), 0.0).p < 0.05 for table in tables]  # type: ignore[union-attr]
+    assert np.mean(results) < 0.08, "5 %, and what 1,000 tables leave open"
 
 
 def test_overlap_makes_a_crossed_verdict_more_careful_too() -> None:
@@ -254,9 +254,9 @@ def test_where_all_is_interaction_the_error_is_that_of_the_runs() -> None:
 
 def test_the_interval_over_a_factorial_is_the_crossed_one() -> None:
     cells = factorial(np.array([[1.0, 4.0, 2.0], [3.0, 6.0, 3.5]]))
-    found, expected = summarize(cells), crossed_t(cells, 0.0)
-    assert (found.low, found.high) == pytest.approx((expected.low, expected.high))
-    assert (found.num, found.mean) == (6, pytest.approx(3.25))
+    result, expected = summarize(cells), crossed_t(cells, 0.0)
+    assert (result.low, result.high) == pytest.approx((expected.low, expected.high))
+    assert (result.num, result.mean) == (6, pytest.approx(3.25))
 
 
 @pytest.mark.parametrize(
@@ -281,9 +281,9 @@ def rights(both: int, first: int, second: int, neither: int) -> tuple[np.ndarray
 
 def test_mcnemar_is_exact_by_hand() -> None:
     """1 against 9: twice the chance of 0 or 1 heads in 10 tosses, 2 * 11 / 1024."""
-    found = mcnemar(*rights(50, 1, 9, 40))
-    assert found.p == pytest.approx(2 * 11 / 1024)
-    assert found.difference == pytest.approx(-0.08)
+    result = mcnemar(*rights(50, 1, 9, 40))
+    assert result.p == pytest.approx(2 * 11 / 1024)
+    assert result.difference == pytest.approx(-0.08)
 
 
 def test_mcnemar_of_equal_predictions_and_of_a_tie_shows_nothing() -> None:
@@ -291,9 +291,9 @@ def test_mcnemar_of_equal_predictions_and_of_a_tie_shows_nothing() -> None:
     assert (same.difference, same.p) == (0, 1)
     tie = mcnemar(*rights(80, 7, 7, 6))
     assert tie.p == 1
-    for found in (same, tie):
-        assert found.low == pytest.approx(-found.high)
-        assert found.high > 0
+    for result in (same, tie):
+        assert result.low == pytest.approx(-result.high)
+        assert result.high > 0
 
 
 def test_the_interval_of_matched_shares_is_agresti_and_mins() -> None:
@@ -301,22 +301,22 @@ def test_the_interval_of_matched_shares_is_agresti_and_mins() -> None:
 
     By hand: (86 - 150) / 1602 plus and minus 1.96 standard errors, each cell with 0.5 more.
     """
-    found = mcnemar(*rights(794, 86, 150, 570))
-    assert found.difference == pytest.approx(-0.04)
+    result = mcnemar(*rights(794, 86, 150, 570))
+    assert result.difference == pytest.approx(-0.04)
     error = math.sqrt(86.5 + 150.5 - 64**2 / 1602) / 1602
     expected = -64 / 1602 - 1.959964 * error, -64 / 1602 + 1.959964 * error
-    assert (found.low, found.high) == pytest.approx(expected, rel=1e-3)  # 1602 is N + 2
-    assert found.p == pytest.approx(stats.binomtest(86, 236).pvalue)
+    assert (result.low, result.high) == pytest.approx(expected, rel=1e-3)  # 1602 is N + 2
+    assert result.p == pytest.approx(stats.binomtest(86, 236).pvalue)
 
 
 @given(st.integers(0, 40), st.integers(0, 40), st.integers(0, 40))
 def test_mcnemars_p_is_that_of_a_coin(first: int, second: int, both: int) -> None:
-    found = mcnemar(*rights(both, first, second, 1))
-    assert found.low < found.high
+    result = mcnemar(*rights(both, first, second, 1))
+    assert result.low < result.high
     if first + second:
-        assert found.p == pytest.approx(stats.binomtest(first, first + second).pvalue)
-    if found.p < 0.01:
-        assert found.low > 0 or found.high < 0
+        assert result.p == pytest.approx(stats.binomtest(first, first + second).pvalue)
+    if result.p < 0.01:
+        assert result.low > 0 or result.high < 0
 
 
 def test_holm_is_the_textbook_example() -> None:
@@ -339,13 +339,13 @@ def test_simultaneous_intervals_are_those_of_statsmodels_and_scipy() -> None:
 
     other = [0.012, 0.004, 0.009, 0.015, 0.008]
     first, second = rights(50, 8, 12, 30)
-    found = adjust([paired_t(GAINED), paired_t(other), mcnemar(first, second)])
-    for values, each in zip((GAINED, other), found, strict=False):
+    result = adjust([paired_t(GAINED), paired_t(other), mcnemar(first, second)])
+    for values, each in zip((GAINED, other), result, strict=False):
         expected = DescrStatsW(values).tconfint_mean(alpha=0.05 / 3)
         assert (each.low, each.high) == pytest.approx(expected)
     counts = DescrStatsW([1, -1, 0], weights=[8.5, 12.5, 81])
     expected = counts.zconfint_mean(0.05 / 3)  # by n - 1, which Agresti and Min do not do
-    assert (found[2].low, found[2].high) == pytest.approx(expected, rel=0.01)
+    assert (result[2].low, result[2].high) == pytest.approx(expected, rel=0.01)
     [alone] = adjust([welch(TERM, EARLY)])
     expected = stats.ttest_ind(TERM, EARLY, equal_var=False).confidence_interval(0.95)
     assert (alone.low, alone.high) == pytest.approx((expected.low, expected.high))
@@ -367,22 +367,22 @@ def test_no_interval_contradicts_its_p_value(
             Outcome(each.difference, each.low, each.high, p, each.error, each.freedom)
             for each, (_, p) in zip(outcomes, family, strict=True)
         ]
-    for outcome, found in zip(outcomes, adjust(outcomes), strict=True):
-        assert found.p >= outcome.p
-        if found.p < 0.05:
-            assert found.low >= 0 or found.high <= 0
+    for outcome, result in zip(outcomes, adjust(outcomes), strict=True):
+        assert result.p >= outcome.p
+        if result.p < 0.05:
+            assert result.low >= 0 or result.high <= 0
         else:
-            assert found.low <= 0 <= found.high
-        assert found.low <= outcome.difference <= found.high
+            assert result.low <= 0 <= result.high
+        assert result.low <= outcome.difference <= result.high
 
 
 def test_where_holm_rejects_more_than_bonferroni_the_interval_ends_at_0() -> None:
     strong, weak = paired_t([0.010, 0.011, 0.012]), paired_t([0.010, 0.001, 0.009, 0.002, 0.005])
     assert 0.025 < weak.p < 0.05
-    [_, found] = adjust([strong, weak])
-    assert found.p < 0.05
-    assert found.low == 0
-    assert found.high > weak.high
+    [_, result] = adjust([strong, weak])
+    assert result.p < 0.05
+    assert result.low == 0
+    assert result.high > weak.high
 
 
 @pytest.mark.parametrize("means", [(0, 0, 0, 0), (0, 0, 2, 9), (1, 1, 2, 2)])
@@ -394,10 +394,10 @@ def test_simultaneous_intervals_contain_all_differences_in_95_percent_of_experim
     all_contained, wrong = [], []
     for _ in range(300):
         against = generator.normal(size=5)
-        found = adjust(
+        result = adjust(
             [paired_t((mean + generator.normal(size=5) - against).tolist()) for mean in means]
         )
-        pairs = list(zip(means, found, strict=True))
+        pairs = list(zip(means, result, strict=True))
         all_contained.append(all(each.low <= mean <= each.high for mean, each in pairs))
         wrong.append(any(mean == 0 and each.p < 0.05 for mean, each in pairs))
     assert np.mean(all_contained) > 0.92, "95%, and what 300 experiments leave open"

@@ -48,8 +48,8 @@ def test_more_trials_are_never_worse(values: list[float]) -> None:
     assert points[-1].k == len(values)
     assert points[-1].expected == pytest.approx(max(values))
     for name in ("expected", "median"):
-        found = [getattr(point, name) for point in points]
-        assert all(a <= b + 1e-12 for a, b in itertools.pairwise(found))
+        results = [getattr(point, name) for point in points]
+        assert all(a <= b + 1e-12 for a, b in itertools.pairwise(results))
 
 
 @pytest.mark.parametrize("k", [1, 3, 8, 20])
@@ -94,19 +94,19 @@ def test_trials_are_means_over_repeats_and_pruned_ones_are_the_worst(tmp_path: P
         {"number": 5, "state": "pruned", "value": None, "setting": "pruned"},
         {"number": 6, "state": "running", "value": None, "setting": "running"},
     ]
-    [found] = of_sweeps([write_search(tmp_path / "a", [*rows, *pruned])])
-    assert len(found.values) == 6
-    assert found.point(1).expected == pytest.approx(np.mean([0.5, 0.6, 0.7, 0.8, 0.9, 0.5]))
-    assert found.points()[-1].expected == pytest.approx(0.9)
+    [result] = of_sweeps([write_search(tmp_path / "a", [*rows, *pruned])])
+    assert len(result.values) == 6
+    assert result.point(1).expected == pytest.approx(np.mean([0.5, 0.6, 0.7, 0.8, 0.9, 0.5]))
+    assert result.points()[-1].expected == pytest.approx(0.9)
 
 
 def test_of_losses_the_lowest_is_the_best(tmp_path: Path) -> None:
     rows = finished([0.5, 0.4, 0.3, 0.2, 0.1])
-    [found] = of_sweeps([write_search(tmp_path / "a", rows, "val_loss")])
-    assert found.points()[-1].expected == pytest.approx(0.1)
-    assert found.point(1).expected == pytest.approx(0.3)
-    low, high = found.point(1).low, found.point(1).high
-    assert low is None or high is None or low <= found.point(1).median <= high
+    [result] = of_sweeps([write_search(tmp_path / "a", rows, "val_loss")])
+    assert result.points()[-1].expected == pytest.approx(0.1)
+    assert result.point(1).expected == pytest.approx(0.3)
+    low, high = result.point(1).low, result.point(1).high
+    assert low is None or high is None or low <= result.point(1).median <= high
 
 
 def test_what_is_no_search_has_no_curve(tmp_path: Path) -> None:

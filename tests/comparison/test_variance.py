@@ -35,14 +35,14 @@ def cells(table: list[list[float]]) -> dict[tuple[str, str], float]:
 
 def test_the_components_are_those_of_shrout_and_fleiss() -> None:
     """Their table 3 has the mean squares 11.24, 32.49 and 1.02, and ICC(2,1) = 0.29."""
-    found = decompose(cells(RATINGS))
-    assert (found.num_splits, found.num_seeds) == (6, 4)
-    assert found.components == pytest.approx(
+    variance = decompose(cells(RATINGS))
+    assert (variance.num_splits, variance.num_seeds) == (6, 4)
+    assert variance.components == pytest.approx(
         {"split": (11.24 - 1.02) / 4, "seed": (32.49 - 1.02) / 6, "rest": 1.02}, abs=0.005
     )
-    assert found.shares is not None
-    assert found.shares["split"] == pytest.approx(0.29, abs=0.005)
-    assert found.clipped == ()
+    assert variance.fractions is not None
+    assert variance.fractions["split"] == pytest.approx(0.29, abs=0.005)
+    assert variance.clipped == ()
 
 
 @given(
@@ -52,13 +52,13 @@ def test_the_components_are_those_of_shrout_and_fleiss() -> None:
 )
 @settings(max_examples=25, deadline=None)
 def test_the_mean_squares_are_those_of_statsmodels(table: np.ndarray) -> None:
-    found = decompose(cells(table.tolist()))
+    variance = decompose(cells(table.tolist()))
     rows = [(i, j, value) for (i, j), value in cells(table.tolist()).items()]
     data = pd.DataFrame(rows, columns=["split", "seed", "y"])
     with warnings.catch_warnings(action="ignore"):  # of a fit without any residual
         anova = anova_lm(ols("y ~ C(split) + C(seed)", data).fit())
     of_split, of_seed, rest = anova["mean_sq"]
-    (a, b), parts = table.shape, found.components
+    (a, b), parts = table.shape, variance.components
     for value, expected in (
         (parts["rest"], rest),
         (parts["split"], max((of_split - rest) / b, 0)),
@@ -72,7 +72,7 @@ def test_the_components_are_those_of_a_mixed_model() -> None:
     generator = np.random.default_rng(0)
     table = generator.normal(size=(6, 1)) * 3 + generator.normal(size=5) * 2
     table += generator.normal(size=(6, 5))
-    found = decompose(cells(table.tolist()))
+    variance = decompose(cells(table.tolist()))
     rows = [(i, j, value) for (i, j), value in cells(table.tolist()).items()]
     data = pd.DataFrame(rows, columns=["split", "seed", "y"])
     parts = {"split": "0 + C(split)", "seed": "0 + C(seed)"}
@@ -80,17 +80,17 @@ def test_the_components_are_those_of_a_mixed_model() -> None:
     with warnings.catch_warnings(action="ignore"):
         fitted = model.fit()
     by_name = dict(zip(model.exog_vc.names, fitted.vcomp, strict=True))
-    assert found.components == pytest.approx({**by_name, "rest": fitted.scale}, rel=1e-3)
+    assert variance.components == pytest.approx({**by_name, "rest": fitted.scale}, rel=1e-3)
 
 
 def test_a_negative_estimate_becomes_zero_and_is_named() -> None:
-    found = decompose(cells([[0.0, 1.0], [1.0, 0.0]]))
-    assert found.components == pytest.approx({"split": 0, "seed": 0, "rest": 1})
-    assert found.clipped == ("split", "seed")
+    variance = decompose(cells([[0.0, 1.0], [1.0, 0.0]]))
+    assert variance.components == pytest.approx({"split": 0, "seed": 0, "rest": 1})
+    assert variance.clipped == ("split", "seed")
 
 
 def test_without_spread_there_are_no_shares() -> None:
-    assert Variance(2, 2, {"split": 0.0, "seed": 0.0, "rest": 0.0}, (), 0).shares is None
+    assert Variance(2, 2, {"split": 0.0, "seed": 0.0, "rest": 0.0}, (), 0).fractions is None
 
 
 def test_an_incomplete_factorial_is_cut_to_a_complete_one() -> None:
@@ -118,10 +118,10 @@ def test_runs_become_cells(tmp_path: Path) -> None:
             write_run(tmp_path, value, split__seed=i, seed=j)
     write_run(tmp_path, 50, split__seed=9, seed=0)
     [setting] = group(collect([tmp_path])[0])
-    found = of_setting(setting)
-    assert found is not None
-    assert found.left_out == 1
-    assert found.components["seed"] == pytest.approx((32.4861 - 1.0194) / 6 / 100**2, rel=1e-4)
+    variance = of_setting(setting)
+    assert variance is not None
+    assert variance.left_out == 1
+    assert variance.components["seed"] == pytest.approx((32.4861 - 1.0194) / 6 / 100**2, rel=1e-4)
 
 
 def test_folds_are_splits_and_one_split_is_not_enough(tmp_path: Path) -> None:
@@ -161,10 +161,10 @@ def test_the_variance_between_networks_is_the_mean_covariance_of_two_images() ->
     right = drawn(np.random.default_rng(0), 7, 40, 0.3)
     covariance = np.cov(right, rowvar=False)
     off_diagonal = covariance[~np.eye(40, dtype=bool)]
-    found = divide(right)
-    assert found.networks == pytest.approx(off_diagonal.mean())
-    assert found.total == pytest.approx(covariance.mean())
-    assert found.noise + found.networks == pytest.approx(found.total)
+    variance = divide(right)
+    assert variance.networks == pytest.approx(off_diagonal.mean())
+    assert variance.total == pytest.approx(covariance.mean())
+    assert variance.noise + variance.networks == pytest.approx(variance.total)
 
 
 @pytest.mark.costly
@@ -189,10 +189,10 @@ def test_the_estimate_is_unbiased(spread: float) -> None:
     ability = rng.normal(1.5, spread, 2_000)[:, None]
     difficulty = rng.normal(0, 1.5, 4_000)
     truth = (1 / (1 + np.exp(difficulty - ability))).mean(axis=1).var()
-    found = [divide(drawn(rng, 6, 150, spread)) for _ in range(1_500)]
-    networks = [each.networks for each in found]
+    results = [divide(drawn(rng, 6, 150, spread)) for _ in range(1_500)]
+    networks = [each.networks for each in results]
     assert np.mean(networks) == pytest.approx(truth, abs=4 * np.std(networks) / 1_500**0.5)
-    assert np.mean([each.total for each in found]) > truth + 2e-4, "the noise is not small"
+    assert np.mean([each.total for each in results]) > truth + 2e-4, "the noise is not small"
 
 
 @pytest.mark.costly
@@ -201,15 +201,15 @@ def test_runs_of_several_test_sets_are_divided_within_each(tmp_path: Path) -> No
         for seed, first in enumerate((0, 3, 7)):
             write_run(tmp_path, range(first, 80 + split + 2 * seed), seed=seed, split__seed=split)
     [setting] = group(collect([tmp_path])[0])
-    found = of_seeds(setting)
-    assert found is not None
+    variance = of_seeds(setting)
+    assert variance is not None
     rights = [
         np.array([[first <= i < 80 + split + 2 * seed for i in range(100)]
                   for seed, first in enumerate((0, 3, 7))])
         for split in (0, 1)
     ]  # fmt: skip
-    assert found.networks == pytest.approx(np.mean([divide(each).networks for each in rights]))
-    assert found.num == 6
+    assert variance.networks == pytest.approx(np.mean([divide(each).networks for each in rights]))
+    assert variance.num == 6
 
 
 def test_single_runs_of_their_test_sets_have_nothing_to_divide(tmp_path: Path) -> None:

@@ -17,9 +17,9 @@ pytestmark = pytest.mark.costly
 
 def settings_of(outputs: Path, *by: str) -> dict[Any, Setting]:
     """The settings by their model.filters."""
-    found, skipped = collect([outputs])
+    runs, skipped = collect([outputs])
     assert skipped == []
-    made = group(found, by or None)
+    made = group(runs, by or None)
     return {setting.runs[0].values["model.filters"]: setting for setting in made}
 
 
@@ -93,8 +93,10 @@ def test_splits_crossed_with_seeds_share_their_luck(tmp_path: Path) -> None:
         "min F' (Clark 1973) over 2 splits and 3 seeds, "
         "corrected for resampling (Nadeau and Bengio 2003)"
     )
-    shares = {(str(i), str(j)): g / 100 for i, row in enumerate(gains) for j, g in enumerate(row)}
-    expected = statistics.crossed_t(shares, 1 / 9)
+    fractions = {
+        (str(i), str(j)): g / 100 for i, row in enumerate(gains) for j, g in enumerate(row)
+    }
+    expected = statistics.crossed_t(fractions, 1 / 9)
     assert trial.outcome is not None
     assert (trial.outcome.p, trial.outcome.low) == pytest.approx((expected.p, expected.low))
     assert trial.advice(family=1) == (

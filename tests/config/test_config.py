@@ -160,9 +160,9 @@ GOLDEN_IDS_BY_PLACE = {
 def records() -> list[type]:
     """Every record of the schema."""
     names = vars(base_records) | vars(schema)
-    classes = [found for found in names.values() if inspect.isclass(found)]
+    classes = [result for result in names.values() if inspect.isclass(result)]
     options = [each.record for group in FOLDERS for each in option_table(group).values()]
-    return [found for found in [*classes, *options] if dataclasses.is_dataclass(found)]
+    return [result for result in [*classes, *options] if dataclasses.is_dataclass(result)]
 
 
 def make(record: type, field: str | None = None, **values: Any) -> Any:
@@ -231,7 +231,7 @@ def test_ids_are_what_they_were(records: tuple[type, type], golden: str) -> None
 def test_ids_of_data_of_ones_own_were_by_its_place(records: tuple[type, type], golden: str) -> None:
     dataset, model = records
     config = make(Config, dataset=make(dataset), model=make(model))
-    assert run_id(config, by_place=True) == golden
+    assert run_id(config, by_path=True) == golden
     assert run_id(config) != golden
 
 
@@ -247,12 +247,12 @@ def test_a_new_key_at_its_neutral_value_changes_no_id() -> None:
 
 def test_a_run_of_before_a_key_existed_has_it_at_its_neutral_value() -> None:
     before = {"dataset": "digits", "model": "mlp", "augment.flip": True, "loss": "mine"}
-    found = completed(before)
-    assert found == {**found, **before, "schedule": "default", "augment": "none"}
-    assert completed(found) == found
+    result = completed(before)
+    assert result == {**result, **before, "schedule": "default", "augment": "none"}
+    assert completed(result) == result
     now = flatten(dataclasses.asdict(make(Config)))
-    neutral = {key for key in found if key not in before}
-    assert all(now[key] == found[key] for key in neutral)
+    neutral = {key for key in result if key not in before}
+    assert all(now[key] == result[key] for key in neutral)
 
 
 def test_names_of_records_are_part_of_the_identity() -> None:
@@ -275,8 +275,8 @@ def test_the_order_of_keys_does_not_matter(monkeypatch: pytest.MonkeyPatch) -> N
     before = run_id(make(Config))
     forwards = identity.identity
 
-    def backwards(record: Any, by_place: bool = False) -> dict[str, Any]:
-        return dict(reversed(forwards(record, by_place).items()))
+    def backwards(record: Any, by_path: bool = False) -> dict[str, Any]:
+        return dict(reversed(forwards(record, by_path).items()))
 
     monkeypatch.setattr(identity, "identity", backwards)
     assert list(backwards(make(Config))) != list(forwards(make(Config)))

@@ -126,9 +126,9 @@ def test_it_is_shown_completed_and_composed_without_being_executed(
 ) -> None:
     net = "model=nets_of_theirs.zoo:Wider"
     assert cli.run(["train", net, "--help"]) == 0
-    told = capsys.readouterr().out
-    assert "model=nets_of_theirs.zoo:Wider  model.depth=3" in told
-    assert "A wider one." in told
+    output = capsys.readouterr().out
+    assert "model=nets_of_theirs.zoo:Wider  model.depth=3" in output
+    assert "A wider one." in output
     assert answers(f"tinylab train {net} model.d") == ["model.depth=", "model.drop="]
     assert cli.run(["train", net, "model.depth=5", "--cfg", "job"]) == 0
     assert "depth: 5" in capsys.readouterr().out
@@ -159,9 +159,9 @@ def test_what_is_wrong_is_refused_in_two_lines(
 ) -> None:
     Path("beside.py").write_text(NETS)
     assert cli.run(["train", *arguments]) == 1
-    told = capsys.readouterr().err
-    assert words in told
-    assert len(told.splitlines()) <= 2
+    output = capsys.readouterr().err
+    assert words in output
+    assert len(output.splitlines()) <= 2
 
 
 # ---------------------------------------------------------------- **kwargs
@@ -249,10 +249,10 @@ def test_of_a_module_of_the_users_the_content_counts(tmp_path: Path) -> None:
     before = code.recorded(made)
     assert "libraries" not in before
     (package / "other.py").write_text("X = 22\n")
-    told = code.changed(before["code_sha256"], before, made)
-    assert told is not None
-    assert "other.py" in told
-    assert "has changed since" in told
+    message = code.changed(before["code_sha256"], before, made)
+    assert message is not None
+    assert "other.py" in message
+    assert "has changed since" in message
 
 
 def test_an_edited_signature_is_read_anew(library: Path) -> None:
@@ -297,7 +297,7 @@ def test_a_library_is_executed_for_a_run_only_where_it_was_trained_with(tmp_path
     options.without_code(["code=nets_of_theirs.zoo"])
     code.require(saved, None, tmp_path)
     options.without_code(["code=null"])
-    named.remember([option])
+    named.keep([option])
     code.require(saved, None, tmp_path)
 
 

@@ -167,8 +167,8 @@ def test_information_of_hydra_needs_no_value_after_its_flag() -> None:
 
 def test_flags_may_stand_anywhere_and_keep_their_values(tmp_path: Path) -> None:
     typed = ["seed=1", "--config-dir", str(tmp_path), "optim.lr=0.1", "--cfg", "job", "--resolve"]
-    found = checked(typed)
-    assert found == [
+    result = checked(typed)
+    assert result == [
         "--config-dir",
         str(tmp_path),
         "--cfg",

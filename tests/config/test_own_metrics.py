@@ -237,10 +237,10 @@ def test_a_metric_that_fails_has_no_value_which_is_said_once(
     }
     own = OwnMetrics(functions)
     for _ in range(2):
-        found = own.of(np.zeros(2, np.int64), np.ones((2, 1)))
-        assert found == {"broken": None, "undefined": None, "whole": 0.5}
-    told = capsys.readouterr().out.splitlines()
-    assert [line.partition(" has no value")[0] for line in told] == [
+        result = own.of(np.zeros(2, np.int64), np.ones((2, 1)))
+        assert result == {"broken": None, "undefined": None, "whole": 0.5}
+    output = capsys.readouterr().out.splitlines()
+    assert [line.partition(" has no value")[0] for line in output] == [
         "warning: metric broken", "warning: metric undefined"
     ]  # fmt: skip
 

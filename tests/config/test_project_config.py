@@ -50,9 +50,9 @@ def test_its_files_join_ours_in_help_and_completion() -> None:
     assert "experiment=course" in answers("tinylab train experiment=c")
     assert answers("tinylab train sweep=w") == ["sweep=widths"]
     assert answers("tinylab train model=wi") == ["model=wide"]
-    told = help_text()
-    assert "|wide" in told
-    assert "own=x" in told
+    output = help_text()
+    assert "|wide" in output
+    assert "own=x" in output
     assert "mlp" in choices("model")
 
 
@@ -75,9 +75,9 @@ def test_it_is_composed_from_any_folder_of_the_project(
 
 def test_hydras_flags_find_it_as_well(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run(["train", "experiment=course", "--cfg", "job"]) == 0
-    told = capsys.readouterr().out
-    assert "width: 99" in told
-    assert "outputs: kept" in told
+    output = capsys.readouterr().out
+    assert "width: 99" in output
+    assert "outputs: kept" in output
 
 
 def test_the_environment_and_the_command_line_win(

@@ -18,16 +18,16 @@ HEAD = "import tinylab\n\n\n@tinylab.model\n"
 def declared(tmp_path: Path, source: str) -> signature.Declaration:
     file = tmp_path / "mine.py"
     file.write_text(source)
-    [found] = signature.read(file)
-    return found
+    [result] = signature.read(file)
+    return result
 
 
 def keys(tmp_path: Path, parameters: str) -> dict[str, signature.Key]:
     """The keys of a model with these parameters beside the two that the data gives."""
     head = f"{HEAD}class Tiny:\n    def __init__(self, image_shape, num_classes, {parameters}):\n"
-    found = declared(tmp_path, f"{head}        pass\n")
-    assert found.takes[:2] == ("image_shape", "num_classes")
-    return {key.name: key for key in found.keys}
+    result = declared(tmp_path, f"{head}        pass\n")
+    assert result.takes[:2] == ("image_shape", "num_classes")
+    return {key.name: key for key in result.keys}
 
 
 @pytest.mark.parametrize(
@@ -120,12 +120,12 @@ def test_defaults_are_those_that_python_gives(
     folder = tmp_path_factory.mktemp("any")
     parameters = ", ".join(f"{name}={value!r}" for name, value in values.items())
     source = f"def tiny(image_shape, num_classes, {parameters}): ...\n"
-    found = declared(folder, f"{HEAD}{source}")
+    result = declared(folder, f"{HEAD}{source}")
     namespace: dict[str, Any] = {}
     exec(source, namespace)
     parts = inspect.signature(namespace["tiny"]).parameters.values()
     expected = {p.name: p.default for p in parts if p.default is not p.empty}
-    assert {key.name: key.default for key in found.keys} == expected
+    assert {key.name: key.default for key in result.keys} == expected
 
 
 @pytest.mark.parametrize("group", [group for group in FOLDERS if FOLDERS[group][0]])

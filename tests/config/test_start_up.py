@@ -35,8 +35,8 @@ def test_a_quick_answer_imports_nothing_heavy(
     (tmp_path / "tiny.py").write_text(MODEL)
     rest = [*own, "model.w"] if command[0] == "completion" else own
     asked = [sys.executable, "-c", PROGRAM, *command, *rest]
-    found = subprocess.run(asked, capture_output=True, text=True, check=True, cwd=tmp_path)
-    *told, loaded = found.stdout.splitlines()
+    completed = subprocess.run(asked, capture_output=True, text=True, check=True, cwd=tmp_path)
+    *lines, loaded = completed.stdout.splitlines()
     assert not (HEAVY | also) & {*loaded.split()}
-    assert "executed" not in found.stdout + found.stderr
-    assert "model.w" in "\n".join(told) or "did you mean" in found.stderr
+    assert "executed" not in completed.stdout + completed.stderr
+    assert "model.w" in "\n".join(lines) or "did you mean" in completed.stderr

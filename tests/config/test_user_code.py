@@ -62,9 +62,9 @@ def test_its_keys_are_those_of_the_signature(tiny: Path) -> None:
 def test_reading_it_does_not_execute_it(tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
     tiny.write_text("raise SystemExit('executed')\n" + SOURCE)
     assert cli.run(["train", "code=tiny.py", "--help"]) == 0
-    told = capsys.readouterr().out
-    assert "model.width=16" in told
-    assert "A net of mine." in told
+    output = capsys.readouterr().out
+    assert "model.width=16" in output
+    assert "A net of mine." in output
     assert answers("tinylab train code=tiny.py model=tin") == ["model=tiny"]
     assert cli.run(["train", "code=tiny.py", "model=tiny", "--cfg", "job"]) == 0
 
@@ -97,9 +97,9 @@ def test_what_is_wrong_is_refused_before_it_is_executed(
 ) -> None:
     tiny.write_text("raise SystemExit('executed')\n" + SOURCE)
     assert cli.run(["train", "code=tiny.py", *arguments]) == 1
-    told = capsys.readouterr().err
-    assert words in told
-    assert len(told.splitlines()) <= 2
+    output = capsys.readouterr().err
+    assert words in output
+    assert len(output.splitlines()) <= 2
 
 
 @pytest.mark.parametrize(
@@ -160,13 +160,13 @@ def test_each_kind_of_part_joins_its_group(
              "augment.flip=true", "optim=lion", "optim.beta=0.5", "schedule=poly",
              "schedule.power=3"]  # fmt: skip
     assert cli.run(["train", *words, "--cfg", "job"]) == 0
-    found = yaml.safe_load(capsys.readouterr().out)
-    assert found["loss"] == {"name": "margin", "margin": 2.0}
-    assert found["schedule"] == {"name": "poly", "power": 3.0}
+    parsed = yaml.safe_load(capsys.readouterr().out)
+    assert parsed["loss"] == {"name": "margin", "margin": 2.0}
+    assert parsed["schedule"] == {"name": "poly", "power": 3.0}
     assert (
-        found["optim"].items() >= {"beta": 0.5, "weight_decay": 0.1, "schedule": "cosine"}.items()
+        parsed["optim"].items() >= {"beta": 0.5, "weight_decay": 0.1, "schedule": "cosine"}.items()
     )
-    assert found["augment"].items() >= {"name": "rough", "amount": 0.2, "flip": True}.items()
+    assert parsed["augment"].items() >= {"name": "rough", "amount": 0.2, "flip": True}.items()
     assert answers("tinylab train loss=focal loss.") == ["loss.gamma="]
     assert "augment.amount=" in answers("tinylab train augment=rough augment.")
     assert "augment.flip=" in answers("tinylab train augment=scenes augment.f")
@@ -302,8 +302,8 @@ def test_a_pickled_config_knows_its_file_in_another_process(tiny: Path) -> None:
     assert pickle.loads(kept).model.width == 16
     program = "import pickle, sys; print(pickle.load(sys.stdin.buffer).model.name)"
     asked = [sys.executable, "-c", program]
-    found = subprocess.run(asked, input=kept, capture_output=True, check=True)
-    assert found.stdout.strip() == b"tiny"
+    completed = subprocess.run(asked, input=kept, capture_output=True, check=True)
+    assert completed.stdout.strip() == b"tiny"
 
 
 # ---------------------------------------------------------------- identity
@@ -478,9 +478,9 @@ def test_a_mistake_while_it_is_imported_shows_its_own_lines(tiny: Path) -> None:
     tiny.with_name("wrong_helper.py").write_text("def f():\n    return 1 / 0\n\n\nX = f()\n")
     tiny.write_text("import wrong_helper\n" + SOURCE)
     options.use_files([tiny])
-    with pytest.raises(UserError) as told:
+    with pytest.raises(UserError) as error:
         options.options("model")["tiny"].load()
-    assert str(told.value).splitlines() == [
+    assert str(error.value).splitlines() == [
         "tiny.py cannot be imported: ZeroDivisionError: division by zero",
         f"  {tiny}:1, in <module>",
         "    import wrong_helper",
@@ -494,6 +494,6 @@ def test_a_mistake_while_it_is_imported_shows_its_own_lines(tiny: Path) -> None:
 @pytest.mark.costly
 def test_import_tinylab_brings_nothing_with_it() -> None:
     program = "import sys, tinylab; tinylab.model; print(*sys.modules)"
-    found = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
-    loaded = found.stdout.decode().split()
+    completed = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
+    loaded = completed.stdout.decode().split()
     assert not {"torch", "numpy", "hydra", "yaml", "omegaconf"} & set(loaded)

@@ -110,8 +110,8 @@ def test_each_image_has_draws_of_its_own(kind: str) -> None:
 
 
 def test_kinds_are_drawn_independently_of_each_other() -> None:
-    found = parameters(draw(AugmentConfig(**EVERYTHING)))
-    columns = [values.reshape(len(values), -1).T for values in found.values()]
+    result = parameters(draw(AugmentConfig(**EVERYTHING)))
+    columns = [values.reshape(len(values), -1).T for values in result.values()]
     correlation = np.corrcoef(np.concatenate(columns).astype(float))
     assert np.abs(correlation - np.eye(len(correlation))).max() < 0.07
 
@@ -131,10 +131,10 @@ def test_switching_a_kind_off_leaves_the_draws_of_the_others_alone(kind: str) ->
     with_all = draw(AugmentConfig(**EVERYTHING), 50)
     without = draw(AugmentConfig(**{**EVERYTHING, kind: 0}), 50)
     missing = {name: getattr(with_all, name) for name in OFF if getattr(without, name) is None}
-    found = parameters(without._replace(**missing))
+    result = parameters(without._replace(**missing))
     for other in set(EVERYTHING) - {kind}:
         expected = parameters(with_all)[other]
-        np.testing.assert_allclose(found[other], expected, atol=1e-5, err_msg=other)
+        np.testing.assert_allclose(result[other], expected, atol=1e-5, err_msg=other)
 
 
 def test_nothing_is_drawn_for_what_is_off() -> None:
@@ -189,16 +189,16 @@ def test_larger_images_are_warped_at_their_size_and_averaged_down() -> None:
     large = augment.apply(images, of_the_warp, config).numpy()
     small = torch.from_numpy(large.reshape(5, 3, 8, 3, 8, 3).mean(axis=(3, 5)))
     expected = augment.apply(small, draws._replace(matrix=None, bend=None), config)
-    found = augment.apply(images, draws, config, shrink=3)
-    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-3)
+    result = augment.apply(images, draws, config, shrink=3)
+    torch.testing.assert_close(result, expected, rtol=1e-4, atol=1e-3)
 
 
 @given(st.integers(1, 4))
 def test_unchanged_larger_images_are_only_averaged(shrink: int) -> None:
     images = some_images((2, 1, 4 * shrink, 4 * shrink))
     blocks = images.double().numpy().reshape(2, 1, 4, shrink, 4, shrink)
-    found = augment.apply(images, Draws(**OFF), AugmentConfig(), shrink)
-    np.testing.assert_allclose(found, blocks.mean(axis=(3, 5)), atol=1e-4)
+    result = augment.apply(images, Draws(**OFF), AugmentConfig(), shrink)
+    np.testing.assert_allclose(result, blocks.mean(axis=(3, 5)), atol=1e-4)
 
 
 def test_the_number_of_unchanged_epochs_draws_nothing() -> None:
@@ -213,8 +213,8 @@ def warped_by_scipy(image_CHW: Tensor, matrix: Tensor, fill: str) -> NDArray[np.
     _, H, W = image_CHW.shape
     flipped = matrix.double().numpy()[::-1]  # rows for y, x
     linear = flipped[:, 1::-1]  # columns for y, x
-    centre, shift = (np.array([H, W]) - 1) / 2, flipped[:, 2] * [H / 2, W / 2]
-    offset = centre - linear @ centre + shift
+    center, shift = (np.array([H, W]) - 1) / 2, flipped[:, 2] * [H / 2, W / 2]
+    offset = center - linear @ center + shift
     planes = [
         ndimage.affine_transform(plane, linear, offset, order=1, mode=SCIPY_MODE[fill])
         for plane in image_CHW.double().numpy()
@@ -235,9 +235,9 @@ def test_geometry_is_that_of_scipy(
     images, draws = some_images(shape, seed), draw(AugmentConfig(**options), shape[0], seed)
     assert draws.matrix is not None
     result = apply(images, draws, fill=fill)
-    for image, matrix, found in zip(images, draws.matrix, result, strict=True):
+    for image, matrix, actual in zip(images, draws.matrix, result, strict=True):
         expected = warped_by_scipy(image, matrix, fill)
-        np.testing.assert_allclose(found.numpy(), expected, atol=0.05)
+        np.testing.assert_allclose(actual.numpy(), expected, atol=0.05)
 
 
 def by_matrix(images: Tensor, rows: list[list[float]], fill: str = "zeros") -> Tensor:
@@ -296,7 +296,7 @@ def test_bends_move_pixels_by_a_cubic_field(
     assert draws.bend is not None
     result = apply(images, draws, fill=fill, elastic=0.2)
     _, _, H, W = shape
-    for image, bend, found in zip(images, draws.bend.double().numpy(), result, strict=True):
+    for image, bend, actual in zip(images, draws.bend.double().numpy(), result, strict=True):
         across = np.stack([cubic(bend, 3 * x / (W - 1) if W > 1 else 0) for x in range(W)], -1)
         columns = np.moveaxis(across, 1, -1)  # (2, W, 4)
         field = np.stack(
@@ -304,7 +304,7 @@ def test_bends_move_pixels_by_a_cubic_field(
         )  # (2, H, W)
         rows, cols = np.mgrid[:H, :W]
         at = [rows + field[1] * H / 2, cols + field[0] * W / 2]
-        for plane, moved in zip(image.double().numpy(), found.numpy(), strict=True):
+        for plane, moved in zip(image.double().numpy(), actual.numpy(), strict=True):
             expected = ndimage.map_coordinates(plane, at, order=1, mode=SCIPY_MODE[fill])
             np.testing.assert_allclose(moved, expected, atol=0.05)
 
@@ -314,8 +314,8 @@ def test_flip_is_exactly_that_of_torch(shape: tuple[int, int, int, int], seed: i
     images, draws = some_images(shape, seed), draw(AugmentConfig(flip=True), shape[0], seed)
     assert draws.mirror is not None
     result = apply(images, draws, flip=True)
-    for image, mirrored, found in zip(images, draws.mirror.flatten(), result, strict=True):
-        assert torch.equal(found, (image.flip(2) if mirrored else image).float())
+    for image, mirrored, actual in zip(images, draws.mirror.flatten(), result, strict=True):
+        assert torch.equal(actual, (image.flip(2) if mirrored else image).float())
 
 
 # ---------------------------------------------------------------- light
@@ -331,10 +331,10 @@ def test_light_is_scaled_about_the_mean_and_moved(
     if draws.gain is None or draws.shift is None:
         assert torch.equal(result, images.float())
         return
-    for image, gain, shift, found in zip(images, draws.gain, draws.shift, result, strict=True):
+    for image, gain, shift, actual in zip(images, draws.gain, draws.shift, result, strict=True):
         pixels = image.double().numpy()
         changed = gain.item() * (pixels - pixels.mean()) + pixels.mean() + shift.item()
-        np.testing.assert_allclose(found.numpy(), changed.clip(0, 255), atol=1e-3)
+        np.testing.assert_allclose(actual.numpy(), changed.clip(0, 255), atol=1e-3)
 
 
 def test_brightness_is_a_share_of_white() -> None:
@@ -349,21 +349,21 @@ def test_brightness_is_a_share_of_white() -> None:
 
 
 @given(some_shapes, st.floats(0.05, 1), st.integers(0, 99))
-def test_cutout_blanks_the_pixels_whose_centre_is_in_the_square(
+def test_cutout_blanks_the_pixels_whose_center_is_in_the_square(
     shape: tuple[int, int, int, int], side: float, seed: int
 ) -> None:
     images, draws = some_images(shape, seed), draw(AugmentConfig(cutout=side), shape[0], seed)
     assert draws.hole is not None
     result = apply(images, draws, cutout=side)
     _, C, H, W = shape
-    for image, (x, y), found in zip(images.float(), draws.hole.tolist(), result, strict=True):
+    for image, (x, y), actual in zip(images.float(), draws.hole.tolist(), result, strict=True):
         expected = image.clone()
         for row in range(H):
             for column in range(W):
                 away_x, away_y = (2 * column + 1) / W - 1 - x, (2 * row + 1) / H - 1 - y
                 if max(abs(away_x), abs(away_y)) < side:
                     expected[:, row, column] = image.reshape(C, -1).mean(1)
-        torch.testing.assert_close(found, expected)
+        torch.testing.assert_close(actual, expected)
 
 
 def test_the_side_of_the_square_is_a_share_of_the_side_of_the_image() -> None:
@@ -431,10 +431,10 @@ def test_cutmix_pastes_a_square_of_the_mirror_place(
                     expected[:, row, column] = images[N - 1 - i, :, row, column]
                     pasted += 1
         assert torch.equal(inputs[i], expected)
-        shares = torch.zeros(3)
-        shares[labels[i]] += 1 - pasted / (H * W)
-        shares[labels[N - 1 - i]] += pasted / (H * W)
-        torch.testing.assert_close(targets[i], shares)
+        fractions = torch.zeros(3)
+        fractions[labels[i]] += 1 - pasted / (H * W)
+        fractions[labels[N - 1 - i]] += pasted / (H * W)
+        torch.testing.assert_close(targets[i], fractions)
 
 
 @pytest.mark.parametrize("alpha", [0.5, 1.0, 4.0])
@@ -457,8 +457,8 @@ def test_with_mixup_every_second_image_has_a_patch_instead() -> None:
     assert stats.binomtest(int(pasted.sum()), len(pasted)).pvalue > 0.001
     assert torch.equal(both.keep, torch.where(pasted, 1.0, alone[0].keep))
     assert torch.equal(both.patch[:, 2:], torch.where(pasted, alone[1].patch[:, 2:], 0.0))
-    shares = np.stack([alone[0].keep.flatten().numpy(), alone[1].patch[:, 2].numpy()])
-    assert abs(np.corrcoef(shares)[0, 1]) < 0.07
+    fractions = np.stack([alone[0].keep.flatten().numpy(), alone[1].patch[:, 2].numpy()])
+    assert abs(np.corrcoef(fractions)[0, 1]) < 0.07
 
 
 # ---------------------------------------------------------------- test-time views
@@ -484,8 +484,8 @@ def test_views_are_mirrored_and_moved_by_a_pixel() -> None:
     assert torch.equal(left, padded[:, :, 1:-1, 2:])
     shifts = augment.views(images, "shift")
     both = augment.views(images, "flip_shift")
-    for found, expected in zip(both, shifts + [view.flip(3) for view in shifts], strict=True):
-        assert torch.equal(found, expected)
+    for result, expected in zip(both, shifts + [view.flip(3) for view in shifts], strict=True):
+        assert torch.equal(result, expected)
 
 
 # ---------------------------------------------------------------- on a GPU
@@ -500,11 +500,11 @@ def test_cuda_gives_the_pixels_of_the_cpu_deterministically(channels_last: bool)
     torch.set_deterministic_debug_mode("error")
     try:
         draws = augment.draw(config, 8, 0, device)
-        found = augment.apply(images.to(device), draws, config)
+        result = augment.apply(images.to(device), draws, config)
         again = augment.apply(images.to(device), draws, config)
-        augment.mix(found, torch.arange(8, device=device) % 3, 3, draws)
+        augment.mix(result, torch.arange(8, device=device) % 3, 3, draws)
     finally:
         torch.set_deterministic_debug_mode("default")
-    assert torch.equal(found, again)
+    assert torch.equal(result, again)
     expected = augment.apply(images, draw(config, 8), config)
-    torch.testing.assert_close(found.cpu(), expected, atol=0.05, rtol=0)
+    torch.testing.assert_close(result.cpu(), expected, atol=0.05, rtol=0)

@@ -62,7 +62,7 @@ def test_standard_is_the_z_score_of_each_channel(N: int, C: int, side: int, seed
     np.testing.assert_allclose(result.numpy(), expected, atol=1e-5)
 
 
-def test_standard_only_centres_a_channel_that_never_changes() -> None:
+def test_standard_only_centers_a_channel_that_never_changes() -> None:
     images = torch.full((4, 1, 3, 3), 200, dtype=torch.uint8)
     normalization = fit(images, "standard")
     torch.testing.assert_close(normalization(images), torch.zeros(4, 1, 3, 3))
@@ -188,15 +188,15 @@ def test_streamed_batches_are_those_of_the_device(
     )
     bounds = batch_bounds(23, 4)[first:]
     expected = list(resident.in_turn(order, bounds))
-    found = 0
+    result = 0
     for (images, labels), (other, other_labels) in zip(
         streamed.in_turn(order, bounds), expected, strict=True
     ):
         assert torch.equal(images, other)
         assert torch.equal(labels, other_labels)
         assert images.stride() == other.stride()
-        found += len(images)
-    assert found == 23 - 4 * first
+        result += len(images)
+    assert result == 23 - 4 * first
     whole = [torch.cat([x.clone() for x, _ in b.in_order(10)]) for b in (resident, streamed)]
     assert torch.equal(*whole)
     assert torch.equal(streamed.take(order[:3])[0], resident.take(order[:3])[0])
@@ -222,15 +222,15 @@ def test_cuda_streams_the_same_bits_and_waits_for_nothing(
     device = torch.device("cuda:0")
     streamed = to_device(data, device, channels_last=True, streamed=True)
     order, bounds = torch.randperm(3000), batch_bounds(3000, 16)
-    found = torch.empty(3000, C, 32, 32, dtype=torch.uint8, device=device)
+    result = torch.empty(3000, C, 32, 32, dtype=torch.uint8, device=device)
     busy = torch.rand(2000, 2000, device=device)
     busy @ busy  # what waits at its first use does so here
     torch.cuda.synchronize()
     with no_waiting():
         for (start, end), (images, _) in zip(bounds, streamed.in_turn(order, bounds), strict=True):
             busy @ busy  # the copies must not overtake what still needs their slot
-            found[start:end].copy_(images)
-    assert torch.equal(found.cpu(), torch.from_numpy(data.images)[order])
+            result[start:end].copy_(images)
+    assert torch.equal(result.cpu(), torch.from_numpy(data.images)[order])
 
 
 # ---------------------------------------------------------------- where batches begin and end

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from option_records import DigitsConfig
 from tinylab import data
 from tinylab.data import cache
-from tinylab.data.arrays import Images, Source, first_twins
+from tinylab.data.arrays import Images, Source, first_duplicates
 from tinylab.data.cache import Decoded
 from tinylab.errors import UserError
 
@@ -51,7 +51,7 @@ def assert_true(decoded: Decoded) -> None:
     assert decoded.images.labels.dtype == np.int64
     assert decoded.images.classes == TRUE.classes
     assert decoded.images.num_official_test == 5
-    assert np.array_equal(decoded.first_twins, np.arange(N))
+    assert np.array_equal(decoded.first_duplicates, np.arange(N))
     assert decoded.fingerprint == TRUE.fingerprint()
 
 
@@ -184,9 +184,9 @@ def test_a_header_that_asks_for_less_is_not_believed(
     whole: tuple[Path, bytes], header: bytes, lie: bytes
 ) -> None:
     file, content = whole
-    found = re.search(header, content)
-    assert found is not None
-    damaged = content[: found.end() - len(lie)] + lie + content[found.end() :]
+    match = re.search(header, content)
+    assert match is not None
+    damaged = content[: match.end() - len(lie)] + lie + content[match.end() :]
     assert len(damaged) == len(content)
     file.write_bytes(damaged)
     assert_true(cache.load(made_up()))
@@ -206,7 +206,7 @@ CHILD = """
 import sys
 import numpy as np
 from tinylab.data import cache
-from tinylab.data.arrays import Images, Source, first_twins
+from tinylab.data.arrays import Images, Source, first_duplicates
 
 def read():
     print("reading", flush=True)
@@ -309,14 +309,14 @@ def test_everything_that_can_change_a_result_changes_the_fingerprint() -> None:
     assert len({TRUE.fingerprint(), *(images.fingerprint() for images in others)}) == 6
 
 
-def test_the_first_twin_is_the_first_image_with_the_same_pixels() -> None:
+def test_the_first_duplicate_is_the_first_image_with_the_same_pixels() -> None:
     pixels = TRUE.images.copy()
     pixels[7] = pixels[11] = pixels[2]
     pixels[19] = pixels[18]
-    twins = first_twins(replace(TRUE, images=pixels).digests())
+    duplicates = first_duplicates(replace(TRUE, images=pixels).digests())
     expected = np.arange(N)
     expected[[7, 11, 19]] = 2, 2, 18
-    assert twins.tolist() == expected.tolist()
+    assert duplicates.tolist() == expected.tolist()
 
 
 def test_without_a_home_the_remedy_is_said(monkeypatch: pytest.MonkeyPatch) -> None:

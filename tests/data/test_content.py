@@ -101,7 +101,7 @@ def test_data_of_one_name_needs_no_look_at_its_files() -> None:
 
 
 def test_a_content_that_is_said_must_be_that_of_the_files(photos: Path) -> None:
-    found = data.identified(config(photos)).dataset.content  # type: ignore[attr-defined]
-    assert id_of(photos, content=found) == id_of(photos)
+    result = data.identified(config(photos)).dataset.content  # type: ignore[attr-defined]
+    assert id_of(photos, content=result) == id_of(photos)
     with pytest.raises(UserError, match=r"dataset\.content=00: the files in .*photos differ"):
         data.identified(config(photos, content="00"))

@@ -63,12 +63,12 @@ def test_the_order_of_names_does_not_depend_on_the_file_system(names: list[str])
 
 
 def test_many_suffixes_are_read_in_either_case(tmp_path: Path) -> None:
-    twins = {".jfif": ".jpg", ".pjpeg": ".jpg", ".pjp": ".jpg", ".apng": ".png"}
+    same = {".jfif": ".jpg", ".pjpeg": ".jpg", ".pjp": ".jpg", ".apng": ".png"}
     for suffix in (*SUFFIXES, *map(str.upper, SUFFIXES)):
         image = picture(height=32, width=32)  # JPEG 2000 has a smallest size
         if suffix.lower() in (".pgm", ".pbm"):
             image = image[:, :, 0].copy()
-        kind = twins.get(suffix.lower(), suffix.lower())
+        kind = same.get(suffix.lower(), suffix.lower())
         fill(tmp_path, f"a/x{suffix}", content=encoded(kind, image))
     fill(tmp_path, "b/x.jpg", content=encoded(".jpg"))
     images = read(tmp_path)
@@ -157,12 +157,12 @@ def test_folders_that_systems_add_are_no_classes(tmp_path: Path, junk: str) -> N
 
 def test_names_in_either_unicode_form_are_one_class_in_one_order(tmp_path: Path) -> None:
     forms = {form: [unicodedata.normalize(form, n) for n in ("é", "f")] for form in ("NFC", "NFD")}
-    found = []
+    results = []
     for form, (accented, plain) in forms.items():
         names = [f"{c}/{accented}{i}.png" for c in (accented, plain, "z") for i in (10, 9)]
         images = read(fill(tmp_path / form, *names))
-        found.append((images.classes, [unicodedata.normalize("NFC", n) for n in images.names]))
-    assert found[0] == found[1]
+        results.append((images.classes, [unicodedata.normalize("NFC", n) for n in images.names]))
+    assert results[0] == results[1]
     both = fill(tmp_path / "both", *(f"{name}/1.png" for form in forms.values() for name in form))
     assert read(both).labels.tolist() == [0, 1, 1]
 
@@ -229,9 +229,9 @@ def test_classes_that_differ_between_train_and_test_are_named(tmp_path: Path) ->
 def test_pixels_are_those_of_a_plain_opencv_resize(tmp_path: Path, name: str, flag: int) -> None:
     fill(tmp_path, "a/1.png", "b/1.png")
     expected = cv2.resize(cv2.cvtColor(picture(), cv2.COLOR_BGR2RGB), (8, 8), interpolation=flag)
-    found = read(tmp_path, interpolation=name).images
-    assert found.shape == (2, 3, 8, 8)
-    assert np.array_equal(found[0], expected.transpose(2, 0, 1))
+    result = read(tmp_path, interpolation=name).images
+    assert result.shape == (2, 3, 8, 8)
+    assert np.array_equal(result[0], expected.transpose(2, 0, 1))
 
 
 def test_training_images_are_decoded_at_their_own_size_by_areas(
@@ -244,21 +244,21 @@ def test_training_images_are_decoded_at_their_own_size_by_areas(
     )
     config = FolderConfig(root=str(root), image_size=8, source_size=16)
     for _ in range(2):  # decoded, and from the cache
-        found = data.load_undivided(config).images
-        assert found.sources is not None
-        assert np.array_equal(found.sources[0], large.transpose(2, 0, 1))
-        assert np.array_equal(found.images, read(root).images)
+        result = data.load_undivided(config).images
+        assert result.sources is not None
+        assert np.array_equal(result.sources[0], large.transpose(2, 0, 1))
+        assert np.array_equal(result.images, read(root).images)
     plain = data.load_undivided(FolderConfig(root=str(root), image_size=8))
     assert plain.images.sources is None
-    assert plain.fingerprint == found.fingerprint()  # so that runs of both can be compared
+    assert plain.fingerprint == result.fingerprint()  # so that runs of both can be compared
 
 
 def test_bad_files_are_left_out_of_the_larger_images_too(tmp_path: Path) -> None:
     fill(tmp_path, "a/1.png", "a/2.png", "b/1.png")
     (tmp_path / "a" / "1.png").write_bytes(b"")
-    found = read(tmp_path, source_size=16, skip_bad=True)
-    assert found.sources is not None
-    assert len(found.sources) == len(found.images) == 2
+    result = read(tmp_path, source_size=16, skip_bad=True)
+    assert result.sources is not None
+    assert len(result.sources) == len(result.images) == 2
 
 
 def test_the_size_of_training_images_is_a_multiple(tmp_path: Path) -> None:
@@ -277,11 +277,11 @@ def test_the_first_channel_is_red(tmp_path: Path) -> None:
 
 def test_grayscale_gives_one_channel(tmp_path: Path) -> None:
     fill(tmp_path, "a/1.png", "b/1.png")
-    found = read(tmp_path, grayscale=True, image_size=12).images
+    result = read(tmp_path, grayscale=True, image_size=12).images
     gray = cv2.imdecode(np.frombuffer(encoded(), np.uint8), cv2.IMREAD_GRAYSCALE)
     assert gray is not None
-    assert found.shape == (2, 1, 12, 12)
-    assert np.array_equal(found[1, 0], cv2.resize(gray, (12, 12)))
+    assert result.shape == (2, 1, 12, 12)
+    assert np.array_equal(result[1, 0], cv2.resize(gray, (12, 12)))
 
 
 def test_a_gray_file_becomes_three_equal_channels(tmp_path: Path) -> None:
@@ -336,9 +336,9 @@ def test_what_is_transparent_is_white(
     content = made_by_pillow(half_clear(mode), format=kind, **options)
     suffix = {"TIFF": "tif"}.get(kind, kind.lower())
     fill(tmp_path, f"a/1.{suffix}", f"b/1.{suffix}", content=content)
-    found = read(tmp_path, grayscale=grayscale).images[0]
-    assert (found[:, :, :4] == 0).all()
-    assert (found[:, :, 4:] == 255).all()
+    result = read(tmp_path, grayscale=grayscale).images[0]
+    assert (result[:, :, :4] == 0).all()
+    assert (result[:, :, 4:] == 255).all()
 
 
 @pytest.mark.parametrize(
@@ -458,19 +458,19 @@ UNUSUAL = {
 @pytest.mark.parametrize("name", UNUSUAL)
 def test_unusual_kinds_are_read_as_pillow_reads_them(name: str, tmp_path: Path) -> None:
     fill(tmp_path, f"a/{name}", f"b/{name}", content=UNUSUAL[name])
-    found = read(tmp_path, image_size=20).images[0].transpose(1, 2, 0)
+    result = read(tmp_path, image_size=20).images[0].transpose(1, 2, 0)
     first_frame = Image.open(io.BytesIO(UNUSUAL[name])).convert("RGB")
     reference = cv2.resize(np.asarray(first_frame), (20, 20))
-    assert np.abs(found.astype(int) - reference).mean() < 1.5  # CMYK is rounded in another way
+    assert np.abs(result.astype(int) - reference).mean() < 1.5  # CMYK is rounded in another way
 
 
 @pytest.mark.parametrize("suffix", [".png", ".tif"])
-def test_16_bits_a_colour_become_8(suffix: str, tmp_path: Path) -> None:
+def test_16_bits_a_color_become_8(suffix: str, tmp_path: Path) -> None:
     deep = picture(seed=1).astype(np.uint16) * 257
     fill(tmp_path, "a/1.png", f"b/1{suffix}", content=encoded(suffix, deep))  # type: ignore[arg-type]
     fill(tmp_path, "a/1.png", content=encoded(image=picture(seed=1)))
-    flat, found = read(tmp_path).images
-    assert np.array_equal(found, flat)
+    flat, result = read(tmp_path).images
+    assert np.array_equal(result, flat)
 
 
 @pytest.mark.parametrize(("mode", "kind"), [("F", "float32"), ("I", "int32")])

@@ -134,10 +134,10 @@ def test_duplicates_join_their_groups() -> None:
     other = np.array([0, 1, 1, 3, 4, 5, 6, 6])
     assert groups.joined(one, other).tolist() == [0, 0, 0, 0, 4, 4, 6, 6]
     labels, together = np.arange(60) % 2, np.arange(60) // 6 * 6
-    twins = np.arange(60)
-    twins[59] = 0
+    duplicates = np.arange(60)
+    duplicates[59] = 0
     config = SplitConfig(group="writer", group_duplicates=True)
-    result = split(labels, 0, config, twins, groups=together)
+    result = split(labels, 0, config, duplicates, groups=together)
     assert sum({0, 59} <= set(part) for part in parts_of(result)) == 1
 
 
@@ -154,8 +154,8 @@ def test_splits_by_group_are_the_same_for_ever() -> None:
         {}, {"stratified": True}, {"folds": 4, "fold": 1},
         {"folds": 4, "fold": 1, "stratified": True},
     ]  # fmt: skip
-    found = [divide(labels, together, **each).sha256()[:16] for each in options]
-    assert found == GOLDEN
+    results = [divide(labels, together, **each).sha256()[:16] for each in options]
+    assert results == GOLDEN
 
 
 GOLDEN = ["e8e9a415714b8667", "bd0dd449e6eed348", "d8d249c6f949a635", "9e92820fb283a979"]
@@ -173,9 +173,9 @@ def images(*names: str) -> Images:
 
 def test_a_pattern_finds_the_group_in_the_file_names() -> None:
     known = images("a/writer1_x.png", "b/writer12_x.png", "a/writer1_y.png", "b/writer2_x.png")
-    found = groups.of(known, FolderConfig(root="x"), r"writer(\d+)_")
-    assert found is not None
-    assert found.tolist() == [0, 1, 0, 3]
+    result = groups.of(known, FolderConfig(root="x"), r"writer(\d+)_")
+    assert result is not None
+    assert result.tolist() == [0, 1, 0, 3]
 
 
 @pytest.fixture

@@ -87,9 +87,9 @@ def test_a_table_in_any_order_is_the_same_as_class_folders(
         for name in names:
             *part, label, _ = name.split("/")
             writer.writerow([*part, "of no matter", label, name] if has_test else [label, name])
-    found = table(root, skip_bad=False)
-    assert as_rows(found) == as_rows(expected)
-    assert (found.classes, found.num_test) == (expected.classes, expected.num_test)
+    result = table(root, skip_bad=False)
+    assert as_rows(result) == as_rows(expected)
+    assert (result.classes, result.num_test) == (expected.classes, expected.num_test)
 
 
 def test_dataset_folder_reads_the_table_where_there_is_one(tmp_path: Path) -> None:
@@ -116,13 +116,13 @@ def test_changed_labels_are_noticed_though_no_image_changed(
     for i, name in enumerate(names):
         fill(tmp_path / "data", name, content=encoded(image=picture(seed=i)))
     config = FolderConfig(root=str(tmp_path / "data"), image_size=4)
-    found = []
+    results = []
     for odd in ("a", "b"):
         rows = [f"{name},{odd if i == 0 else 'ab'[i % 2]}" for i, name in enumerate(names)]
         written(tmp_path / "data", *rows)
-        found.append(data.load(config, SplitConfig(stratified=True)))
-    assert found[0].fingerprint != found[1].fingerprint
-    assert [np.bincount(each.data.labels).tolist() for each in found] == [[10, 10], [9, 11]]
+        results.append(data.load(config, SplitConfig(stratified=True)))
+    assert results[0].fingerprint != results[1].fingerprint
+    assert [np.bincount(each.data.labels).tolist() for each in results] == [[10, 10], [9, 11]]
 
 
 @pytest.mark.parametrize(

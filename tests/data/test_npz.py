@@ -59,15 +59,15 @@ def medmnist(*shape: int) -> dict[str, Any]:
 
 def test_keras_layout_keeps_its_official_test_part(tmp_path: Path) -> None:
     train, test = pixels(12, 8, 8, 3), pixels(4, 8, 8, 3, seed=1)
-    found = read(
+    result = read(
         tmp_path, x_train=train, y_train=np.arange(12)[:, None] % 3,
         x_test=test, y_test=np.arange(4)[:, None] % 3,
     )  # fmt: skip
-    assert (found.num_official_test, found.num_official_val) == (4, 0)
-    assert (found.images == np.concatenate([train, test]).transpose(0, 3, 1, 2)).all()
-    assert found.labels.tolist() == [*(i % 3 for i in range(12)), 0, 1, 2, 0]
-    assert found.labels.dtype == np.int64
-    assert found.classes == ("0", "1", "2")
+    assert (result.num_official_test, result.num_official_val) == (4, 0)
+    assert (result.images == np.concatenate([train, test]).transpose(0, 3, 1, 2)).all()
+    assert result.labels.tolist() == [*(i % 3 for i in range(12)), 0, 1, 2, 0]
+    assert result.labels.dtype == np.int64
+    assert result.classes == ("0", "1", "2")
 
 
 @pytest.mark.parametrize("shape", [(28, 28), (28, 28, 3)])
@@ -87,19 +87,19 @@ def test_medmnists_own_reader_sees_the_same(part: str, tmp_path: Path) -> None:
     medmnist_package = pytest.importorskip("medmnist", reason="medmnist is not installed")
     file = saved(tmp_path, "breastmnist.npz", **medmnist())
     theirs = medmnist_package.BreastMNIST(split=part, root=str(tmp_path), download=False)
-    found = npz.read(file, None)
+    result = npz.read(file, None)
     start = {"train": 0, "val": 20, "test": 26}[part]
     for index in range(len(theirs.imgs)):
         image, label = theirs[index]
-        assert (found.images[start + index, 0] == np.asarray(image)).all()
-        assert found.labels[start + index] == label[0]
+        assert (result.images[start + index, 0] == np.asarray(image)).all()
+        assert result.labels[start + index] == label[0]
 
 
 @pytest.mark.parametrize("names", [("images", "labels"), ("x", "y"), ("X", "Y")])
 def test_a_plain_archive_has_no_official_parts(names: tuple[str, str], tmp_path: Path) -> None:
-    found = read(tmp_path, **{names[0]: pixels(30, 8, 8), names[1]: np.arange(30) % 3})
-    assert found.images.shape == (30, 1, 8, 8)
-    assert (found.num_official_test, found.num_official_val) == (0, 0)
+    result = read(tmp_path, **{names[0]: pixels(30, 8, 8), names[1]: np.arange(30) % 3})
+    assert result.images.shape == (30, 1, 8, 8)
+    assert (result.num_official_test, result.num_official_val) == (0, 0)
 
 
 def test_an_archive_of_other_names_is_refused_with_what_it_holds(tmp_path: Path) -> None:
@@ -144,16 +144,16 @@ def test_images_that_are_not_square_are_resized_only_if_a_size_is_given(tmp_path
     assert "dataset.image_size=9 resizes them" in refusal(
         tmp_path, images=images, labels=np.arange(4)
     )
-    found = read(tmp_path, 4, images=images, labels=np.arange(4))
+    result = read(tmp_path, 4, images=images, labels=np.arange(4))
     expected = cv2.resize(images[1], (4, 4), interpolation=cv2.INTER_AREA)
-    assert (found.images[1] == expected.transpose(2, 0, 1)).all()
+    assert (result.images[1] == expected.transpose(2, 0, 1)).all()
 
 
 def test_larger_sizes_are_interpolated_linearly(tmp_path: Path) -> None:
     images = pixels(4, 6, 6)
-    found = read(tmp_path, 9, images=images, labels=np.arange(4))
+    result = read(tmp_path, 9, images=images, labels=np.arange(4))
     expected = cv2.resize(images[2], (9, 9), interpolation=cv2.INTER_LINEAR)
-    assert (found.images[2, 0] == expected).all()
+    assert (result.images[2, 0] == expected).all()
 
 
 def test_parts_of_different_shapes_are_refused(tmp_path: Path) -> None:
@@ -182,18 +182,18 @@ def test_real_numbers_of_either_range_are_scaled_and_said(
 
 
 def test_one_scale_is_for_all_parts(tmp_path: Path) -> None:
-    found = read(
+    result = read(
         tmp_path, x_train=np.full((4, 8, 8), 200.0), y_train=np.arange(4) % 2,
         x_test=np.full((2, 8, 8), 1.0), y_test=np.arange(2),
     )  # fmt: skip
-    assert found.images.max(axis=(1, 2, 3)).tolist() == [200] * 4 + [1] * 2
+    assert result.images.max(axis=(1, 2, 3)).tolist() == [200] * 4 + [1] * 2
 
 
 @pytest.mark.parametrize("dtype", [np.int64, np.uint16, np.int8])
 def test_whole_numbers_of_other_types_are_taken_as_they_are(dtype: type, tmp_path: Path) -> None:
     images = pixels(4, 8, 8) // 2
-    found = read(tmp_path, images=images.astype(dtype), labels=np.arange(4))
-    assert (found.images[:, 0] == images).all()
+    result = read(tmp_path, images=images.astype(dtype), labels=np.arange(4))
+    assert (result.images[:, 0] == images).all()
 
 
 @pytest.mark.parametrize("odd", [-1.0, 255.5, np.nan, np.inf])
@@ -204,8 +204,8 @@ def test_values_that_are_no_pixels_are_refused(odd: float, tmp_path: Path) -> No
 
 
 def test_true_and_false_are_white_and_black(tmp_path: Path) -> None:
-    found = read(tmp_path, images=pixels(4, 8, 8) > 99, labels=np.arange(4))
-    assert np.unique(found.images).tolist() == [0, 255]
+    result = read(tmp_path, images=pixels(4, 8, 8) > 99, labels=np.arange(4))
+    assert np.unique(result.images).tolist() == [0, 255]
 
 
 # ---------------------------------------------------------------- labels
@@ -225,9 +225,9 @@ def test_true_and_false_are_white_and_black(tmp_path: Path) -> None:
 def test_classes_are_the_sorted_labels(
     labels: NDArray[Any], classes: tuple[str, ...], tmp_path: Path
 ) -> None:
-    found = read(tmp_path, images=pixels(4, 8, 8), labels=labels)
-    assert found.classes == classes
-    assert (np.unique(labels)[found.labels] == labels.ravel()).all()
+    result = read(tmp_path, images=pixels(4, 8, 8), labels=labels)
+    assert result.classes == classes
+    assert (np.unique(labels)[result.labels] == labels.ravel()).all()
 
 
 @pytest.mark.parametrize(
@@ -238,8 +238,8 @@ def test_named_classes_are_in_the_order_of_the_names(
     labels: list[Any], indices: list[int], tmp_path: Path
 ) -> None:
     names = np.array(["b", "a", "c"])
-    found = read(tmp_path, images=pixels(4, 8, 8), labels=np.array(labels), classes=names)
-    assert (found.classes, found.labels.tolist()) == (("b", "a", "c"), indices)
+    result = read(tmp_path, images=pixels(4, 8, 8), labels=np.array(labels), classes=names)
+    assert (result.classes, result.labels.tolist()) == (("b", "a", "c"), indices)
 
 
 def test_names_that_do_not_fit_the_labels_are_refused(tmp_path: Path) -> None:

@@ -182,9 +182,9 @@ def test_a_mistake_in_an_item_shows_their_lines_alone(tmp_path: Path) -> None:
     body = (
         "class Broken(Pairs):\n    def __getitem__(self, i):\n        return 1 / 0\nreturn Broken()"
     )
-    with pytest.raises(UserError) as told:
+    with pytest.raises(UserError) as error:
         read(tmp_path, body)
-    lines = str(told.value).splitlines()
+    lines = str(error.value).splitlines()
     assert lines[0] == "dataset=mine: ZeroDivisionError: division by zero"
     assert lines[1].endswith("in __getitem__")
     assert len(lines) == 3
@@ -223,8 +223,8 @@ def test_keys_that_cannot_be_are_refused_before_it_is_executed(
 
 
 def test_a_default_of_an_unknown_key_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="colour: expected one of name, image_size, normalize"):
-        declared(tmp_path, "return X, Y", mark="@tinylab.dataset(colour=True)")
+    with pytest.raises(UserError, match="color: expected one of name, image_size, normalize"):
+        declared(tmp_path, "return X, Y", mark="@tinylab.dataset(color=True)")
 
 
 # ---------------------------------------------------------------- when it is called

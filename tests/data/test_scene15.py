@@ -124,14 +124,14 @@ def test_18_pairs_of_equal_pixels_are_found_one_with_two_labels(
 ) -> None:
     real.image_size = image_size
     splits = data.load(real, SplitConfig())
-    twins = np.flatnonzero(splits.first_twins != np.arange(4485))
-    assert len(twins) == len(set(splits.first_twins[twins])) == 18
+    duplicates = np.flatnonzero(splits.first_duplicates != np.arange(4485))
+    assert len(duplicates) == len(set(splits.first_duplicates[duplicates])) == 18
     labels = splits.data.labels
-    assert (labels[twins] != labels[splits.first_twins[twins]]).sum() == 1
+    assert (labels[duplicates] != labels[splits.first_duplicates[duplicates]]).sum() == 1
     assert splits.duplicates().startswith("18 duplicate images, 1 with different labels; in test")
 
 
-def test_grouping_leaves_no_twin_of_a_test_image_in_training(real: Scene15Config) -> None:
+def test_grouping_leaves_no_duplicate_of_a_test_image_in_training(real: Scene15Config) -> None:
     assert "in test and train 4, " in data.load(real, SplitConfig()).duplicates()
     grouped = data.load(real, SplitConfig(group_duplicates=True))
     assert "in test and train 0, in test and val 0, in val and train 0" in grouped.duplicates()

@@ -13,19 +13,19 @@ from tinylab.errors import UserError
 
 
 def divide(
-    labels: Indices, num_official_test: int = 0, twins: Indices | None = None, **options: Any
+    labels: Indices, num_official_test: int = 0, duplicates: Indices | None = None, **options: Any
 ) -> Split:
-    """A split by options of the section ``split``; without ``twins`` no two images are equal."""
-    alone = np.arange(len(labels)) if twins is None else twins
+    """A split by options of the section ``split``; by default no two images are equal."""
+    alone = np.arange(len(labels)) if duplicates is None else duplicates
     return split(labels, num_official_test, SplitConfig(**options), alone)
 
 
-def test_an_official_validation_part_stays_whole_but_for_the_twins_of_the_test_set() -> None:
+def test_an_official_validation_part_stays_whole_but_for_the_duplicates_of_the_test_set() -> None:
     labels = np.arange(60) % 3
-    twins = np.arange(60)
-    twins[[45, 55]] = 3, 46  # 45 validates and equals 3 of training; 55 tests and equals 46
+    duplicates = np.arange(60)
+    duplicates[[45, 55]] = 3, 46  # 45 validates and equals 3 of training; 55 tests and equals 46
     config = SplitConfig(group_duplicates=True)
-    parts = split(labels, 10, config, twins, num_official_val=10)
+    parts = split(labels, 10, config, duplicates, num_official_val=10)
     assert parts.test.tolist() == list(range(50, 60))
     assert parts.val.tolist() == [i for i in range(40, 50) if i != 46]
     assert parts.train.tolist() == [i for i in range(40) if i != 3]
@@ -177,7 +177,7 @@ def test_with_an_official_test_set_the_fold_validates() -> None:
 
 
 @st.composite
-def with_twins(draw: st.DrawFn) -> tuple[Indices, Indices]:
+def with_duplicates(draw: st.DrawFn) -> tuple[Indices, Indices]:
     """Labels, and for each image the first one with the same pixels."""
     labels = draw(labelled())
     pictures = draw(
@@ -187,37 +187,43 @@ def with_twins(draw: st.DrawFn) -> tuple[Indices, Indices]:
     return labels, first[inverse]
 
 
-@given(drawn=with_twins(), seed=seeds, num_official=official)
+@given(drawn=with_duplicates(), seed=seeds, num_official=official)
 def test_grouped_duplicates_are_never_on_two_sides(
     drawn: tuple[Indices, Indices], seed: int, num_official: int
 ) -> None:
-    labels, twins = drawn
+    labels, duplicates = drawn
     try:
-        result = divide(labels, num_official, twins, seed=seed, group_duplicates=True)
+        result = divide(labels, num_official, duplicates, seed=seed, group_duplicates=True)
     except UserError:
         return  # all of a part moved to another
-    assert set(count_shared(result, twins).values()) == {0}
+    assert set(count_shared(result, duplicates).values()) == {0}
     everybody = set(range(len(labels)))
     if num_official:
         assert result.test.tolist() == list(range(len(labels) - 10, len(labels)))
-        everybody -= set(np.flatnonzero(np.isin(twins, twins[result.test]))) - set(result.test)
+        everybody -= set(np.flatnonzero(np.isin(duplicates, duplicates[result.test]))) - set(
+            result.test
+        )
     assert together(result) == sorted(everybody)
 
 
 def test_a_group_follows_its_first_image() -> None:
-    labels, twins = np.arange(60) % 2, np.arange(60)
-    twins[[20, 40, 59]] = 3
-    before = divide(labels, twins=twins)
-    after = divide(labels, twins=twins, group_duplicates=True)
+    labels, duplicates = np.arange(60) % 2, np.arange(60)
+    duplicates[[20, 40, 59]] = 3
+    before = divide(labels, duplicates=duplicates)
+    after = divide(labels, duplicates=duplicates, group_duplicates=True)
     for old, new in zip(parts_of(before), parts_of(after), strict=True):
         moved = {3, 20, 40, 59} if 3 in old else set()
         assert set(new.tolist()) == set(old.tolist()) - {3, 20, 40, 59} | moved
 
 
-def test_twins_of_each_pair_of_parts_are_counted() -> None:
+def test_duplicates_of_each_pair_of_parts_are_counted() -> None:
     result = Split(train=np.array([0, 1, 2]), val=np.array([3, 4]), test=np.array([5, 6, 7]))
-    twins = np.array([0, 1, 2, 0, 4, 0, 4, 1])
-    assert count_shared(result, twins) == {"val_in_train": 1, "test_in_train": 2, "test_in_val": 2}
+    duplicates = np.array([0, 1, 2, 0, 4, 0, 4, 1])
+    assert count_shared(result, duplicates) == {
+        "val_in_train": 1,
+        "test_in_train": 2,
+        "test_in_val": 2,
+    }
 
 
 # ---------------------------------------------------------------- the seed
@@ -312,7 +318,7 @@ def test_an_impossible_request_is_refused_with_the_numbers(
 def test_duplicates_that_leave_nobody_to_test_are_refused() -> None:
     labels, one_picture = np.arange(40) % 2, np.zeros(40, dtype=np.int64)
     with pytest.raises(UserError, match="none of 40 images is left for testing"):
-        divide(labels, twins=one_picture, group_duplicates=True)
+        divide(labels, duplicates=one_picture, group_duplicates=True)
 
 
 # ---------------------------------------------------------------- a fraction of the training images
@@ -351,9 +357,9 @@ def test_the_whole_fraction_is_the_split_of_before() -> None:
 
 
 def test_a_fraction_of_grouped_duplicates_is_nested_too() -> None:
-    labels, twins = np.arange(60) % 2, np.arange(60)
-    twins[[20, 40, 59]] = 3
-    options: dict[str, Any] = {"twins": twins, "group_duplicates": True}
+    labels, duplicates = np.arange(60) % 2, np.arange(60)
+    duplicates[[20, 40, 59]] = 3
+    options: dict[str, Any] = {"duplicates": duplicates, "group_duplicates": True}
     small, large = (divide(labels, **options, train_fraction=f) for f in (0.2, 0.7))
     assert set(small.train) < set(large.train) < set(divide(labels, **options).train)
 

@@ -77,13 +77,13 @@ def read(root: Path, name: str, **keys: Any) -> Images:
     return data.load_undivided(config(root, name, **keys)).images
 
 
-def check(found: Images, parts: list[tuple[Pixels, NDArray[np.int64]]]) -> None:
+def check(result: Images, parts: list[tuple[Pixels, NDArray[np.int64]]]) -> None:
     """``parts`` hold images (N, H, W) or (N, H, W, 3); the last of two is the official test set."""
     expected = np.concatenate([images for images, _ in parts])
     expected = expected[:, None] if expected.ndim == 3 else expected.transpose(0, 3, 1, 2)
-    assert (found.images == expected).all()
-    assert found.labels.tolist() == np.concatenate([labels for _, labels in parts]).tolist()
-    assert found.num_official_test == (len(parts[1][1]) if len(parts) > 1 else 0)
+    assert (result.images == expected).all()
+    assert result.labels.tolist() == np.concatenate([labels for _, labels in parts]).tolist()
+    assert result.num_official_test == (len(parts[1][1]) if len(parts) > 1 else 0)
 
 
 # ---------------------------------------------------------------- the datasets
@@ -95,10 +95,10 @@ def test_mnists_family(name: str, tmp_path: Path) -> None:
     for part, (images, labels) in zip(("train", "t10k"), parts, strict=True):
         write(tmp_path / name / "raw" / f"{part}-images-idx3-ubyte", idx(images))
         write(tmp_path / name / "raw" / f"{part}-labels-idx1-ubyte", idx(labels))
-    found = read(tmp_path, name)
-    check(found, parts)
+    result = read(tmp_path, name)
+    check(result, parts)
     firsts = {"MNIST": "0", "FashionMNIST": "T-shirt/top", "KMNIST": "o"}
-    assert (len(found.classes), found.classes[0]) == (10, firsts[name])
+    assert (len(result.classes), result.classes[0]) == (10, firsts[name])
 
 
 def test_qmnists_labels_have_eight_columns(tmp_path: Path) -> None:
@@ -132,10 +132,10 @@ def test_emnist_is_turned_upright_and_letters_start_at_a(
     split: str, first: int, count: int, last: str, tmp_path: Path
 ) -> None:
     parts = emnist(tmp_path, split, first)
-    found = read(tmp_path, "EMNIST", split=split)
-    check(found, parts)
-    assert (len(found.classes), found.classes[-1]) == (count, last)
-    assert found.classes[0] == ("a" if split == "letters" else "0")
+    result = read(tmp_path, "EMNIST", split=split)
+    check(result, parts)
+    assert (len(result.classes), result.classes[-1]) == (count, last)
+    assert result.classes[0] == ("a" if split == "letters" else "0")
 
 
 def test_a_split_of_emnist_is_named_and_no_other_datasets_is(tmp_path: Path) -> None:
@@ -169,9 +169,9 @@ def cifar10(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
 
 def test_cifar10(cifar10: list[Any], tmp_path: Path) -> None:
-    found = read(tmp_path, "CIFAR10")
-    check(found, cifar10)
-    assert found.classes == ("plane", "car", "bird")
+    result = read(tmp_path, "CIFAR10")
+    check(result, cifar10)
+    assert result.classes == ("plane", "car", "bird")
 
 
 def test_cifar100_has_its_fine_labels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -184,9 +184,9 @@ def test_cifar100_has_its_fine_labels(tmp_path: Path, monkeypatch: pytest.Monkey
     names = {"fine_label_names": ["apple", "bear", "crab"], "coarse_label_names": ["all"]}
     meta = write(folder / "meta", pickle.dumps(names))
     monkeypatch.setattr(classes, "meta", {**classes.meta, "md5": md5(meta)})
-    found = read(tmp_path, "CIFAR100")
-    check(found, parts)
-    assert found.classes == ("apple", "bear", "crab")
+    result = read(tmp_path, "CIFAR100")
+    check(result, parts)
+    assert result.classes == ("apple", "bear", "crab")
 
 
 def usps(root: Path, **amounts: Any) -> list[tuple[Pixels, NDArray[np.int64]]]:
@@ -204,12 +204,12 @@ def usps(root: Path, **amounts: Any) -> list[tuple[Pixels, NDArray[np.int64]]]:
 
 def test_usps(tmp_path: Path) -> None:
     parts = usps(tmp_path)
-    found = read(tmp_path, "USPS")
-    difference = found.images[:, 0].astype(int) - np.concatenate([images for images, _ in parts])
+    result = read(tmp_path, "USPS")
+    difference = result.images[:, 0].astype(int) - np.concatenate([images for images, _ in parts])
     assert np.abs(difference).max() <= 1  # torchvision rounds down
-    assert found.classes == tuple("0123456789")
-    assert found.labels[:4].tolist() == [0, 1, 2, 0]
-    assert found.num_official_test == 4
+    assert result.classes == tuple("0123456789")
+    assert result.labels[:4].tolist() == [0, 1, 2, 0]
+    assert result.num_official_test == 4
 
 
 def test_semeion_has_no_official_test_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -249,9 +249,9 @@ def test_stl10_without_its_unlabelled_images(
         listed = [[file.name, md5(file)] for file in files]
         monkeypatch.setattr(classes, f"{part}_list", listed)
     write(folder / "class_names.txt", b"airplane\nbird\ncar")
-    found = read(tmp_path, "STL10")
-    check(found, parts)
-    assert found.classes == ("airplane", "bird", "car")
+    result = read(tmp_path, "STL10")
+    check(result, parts)
+    assert result.classes == ("airplane", "bird", "car")
 
 
 def photos(folder: Path, *names: str) -> list[Pixels]:
@@ -281,13 +281,13 @@ def test_flowers_have_an_official_validation_part(
         for key, (name, _) in classes._file_dict.items()
     }
     monkeypatch.setattr(classes, "_file_dict", hashed)
-    found = read(tmp_path, "Flowers102", image_size=8)
-    assert (found.num_official_val, found.num_official_test) == (2, 3)
+    result = read(tmp_path, "Flowers102", image_size=8)
+    assert (result.num_official_val, result.num_official_test) == (2, 3)
     order = [number - 1 for part in parts.values() for number in part]
     expected = shrunk([images[place] for place in order], 8)
-    assert (found.images == expected.transpose(0, 3, 1, 2)).all()
-    assert found.labels.tolist() == [0, 0, 1, 1, 2, 2, 0, 1]
-    assert found.classes[:2] == ("pink primrose", "hard-leaved pocket orchid")
+    assert (result.images == expected.transpose(0, 3, 1, 2)).all()
+    assert result.labels.tolist() == [0, 0, 1, 1, 2, 2, 0, 1]
+    assert result.classes[:2] == ("pink primrose", "hard-leaved pocket orchid")
 
 
 def test_food_is_listed_by_json(tmp_path: Path) -> None:
@@ -295,10 +295,10 @@ def test_food_is_listed_by_json(tmp_path: Path) -> None:
     images = photos(folder / "images", "pie/1.jpg", "soup/2.jpg", "pie/3.jpg", "soup/4.jpg")
     write(folder / "meta" / "train.json", b'{"pie": ["pie/1"], "soup": ["soup/2"]}')
     write(folder / "meta" / "test.json", b'{"pie": ["pie/3"], "soup": ["soup/4"]}')
-    found = read(tmp_path, "Food101", image_size=8)
-    assert (found.images == shrunk(images, 8).transpose(0, 3, 1, 2)).all()
-    assert (found.labels.tolist(), found.classes) == ([0, 1, 0, 1], ("pie", "soup"))
-    assert found.num_official_test == 2
+    result = read(tmp_path, "Food101", image_size=8)
+    assert (result.images == shrunk(images, 8).transpose(0, 3, 1, 2)).all()
+    assert (result.labels.tolist(), result.classes) == ([0, 1, 0, 1], ("pie", "soup"))
+    assert result.num_official_test == 2
 
 
 def test_pets_are_listed_by_lines(tmp_path: Path) -> None:
@@ -306,9 +306,9 @@ def test_pets_are_listed_by_lines(tmp_path: Path) -> None:
     images = photos(folder / "images", "Birman_1.jpg", "pug_1.jpg", "Birman_2.jpg", "pug_2.jpg")
     write(folder / "annotations" / "trainval.txt", b"Birman_1 1 1 1\npug_1 2 2 1\n")
     write(folder / "annotations" / "test.txt", b"Birman_2 1 1 1\npug_2 2 2 1\n")
-    found = read(tmp_path, "OxfordIIITPet", image_size=8)
-    assert (found.images == shrunk(images, 8).transpose(0, 3, 1, 2)).all()
-    assert (found.labels.tolist(), found.classes) == ([0, 1, 0, 1], ("Birman", "Pug"))
+    result = read(tmp_path, "OxfordIIITPet", image_size=8)
+    assert (result.images == shrunk(images, 8).transpose(0, 3, 1, 2)).all()
+    assert (result.labels.tolist(), result.classes) == ([0, 1, 0, 1], ("Birman", "Pug"))
 
 
 def test_textures_have_three_parts(tmp_path: Path) -> None:
@@ -317,9 +317,9 @@ def test_textures_have_three_parts(tmp_path: Path) -> None:
     for number, part in enumerate(("train", "val", "test")):
         content = f"a/{number}.jpg\nb/{number}.jpg\n".encode()
         write(folder / "labels" / f"{part}1.txt", content)
-    found = read(tmp_path, "DTD", image_size=8)
-    assert (found.num_official_val, found.num_official_test, len(found.images)) == (2, 2, 6)
-    assert (found.labels.tolist(), found.classes) == ([0, 1] * 3, ("a", "b"))
+    result = read(tmp_path, "DTD", image_size=8)
+    assert (result.num_official_val, result.num_official_test, len(result.images)) == (2, 2, 6)
+    assert (result.labels.tolist(), result.classes) == ([0, 1] * 3, ("a", "b"))
 
 
 def test_aircraft_are_listed_by_variant(tmp_path: Path) -> None:
@@ -329,9 +329,9 @@ def test_aircraft_are_listed_by_variant(tmp_path: Path) -> None:
     for number, part in enumerate(("train", "val", "test")):
         content = f"{2 * number} 707-320\n{2 * number + 1} A 300\n".encode()
         write(folder / f"images_variant_{part}.txt", content)
-    found = read(tmp_path, "FGVCAircraft", image_size=8)
-    assert (found.num_official_val, found.num_official_test, len(found.images)) == (2, 2, 6)
-    assert (found.labels.tolist(), found.classes) == ([0, 1] * 3, ("707-320", "A 300"))
+    result = read(tmp_path, "FGVCAircraft", image_size=8)
+    assert (result.num_official_val, result.num_official_test, len(result.images)) == (2, 2, 6)
+    assert (result.labels.tolist(), result.classes) == ([0, 1] * 3, ("707-320", "A 300"))
 
 
 @pytest.mark.parametrize(
@@ -347,10 +347,10 @@ def test_class_folders_are_read(
 ) -> None:
     files = [f"{part}{kind}/00{kind}_0001.jpg" for part in parts for kind in "12"]
     images = photos(tmp_path / folder, *files)
-    found = read(tmp_path, name, image_size=8)
-    assert (found.images == shrunk(images, 8).transpose(0, 3, 1, 2)).all()
-    assert (found.num_official_val, found.num_official_test) == counts
-    assert (found.labels.tolist(), found.classes) == ([0, 1] * len(parts), ("1", "2"))
+    result = read(tmp_path, name, image_size=8)
+    assert (result.images == shrunk(images, 8).transpose(0, 3, 1, 2)).all()
+    assert (result.num_official_val, result.num_official_test) == counts
+    assert (result.labels.tolist(), result.classes) == ([0, 1] * len(parts), ("1", "2"))
 
 
 def test_gray_photographs_of_caltech_become_color(tmp_path: Path) -> None:
@@ -359,18 +359,18 @@ def test_gray_photographs_of_caltech_become_color(tmp_path: Path) -> None:
     _, encoded = cv2.imencode(".png", gray)
     fill(folder, "ant/image_0001.jpg", "bass/image_0001.jpg", content=encoded.tobytes())
     (folder / "BACKGROUND_Google").mkdir()
-    found = read(tmp_path, "Caltech101", image_size=20)
-    assert (found.images == gray).all()
-    assert (found.images.shape[1], found.classes) == (3, ("ant", "bass"))
+    result = read(tmp_path, "Caltech101", image_size=20)
+    assert (result.images == gray).all()
+    assert (result.images.shape[1], result.classes) == (3, ("ant", "bass"))
 
 
 def test_imagenette_validates_and_has_no_official_test_part(tmp_path: Path) -> None:
     wnids = sorted(datasets().Imagenette._WNID_TO_CLASS)[:2]
     names = [f"{part}/{wnid}/1.jpeg" for part in ("train", "val") for wnid in wnids]
     photos(tmp_path / "imagenette2-160", *names)
-    found = read(tmp_path, "Imagenette", image_size=8)
-    assert (found.num_official_val, found.num_official_test, len(found.images)) == (2, 0, 4)
-    assert found.classes == ("tench", "English springer")
+    result = read(tmp_path, "Imagenette", image_size=8)
+    assert (result.num_official_val, result.num_official_test, len(result.images)) == (2, 0, 4)
+    assert result.classes == ("tench", "English springer")
 
 
 def test_signs_are_numbered(tmp_path: Path) -> None:
@@ -379,9 +379,9 @@ def test_signs_are_numbered(tmp_path: Path) -> None:
     train = [f"GTSRB/Training/{number:05d}/1.ppm" for number in range(43)]
     fill(folder, *train, "GTSRB/Final_Test/Images/0.ppm", content=encoded.tobytes())
     write(folder / "GT-final_test.csv", b"Filename;ClassId\n0.ppm;7\n")
-    found = read(tmp_path, "GTSRB", image_size=8)
-    assert found.labels.tolist() == [*range(43), 7]
-    assert (len(found.classes), found.num_official_test) == (43, 1)
+    result = read(tmp_path, "GTSRB", image_size=8)
+    assert result.labels.tolist() == [*range(43), 7]
+    assert (len(result.classes), result.num_official_test) == (43, 1)
 
 
 def test_sentences_are_negative_or_positive(tmp_path: Path) -> None:
@@ -389,9 +389,9 @@ def test_sentences_are_negative_or_positive(tmp_path: Path) -> None:
         f"{part}/{kind}" for part in ("train", "valid", "test") for kind in ("negative", "positive")
     ]
     photos(tmp_path / "rendered-sst2", *(f"{kind}/1.png" for kind in kinds))
-    found = read(tmp_path, "RenderedSST2", image_size=8)
-    assert (found.num_official_val, found.num_official_test) == (2, 2)
-    assert (found.labels.tolist(), found.classes) == ([0, 1] * 3, ("negative", "positive"))
+    result = read(tmp_path, "RenderedSST2", image_size=8)
+    assert (result.num_official_val, result.num_official_test) == (2, 2)
+    assert (result.labels.tolist(), result.classes) == ([0, 1] * 3, ("negative", "positive"))
 
 
 def test_every_dataset_on_offer_is_one_of_torchvisions() -> None:
@@ -491,9 +491,9 @@ def test_doctor_looks_at_no_dataset_that_must_be_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TINYLAB_DATA", str(tmp_path))
-    found = {finding.text.split(",")[0].split(":")[0] for finding in doctor.datasets()}
-    assert {"digits", "mnist", "scene15"} <= found
-    assert not found & {"arrays", "folder", "torchvision"}
+    result = {finding.text.split(",")[0].split(":")[0] for finding in doctor.datasets()}
+    assert {"digits", "mnist", "scene15"} <= result
+    assert not result & {"arrays", "folder", "torchvision"}
     assert not any(tmp_path.iterdir())
 
 

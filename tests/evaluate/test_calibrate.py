@@ -74,12 +74,12 @@ def test_the_distance_is_that_of_all_distances_sorted(
 
 def test_a_calibration_of_other_weights_or_a_damaged_one_is_none(tmp_path: Path) -> None:
     file = tmp_path / "calibration.npz"
-    found = Calibration("abc", 1.5, np.eye(3, dtype=np.float16), 0.25)
-    calibration.write(file, found)
+    result = Calibration("abc", 1.5, np.eye(3, dtype=np.float16), 0.25)
+    calibration.write(file, result)
     again = calibration.read(file, "abc")
     assert again is not None
     assert (again.temperature, again.threshold) == (1.5, 0.25)
-    assert np.array_equal(again.features, found.features)
+    assert np.array_equal(again.features, result.features)
     assert calibration.read(file, "other") is None
     file.write_bytes(file.read_bytes()[:100])
     assert calibration.read(file, "abc") is None
@@ -106,11 +106,11 @@ def calibrated_run(copied_run: Path, capsys: Capture) -> Path:
 
 @pytest.mark.costly
 def test_features_are_the_last_layers_input_at_length_one(digits_run: Path) -> None:
-    found, images = trained(digits_run, False), digits_images()
-    features = found.features(images)
+    result, images = trained(digits_run, False), digits_images()
+    features = result.features(images)
     assert np.linalg.norm(features, axis=1) == pytest.approx(1, abs=1e-5)
-    layer = found.model.output
-    logits = found.logits(images).numpy()
+    layer = result.model.output
+    logits = result.logits(images).numpy()
     directions = (features @ layer.weight.detach().numpy().T).astype(np.float64)  # type: ignore
     bias = layer.bias.detach().numpy()  # type: ignore[union-attr]
     lengths = (logits - bias) / directions

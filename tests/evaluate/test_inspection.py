@@ -26,9 +26,9 @@ def random_images(seed: int, num: int, side: int = 9) -> NDArray[np.uint8]:
 
 def test_sharpness_is_opencvs_laplacian() -> None:
     images = random_images(0, 5)
-    for image, found in zip(images, looks.sharpness(images), strict=True):
+    for image, result in zip(images, looks.sharpness(images), strict=True):
         inner = cv2.Laplacian(image[0], cv2.CV_64F)[1:-1, 1:-1]
-        assert found == pytest.approx(np.log1p(inner.var()))
+        assert result == pytest.approx(np.log1p(inner.var()))
 
 
 @given(st.lists(st.floats(-100, 100), min_size=1, max_size=30))
@@ -46,15 +46,15 @@ def test_the_neighbor_is_the_nearest_by_brute_force_and_no_copy() -> None:
     images = random_images(0, 30, side=8)
     images[7] = images[3]
     images[9] = np.clip(images[4].astype(int) + 3, 0, 255)
-    twins = np.arange(30)
-    twins[7] = 3
-    found = neighbors(images, twins)
+    duplicates = np.arange(30)
+    duplicates[7] = 3
+    result = neighbors(images, duplicates)
     flat = images.reshape(30, -1).astype(float)
     far = np.sqrt(np.square(flat[:, None] - flat).mean(axis=2))
-    far[twins[:, None] == twins] = np.inf
-    assert np.array_equal(found.nearest, far.argmin(axis=1))
-    assert found.distance == pytest.approx(far.min(axis=1), abs=0.02)
-    assert np.flatnonzero(found.near).tolist() == [4, 9]
+    far[duplicates[:, None] == duplicates] = np.inf
+    assert np.array_equal(result.nearest, far.argmin(axis=1))
+    assert result.distance == pytest.approx(far.min(axis=1), abs=0.02)
+    assert np.flatnonzero(result.near).tolist() == [4, 9]
 
 
 @pytest.fixture(scope="module")

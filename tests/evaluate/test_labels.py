@@ -53,16 +53,16 @@ def test_the_estimated_joint_has_the_labels_own_frequencies(case: tuple[int, int
 @given(CASES)
 def test_label_errors_are_what_is_off_the_diagonal_by_margin(case: tuple[int, int, int]) -> None:
     label, probability = drawn(*case)
-    found = labels.label_errors(label, probability)
+    result = labels.label_errors(label, probability)
     joint = labels.confident_joint(label, probability)
-    assert len(found.place) == joint.sum() - joint.trace()
-    assert (found.suggested != label[found.place]).all()
-    assert (np.diff(found.margin) <= 0).all()
+    assert len(result.position) == joint.sum() - joint.trace()
+    assert (result.suggested != label[result.position]).all()
+    assert (np.diff(result.margin) <= 0).all()
     overlaps = labels.overlapping(label, probability)
     estimated = labels.estimated_joint(label, probability)
-    assert sum(share for _, _, share in overlaps) == pytest.approx(1 - estimated.trace())
-    shares = [share for _, _, share in overlaps]
-    assert shares == sorted(shares, reverse=True)
+    assert sum(fraction for _, _, fraction in overlaps) == pytest.approx(1 - estimated.trace())
+    probabilities = [fraction for _, _, fraction in overlaps]
+    assert probabilities == sorted(probabilities, reverse=True)
 
 
 def test_a_hand_worked_example() -> None:
@@ -70,8 +70,8 @@ def test_a_hand_worked_example() -> None:
     probability = np.array([[0.9, 0.1], [0.8, 0.2], [0.1, 0.9], [0.2, 0.8], [0.3, 0.7], [0.7, 0.3]])
     # Thresholds: (0.9 + 0.8 + 0.1) / 3 = 0.6 and (0.8 + 0.7 + 0.3) / 3 = 0.6.
     assert labels.confident_joint(label, probability).tolist() == [[2, 1], [1, 2]]
-    found = labels.label_errors(label, probability)
-    assert found.place.tolist() == [2, 5]
-    assert found.suggested.tolist() == [1, 0]
-    assert found.margin == pytest.approx([0.8, 0.4])
+    result = labels.label_errors(label, probability)
+    assert result.position.tolist() == [2, 5]
+    assert result.suggested.tolist() == [1, 0]
+    assert result.margin == pytest.approx([0.8, 0.4])
     assert labels.overlapping(label, probability) == [(0, 1, pytest.approx(1 / 3))]

@@ -60,8 +60,8 @@ def trained(outputs: str, *overrides: str) -> tuple[RunFolder, Result]:
 
 
 def weights_of(files: RunFolder) -> dict[str, torch.Tensor]:
-    found: dict[str, torch.Tensor] = torch.load(files.best_checkpoint, weights_only=True)["model"]
-    return found
+    loaded: dict[str, torch.Tensor] = torch.load(files.best_checkpoint, weights_only=True)["model"]
+    return loaded
 
 
 def test_an_export_is_fine_tuned_and_its_frozen_part_stays_to_the_bit(
@@ -203,7 +203,7 @@ def test_a_sweep_over_the_freeze_and_the_backbones_rate_has_a_run_for_each(
     assert cli.run([*TRAIN, *sweep, "model.freeze=none,backbone", "optim.backbone_lr=0.1,1"]) == 0
     results = [RunFolder(path).result() for path in runs_in(Path("swept"))]
     assert len(results) == 4
-    assert len({found.weights_sha256 for found in results if found is not None}) == 3
+    assert len({result.weights_sha256 for result in results if result is not None}) == 3
 
 
 # ---------------------------------------------------------------- a model of the user's own

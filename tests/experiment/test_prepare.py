@@ -68,8 +68,8 @@ def test_a_run_has_the_threads_of_its_work_unless_it_is_told(
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     one = dataclasses.replace(config(tmp_path), threads=None)
     assert experiment.run(one, "a test").environment.threads == 1
-    told = dataclasses.replace(one, threads=2, seed=1)
-    assert experiment.run(told, "a test").environment.threads == 2
+    chosen = dataclasses.replace(one, threads=2, seed=1)
+    assert experiment.run(chosen, "a test").environment.threads == 2
 
 
 @pytest.mark.parametrize(
@@ -89,6 +89,6 @@ def test_what_bfloat16_would_change_is_said(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     monkeypatch.setattr(machine, "has_bfloat16", lambda: has_units)
-    found = present._precision_hint(prepare(config(tmp_path, *overrides)), (1, 8, 8))
-    assert said in found
-    assert bool(said) == bool(found)
+    result = present._precision_hint(prepare(config(tmp_path, *overrides)), (1, 8, 8))
+    assert said in result
+    assert bool(said) == bool(result)

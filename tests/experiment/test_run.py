@@ -239,9 +239,9 @@ def check_presented_again(files: RunFolder, capsys: pytest.CaptureFixture[str]) 
     assert files.is_presented()
     scalars = read_scalars(files.path)
     assert [step for step, _, _ in scalars["loss/train"]] == [3, 6]
-    found = files.result()
-    assert found is not None
+    actual = files.result()
+    assert actual is not None
     [(_, value, _)] = scalars["final/test_accuracy"]
-    assert value == pytest.approx(found.test.accuracy)
+    assert value == pytest.approx(actual.test.accuracy)
     assert cli.run(words) == 0
     assert "already finished" in capsys.readouterr().out

@@ -62,14 +62,14 @@ def runs(student: Path, outputs: str = "outputs") -> list[Path]:
 
 
 def run_of(student: Path, outputs: str = "outputs") -> Path:
-    [found] = runs(student, outputs)
-    return found
+    [actual] = runs(student, outputs)
+    return actual
 
 
 def test_official_parts_and_class_names_are_those_of_the_run(student: Path) -> None:
-    found = result(run_of(student)).dataset
-    assert found.classes == ["top", "middle", "bottom"]
-    assert (found.num_train, found.num_val, found.num_test) == (120, 20, 100)
+    actual = result(run_of(student)).dataset
+    assert actual.classes == ["top", "middle", "bottom"]
+    assert (actual.num_train, actual.num_val, actual.num_test) == (120, 20, 100)
     assert result(run_of(student)).test.accuracy > 0.5
     assert (run_of(student) / "code" / "stripes_of_mine.py").read_text() == HELPER
 
@@ -133,8 +133,8 @@ def test_a_sweep_over_its_keys_trains_in_worker_processes(
 
 def test_folds_are_of_all_images_outside_the_official_test_part(student: Path) -> None:
     assert cli.run([*TRAIN, "split.folds=4", "train.epochs=1", "outputs=folds"]) == 0
-    found = result(run_of(student, "folds")).dataset
-    assert (found.num_train, found.num_val, found.num_test) == (105, 35, 100)
+    actual = result(run_of(student, "folds")).dataset
+    assert (actual.num_train, actual.num_val, actual.num_test) == (105, 35, 100)
 
 
 def test_predict_evaluate_and_export_work_and_report_executes_nothing(
@@ -147,9 +147,9 @@ def test_predict_evaluate_and_export_work_and_report_executes_nothing(
     assert cli.run(["predict", run, "one.png"]) == 0
     assert "middle" in capsys.readouterr().out
     assert cli.run(["evaluate", run]) == 0
-    told = capsys.readouterr().out
-    assert "100 images, none of them seen in training" in told
-    assert f"accuracy {result(Path(run)).test.accuracy:.2%}" in told
+    output = capsys.readouterr().out
+    assert "100 images, none of them seen in training" in output
+    assert f"accuracy {result(Path(run)).test.accuracy:.2%}" in output
     assert cli.run(["evaluate", run, "dataset=wide", "code=mine.py"]) == 0
     assert "30 images, 30 of them used for training (30)" in capsys.readouterr().out
     assert cli.run(["export", run, "--to", "state_dict"]) == 0
@@ -165,9 +165,9 @@ def test_a_mistake_is_refused_before_training_with_their_lines(
 ) -> None:
     (student / "stripes_of_mine.py").write_text(HELPER.replace("% 3", "% no_such"))
     assert cli.run([*TRAIN, "outputs=refused"]) == 1
-    told = capsys.readouterr().err.splitlines()
-    assert told[0] == "tinylab: dataset=mine: NameError: name 'no_such' is not defined"
-    assert [line.strip() for line in told[1::2]] == [
+    output = capsys.readouterr().err.splitlines()
+    assert output[0] == "tinylab: dataset=mine: NameError: name 'no_such' is not defined"
+    assert [line.strip() for line in output[1::2]] == [
         f"{student / 'mine.py'}:9, in mine",
         f"{student / 'stripes_of_mine.py'}:6, in stripes",
     ]

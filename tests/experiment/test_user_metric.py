@@ -61,8 +61,8 @@ def student(workplace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def run_of(student: Path, outputs: str = "outputs") -> Path:
-    [found] = [each for each in student.glob(f"{outputs}/runs/digits-*") if "." not in each.name]
-    return found
+    [result] = [each for each in student.glob(f"{outputs}/runs/digits-*") if "." not in each.name]
+    return result
 
 
 def edit(student: Path, old: str, new: str) -> None:
@@ -72,18 +72,18 @@ def edit(student: Path, old: str, new: str) -> None:
 
 def test_the_values_are_those_of_the_saved_probabilities(student: Path) -> None:
     files = RunFolder(run_of(student))
-    found, saved = result(files.path), files.predictions(with_probabilities=True)
+    actual, saved = result(files.path), files.predictions(with_probabilities=True)
     assert saved is not None
     assert saved.probabilities is not None
     best = np.argsort(-saved.probabilities, axis=1)[:, :2]
-    assert found.metric("test_top2") == (best == saved.label[:, None]).any(axis=1).mean()
-    assert found.metric("test_again") == pytest.approx(found.metric("test_nll"), rel=1e-9)
-    assert (found.metric("val_tested"), found.metric("test_tested")) == (None, 0.5)
+    assert actual.metric("test_top2") == (best == saved.label[:, None]).any(axis=1).mean()
+    assert actual.metric("test_again") == pytest.approx(actual.metric("test_nll"), rel=1e-9)
+    assert (actual.metric("val_tested"), actual.metric("test_tested")) == (None, 0.5)
     rows = files.history()
     assert [row["val_again"] for row in rows] == pytest.approx([row["val_loss"] for row in rows])
     assert rows[-1]["val_tested"] is None
-    assert found.own_metrics is not None
-    assert {name: each["better"] for name, each in found.own_metrics.items()} == {
+    assert actual.own_metrics is not None
+    assert {name: each["better"] for name, each in actual.own_metrics.items()} == {
         "again": "lower", "tested": "lower", "top2": "higher"
     }  # fmt: skip
     assert (files.code_folder / "marks.py").read_text() == SOURCE
@@ -113,9 +113,9 @@ def test_an_edit_retrains_only_what_the_metric_chooses(
     assert "already finished" in capsys.readouterr().out
     edit(student, "labels]).mean()", "labels]).max()")
     assert cli.run(TRAIN) == 0
-    told = capsys.readouterr().out
-    assert "already finished" in told
-    assert "metric again: edited since; its values come from the earlier code" in told
+    output = capsys.readouterr().out
+    assert "already finished" in output
+    assert "metric again: edited since; its values come from the earlier code" in output
     assert cli.run(chosen) == 0
     assert "metric again has changed since; old folder kept" in capsys.readouterr().out
 
@@ -205,8 +205,8 @@ def test_a_sweep_ranks_by_one_and_a_search_is_guided(
     trials = json.loads(state.read_text())["jobs"]
     assert [trial["state"] for trial in trials] == ["finished", "finished"]
     for trial in trials:
-        found = result(student / "search" / "runs" / trial["run_id"])
-        assert trial["value"] == found.metric("val_again")
+        actual = result(student / "search" / "runs" / trial["run_id"])
+        assert trial["value"] == actual.metric("val_again")
     unknown = ["sweep.metric=val_tested", *search[:3], "outputs=unknown"]
     assert cli.run([*sweep[:-1], *unknown]) == 0
 
@@ -228,12 +228,12 @@ def test_a_metric_that_raises_on_made_up_data_is_refused_before_training(
 ) -> None:
     edit(student, "[:, :2]", "[:, :2].no_such")
     assert cli.run([*TRAIN, "outputs=refused"]) == 1
-    told = capsys.readouterr().err.splitlines()
-    assert told[0].startswith("tinylab: metric top2: AttributeError: ")
+    output = capsys.readouterr().err.splitlines()
+    assert output[0].startswith("tinylab: metric top2: AttributeError: ")
     assert (
-        told[1].strip() == f"{student / 'marks.py'}:7, in top2 (labels: 20, probabilities: 20x10)"
+        output[1].strip() == f"{student / 'marks.py'}:7, in top2 (labels: 20, probabilities: 20x10)"
     )
-    assert len(told) == 3
+    assert len(output) == 3
     assert not (student / "refused").exists()
 
 

@@ -53,9 +53,9 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run_of(student: Path, pattern: str = "digits-mine-*") -> Path:
     paths = student.glob(f"outputs/runs/{pattern}")
-    found = [each for each in paths if ARCHIVED.search(each.name) is None]
-    assert len(found) == 1
-    return found[0]
+    results = [each for each in paths if ARCHIVED.search(each.name) is None]
+    assert len(results) == 1
+    return results[0]
 
 
 def edit(file: Path) -> None:
@@ -156,8 +156,8 @@ def test_the_same_command_finds_it_and_an_edit_outdates_it_and_no_other(
     assert "already finished" in capsys.readouterr().out
     edit(student / "layers_of_mine.py")
     assert cli.run(mine) == 0
-    told = capsys.readouterr().out
-    assert "mine.py or layers_of_mine.py has changed since; old folder kept" in told
+    output = capsys.readouterr().out
+    assert "mine.py or layers_of_mine.py has changed since; old folder kept" in output
     assert cli.run([*TRAIN, "model=mlp", "code=mine.py"]) == 0
     assert "already finished" in capsys.readouterr().out
 
@@ -187,10 +187,10 @@ def test_what_needs_the_network_refuses_an_edited_file_before_it_is_executed(
     for command in (["predict", run, picture(student)], ["export", run], ["verify", run],
                     ["evaluate", run]):  # fmt: skip
         assert cli.run(command) == 1
-        told = capsys.readouterr().err
-        assert "mine.py" in told
-        assert "has changed since it was trained" in told
-        assert len(told.splitlines()) == 2
+        output = capsys.readouterr().err
+        assert "mine.py" in output
+        assert "has changed since it was trained" in output
+        assert len(output.splitlines()) == 2
     for command in (["list"], ["compare", "outputs"], ["report", "outputs"]):
         assert cli.run(command) == 0
 
@@ -223,9 +223,9 @@ def test_a_config_again_says_where_the_file_differs_from_the_runs(
     assert "differs" not in capsys.readouterr().out
     edit(student / "layers_of_mine.py")
     assert cli.run(["train", "--from", str(run), "seed=2"]) == 0
-    told = capsys.readouterr().out
+    output = capsys.readouterr().out
     words = f"has changed since {run.name}: this trains a new run with the current code; the run's"
-    assert f"layers_of_mine.py {words} copy is in {run / 'code'}\n" in told
+    assert f"layers_of_mine.py {words} copy is in {run / 'code'}\n" in output
     assert cli.run(["train", "--from", str(run), "model=mlp", "model.hidden=8"]) == 0
     assert "differs" not in capsys.readouterr().out
     (run / "result.json").unlink()  # as if it had been stopped
@@ -270,10 +270,10 @@ def test_a_class_of_a_library_that_does_not_fit_shows_its_own_lines(
     squeeze = "model=torchvision.models.squeezenet:SqueezeNet"
     gray = ["dataset=digits", "dataset.image_size=32"]
     assert cli.run(["train", squeeze, *gray]) == 1
-    told = capsys.readouterr().err
-    assert "to have 3 channels, but got 1" in told
-    assert "in forward (x: 2x1x32x32)" in told
-    assert "torch/nn" not in told
+    output = capsys.readouterr().err
+    assert "to have 3 channels, but got 1" in output
+    assert "in forward (x: 2x1x32x32)" in output
+    assert "torch/nn" not in output
 
 
 def test_what_a_function_takes_further_is_passed_on(
@@ -309,8 +309,10 @@ def test_a_killed_and_resumed_training_ends_with_the_same_bits(
 def test_a_sweep_trains_it_in_worker_processes(student: Path) -> None:
     sweep = ["model.hidden=4,6", "train.epochs=1", "threads=1", "jobs=2", "outputs=swept"]
     assert cli.run(["train", "-m", "code=mine.py", "model=mine", *sweep]) == 0
-    found = {result(each).config["model"]["hidden"] for each in student.glob("swept/runs/digits-*")}
-    assert found == {4, 6}
+    actual = {
+        result(each).config["model"]["hidden"] for each in student.glob("swept/runs/digits-*")
+    }
+    assert actual == {4, 6}
 
 
 @pytest.mark.parametrize(
@@ -327,12 +329,12 @@ def test_a_network_that_does_not_fit_is_refused_before_training(
 ) -> None:
     (student / "mine.py").write_text(SOURCE.replace(old, new))
     assert cli.run([*TRAIN, "code=mine.py", "model=mine", "outputs=refused"]) == 1
-    told = capsys.readouterr()
-    assert words in told.err
-    assert str(student / "mine.py") in told.err
-    assert "torch/nn" not in told.err
-    assert "epoch" not in told.out
-    assert len(told.err.splitlines()) <= 3
+    output = capsys.readouterr()
+    assert words in output.err
+    assert str(student / "mine.py") in output.err
+    assert "torch/nn" not in output.err
+    assert "epoch" not in output.out
+    assert len(output.err.splitlines()) <= 3
 
 
 def test_a_mistake_in_training_shows_their_lines_and_the_shape_and_is_recorded(
@@ -341,8 +343,8 @@ def test_a_mistake_in_training_shows_their_lines_and_the_shape_and_is_recorded(
     wrong = "return super().forward(x.no_such() if self.training else x)"
     (student / "mine.py").write_text(SOURCE.replace("return super().forward(x)", wrong))
     assert cli.run([*TRAIN, "code=mine.py", "model=mine", "outputs=refused"]) == 1
-    told = capsys.readouterr().err
-    assert told.splitlines()[1:] == [
+    output = capsys.readouterr().err
+    assert output.splitlines()[1:] == [
         f"  {student / 'mine.py'}:18, in forward (x: 32x1x8x8)",
         f"    {wrong}",
     ]

@@ -112,12 +112,12 @@ def test_the_built_in_loss_written_by_hand_ends_with_the_same_bits(
 
 def test_the_losses_of_a_run_are_those_of_its_own_loss(student: Path) -> None:
     history = RunFolder(the_run(student)).history()
-    found = RunFolder(the_run(student)).result()
-    assert found is not None
-    assert found.val is not None
-    assert found.val.loss < found.val.extra["nll"]  # as focal loss is
-    best = history[found.best_epoch - 1]
-    assert best["val_loss"] == found.val.loss
+    actual = RunFolder(the_run(student)).result()
+    assert actual is not None
+    assert actual.val is not None
+    assert actual.val.loss < actual.val.extra["nll"]  # as focal loss is
+    best = history[actual.best_epoch - 1]
+    assert best["val_loss"] == actual.val.loss
 
 
 def test_the_built_in_schedule_written_by_hand_ends_with_the_same_bits(student: Path) -> None:
@@ -193,10 +193,10 @@ def test_what_does_not_fit_is_refused_before_training(
     student: Path, capsys: pytest.CaptureFixture[str], words: list[str], told: str
 ) -> None:
     assert cli.run([*TRAIN, "code=losses.py", *words, "outputs=refused"]) == 1
-    found = capsys.readouterr()
-    assert told in found.err
-    assert len(found.err.splitlines()) <= 2
-    assert "epoch" not in found.out
+    actual = capsys.readouterr()
+    assert told in actual.err
+    assert len(actual.err.splitlines()) <= 2
+    assert "epoch" not in actual.out
     assert not (student / "refused").exists()
 
 
@@ -208,9 +208,9 @@ def test_a_mistake_in_training_shows_their_lines_alone(
         LOSSES.replace("return F.cross_entropy(logits, targets)", wrong)
     )
     assert cli.run([*TRAIN, "code=losses.py", "loss=mine", "outputs=refused"]) == 1
-    told = capsys.readouterr().err.splitlines()
-    assert told[0].startswith("tinylab: loss=mine: AttributeError: ")
-    assert told[1:] == [
+    output = capsys.readouterr().err.splitlines()
+    assert output[0].startswith("tinylab: loss=mine: AttributeError: ")
+    assert output[1:] == [
         f"  {student / 'losses.py'}:9, in mine (logits: 32x10, targets: 32)",
         f"    {wrong}",
     ]
@@ -238,6 +238,6 @@ def test_parts_that_are_not_decorated_are_named(tmp_path: Path) -> None:
     assert (config["dataset"]["n"], config["loss"]["label_smoothing"]) == (80, 0.1)
     assert cli.run(["evaluate", str(folder), f"outputs={tmp_path}"]) == 0
     [evaluation] = tmp_path.glob("evaluations/plain.blobs-*/evaluation.json")
-    found = json.loads(evaluation.read_text())
-    assert found["loss"] is None, "what it would call loss is none of the user's"
-    assert found["nll"] > 0
+    parsed = json.loads(evaluation.read_text())
+    assert parsed["loss"] is None, "what it would call loss is none of the user's"
+    assert parsed["nll"] > 0

@@ -33,15 +33,15 @@ def one_pass(filters: int = 5) -> PooledConv2d:
 def both(layer: PooledConv2d, images: Tensor, threads: int = 1) -> list[list[Tensor]]:
     """Output and gradients in one pass, and by torch's layers."""
     torch.set_num_threads(threads)
-    found = []
+    results = []
     for layer.in_one_pass in (True, False):
         layer.zero_grad()
         output = layer.pooled(images)
         output.backward(torch.linspace(-1, 1, output.numel()).reshape(output.shape))
         gradients = [parameter.grad for parameter in layer.parameters()]
-        found.append([output.detach(), *(each for each in gradients if each is not None)])
-    assert len(found[0]) == 3
-    return found
+        results.append([output.detach(), *(each for each in gradients if each is not None)])
+    assert len(results[0]) == 3
+    return results
 
 
 @settings(max_examples=40)

@@ -84,20 +84,20 @@ def test_without_the_kernels_training_is_the_same_but_for_rounding(
     )
     expected = lab.run(tmp_path / "with").state_dict()
     without_kernels()
-    found = lab.run(tmp_path / "without").state_dict()
+    result = lab.run(tmp_path / "without").state_dict()
     for part in ("model", "averaged"):
-        for key, value in found[part].items():
+        for key, value in result[part].items():
             torch.testing.assert_close(value, expected[part][key], rtol=1e-4, atol=2e-5)
-    _assert_close(found["optimizer"], expected["optimizer"])
-    assert not torch.equal(found["model"]["1.weight"], lab.build().state_dict()["1.weight"])
+    _assert_close(result["optimizer"], expected["optimizer"])
+    assert not torch.equal(result["model"]["1.weight"], lab.build().state_dict()["1.weight"])
 
 
-def _assert_close(found: Any, expected: Any) -> None:
-    if isinstance(found, dict):
-        for key in found:
-            _assert_close(found[key], expected[key])
+def _assert_close(result: Any, expected: Any) -> None:
+    if isinstance(result, dict):
+        for key in result:
+            _assert_close(result[key], expected[key])
     else:
-        torch.testing.assert_close(found, expected, rtol=1e-3, atol=2e-5)
+        torch.testing.assert_close(result, expected, rtol=1e-3, atol=2e-5)
 
 
 @pytest.mark.parametrize("name", ["copy_", "lerp", "lerp_", "mul_", "sub", "add_"])
@@ -124,8 +124,8 @@ def test_without_the_product_of_onednn_a_dense_layer_is_the_same_but_for_roundin
     with mock.patch.object(layers, "PREFERS_ONEDNN", True):
         output = layer(maps)
     output.sin().sum().backward()
-    found, layer.weight.grad = layer.weight.grad, None
+    result, layer.weight.grad = layer.weight.grad, None
     expected = F.linear(maps.flatten(1), layer.weight.flatten(1), layer.bias)
     expected.sin().sum().backward()
     torch.testing.assert_close(output, expected)
-    torch.testing.assert_close(found, layer.weight.grad)
+    torch.testing.assert_close(result, layer.weight.grad)

@@ -321,8 +321,8 @@ def test_squeeze_and_excitation_scales_each_channel_by_a_share_of_the_means() ->
     assert squeeze.down.weight.shape == (3, 12)
     maps = images_of((12, 8, 8))
     hidden = (maps.mean((2, 3)) @ squeeze.down.weight.T + squeeze.down.bias).clamp(min=0)
-    share = 1 / (1 + (-(hidden @ squeeze.up.weight.T + squeeze.up.bias)).exp())
-    torch.testing.assert_close(squeeze(maps), torch.einsum("nchw,nc->nchw", maps, share))
+    fraction = 1 / (1 + (-(hidden @ squeeze.up.weight.T + squeeze.up.bias)).exp())
+    torch.testing.assert_close(squeeze(maps), torch.einsum("nchw,nc->nchw", maps, fraction))
     out = model.blocks[0](maps)
     nn.init.constant_(squeeze.up.bias, -1e9)  # a share of nothing leaves the shortcut
     torch.testing.assert_close(model.blocks[0](maps), maps.clamp(min=0))
@@ -365,7 +365,7 @@ def test_a_network_of_torchvision_fits_the_data(arch: str, shape: tuple[int, int
 
 
 @pytest.mark.costly
-def test_kernels_for_one_channel_answer_as_those_for_its_colour_copy() -> None:
+def test_kernels_for_one_channel_answer_as_those_for_its_color_copy() -> None:
     grey = images_of((1, 32, 32))
     networks = [build(TorchvisionConfig(), (C, 32, 32)) for C in (1, 3)]
     answers = [

@@ -249,9 +249,9 @@ def test_a_file_of_torchvision_gives_all_but_the_head(
     config = TorchvisionConfig(arch=arch, weights=str(tmp_path / "net.pth"))
     model = models.build(config, (C, side, side), 7)
     head, _ = pretrained.head(model)
-    found = model.state_dict()
-    equal = [name for name in found if torch.equal(found[name], state[name])]
-    others = {name for name in found if name not in equal}
+    result = model.state_dict()
+    equal = [name for name in result if torch.equal(result[name], state[name])]
+    others = {name for name in result if name not in equal}
     assert {name for name in others if name.startswith(f"{head}.")} == {
         f"{head}.weight", f"{head}.bias",
     }  # fmt: skip
@@ -288,9 +288,9 @@ def test_published_weights_come_from_the_folder_of_torch_hub(hub: Path) -> None:
 def test_each_network_has_the_statistics_that_its_weights_expect(costly: None) -> None:
     half, imagenet = ((0.5,) * 3, (0.5,) * 3), ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
     expected = {"resnet18": imagenet, "efficientnet_v2_l": half, "inception_v3": half}
-    for arch, found in expected.items():
+    for arch, result in expected.items():
         for weights in ("DEFAULT", "net.pth"):
-            assert models.statistics(TorchvisionConfig(arch=arch, weights=weights)) == found
+            assert models.statistics(TorchvisionConfig(arch=arch, weights=weights)) == result
     assert models.statistics(TorchvisionConfig(arch="efficientnet_v2_l")) == imagenet
     assert models.statistics(ResnetConfig()) == imagenet
 
@@ -324,8 +324,8 @@ def test_a_local_file_of_timm_gives_all_but_the_head(
         save_file(state, path)
     config = TimmConfig(weights=str(path), freeze="backbone")
     model = models.build(config, (3, 32, 32), 7)
-    found = model.state_dict()
-    assert {name for name in found if not torch.equal(found[name], state[name])} == {
+    result = model.state_dict()
+    assert {name for name in result if not torch.equal(result[name], state[name])} == {
         "fc.weight", "fc.bias",
     }  # fmt: skip
     assert models.count_trained(model) == 512 * 7 + 7

@@ -51,12 +51,12 @@ def test_before_a_mean_and_a_dense_layer_it_is_the_class_activation_map() -> Non
         parameter.requires_grad_(False)  # as in a frozen network
     images = np.random.default_rng(0).integers(0, 256, (6, 1, 8, 8), dtype=np.uint8)
     labels = np.array([0, 1, 2, 0, 1, 2])
-    found = explain.grad_cam(as_trained(model), images, labels)
-    assert found is not None
+    result = explain.grad_cam(as_trained(model), images, labels)
+    assert result is not None
     maps = model.last(torch.relu(model.first(torch.from_numpy(images) / 255)))
     expected = torch.einsum("nkhw,nk->nhw", maps, model.dense.weight[labels]).relu()
     largest = expected.amax((1, 2), keepdim=True).clamp_min(1e-12)
-    assert found == pytest.approx((expected / largest).numpy(), abs=1e-5)
+    assert result == pytest.approx((expected / largest).numpy(), abs=1e-5)
     assert not any(each._forward_hooks for each in model.modules())
 
 
@@ -68,9 +68,9 @@ def test_without_convolution_there_is_no_map_and_no_filter() -> None:
 
 
 def test_filters_span_black_to_white() -> None:
-    found = explain.first_filters(as_trained(Pooling()))
-    assert found is not None
-    assert (found.shape, found.min(), found.max()) == ((4, 1, 3, 3), 0, 255)
+    result = explain.first_filters(as_trained(Pooling()))
+    assert result is not None
+    assert (result.shape, result.min(), result.max()) == ((4, 1, 3, 3), 0, 255)
 
 
 def test_neighbors_are_the_nearest_by_brute_force() -> None:
@@ -87,10 +87,10 @@ def test_neighbors_are_the_nearest_by_brute_force() -> None:
 def test_red_is_laid_where_the_heat_is() -> None:
     image = np.full((1, 2, 2), 100, np.uint8)
     heat = np.array([[0, 1], [0, 0]], np.float32)
-    found = explain.overlaid(image, heat)
-    assert found[:, 0, 0].tolist() == [100, 100, 100]
-    assert found[0, 0, 1] > 150
-    assert found[2, 0, 1] < 50
+    result = explain.overlaid(image, heat)
+    assert result[:, 0, 0].tolist() == [100, 100, 100]
+    assert result[0, 0, 1] > 150
+    assert result[2, 0, 1] < 50
 
 
 @pytest.mark.costly
@@ -115,8 +115,8 @@ def test_large_images_are_thinned_out_in_a_square_sheet() -> None:
 
 
 def test_a_cell_of_the_table_breaks_no_line() -> None:
-    found = projector.table({"class": ["a\tb", "c\nd"], "image": ["1", "2"]})
-    assert found == "class\timage\na b\t1\nc d\t2\n"
+    result = projector.table({"class": ["a\tb", "c\nd"], "image": ["1", "2"]})
+    assert result == "class\timage\na b\t1\nc d\t2\n"
 
 
 class Page(html.parser.HTMLParser):

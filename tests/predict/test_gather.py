@@ -46,8 +46,8 @@ def test_links_that_lead_in_a_circle_end() -> None:
     os.symlink("in", "f/twice")
     os.symlink("loop", "f/loop")
     os.symlink("nowhere", "f/dangling.png")
-    found = gather(["f"])
-    assert sorted(found) == ["f/1.png", "f/dangling.png", "f/in/2.png"]
+    result = gather(["f"])
+    assert sorted(result) == ["f/1.png", "f/dangling.png", "f/in/2.png"]
 
 
 def test_a_folder_named_like_an_image_is_a_folder() -> None:
@@ -85,8 +85,8 @@ def test_a_list_on_standard_input_may_name_what_an_argument_may(
     make("1.png", "f/2.png", os.fsdecode(b"not utf8 \xff.png"))
     listed = separator.join([b"1.png", b"f", b"not utf8 \xff.png", b"absent.png", b""])
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(listed)))
-    found = gather(["-", "last.png"])
-    assert found == ["1.png", "f/2.png", "not utf8 \udcff.png", "absent.png", "last.png"]
+    result = gather(["-", "last.png"])
+    assert result == ["1.png", "f/2.png", "not utf8 \udcff.png", "absent.png", "last.png"]
 
 
 def test_a_name_with_a_newline_comes_through_a_list_ended_by_zero_bytes(

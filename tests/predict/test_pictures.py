@@ -45,7 +45,7 @@ def read_mnist(file: Path, invert: str = "auto") -> Picture:
 def near(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> float:
     """Mean absolute difference, in gray levels, when the two are laid on each other.
 
-    The centre of mass is rounded to pixels, so they may lie one pixel apart.
+    The center of mass is rounded to pixels, so they may lie one pixel apart.
     """
     shifts = [(down, right) for down in (-1, 0, 1) for right in (-1, 0, 1)]
     moved = [np.roll(one, shift, axis=(-2, -1)).astype(int) for shift in shifts]
@@ -112,13 +112,13 @@ def test_where_the_ink_stands_and_which_of_both_is_light_does_not_matter(
     assert max(np.ptp(rows), np.ptp(columns)) + 1 == field.box, "the ink fills its box"
 
 
-def test_the_ink_is_centred_by_its_mass_as_mnist_is() -> None:
+def test_the_ink_is_centered_by_its_mass_as_mnist_is() -> None:
     page = np.full((200, 300), 255, np.uint8)
     cv2.putText(page, "7", (40, 150), cv2.FONT_HERSHEY_SIMPLEX, 4, 0, 10)
     pixels = read_digit(page, MNIST, 28, "auto").pixels[0].astype(float)
     for axis in (0, 1):
-        centre = pixels.sum(axis) @ np.arange(28) / pixels.sum()
-        assert abs(centre - 14) <= 0.5
+        center = pixels.sum(axis) @ np.arange(28) / pixels.sum()
+        assert abs(center - 14) <= 0.5
 
 
 @pytest.mark.parametrize("size", [29, 60, 1000, 3000])
@@ -223,7 +223,7 @@ def test_transparency_shows_a_ground_on_which_the_ink_is_seen(tmp_path: Path) ->
         assert near(picture.pixels, reference) < 3, name
         assert picture.inverted == (name != "white")
     rgba = np.dstack([zero, zero, zero, np.full_like(zero, 255)])
-    rgba[190:210, 190:210, 3] = 0  # a hole in the page, through which its colour shows
+    rgba[190:210, 190:210, 3] = 0  # a hole in the page, through which its color shows
     rgba[190:210, 190:210, :3] = 0
     Image.fromarray(rgba).save(tmp_path / "hole.png")
     assert near(read_mnist(tmp_path / "hole.png").pixels, reference) < 3

@@ -69,16 +69,16 @@ def test_the_card_says_what_the_run_found(
 
 def test_confusion_is_told_in_words(trained: Path) -> None:
     report.write_card(trained, trained / "card.md")
-    told = re.findall(
+    message = re.findall(
         r"^- (\d) was predicted as (\d) in (\d+) test images? \(",
         (trained / "card.md").read_text(),
         re.M,
     )
     confusion = result_of(trained)["confusion"]
-    assert 1 <= len(told) <= 5
-    assert all(confusion[int(a)][int(b)] == int(count) for a, b, count in told)
+    assert 1 <= len(message) <= 5
+    assert all(confusion[int(a)][int(b)] == int(count) for a, b, count in message)
     most = max(confusion[i][j] for i in range(10) for j in range(10) if i != j)
-    assert int(told[0][2]) == most
+    assert int(message[0][2]) == most
 
 
 def test_duplicates_are_told_and_are_a_limit(trained: Path, tmp_path: Path) -> None:

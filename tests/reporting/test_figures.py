@@ -25,14 +25,14 @@ def parsed(figure: Markup) -> ElementTree.Element:
 
 def places(tree: ElementTree.Element) -> list[tuple[float, float]]:
     """Every point that is drawn."""
-    found = []
+    results = []
     for each in tree.iter():
         for x, y in (("x", "y"), ("cx", "cy"), ("x1", "y1"), ("x2", "y2")):
             if x in each.attrib:
-                found.append((float(each.attrib[x]), float(each.attrib[y])))
+                results.append((float(each.attrib[x]), float(each.attrib[y])))
         points = re.findall(r"[-\d.]+,[-\d.]+", each.get("d", ""))
-        found += [tuple(map(float, point.split(","))) for point in points]
-    return found
+        results += [tuple(map(float, point.split(","))) for point in points]
+    return results
 
 
 def check(figure: Markup) -> ElementTree.Element:
@@ -98,9 +98,9 @@ def test_ticks_known_by_heart() -> None:
 @given(st.lists(NUMBERS, min_size=1, max_size=5))
 def test_a_fitted_scale_keeps_its_values_inside_and_in_order(values: list[float]) -> None:
     scale = svg.fit(values, 0, 100)
-    found = [scale(value) for value in sorted(values)]
-    assert found == sorted(found)
-    assert -1e-6 <= found[0] <= found[-1] <= 100 + 1e-6
+    results = [scale(value) for value in sorted(values)]
+    assert results == sorted(results)
+    assert -1e-6 <= results[0] <= results[-1] <= 100 + 1e-6
 
 
 def test_a_logarithmic_scale_gives_each_decade_the_same_room() -> None:
@@ -183,7 +183,7 @@ def test_without_validation_the_band_is_of_training() -> None:
     assert len(paths(tree, "line train")) == len(paths(tree, "band")) == 1
 
 
-def test_settings_beyond_the_colours_are_a_gray_line() -> None:
+def test_settings_beyond_the_colors_are_a_gray_line() -> None:
     one, other = curves(figures.color(0)), curves(figures.color(figures.COLORS))
     tree = check(figures.learning_curves([one, other], "accuracy"))
     groups = {each.attrib["class"]: each for each in tree.iter("g")}
@@ -259,8 +259,8 @@ def test_parallel_coordinates_have_a_line_a_run_the_best_on_top(keys: int, runs:
     tree = check(figures.parallel(names, values, scores, "validation accuracy"))
     lines = list(tree.iter("path"))
     assert len(lines) == runs
-    shares = [float(each.attrib["style"].partition(":")[2]) for each in lines]
-    assert shares == sorted(shares)
+    fractions = [float(each.attrib["style"].partition(":")[2]) for each in lines]
+    assert fractions == sorted(fractions)
     assert len(re.findall(",", lines[0].attrib["d"])) == keys + 1
 
 

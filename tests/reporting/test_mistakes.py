@@ -57,24 +57,24 @@ def predictions(
 
 @given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), min_size=1, max_size=40))
 def test_tables_count_what_a_loop_counts(pairs: list[tuple[int, int]]) -> None:
-    found = predictions(*zip(*pairs, strict=True), num_classes=5)
-    matrix = mistakes.confusion(found)
+    result = predictions(*zip(*pairs, strict=True), num_classes=5)
+    matrix = mistakes.confusion(result)
     assert not isinstance(matrix, str)
     for i, row in enumerate(matrix.rows):
         for j, cell in enumerate(row[1:]):
             assert cell.value == pairs.count((i, j))
-            assert cell.share == pytest.approx(
+            assert cell.fraction == pytest.approx(
                 pairs.count((i, j)) / max(1, sum(a == i for a, _ in pairs))
             )
     wrong = {(a, b) for a, b in pairs if a != b}
-    rows = mistakes.confused(found).rows
+    rows = mistakes.confused(result).rows
     assert len(rows) == min(len(wrong), mistakes.MOST_PAIRS)
     counts = [row[2].value or 0 for row in rows]
     assert counts == sorted(counts, reverse=True)
     for label, predicted, count, _ in rows:
         pair = int(label.text[-1]), int(predicted.text[-1])
         assert count.value == pairs.count(pair)
-    for i, (_, total, recall) in enumerate(mistakes.recall(found).rows):
+    for i, (_, total, recall) in enumerate(mistakes.recall(result).rows):
         of_class = [b for a, b in pairs if a == i]
         assert total.value == len(of_class)
         assert recall.value == (of_class.count(i) / len(of_class) if of_class else None)
@@ -125,18 +125,18 @@ def run(tmp_path: Path, label: Any, predicted: Any, probability: Any, **dataset:
 
 def test_the_worst_mistakes_come_first_with_their_pictures(tmp_path: Path) -> None:
     tested = run(tmp_path, [0, 1, 2, 3], [0, 5, 6, 7], [0.9, 0.5, 0.75, 0.625])
-    found = mistakes.find([tested])
-    assert found.no_pictures == ""
-    said = [(m.index, m.label, m.predicted, m.probability) for m in found.worst]
+    result = mistakes.find([tested])
+    assert result.no_pictures == ""
+    said = [(m.index, m.label, m.predicted, m.probability) for m in result.worst]
     assert said == [(2, "2", "6", 0.75), (3, "3", "7", 0.625), (1, "1", "5", 0.5)]
-    for mistake in found.worst:
+    for mistake in result.worst:
         assert mistake.picture is not None
         assert np.array_equal(decoded(mistake.picture), DIGITS.data.images[mistake.index])
 
 
 def test_there_are_no_more_pictures_than_a_page_can_bear(tmp_path: Path) -> None:
-    found = mistakes.find([run(tmp_path, [0] * 100, [1] * 100, [0.5] * 100)])
-    assert len(found.worst) == mistakes.MOST
+    result = mistakes.find([run(tmp_path, [0] * 100, [1] * 100, [0.5] * 100)])
+    assert len(result.worst) == mistakes.MOST
 
 
 def test_large_images_are_thinned_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -147,9 +147,9 @@ def test_large_images_are_thinned_out(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 def test_changed_data_has_no_pictures_but_words(tmp_path: Path) -> None:
-    found = mistakes.find([run(tmp_path, [0, 1], [1, 1], [0.5, 0.5], fingerprint="other")])
-    assert found.no_pictures == "the dataset has changed since the run"
-    assert [(m.label, m.predicted, m.picture) for m in found.worst] == [("0", "1", None)]
+    result = mistakes.find([run(tmp_path, [0, 1], [1, 1], [0.5, 0.5], fingerprint="other")])
+    assert result.no_pictures == "the dataset has changed since the run"
+    assert [(m.label, m.predicted, m.picture) for m in result.worst] == [("0", "1", None)]
 
 
 def test_numbers_beyond_the_data_have_no_pictures_but_words(tmp_path: Path) -> None:
@@ -163,15 +163,15 @@ def test_absent_data_is_not_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("TINYLAB_DATA", str(tmp_path / "nothing"))
     tested = run(tmp_path, [0], [1], [0.5])
     tested.result.config["dataset"] = {"name": "mnist", "root": None, "image_size": 28}
-    found = mistakes.find([tested])
-    assert found.no_pictures
-    assert found.worst[0].picture is None
+    result = mistakes.find([tested])
+    assert result.no_pictures
+    assert result.worst[0].picture is None
     assert not (tmp_path / "nothing").exists()
 
 
 def test_not_one_mistake(tmp_path: Path) -> None:
-    found = mistakes.find([run(tmp_path, [0, 1], [0, 1], [0.5, 0.5])])
-    assert found.worst == found.confused.rows == []
+    result = mistakes.find([run(tmp_path, [0, 1], [0, 1], [0.5, 0.5])])
+    assert result.worst == result.confused.rows == []
 
 
 @pytest.mark.parametrize("label", [[10], [-1]])

@@ -23,8 +23,8 @@ pytestmark = pytest.mark.costly
 
 
 def compared(outputs: Path) -> Comparison:
-    [found] = compare(collect([outputs])[0])
-    return found
+    [differences] = compare(collect([outputs])[0])
+    return differences
 
 
 def column(table: Table, name: str) -> list[str]:
@@ -102,9 +102,11 @@ def test_two_keys_make_a_grid(tmp_path: Path) -> None:
     assert table is not None
     assert table.head == ["", "8", "16", "64"]
     assert texts(table.rows)[0] == ["4", "54.80%", "55.60%", "60.40%"]
-    shares = [cell.share for row in table.rows for cell in row[1:] if cell.share is not None]
-    assert min(shares) == 0
-    assert max(shares) == 1
+    fractions = [
+        cell.fraction for row in table.rows for cell in row[1:] if cell.fraction is not None
+    ]
+    assert min(fractions) == 0
+    assert max(fractions) == 1
 
 
 def test_a_grid_with_a_hole_is_none(tmp_path: Path) -> None:
@@ -154,8 +156,8 @@ def test_config_beside_its_defaults(tmp_path: Path) -> None:
 # ---------------------------------------------------------------- which figures
 
 
-def captions(found: Sequence[charts.Chart]) -> list[str]:
-    return [chart.caption for chart in found]
+def captions(result: Sequence[charts.Chart]) -> list[str]:
+    return [chart.caption for chart in result]
 
 
 def test_one_key_has_one_figure_in_the_order_of_its_values(tmp_path: Path) -> None:
@@ -210,8 +212,11 @@ def test_settings_of_one_run_are_ranked_in_the_table_alone(tmp_path: Path) -> No
     for filters in (4, 16):
         for hidden in (8, 64):
             write_run(tmp_path, val=0.9, model__filters=filters, model__hidden=hidden)
-    found = charts.effects(compared(tmp_path).rows, "val_accuracy")
-    assert [chart.caption.partition(":")[0] for chart in found] == ["model.filters", "model.hidden"]
+    result = charts.effects(compared(tmp_path).rows, "val_accuracy")
+    assert [chart.caption.partition(":")[0] for chart in result] == [
+        "model.filters",
+        "model.hidden",
+    ]
 
 
 def test_three_numeric_keys_make_parallel_coordinates(tmp_path: Path) -> None:
@@ -276,7 +281,7 @@ def test_curves_go_as_far_as_all_runs_of_a_setting(tmp_path: Path) -> None:
     assert ">5</text>" not in loss.svg
 
 
-def test_a_setting_without_curves_leaves_the_colours_of_the_others(tmp_path: Path) -> None:
+def test_a_setting_without_curves_leaves_the_colors_of_the_others(tmp_path: Path) -> None:
     write_run(tmp_path, val=0.9, model__filters=4)
     write_history(write_run(tmp_path, val=0.8, model__filters=8), 3)
     [accuracy, _], _ = charts.learning_curves(compared(tmp_path).rows)
@@ -284,7 +289,7 @@ def test_a_setting_without_curves_leaves_the_colours_of_the_others(tmp_path: Pat
     assert '<g class="c0">' not in accuracy.svg
 
 
-def test_more_settings_than_colours_are_shown_one_by_one_as_well(tmp_path: Path) -> None:
+def test_more_settings_than_colors_are_shown_one_by_one_as_well(tmp_path: Path) -> None:
     for number in range(COLORS + 1):
         write_history(write_run(tmp_path, val=0.9 - number / 100, model__filters=number + 1), 3)
     together, alone = charts.learning_curves(compared(tmp_path).rows)
@@ -403,7 +408,7 @@ def test_one_size_draws_nothing(tmp_path: Path) -> None:
     assert charts.data_size(data_size.of_rows(compared(tmp_path).rows)) is None
 
 
-def test_every_setting_has_its_colour_in_the_figure_of_sizes(tmp_path: Path) -> None:
+def test_every_setting_has_its_color_in_the_figure_of_sizes(tmp_path: Path) -> None:
     for filters in (4, 28):
         for fraction in (0.25, 0.5, 1.0):
             right = 80 + int(10 * fraction) + filters // 10
@@ -411,14 +416,14 @@ def test_every_setting_has_its_colour_in_the_figure_of_sizes(tmp_path: Path) -> 
                 tmp_path, right, split__train_fraction=fraction, model__filters=filters
             )
             edit_result(folder, dataset__num_train=int(400 * fraction))
-    found = data_size.of_rows(compared(tmp_path).rows)
-    legend = charts.size_legend(found)
+    result = data_size.of_rows(compared(tmp_path).rows)
+    legend = charts.size_legend(result)
     assert {cell.text for cell in legend} == {"model.filters=4", "model.filters=28"}
     assert [cell.key for cell in legend] == ["c0", "c1"]
-    chart = charts.data_size(found)
+    chart = charts.data_size(result)
     assert chart is not None
     assert [chart.svg.count(f'class="{key}"') for key in ("c0", "c1")] == [1, 1]
-    assert len(answer.more_data(found)) == 2
+    assert len(answer.more_data(result)) == 2
 
 
 def test_the_page_says_how_much_of_the_spread_over_seeds_is_noise(tmp_path: Path) -> None:

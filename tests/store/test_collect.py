@@ -14,9 +14,9 @@ from tinylab.store.collect import Skipped, collect
 
 
 def names(paths: list[Path | str]) -> set[str]:
-    found, skipped = collect(paths)
+    runs, skipped = collect(paths)
     assert skipped == []
-    return {run.name for run in found}
+    return {run.name for run in runs}
 
 
 def reasons(paths: list[Path | str]) -> dict[str, str]:
@@ -59,8 +59,8 @@ def test_a_sweep_finds_a_run_whose_folder_was_renamed(tmp_path: Path) -> None:
     folder = sweep(tmp_path, "mine", [first.name, second.name])
     shutil.copytree(first, first.with_name(f"{first.name}.20261126-210531"))
     first.rename(first.with_name("the best"))
-    found, skipped = collect([folder])
-    assert ({run.folder.name for run in found}, skipped) == ({"the best", second.name}, [])
+    runs, skipped = collect([folder])
+    assert ({run.folder.name for run in runs}, skipped) == ({"the best", second.name}, [])
     shutil.rmtree(first.with_name("the best"))
     assert reasons([folder]) == {first.name: "not there"}
 
@@ -96,8 +96,8 @@ def test_what_is_no_finished_run_is_listed_with_its_reason(tmp_path: Path) -> No
     edit_result(odd, status="running")
     (tmp_path / "runs" / "foreign").mkdir()
     (tmp_path / "runs" / "notes.txt").write_text("no folder")
-    found, _ = collect([tmp_path])
-    assert [run.name for run in found] == [good.name]
+    runs, _ = collect([tmp_path])
+    assert [run.name for run in runs] == [good.name]
     assert reasons([tmp_path]) == {
         unfinished.name: "unfinished",
         failed.name: "failed: no memory",
@@ -113,8 +113,8 @@ def test_what_is_no_finished_run_is_listed_with_its_reason(tmp_path: Path) -> No
 def test_no_content_of_a_result_is_a_crash(tmp_path: Path, text: str) -> None:
     run = write_run(tmp_path)
     (run / "result.json").write_text(text)
-    found, [skipped] = collect([run])
-    assert found == []
+    runs, [skipped] = collect([run])
+    assert runs == []
     assert "result.json" in skipped.reason
 
 
@@ -131,8 +131,8 @@ def test_a_part_that_is_missing_or_of_another_kind_is_named(tmp_path: Path, key:
     without = {name: value for name, value in result.items() if name != key}
     for damaged in (without, {**result, key: [1]}, {**result, key: {"name": None}}):
         (run / "result.json").write_text(json.dumps(damaged))
-        found, [skipped] = collect([run])
-        assert found == []
+        runs, [skipped] = collect([run])
+        assert runs == []
         assert key in skipped.reason
 
 
@@ -198,8 +198,8 @@ def test_a_job_of_a_sweep_that_never_ran_is_listed(tmp_path: Path) -> None:
 def test_what_was_set_aside_counts_only_where_it_is_named(tmp_path: Path) -> None:
     run = write_run(tmp_path)
     old = run.rename(run.with_name(f"{run.name}.20261123-101112-2"))
-    found, [skipped] = collect([tmp_path])
-    assert found == []
+    runs, [skipped] = collect([tmp_path])
+    assert runs == []
     assert skipped.reason.startswith("set aside")
     assert names([old]) == {old.name}
 
@@ -208,8 +208,8 @@ def test_a_copy_of_a_run_does_not_count_twice(tmp_path: Path) -> None:
     run = write_run(tmp_path)
     copied = tmp_path / "copied"
     shutil.copytree(run, copied)
-    found, skipped = collect([run, copied])
-    assert len(found) == 1
+    runs, skipped = collect([run, copied])
+    assert len(runs) == 1
     assert skipped == [Skipped(copied, f"the same run as {run}")]
 
 
@@ -220,8 +220,8 @@ def test_a_repeat_with_other_bits_is_told_from_a_copy(tmp_path: Path) -> None:
         again = shutil.copytree(first, tmp_path / name / "runs" / first.name)
         edit_result(again, weights_sha256="2f" if name != "c" else "1f")
         edit_result(again, environment__threads=threads, environment__code_sha256=code)
-    found, skipped = collect([tmp_path / name for name in "abcd"])
-    assert [run.folder for run in found] == [first]
+    runs, skipped = collect([tmp_path / name for name in "abcd"])
+    assert [run.folder for run in runs] == [first]
     assert {each.path.parents[1].name: each.reason for each in skipped} == {
         "b": f"same config as {first}, but other bits (threads 1 and 2)",
         "c": f"the same run as {first}",
@@ -241,16 +241,16 @@ def test_a_run_of_before_a_key_existed_has_its_neutral_value(tmp_path: Path) -> 
     result = json.loads((older / "result.json").read_text())
     del result["config"]["split"]["train_fraction"]
     (older / "result.json").write_text(json.dumps(result))
-    found, _ = collect([older, newer])
-    assert [run.values["split.train_fraction"] for run in found] == [1.0, 1.0]
-    assert len(group(found)) == 1
+    runs, _ = collect([older, newer])
+    assert [run.values["split.train_fraction"] for run in runs] == [1.0, 1.0]
+    assert len(group(runs)) == 1
 
 
 def test_the_test_set_is_known_by_its_images(tmp_path: Path) -> None:
     for seed, val in ((0, 0.1), (0, 0.2), (1, 0.1)):
         write_run(tmp_path, split__seed=seed, split__val=val)
-    found, _ = collect([tmp_path])
-    by_split = {(run.values["split.seed"], run.values["split.val"]): run for run in found}
+    runs, _ = collect([tmp_path])
+    by_split = {(run.values["split.seed"], run.values["split.val"]): run for run in runs}
     assert by_split[0, 0.1].test_set == by_split[0, 0.2].test_set != by_split[1, 0.1].test_set
 
 

@@ -65,7 +65,7 @@ def undisturbed(
     server: Server, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, tuple[dict[str, Any], float]]:
     """For each config its outcome in peace, and how many seconds the whole command takes."""
-    found = {}
+    by_key = {}
     for name in CONFIGS:
         cwd = tmp_path_factory.mktemp(name)
         assert server.run(cwd, command(name)) == 0  # decodes the data, too
@@ -73,8 +73,8 @@ def undisturbed(
         assert server.run(cwd, [*command(name), "fresh=true", "outputs=outputs"]) == 0
         seconds = time.monotonic() - started
         newest = min((cwd / "outputs" / "runs").glob("*/result.json"), key=lambda p: len(str(p)))
-        found[name] = (outcome(newest.parent), seconds)
-    return found
+        by_key[name] = (outcome(newest.parent), seconds)
+    return by_key
 
 
 def tensorboard_steps(folder: Path) -> list[int]:

@@ -38,8 +38,8 @@ def listed(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     return capsys.readouterr().out
 
 
-def seeds(found: list[Run]) -> list[int]:
-    return [run.row["seed"] for run in found]
+def seeds(result: list[Run]) -> list[int]:
+    return [run.row["seed"] for run in result]
 
 
 # ---------------------------------------------------------------- states
@@ -258,12 +258,12 @@ values = st.lists(st.one_of(st.none(), st.integers(0, 3), st.sampled_from("ab"))
 
 
 @given(values)
-def test_sorting_leaves_those_without_a_value_at_the_end(found: list[int | str | None]) -> None:
-    made = [with_row({"x": value}) for value in found]
+def test_sorting_leaves_those_without_a_value_at_the_end(values: list[int | str | None]) -> None:
+    made = [with_row({"x": value}) for value in values]
     up = [run.row["x"] for run in in_order(made, "x")]
-    present = [value for value in found if value is not None]
+    present = [value for value in values if value is not None]
     expected = sorted(present, key=lambda value: (isinstance(value, str), value))
-    absent = [None] * (len(found) - len(present))
+    absent = [None] * (len(values) - len(present))
     assert up == expected + absent
     assert [run.row["x"] for run in in_order(made, "-x")] == expected[::-1] + absent
 

@@ -19,9 +19,9 @@ from tinylab.store.result import FORMAT, Fault, Result, parse
 
 
 def parsed(values: dict[str, Any]) -> Result:
-    found = parse(values)
-    assert isinstance(found, Result), found
-    return found
+    result = parse(values)
+    assert isinstance(result, Result), result
+    return result
 
 
 def test_a_result_is_written_as_it_was_read(digits_run: Path, tmp_path: Path) -> None:
@@ -88,13 +88,15 @@ def test_a_value_that_is_wrong_is_named(path: tuple[str, ...], wrong: Any) -> No
         del inner[path[-1]]
     else:
         inner[path[-1]] = wrong
-    found = parse(values)
+    result = parse(values)
     is_right = (path[-1] == "classes" and isinstance(wrong, list)) or (
         path == ("seconds", "train") and wrong == -1.5
     )
-    assert isinstance(found, Result) == is_right
-    if isinstance(found, Fault):
-        assert found.reason == (f"its result.json is invalid: {'.'.join(path)} is missing or wrong")
+    assert isinstance(result, Result) == is_right
+    if isinstance(result, Fault):
+        assert result.reason == (
+            f"its result.json is invalid: {'.'.join(path)} is missing or wrong"
+        )
 
 
 @pytest.mark.parametrize("wrong", ["high", math.nan, True])
@@ -130,6 +132,6 @@ def test_a_newer_format_is_refused_clearly(
 @pytest.mark.parametrize("name", ["../../.bashrc", "/tmp/x", "..", "a/b", "a\0"])
 def test_a_run_id_that_is_no_name_of_a_file_is_a_fault(name: str) -> None:
     """``export`` and ``evaluate`` call their files by it."""
-    found = parse({**finished_result(config()), "run_id": name})
-    assert isinstance(found, Fault)
-    assert "run_id is missing or wrong" in found.reason
+    result = parse({**finished_result(config()), "run_id": name})
+    assert isinstance(result, Fault)
+    assert "run_id is missing or wrong" in result.reason

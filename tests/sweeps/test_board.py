@@ -78,10 +78,10 @@ def test_the_hparams_tab_has_the_same_columns_for_all(sweep: Path) -> None:
             "colParams": [{"metric": {"tag": tag}} for tag in FINALS],
             "allowedStatuses": ["STATUS_SUCCESS"], "startIndex": 0, "sliceSize": 10,
         }  # fmt: skip
-        found = fetch(f"{server}/data/plugin/hparams/session_groups", request)
-        assert isinstance(found, dict)
-        assert len(found["sessionGroups"]) == 4
-        assert all(len(row["metricValues"]) == len(FINALS) for row in found["sessionGroups"])
+        result = fetch(f"{server}/data/plugin/hparams/session_groups", request)
+        assert isinstance(result, dict)
+        assert len(result["sessionGroups"]) == 4
+        assert all(len(row["metricValues"]) == len(FINALS) for row in result["sessionGroups"])
         check_that_no_band_lacks_a_tag(fetch(f"{server}/data/plugin/scalars/tags"))
 
 
@@ -116,9 +116,9 @@ def test_long_settings_that_end_differently_have_folders_of_their_own(tmp_path: 
         folder = write_run(tmp_path, model__filters=filters, seed=seed, **long)
         row = {"epoch": 1, "step": 9, "time": 1e6, "train_loss": 1.0, "train_accuracy": 0.5}
         (folder / "metrics.jsonl").write_text(json.dumps(row))
-    found = collect([tmp_path])[0]
-    labels = {run.name: "x" * 200 + run.name for run in found}
-    board.write(tmp_path / "board", labels, group(found))
+    runs = collect([tmp_path])[0]
+    labels = {run.name: "x" * 200 + run.name for run in runs}
+    board.write(tmp_path / "board", labels, group(runs))
     assert len([path for path in (tmp_path / "board").iterdir() if path.is_symlink()]) == 4
     assert len(list((tmp_path / "board" / "mean").iterdir())) == 2
 
@@ -126,8 +126,8 @@ def test_long_settings_that_end_differently_have_folders_of_their_own(tmp_path: 
 def test_figures_that_no_run_has_make_no_column(tmp_path: Path) -> None:
     write_run(tmp_path, val=None, model__filters=4)
     write_run(tmp_path, val=None, model__filters=8)
-    found = collect([tmp_path])[0]
-    board.write(tmp_path / "board", {run.name: run.name for run in found}, group(found))
+    runs = collect([tmp_path])[0]
+    board.write(tmp_path / "board", {run.name: run.name for run in runs}, group(runs))
     events = EventAccumulator(str(tmp_path / "board")).Reload()
     content = events.SummaryMetadata(metadata.EXPERIMENT_TAG).plugin_data.content
     columns = metadata.parse_experiment_plugin_data(content)

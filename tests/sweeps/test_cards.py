@@ -136,14 +136,14 @@ class Card:
         return [self._end(self._begun[0], End("failed", "it is a test"))]
 
     def _first_steps(self, fresh: list[int]) -> list[tuple[int, Message]]:
-        told: list[tuple[int, Message]] = []
+        messages: list[tuple[int, Message]] = []
         for number in fresh:
             if len(self._begun) > self.fit:
-                told.append(self._end(number, End("failed", "full", is_crowded=True)))
+                messages.append(self._end(number, End("failed", "full", is_crowded=True)))
             else:
-                told.append((number, Footprint(GB, 70 * GB, SMALL)))
+                messages.append((number, Footprint(GB, 70 * GB, SMALL)))
         type(self).most_seen = max(self.most_seen, len(self._begun))
-        return told
+        return messages
 
     def _end(self, number: int, end: End) -> tuple[int, Message]:
         self._begun.remove(number)
@@ -207,7 +207,7 @@ def test_an_error_of_full_memory_is_known_also_as_the_cause_of_another(
 @pytest.mark.costly
 @pytest.mark.skipif(machine.gpus() == 0, reason="needs a CUDA device")
 def test_runs_that_share_a_card_have_the_weights_of_runs_trained_alone(tmp_path: Path) -> None:
-    found = []
+    actual = []
     for name, room in (("alone", Room(1, 1)), ("together", Room(3, 1))):
         configs = [config(tmp_path / name, seed) for seed in range(3)]
         for each in configs:
@@ -215,9 +215,9 @@ def test_runs_that_share_a_card_have_the_weights_of_runs_trained_alone(tmp_path:
         jobs = [Job([], {"seed": str(each.seed)}, each) for each in configs]
         launch(Grid(jobs, jobs), room, 3, 0)
         results = [run_folder(each).result() for each in configs]
-        found.append([None if result is None else result.weights_sha256 for result in results])
-    assert None not in found[0]
-    assert found[0] == found[1]
+        actual.append([None if result is None else result.weights_sha256 for result in results])
+    assert None not in actual[0]
+    assert actual[0] == actual[1]
 
 
 # ---------------------------------------------------------------- NVIDIA's MPS

@@ -43,13 +43,13 @@ def test_the_best_settings_keep_their_checkpoints(tmp_path: Path) -> None:
     best = [row["optim.lr"] for row in ranked[:2]]
     for trial in plan.trials:
         for repeat in trial.repeats:
-            found = checkpoints(repeat.job.folder)
+            result = checkpoints(repeat.job.folder)
             if trial.varied["optim.lr"] in best:
-                assert found == ["best.ckpt", "last.ckpt"]
+                assert result == ["best.ckpt", "last.ckpt"]
             elif trial.state in ("finished", "pruned"):
-                assert found == []
+                assert result == []
             elif repeat.state == "failed":
-                assert found == ["last.ckpt"], "it may be tried again"
+                assert result == ["last.ckpt"], "it may be tried again"
     assert {trial.state for trial in plan.trials} == {"finished", "pruned", "failed"}
 
 
@@ -110,11 +110,11 @@ def test_a_grid_keeps_its_best_setting_which_predict_takes(
     assert cli.run([*command, "sweep.keep=1"]) == 0, "it need not be known before"
     assert "4 already finished" in capsys.readouterr().out
     by_rate: dict[float, list[float]] = {}
-    for found in runs.values():
-        by_rate.setdefault(found["config"]["optim"]["lr"], []).append(found["val"]["accuracy"])
+    for result in runs.values():
+        by_rate.setdefault(result["config"]["optim"]["lr"], []).append(result["val"]["accuracy"])
     best = max(by_rate, key=lambda rate: fmean(by_rate[rate]))
-    for path, found in runs.items():
-        assert bool(checkpoints(path.parent)) == (found["config"]["optim"]["lr"] == best)
+    for path, result in runs.items():
+        assert bool(checkpoints(path.parent)) == (result["config"]["optim"]["lr"] == best)
     assert cli.run(["evaluate", "outputs/sweeps/x"]) == 0, capsys.readouterr().err
 
 

@@ -75,7 +75,7 @@ def workers_below(pid: int) -> list[int]:
     if not sys.platform.startswith("linux"):
         pytest.skip("reads /proc")
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    below = [found for child in children for found in workers_below(int(child))]
+    below = [result for child in children for result in workers_below(int(child))]
     is_job = b"submitit.core._submit" in Path(f"/proc/{pid}/cmdline").read_bytes()
     return [pid] if is_job and not below else below
 

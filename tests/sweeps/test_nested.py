@@ -27,13 +27,13 @@ NESTED = [
 
 
 def state(outputs: Path, name: str) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((outputs / "sweeps" / name / "sweep.json").read_text())
-    return found
+    parsed: dict[str, Any] = json.loads((outputs / "sweeps" / name / "sweep.json").read_text())
+    return parsed
 
 
 def result(outputs: Path, name: str) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((outputs / "runs" / name / "result.json").read_text())
-    return found
+    parsed: dict[str, Any] = json.loads((outputs / "runs" / name / "result.json").read_text())
+    return parsed
 
 
 @pytest.mark.costly
@@ -50,9 +50,9 @@ def test_each_fold_chooses_by_its_own_validation_and_the_tests_make_one_number(
         assert len(trials) == 4
         by_number: dict[int, list[dict[str, Any]]] = {}
         for row in trials:
-            found = result(outputs, row["run_id"])
-            assert found["config"]["split"]["fold"] == fold
-            by_number.setdefault(row["number"], []).append(found)
+            actual = result(outputs, row["run_id"])
+            assert actual["config"]["split"]["fold"] == fold
+            by_number.setdefault(row["number"], []).append(actual)
         best = max(by_number.values(), key=lambda runs: fmean(r["val"]["accuracy"] for r in runs))
         runs = [result(outputs, name) for name in chosen["run_ids"]]
         assert [run["weights_sha256"] for run in runs] == [run["weights_sha256"] for run in best]

@@ -50,13 +50,13 @@ def test_jobs_tell_each_epoch_and_their_end(tmp_path: Path) -> None:
             assert pool.has_room()
             pool.start(number, config(tmp_path, seed=number), "tinylab train")
             assert not pool.has_room()
-            for who, told in tell(pool):
+            for who, message in tell(pool):
                 assert who == number
-                if isinstance(told, Epoch):
+                if isinstance(message, Epoch):
                     epochs[who] += 1
                     pool.answer(who, True)
-                elif isinstance(told, End):
-                    ends[who] = told.state
+                elif isinstance(message, End):
+                    ends[who] = message.state
     assert epochs == {0: 2, 1: 2}
     assert ends == {0: "finished", 1: "finished"}
     result = json.loads((run_folder(config(tmp_path)).path / "result.json").read_text())
@@ -73,8 +73,8 @@ def test_a_worker_has_the_environment_of_its_sweep(
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     with Pool(1) as pool:
         pool.start(0, config(tmp_path, epochs=1), "")
-        for number, told in tell(pool):
-            if isinstance(told, Epoch):
+        for number, message in tell(pool):
+            if isinstance(message, Epoch):
                 pool.answer(number, True)
     assert run_folder(config(tmp_path, epochs=1)).result() is not None
     assert (tmp_path / "cache" / "tinylab" / "code.json").is_file()
@@ -85,12 +85,12 @@ def test_a_pruned_job_ends_after_that_epoch_and_can_go_on(tmp_path: Path) -> Non
     with Pool(1) as pool:
         pool.start(0, config(tmp_path, epochs=50), "")
         epochs, ends = 0, []
-        for _, told in tell(pool):
-            if isinstance(told, Epoch):
+        for _, message in tell(pool):
+            if isinstance(message, Epoch):
                 epochs += 1
                 pool.answer(0, False)
-            elif isinstance(told, End):
-                ends.append(told)
+            elif isinstance(message, End):
+                ends.append(message)
     assert ends == [End("pruned")]
     assert epochs == 1
     folder = run_folder(config(tmp_path, epochs=50)).path
@@ -105,16 +105,16 @@ def test_a_worker_that_is_killed_costs_its_own_job_alone(tmp_path: Path) -> None
         pool.start(0, config(tmp_path, epochs=5000), "")
         pool.start(1, config(tmp_path, seed=1), "")
         victim: int | None = None
-        for number, told in tell(pool):
-            if isinstance(told, Epoch):
+        for number, message in tell(pool):
+            if isinstance(message, Epoch):
                 if number == 0 and victim is None:
                     [victim] = [
                         worker.process.pid for worker in pool._workers.values() if worker.job == 0
                     ]
                     os.kill(victim, signal.SIGKILL)
                 pool.answer(number, True)
-            elif isinstance(told, End):
-                ends[number] = told
+            elif isinstance(message, End):
+                ends[number] = message
         assert pool.has_room()
     assert ends[1].state == "finished"
     assert ends[0] == End("failed", "its process was killed by signal 9 (out of memory?)")
@@ -129,14 +129,14 @@ def test_a_job_whose_worker_is_told_to_end_is_stopped_and_has_not_failed(
     ends = {}
     with Pool(1) as pool:
         pool.start(0, config(tmp_path, epochs=5000), "")
-        for number, told in tell(pool):
-            if isinstance(told, Epoch):
+        for number, message in tell(pool):
+            if isinstance(message, Epoch):
                 pid = pool._workers[0].process.pid
                 assert pid is not None
                 os.kill(pid, signum)
                 pool.answer(number, True)
-            elif isinstance(told, End):
-                ends[number] = told
+            elif isinstance(message, End):
+                ends[number] = message
     assert ends == {0: End("stopped")}
     files = RunFolder(next((tmp_path / "runs").glob("digits-*")))
     assert "stopped, checkpoint saved" in files.log_file.read_text()
@@ -149,15 +149,15 @@ def test_a_worker_that_is_told_to_end_before_it_trains_has_not_failed(tmp_path: 
     with Pool(1) as pool:
         pool.start(0, config(tmp_path, epochs=5000), "")
         pool._workers[0].process.terminate()
-        assert [told for _, told in tell(pool)] == [End("stopped")]
+        assert [message for _, message in tell(pool)] == [End("stopped")]
 
 
 @pytest.mark.costly
 def test_leaving_the_pool_stops_what_runs_with_its_state_saved(tmp_path: Path) -> None:
     with Pool(1) as pool:
         pool.start(0, config(tmp_path, epochs=5000), "")
-        for _, told in tell(pool):
-            if isinstance(told, Epoch):
+        for _, message in tell(pool):
+            if isinstance(message, Epoch):
                 break  # and leave its question unanswered
     assert not multiprocessing.active_children()
     assert (
@@ -173,7 +173,7 @@ def test_leaving_the_pool_stops_what_runs_with_its_state_saved(tmp_path: Path) -
 class _Silent:
     """A connection to nobody in particular."""
 
-    def send(self, told: object) -> None:
+    def send(self, message: object) -> None:
         time.sleep(0)
 
     def recv(self) -> bool:

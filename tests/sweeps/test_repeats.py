@@ -154,9 +154,9 @@ def test_the_finished_seeds_of_a_pruned_setting_are_left_out_of_comparisons(
     }
     assert partial
     [folder] = (tmp_path / "sweeps").iterdir()
-    found, skipped = collect([folder])
+    runs, skipped = collect([folder])
     whole = {e.run_id for t in plan.trials if t.state == "finished" for e in t.repeats}
-    assert {run.name for run in found} == whole
+    assert {run.name for run in runs} == whole
     reasons = {each.path.name: each.reason for each in skipped}
     assert {reasons[name] for name in partial} == {"repeat of a setting that is pruned"}
 
@@ -206,7 +206,7 @@ def trial_of(number: int, **values: Any) -> Trial:
 @pytest.mark.parametrize(("value", "state"), [(0.1, "pruned"), (0.6, "running")])
 def test_a_setting_is_given_up_between_its_seeds(value: float, state: str) -> None:
     rules = Rules("val_accuracy", "median", stride=1)
-    others = [trial_of(number, state="finished", told={1: 0.5}) for number in range(5)]
+    others = [trial_of(number, state="finished", reported={1: 0.5}) for number in range(5)]
     trial = trial_of(5)
     first, *later = trial.repeats
     assert next_repeat(trial, rules) is first

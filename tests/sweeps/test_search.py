@@ -94,8 +94,8 @@ def test_a_search_killed_at_any_moment_makes_the_trials_of_one_in_peace(
 def test_the_stand_in_shows_all_that_can_happen(
     in_peace: Callable[..., list[dict[str, Any]]],
 ) -> None:
-    found = {trial["state"] for prune in ("none", "median") for trial in in_peace("tpe", prune)}
-    assert found == {"finished", "pruned", "failed"}
+    result = {trial["state"] for prune in ("none", "median") for trial in in_peace("tpe", prune)}
+    assert result == {"finished", "pruned", "failed"}
 
 
 @pytest.mark.costly
@@ -357,7 +357,7 @@ def test_an_epoch_of_which_nobody_was_told_is_judged_in_its_turn(tmp_path: Path)
     plan.ended(job, "pruned")
     assert trials(tmp_path)[5]["epochs"] == 1, "it was hopeless after the first"
     again = make_plan(tmp_path, prune="halving")
-    assert again.trials[5].told == {1: 0.1}
+    assert again.trials[5].reported == {1: 0.1}
     assert again.trials[5].asked.study.trials[-1].intermediate_values == {1: 0.1}
 
 
@@ -437,10 +437,10 @@ def test_a_search_without_its_metric_in_a_result_says_so(tmp_path: Path) -> None
 def test_importance_is_of_the_key_that_matters(tmp_path: Path) -> None:
     axes = [AXES[0], FINITE[1]]
     plan = finish(make_plan(tmp_path, axes=axes, search="random", trials=30))
-    shares = plan.importances()
-    assert list(shares) == ["optim.lr", "model.filters"]
-    assert sum(shares.values()) == pytest.approx(1)
-    assert shares["optim.lr"] > 0.8
+    fractions = plan.importances()
+    assert list(fractions) == ["optim.lr", "model.filters"]
+    assert sum(fractions.values()) == pytest.approx(1)
+    assert fractions["optim.lr"] > 0.8
     few = finish(make_plan(tmp_path / "few", axes=axes, search="random", trials=5))
     assert few.importances() == {}
 

@@ -45,8 +45,8 @@ def test_the_nearest_table_holds_and_its_paths_are_relative_to_it(folder: Path) 
         "[tool.tinylab]\ncode = ['a.py', 'pkg.b']\nconf = 'conf'\noutputs = '../o'\ndata = 'd'\n"
     )
     file = write(near, table)
-    found = project.project()
-    assert found == project.Project(
+    result = project.project()
+    assert result == project.Project(
         file, ("a.py", "pkg.b"), near / "conf", near / "d", near.parent / "o"
     )
 

@@ -176,9 +176,9 @@ def test_numbers_in_tensors_change_no_more_than_the_rounding(
 ) -> None:
     expected = plain(name)
     request.getfixturevalue("captured")
-    found = NEARLY[name].run(tmp_path).state_dict()
+    result = NEARLY[name].run(tmp_path).state_dict()
     for part in ("model", "averaged"):
-        for key, value in (found[part] or {}).items():
+        for key, value in (result[part] or {}).items():
             torch.testing.assert_close(value, expected[part][key], rtol=2e-3, atol=2e-4)
 
 
@@ -203,8 +203,8 @@ def test_the_tape_shows_a_number_that_is_left_out_of_the_batch(
     expected = plain("sgd, onecycle")
     request.getfixturevalue("captured")
     request.getfixturevalue("monkeypatch").setattr(train, "scalar", lambda value, _: value)
-    found = LABS["sgd, onecycle"].run(tmp_path).state_dict()
-    assert ".model.conv.weight" in differences(found, expected)
+    result = LABS["sgd, onecycle"].run(tmp_path).state_dict()
+    assert ".model.conv.weight" in differences(result, expected)
 
 
 def test_the_warm_up_leaves_a_trace_unless_it_is_undone(
@@ -214,8 +214,8 @@ def test_the_warm_up_leaves_a_trace_unless_it_is_undone(
     request.getfixturevalue("captured")
     patch = request.getfixturevalue("monkeypatch")
     patch.setattr(train, "snapshot", lambda training: lambda: None)
-    found = differences(LABS["dropout"].run(tmp_path).state_dict(), expected)
-    assert ".model.1.weight" in found
+    result = differences(LABS["dropout"].run(tmp_path).state_dict(), expected)
+    assert ".model.1.weight" in result
 
 
 def test_a_step_that_cannot_be_recorded_is_taken_as_it_is_and_one_line_says_so(
@@ -395,15 +395,15 @@ def by_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_recorded_training_is_that_of_kernels_launched_one_by_one(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    found = ON_CUDA[name].run(tmp_path / "recorded").state_dict()
+    result = ON_CUDA[name].run(tmp_path / "recorded").state_dict()
     assert "one by one" not in capsys.readouterr().out
     by_kernels(monkeypatch)
     expected = ON_CUDA[name].run(tmp_path / "launched").state_dict()
-    assert torch.equal(found["rng_cuda"], expected["rng_cuda"])
+    assert torch.equal(result["rng_cuda"], expected["rng_cuda"])
     for part in ("model", "averaged"):
-        for key, value in (found[part] or {}).items():
+        for key, value in (result[part] or {}).items():
             torch.testing.assert_close(value, expected[part][key], rtol=1e-3, atol=1e-4)
-    losses = [[row["train_loss"] for row in state["history"]] for state in (found, expected)]
+    losses = [[row["train_loss"] for row in state["history"]] for state in (result, expected)]
     assert losses[0] == pytest.approx(losses[1], rel=1e-3)
 
 
@@ -463,9 +463,9 @@ def test_a_network_that_waits_is_not_recorded_and_trained_all_the_same(
     forward = Baseline.forward
     monkeypatch.setattr(Baseline, "forward", waiting)
     capsys.readouterr()
-    found = lab.run(tmp_path / "waiting").state_dict()
+    result = lab.run(tmp_path / "waiting").state_dict()
     assert "part of the step waits for the device" in capsys.readouterr().out
-    for key, value in found["model"].items():
+    for key, value in result["model"].items():
         torch.testing.assert_close(value, expected["model"][key], rtol=1e-3, atol=1e-4)
 
 

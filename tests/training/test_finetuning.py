@@ -68,7 +68,7 @@ def test_a_pattern_freezes_its_weights_and_the_statistics_of_their_norms(tmp_pat
 def test_a_backbone_of_rate_0_is_a_frozen_one_where_there_are_no_norms(
     optim: OptimConfig, tmp_path: Path
 ) -> None:
-    found: list[dict[str, Any]] = []
+    results: list[dict[str, Any]] = []
     values = vars(optim)
     for factor, freeze in ((0.0, "none"), (1.0, "backbone")):
         lab = changed(
@@ -76,9 +76,9 @@ def test_a_backbone_of_rate_0_is_a_frozen_one_where_there_are_no_norms(
             optim=type(optim)(**{**values, "backbone_lr": factor}),
             model=BaselineConfig(filters=4, hidden=8, freeze=freeze),
         )
-        found.append(trained(lab, tmp_path / freeze).tested().state_dict())
-    assert differences(*found) == []
-    assert differences(found[0], LAB.build().state_dict()) != []
+        results.append(trained(lab, tmp_path / freeze).tested().state_dict())
+    assert differences(*results) == []
+    assert differences(results[0], LAB.build().state_dict()) != []
 
 
 def test_frozen_parameters_have_no_gradient_and_no_state_of_the_optimizer(tmp_path: Path) -> None:

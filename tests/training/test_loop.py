@@ -75,20 +75,20 @@ def logits_of(model: nn.Module, batches: Batches, lab: Lab) -> Tensor:
 def test_evaluation_is_that_of_scikit_learn(N: int, batch_size: int, seed: int) -> None:
     lab = changed(LAB, train={"eval_batch_size": batch_size})
     model, batches = lab.build(seed), lab.batches(N, seed)
-    found = evaluate(model, batches, lab.recipe())
-    shares = logits_of(model, batches, lab).softmax(1).numpy()
-    labels, predicted = batches.labels.numpy(), shares.argmax(1)
-    assert found.score.num == N
-    assert found.score.accuracy == accuracy_score(labels, predicted)
-    expected = log_loss(labels, shares, labels=range(NUM_CLASSES))
-    assert found.score.loss == pytest.approx(expected, rel=1e-5)
-    assert found.score.nll == pytest.approx(found.score.loss, rel=1e-12)
+    evaluation = evaluate(model, batches, lab.recipe())
+    probabilities = logits_of(model, batches, lab).softmax(1).numpy()
+    labels, predicted = batches.labels.numpy(), probabilities.argmax(1)
+    assert evaluation.score.num == N
+    assert evaluation.score.accuracy == accuracy_score(labels, predicted)
+    expected = log_loss(labels, probabilities, labels=range(NUM_CLASSES))
+    assert evaluation.score.loss == pytest.approx(expected, rel=1e-5)
+    assert evaluation.score.nll == pytest.approx(evaluation.score.loss, rel=1e-12)
     if batch_size >= N:  # then the logits are the same to the bit, and so is the loss
         logits = logits_of(model, batches, lab)
         loss_sum = F.cross_entropy(logits, batches.labels, reduction="sum")
-        assert found.score.loss == float(loss_sum) / N
-    np.testing.assert_array_equal(found.predicted, predicted)
-    np.testing.assert_allclose(found.probabilities, shares, atol=1e-5)
+        assert evaluation.score.loss == float(loss_sum) / N
+    np.testing.assert_array_equal(evaluation.predicted, predicted)
+    np.testing.assert_allclose(evaluation.probabilities, probabilities, atol=1e-5)
 
 
 def test_evaluation_sees_no_dropout_and_leaves_the_mode_as_it_was() -> None:
@@ -122,10 +122,12 @@ def test_test_time_augmentation_is_the_mean_of_the_views(tta: str) -> None:
     model, batches = LAB.build(), LAB.batches(30)
     views = [Batches(view, batches.labels) for view in augment.views(batches.images, tta)]
     mean = torch.stack([logits_of(model, view, LAB) for view in views]).mean(0)
-    found = evaluate(model, batches, LAB.recipe(), tta)
-    np.testing.assert_allclose(found.probabilities, mean.softmax(1).numpy(), atol=1e-5)
-    assert found.score.loss == pytest.approx(float(F.cross_entropy(mean, batches.labels)), rel=1e-5)
-    assert found.score.loss != evaluate(model, batches, LAB.recipe()).score.loss
+    evaluation = evaluate(model, batches, LAB.recipe(), tta)
+    np.testing.assert_allclose(evaluation.probabilities, mean.softmax(1).numpy(), atol=1e-5)
+    assert evaluation.score.loss == pytest.approx(
+        float(F.cross_entropy(mean, batches.labels)), rel=1e-5
+    )
+    assert evaluation.score.loss != evaluate(model, batches, LAB.recipe()).score.loss
 
 
 # 240 batches, each with 22 MB of activations and 0.1 MB of outputs.
@@ -262,18 +264,18 @@ def test_the_weighted_loss_is_that_of_torch_but_for_its_denominator(
     labels = torch.randint(NUM_CLASSES, (N,), generator=generator)
     weights = torch.rand(NUM_CLASSES, generator=generator, dtype=torch.float64) + 0.1
     one_hot = F.one_hot(labels, NUM_CLASSES).double()
-    shares = torch.lerp(one_hot, one_hot.flip(0), 0.3) if is_mixed else None
+    fractions = torch.lerp(one_hot, one_hot.flip(0), 0.3) if is_mixed else None
     recipe = dataclasses.replace(
         changed(LAB, train={"label_smoothing": smoothing}).recipe(), class_weights=weights
     )
-    found = training_loss(logits, labels if shares is None else shares, recipe)
-    by_hand = one_hot if shares is None else shares
+    result = training_loss(logits, labels if fractions is None else fractions, recipe)
+    by_hand = one_hot if fractions is None else fractions
     by_hand = by_hand * (1 - smoothing) + smoothing / NUM_CLASSES
     expected = -(by_hand * weights * logits.log_softmax(1)).sum(1).mean()
-    torch.testing.assert_close(found, expected)
-    if shares is None:
+    torch.testing.assert_close(result, expected)
+    if fractions is None:
         torchs = F.cross_entropy(logits, labels, weights, label_smoothing=smoothing)
-        torch.testing.assert_close(found, torchs * weights[labels].mean())
+        torch.testing.assert_close(result, torchs * weights[labels].mean())
 
 
 def test_class_weights_are_in_no_figure_but_the_training_loss(fit: Callable[..., Training]) -> None:
@@ -306,7 +308,7 @@ LOOPS = {
         LAB, train={"class_weights": "balanced", "label_smoothing": 0.1}, augment={"mixup": 0.5}
     ),
     "batch norm": changed(LAB, model=ResnetConfig(width=4, stages=2)),
-    "colour": changed(LAB, channels=3, train={"channels_last": False}),
+    "color": changed(LAB, channels=3, train={"channels_last": False}),
 }
 
 
@@ -341,8 +343,8 @@ def test_averaged_weights_follow_the_trained_ones(model: Any, fit: Callable[...,
 def test_the_averaged_network_is_the_one_that_is_evaluated(fit: Callable[..., Training]) -> None:
     lab = changed(LAB, train={"ema": 0.9, "weights": "last"})
     training = fit(lab)
-    found = evaluate(training.averaged, lab.batches(20, seed=1), lab.recipe()).score  # type: ignore[arg-type]
-    assert training.history[-1]["val_loss"] == found.loss
+    result = evaluate(training.averaged, lab.batches(20, seed=1), lab.recipe()).score  # type: ignore[arg-type]
+    assert training.history[-1]["val_loss"] == result.loss
 
 
 @pytest.mark.parametrize("options", [{"weights": "last"}, {"weights": "last", "ema": 0.9}])
@@ -504,10 +506,10 @@ def test_a_row_holds_every_metric_of_validation_that_can_be_monitored(
     fit: Callable[..., Training],
 ) -> None:
     training = fit(LAB)
-    found = evaluate(training.tested(), LAB.batches(LAB.num_val, seed=1), LAB.recipe()).score
+    result = evaluate(training.tested(), LAB.batches(LAB.num_val, seed=1), LAB.recipe()).score
     best = training.history[training.best["epoch"] - 1]  # type: ignore[index]
     for name in MONITORED:
-        assert best[f"val_{name}"] == getattr(found, name)
+        assert best[f"val_{name}"] == getattr(result, name)
 
 
 def test_the_tested_weights_are_saved(tmp_path: Path) -> None:

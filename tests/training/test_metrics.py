@@ -57,8 +57,8 @@ def test_recall_is_that_of_scikit_learn(case: tuple[Classes, Classes, int]) -> N
         labels, predicted, labels=range(num_classes), average=None, zero_division=0.0
     )
     recall = per_class_recall(confusion_matrix(labels, predicted, num_classes))
-    for number, (found, wanted) in enumerate(zip(recall, expected, strict=True)):
-        assert found == (pytest.approx(wanted) if (labels == number).any() else None)
+    for number, (result, wanted) in enumerate(zip(recall, expected, strict=True)):
+        assert result == (pytest.approx(wanted) if (labels == number).any() else None)
 
 
 def test_rows_are_true_classes_and_columns_predicted_ones() -> None:
@@ -93,9 +93,9 @@ def test_the_interval_is_newcombes_table() -> None:
 @given(st.floats(0, 1), st.floats(1, 1e5))
 def test_the_interval_of_means_over_runs_is_that_of_statsmodels(share: float, num: float) -> None:
     expected = proportion_confint(share * num, num, alpha=0.05, method="wilson")
-    found = wilson_interval(share * num, num)
-    assert found == pytest.approx(expected, abs=1e-12)
-    assert 0 <= found[0] <= found[1] <= 1
+    result = wilson_interval(share * num, num)
+    assert result == pytest.approx(expected, abs=1e-12)
+    assert 0 <= result[0] <= result[1] <= 1
 
 
 @given(st.integers(1, 10_000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
@@ -145,8 +145,8 @@ def test_f1_by_class_is_that_of_scikit_learn(case: tuple[Classes, Classes, int])
     expected = reference.f1_score(
         labels, predicted, labels=range(num_classes), average=None, zero_division=np.nan
     )
-    found = per_class_f1(confusion_matrix(*case))
-    np.testing.assert_allclose(np.array(found, float), expected, atol=1e-15)
+    result = per_class_f1(confusion_matrix(*case))
+    np.testing.assert_allclose(np.array(result, float), expected, atol=1e-15)
 
 
 @st.composite
@@ -168,8 +168,8 @@ def test_the_likelihood_is_that_of_scikit_learn(
         labels, np.exp(log_probabilities), labels=range(log_probabilities.shape[1])
     )
     smallest = np.log(np.finfo(float).eps)  # to which scikit-learn raises what is less
-    found = negative_log_likelihood(labels, np.maximum(log_probabilities, smallest))
-    assert found == pytest.approx(expected, rel=1e-9, abs=1e-12)
+    result = negative_log_likelihood(labels, np.maximum(log_probabilities, smallest))
+    assert result == pytest.approx(expected, rel=1e-9, abs=1e-12)
 
 
 @given(outputs())
@@ -191,23 +191,23 @@ def test_a_score_has_every_metric_and_the_loss_that_it_is_given(
 ) -> None:
     labels, log_probabilities = case
     predicted = log_probabilities.argmax(1)
-    found = score(labels, predicted, log_probabilities, loss=1.5)
-    assert (found.loss, found.num) == (1.5, len(labels))
-    assert found.accuracy == reference.accuracy_score(labels, predicted)
+    result = score(labels, predicted, log_probabilities, loss=1.5)
+    assert (result.loss, result.num) == (1.5, len(labels))
+    assert result.accuracy == reference.accuracy_score(labels, predicted)
     confidence = np.exp(log_probabilities[np.arange(len(labels)), predicted])
     right = predicted == labels
-    assert found.ece == pytest.approx(plain_error(confidence, right, NUM_BINS), abs=1e-12)
-    assert found.nll == negative_log_likelihood(labels, log_probabilities)
+    assert result.ece == pytest.approx(plain_error(confidence, right, NUM_BINS), abs=1e-12)
+    assert result.nll == negative_log_likelihood(labels, log_probabilities)
     named = {metric.path[1] for metric in METRICS.values() if metric.path[0] == "test"}
-    assert found.as_dict().keys() == named | {"num"}
+    assert result.as_dict().keys() == named | {"num"}
     assert set(MONITORED) <= named
-    assert json.loads(json.dumps(found.as_dict(), allow_nan=False)) == found.as_dict()
+    assert json.loads(json.dumps(result.as_dict(), allow_nan=False)) == result.as_dict()
 
 
 def test_a_probability_too_small_for_a_number_still_has_a_rank_and_a_finite_loss() -> None:
     log_probabilities = np.array([[0.0, -900, -901, -902, -903, -904, -905]])
-    found = score(np.array([4]), np.array([0]), log_probabilities, loss=0.0)
-    assert (found.top5_accuracy, found.nll) == (1.0, 903.0)
+    result = score(np.array([4]), np.array([0]), log_probabilities, loss=0.0)
+    assert (result.top5_accuracy, result.nll) == (1.0, 903.0)
 
 
 # ---------------------------------------------------------------- calibration
@@ -218,7 +218,7 @@ def plain_error(confidence: NDArray[np.float64], right: NDArray[np.bool_], bins:
     total = 0.0
     for number in range(1, bins + 1):
         low, high = (number - 1) / bins, number / bins
-        inside = [i for i, share in enumerate(confidence) if low < share <= high]
+        inside = [i for i, fraction in enumerate(confidence) if low < fraction <= high]
         if inside:
             gap = abs(np.mean(right[inside]) - np.mean(confidence[inside]))
             total += len(inside) / len(confidence) * gap
@@ -232,11 +232,11 @@ PREDICTION = st.tuples(st.floats(0.01, 1), st.booleans())
 def test_the_calibration_error_is_the_papers(
     predictions: list[tuple[float, bool]], bins: int
 ) -> None:
-    confidence = np.array([share for share, _ in predictions])
+    confidence = np.array([fraction for fraction, _ in predictions])
     right = np.array([is_right for _, is_right in predictions])
-    found = reliability(confidence, right, bins)
-    assert found.counts.sum() == len(predictions)
-    assert found.error == pytest.approx(plain_error(confidence, right, bins), abs=1e-12)
+    result = reliability(confidence, right, bins)
+    assert result.counts.sum() == len(predictions)
+    assert result.error == pytest.approx(plain_error(confidence, right, bins), abs=1e-12)
 
 
 def test_a_calibrated_network_has_no_error_and_a_boastful_one_has() -> None:

@@ -100,15 +100,15 @@ def test_twenty_steps_are_those_of_torch(
     config: OptimConfig, memory_format: torch.memory_format
 ) -> None:
     model = network(memory_format)
-    twin = copy.deepcopy(model)
-    ours, theirs = optim.build(config, model), of_torch(config, twin)
+    copied = copy.deepcopy(model)
+    ours, theirs = optim.build(config, model), of_torch(config, copied)
     for step in range(20):
         set_rate(ours, theirs, config.lr / (1 + step))
         backward(model, step)
-        backward(twin, step)
+        backward(copied, step)
         ours.step()
         theirs.step()
-    assert are_equal(model, twin)
+    assert are_equal(model, copied)
     assert not are_equal(model, network())
 
 
@@ -116,15 +116,15 @@ def test_twenty_steps_are_those_of_torch(
 @pytest.mark.parametrize("used", [[0, 1, 1, 0], [1, 0, 0, 1], [0, 0, 0, 0]])
 def test_parameters_without_a_gradient_are_left_alone(config: OptimConfig, used: list[int]) -> None:
     model = network()
-    twin = copy.deepcopy(model)
-    ours, theirs = optim.build(config, model), of_torch_in_halves(config, twin)
+    copied = copy.deepcopy(model)
+    ours, theirs = optim.build(config, model), of_torch_in_halves(config, copied)
     for step, use_branch in enumerate(used):
-        for each in (model, twin):
+        for each in (model, copied):
             backward(each, step, bool(use_branch))
         ours.step()
         for half in theirs:
             half.step()
-    assert are_equal(model, twin)
+    assert are_equal(model, copied)
     assert torch.equal(model.branch.weight, network().branch.weight) == (not any(used))
 
 
@@ -146,12 +146,12 @@ def test_a_saved_state_goes_on_to_the_same_bits(config: OptimConfig) -> None:
     model = network()
     optimizer = optim.build(config, model)
     run(model, optimizer, range(5))
-    saved, twin = copy.deepcopy(optimizer.state_dict()), copy.deepcopy(model)
+    saved, copied = copy.deepcopy(optimizer.state_dict()), copy.deepcopy(model)
     run(model, optimizer, range(5, 9))
-    resumed = optim.build(config, twin)
+    resumed = optim.build(config, copied)
     resumed.load_state_dict(saved)
-    run(twin, resumed, range(5, 9))
-    assert are_equal(model, twin)
+    run(copied, resumed, range(5, 9))
+    assert are_equal(model, copied)
 
 
 @pytest.mark.parametrize("config", [CONFIGS[0], CONFIGS[2], CONFIGS[3], CONFIGS[-1]], ids=label)
@@ -159,10 +159,10 @@ def test_without_its_state_it_would_not(config: OptimConfig) -> None:
     model = network()
     optimizer = optim.build(config, model)
     run(model, optimizer, range(5))
-    twin = copy.deepcopy(model)
+    copied = copy.deepcopy(model)
     run(model, optimizer, range(5, 9))
-    run(twin, optim.build(config, twin), range(5, 9))
-    assert not are_equal(model, twin)
+    run(copied, optim.build(config, copied), range(5, 9))
+    assert not are_equal(model, copied)
 
 
 def run(model: Branches, optimizer: optim.Optimizer, steps: range) -> None:
@@ -188,17 +188,17 @@ def test_loading_copies_so_that_the_saved_state_stays_what_it_is() -> None:
 
 def test_muon_is_that_of_torch_on_matrices() -> None:
     config = MuonConfig(lr=0.02, weight_decay=0.1, momentum=0.9, rest_lr=0.01)
-    model, twin = network(), network()
+    model, copied = network(), network()
     ours = optim.build(config, model)
-    hidden = [twin.trunk[0].weight, twin.output.weight]
+    hidden = [copied.trunk[0].weight, copied.output.weight]
     matrices = [nn.Parameter(weight.detach().flatten(1).clone()) for weight in hidden]
     muon = torch.optim.Muon(matrices, config.lr, config.weight_decay, config.momentum)
     rest = AdamwConfig(lr=config.rest_lr, weight_decay=config.weight_decay)
-    adamw = of_torch(rest, nn.ModuleList([twin.trunk[1], twin.branch]))
-    adamw.param_groups[1]["params"] += [twin.trunk[0].bias, twin.output.bias]
+    adamw = of_torch(rest, nn.ModuleList([copied.trunk[1], copied.branch]))
+    adamw.param_groups[1]["params"] += [copied.trunk[0].bias, copied.output.bias]
     for step in range(10):
         backward(model, step)
-        backward(twin, step)
+        backward(copied, step)
         ours.lr = config.lr / (1 + step)
         set_rate(ours, muon, ours.lr)
         adamw.param_groups[0]["lr"] = adamw.param_groups[1]["lr"] = config.rest_lr / (1 + step)
@@ -210,7 +210,7 @@ def test_muon_is_that_of_torch_on_matrices() -> None:
         with torch.no_grad():
             for matrix, weight in zip(matrices, hidden, strict=True):
                 weight.copy_(matrix.view_as(weight))
-    assert are_equal(model, twin)
+    assert are_equal(model, copied)
     assert not are_equal(model, network())
 
 
@@ -262,8 +262,8 @@ def test_decay_spares_biases_and_norms() -> None:
     assert same_objects(spared["params"], biases)
 
 
-def same_objects(found: list[Tensor], expected: list[Any]) -> bool:
-    return list(map(id, found)) == list(map(id, expected))
+def same_objects(result: list[Tensor], expected: list[Any]) -> bool:
+    return list(map(id, result)) == list(map(id, expected))
 
 
 def test_without_decay_there_is_one_group() -> None:
@@ -298,19 +298,19 @@ def test_the_backbone_has_a_rate_of_its_own_as_groups_of_torch(
     config: OptimConfig, factor: float
 ) -> None:
     model = network()
-    twin = copy.deepcopy(model)
+    copied = copy.deepcopy(model)
     ours = optim.build(dataclasses.replace(config, backbone_lr=factor), model)
-    theirs = of_torch_by_parts(config, twin)
+    theirs = of_torch_by_parts(config, copied)
     for step in range(20):
         lr = config.lr / (1 + step)
         ours.lr = lr
         for group in theirs.param_groups:
             group["lr"] = lr if "is_head" in group else lr * factor
         backward(model, step)
-        backward(twin, step)
+        backward(copied, step)
         ours.step()
         theirs.step()
-    assert are_equal(model, twin)
+    assert are_equal(model, copied)
 
 
 def test_muon_moves_hidden_weights_by_the_rate_of_the_backbone() -> None:
@@ -325,8 +325,8 @@ def test_muon_moves_hidden_weights_by_the_rate_of_the_backbone() -> None:
         moved.append([after - before for after, before in pairs])
     names = [name for name, _ in network().named_parameters()]
     for name, whole, quarter in zip(names, *moved, strict=True):
-        share = 1.0 if name.startswith("branch") else 0.25
-        torch.testing.assert_close(quarter, share * whole, rtol=1e-3, atol=1e-7)
+        fraction = 1.0 if name.startswith("branch") else 0.25
+        torch.testing.assert_close(quarter, fraction * whole, rtol=1e-3, atol=1e-7)
 
 
 @every_config
@@ -334,8 +334,10 @@ def test_a_backbone_of_rate_0_stays_bit_for_bit(config: OptimConfig) -> None:
     model = network()
     optimizer = optim.build(dataclasses.replace(config, backbone_lr=0.0), model)
     run(model, optimizer, range(5))
-    for (name, found), before in zip(model.named_parameters(), network().parameters(), strict=True):
-        assert torch.equal(found, before) == (not name.startswith("branch")), name
+    for (name, result), before in zip(
+        model.named_parameters(), network().parameters(), strict=True
+    ):
+        assert torch.equal(result, before) == (not name.startswith("branch")), name
 
 
 @every_config
@@ -406,12 +408,12 @@ def test_warm_up_is_linear_and_ends_at_the_peak() -> None:
 
 @st.composite
 def schedules(draw: st.DrawFn) -> tuple[OptimConfig, int]:
-    shares = st.floats(0, 0.99)
+    fractions = st.floats(0, 0.99)
     config = AdamConfig(
         lr=draw(st.floats(1e-6, 10)),
         schedule=draw(st.sampled_from(["constant", "cosine", "onecycle"])),
-        warmup=draw(st.none() | shares),
-        final=draw(shares),
+        warmup=draw(st.none() | fractions),
+        final=draw(fractions),
     )
     return config, draw(st.integers(1, 300))
 
@@ -425,11 +427,11 @@ def test_rates_stay_between_0_and_the_peak(case: tuple[OptimConfig, int]) -> Non
 @given(schedules())
 def test_rates_rise_and_then_fall(case: tuple[OptimConfig, int]) -> None:
     config, total = case
-    found = rates(config, total)
-    top = found.index(max(found))
+    result = rates(config, total)
+    top = result.index(max(result))
     slack = 1e-9 * config.lr
-    assert all(a <= b + slack for a, b in itertools.pairwise(found[: top + 1]))
-    assert all(a >= b - slack for a, b in itertools.pairwise(found[top:]))
+    assert all(a <= b + slack for a, b in itertools.pairwise(result[: top + 1]))
+    assert all(a >= b - slack for a, b in itertools.pairwise(result[top:]))
 
 
 @given(schedules())
@@ -441,6 +443,6 @@ def test_the_rate_after_the_last_step_is_the_final_one(case: tuple[OptimConfig, 
 
 def test_one_cycle_begins_at_a_25th_of_the_peak() -> None:
     config = SgdConfig(lr=0.5, schedule="onecycle")
-    found = rates(config, 100)
-    assert found[0] == pytest.approx(0.02)
-    assert found[30] == pytest.approx(0.5) == max(found)
+    result = rates(config, 100)
+    assert result[0] == pytest.approx(0.02)
+    assert result[30] == pytest.approx(0.5) == max(result)

@@ -45,31 +45,31 @@ def declared(tmp_path: Path) -> Iterator[Declare]:
         file = tmp_path / "mine.py"
         file.write_text(HEAD + source)
         options.use_files([file])
-        [found] = [
+        [result] = [
             option
             for group in FOLDERS
             for option in options.options(group).values()
             if not option.is_builtin
         ]
-        return found.record()
+        return result.record()
 
     yield declare
     options.use_files([])
 
 
 def two_lines(refused: Any) -> str:
-    told = str(refused.value)
-    assert len(told.splitlines()) == 2
-    return told
+    message = str(refused.value)
+    assert len(message.splitlines()) == 2
+    return message
 
 
 # ---------------------------------------------------------------- loss
 
 
 def loss_of(record: Any, mixed: bool = False) -> own.Loss:
-    found = own.loss(record, 3, CPU, mixed)
-    assert found is not None
-    return found
+    result = own.loss(record, 3, CPU, mixed)
+    assert result is not None
+    return result
 
 
 @pytest.mark.parametrize(
@@ -86,8 +86,8 @@ def loss_of(record: Any, mixed: bool = False) -> own.Loss:
 )
 def test_a_function_and_a_class_are_losses(declared: Declare, source: str) -> None:
     logits, labels = torch.randn(5, 3), torch.tensor([0, 1, 2, 2, 1])
-    found = loss_of(declared(source), mixed=True)(logits, labels)
-    assert torch.equal(found, 2 * F.cross_entropy(logits, labels))
+    result = loss_of(declared(source), mixed=True)(logits, labels)
+    assert torch.equal(result, 2 * F.cross_entropy(logits, labels))
 
 
 def test_the_built_in_parts_are_none() -> None:
@@ -135,10 +135,10 @@ def test_mixed_targets_are_refused_where_a_loss_fails_on_them(declared: Declare)
 
 def test_a_mistake_in_a_loss_shows_its_line_and_the_shapes(declared: Declare) -> None:
     record = declared("@tinylab.loss\ndef mine(logits, targets):\n    return logits.no_such()\n")
-    with pytest.raises(UserError) as told:
+    with pytest.raises(UserError) as error:
         loss_of(record)
-    assert "in mine (logits: 8x3, targets: 8)\n    return logits.no_such()" in str(told.value)
-    assert "torch/" not in str(told.value)
+    assert "in mine (logits: 8x3, targets: 8)\n    return logits.no_such()" in str(error.value)
+    assert "torch/" not in str(error.value)
 
 
 def test_trying_a_loss_leaves_the_global_stream_alone(declared: Declare) -> None:
@@ -180,9 +180,9 @@ def mine(images, generator, amount: float = 0.25):
 
 
 def augmentation_of(record: Any) -> own.Augmentation:
-    found = own.augmentation(record, tiny_batches(20))
-    assert found is not None
-    return found
+    result = own.augmentation(record, tiny_batches(20))
+    assert result is not None
+    return result
 
 
 def test_an_augmentation_sees_images_from_0_to_1_and_draws_by_its_seed(declared: Declare) -> None:
@@ -229,8 +229,8 @@ def test_a_global_generator_is_warned_about_and_put_back(
     )
     before = (torch.get_rng_state().tolist(), random.getstate(), str(np.random.get_state()))
     augmentation_of(record)
-    told = capsys.readouterr().out
-    assert f"warning: augment=mine uses the global generator of {stream}," in told
+    output = capsys.readouterr().out
+    assert f"warning: augment=mine uses the global generator of {stream}," in output
     assert (torch.get_rng_state().tolist(), random.getstate(), str(np.random.get_state())) == before
 
 
@@ -245,9 +245,9 @@ def test_the_given_generator_is_not_warned_about(
 
 
 def schedule_of(record: Any, steps: int = 10) -> own.Schedule:
-    found = own.schedule(record, steps)
-    assert found is not None
-    return found
+    result = own.schedule(record, steps)
+    assert result is not None
+    return result
 
 
 def test_a_schedule_is_the_factor_after_the_warm_up(declared: Declare) -> None:

@@ -177,8 +177,8 @@ def test_checkpoints_and_the_size_of_evaluation_batches_leave_no_trace(tmp_path:
     seldom = straight(EVERYTHING, tmp_path / "seldom")
     assert differences(straight(often, tmp_path / "often"), seldom) == []
     small = changed(EVERYTHING, train={**EVERYTHING.train, "eval_batch_size": 7})
-    found = straight(small, tmp_path / "small")
-    assert differences(found["model"], seldom["model"]) == []
+    result = straight(small, tmp_path / "small")
+    assert differences(result["model"], seldom["model"]) == []
 
 
 def test_a_resumed_history_has_no_gap_and_no_double(tmp_path: Path) -> None:
@@ -215,14 +215,14 @@ def test_a_resumed_training_on_cuda_ends_with_the_same_bits(name: str, tmp_path:
 @st.composite
 def labs(draw: st.DrawFn) -> Lab:
     """Any small config of the schema."""
-    share = st.floats(0, 0.5)
+    fraction = st.floats(0, 0.5)
     kind = draw(st.sampled_from(sorted(OPTIMIZERS)))
     optim = OPTIMIZERS[kind](
         lr=draw(st.floats(1e-4, 0.05)),
-        weight_decay=draw(share),
+        weight_decay=draw(fraction),
         schedule=draw(st.sampled_from(SCHEDULES)),
-        warmup=draw(st.none() | share),
-        final=draw(share),
+        warmup=draw(st.none() | fraction),
+        final=draw(fraction),
     )
     dropout = draw(st.sampled_from([0.0, 0.3]))
     model = draw(
@@ -236,7 +236,7 @@ def labs(draw: st.DrawFn) -> Lab:
         "epochs": draw(st.integers(1, 3)),
         "batch_size": draw(st.sampled_from([7, 16, 50])),
         "eval_batch_size": draw(st.sampled_from([3, 1000])),
-        "label_smoothing": draw(share),
+        "label_smoothing": draw(fraction),
         "ema": draw(st.none() | st.floats(0.1, 0.99)),
         "grad_clip": draw(st.none() | st.floats(0.1, 5)),
         "patience": draw(st.none() | st.integers(1, 2)),

@@ -60,8 +60,8 @@ def test_an_accuracy_below_100_percent_is_not_rounded_up_to_it() -> None:
 
 
 def test_a_loss_that_still_falls_is_said() -> None:
-    found = reading(history([2.0, 1.8, 1.6, 1.4, 1.2, 1.0, 0.8, 0.6]))
-    assert found == (
+    result = reading(history([2.0, 1.8, 1.6, 1.4, 1.2, 1.0, 0.8, 0.6]))
+    assert result == (
         "validation loss was still falling at the last epoch (0.6): more epochs may lower it "
         "further"
     )
@@ -108,6 +108,6 @@ def test_a_clear_rise_is_always_overfitting_whatever_the_unit(
 ) -> None:
     losses = [unit * (2 - k / falling) for k in range(falling + 1)]
     losses += [unit * (1 + 0.2 * k) for k in range(1, rising + 1)]
-    found = reading(history(losses)) or ""
-    assert found.startswith(f"validation loss was best at epoch {falling + 1} ")
-    assert found.endswith("overfitting")
+    result = reading(history(losses)) or ""
+    assert result.startswith(f"validation loss was best at epoch {falling + 1} ")
+    assert result.endswith("overfitting")

@@ -65,9 +65,9 @@ class Kept:
 def service(monkeypatch: pytest.MonkeyPatch) -> Kept:
     """MLflow, replaced by one that keeps what it is sent."""
     kept = Kept()
-    found = importlib.util.find_spec
+    result = importlib.util.find_spec
     monkeypatch.setattr(
-        importlib.util, "find_spec", lambda name: True if name == "mlflow" else found(name)
+        importlib.util, "find_spec", lambda name: True if name == "mlflow" else result(name)
     )
     module = types.SimpleNamespace(Backend=kept.open)
     monkeypatch.setitem(sys.modules, "tinylab.ui.mirrors.to_mlflow", module)

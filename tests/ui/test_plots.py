@@ -37,12 +37,12 @@ def test_as_many_classes_as_can_be_named_are_named() -> None:
 
 @given(st.integers(1, 60), st.integers(1, 20), st.integers(0, 2**32 - 1))
 def test_coarse_cells_are_the_largest_of_their_blocks(K: int, most: int, seed: int) -> None:
-    share = np.random.default_rng(seed).random((K, K))
-    found = plots.coarse(share, most)
+    fraction = np.random.default_rng(seed).random((K, K))
+    result = plots.coarse(fraction, most)
     block = -(-K // most)
-    assert max(found.shape) <= most
-    for i, j in np.ndindex(found.shape):
-        assert found[i, j] == share[block * i :, block * j :][:block, :block].max()
+    assert max(result.shape) <= most
+    for i, j in np.ndindex(result.shape):
+        assert result[i, j] == fraction[block * i :, block * j :][:block, :block].max()
 
 
 def test_one_confusion_among_a_thousand_classes_is_seen() -> None:

@@ -21,18 +21,18 @@ def arguments(
     nothing in them is parsed as grammar. With ``with_axes``, a list means the values to sweep over,
     except for keys of ``sweep``. Raises UserError for an invalid override.
     """
-    found: list[str] = []
+    words: list[str] = []
     for given in (*overrides, values):
         if isinstance(given, Mapping):
-            found += [_override(key, value, with_axes) for key, value in given.items()]
+            words += [_override(key, value, with_axes) for key, value in given.items()]
         elif isinstance(given, str):
-            found.append(_checked(given))
+            words.append(_checked(given))
         else:
             raise UserError(
                 f"{given!r}: expected an override such as 'model=mlp', or a dict such as "
                 "{'optim.lr': 0.01}"
             )
-    return found
+    return words
 
 
 def _checked(override: str) -> str:

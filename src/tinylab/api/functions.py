@@ -17,7 +17,7 @@ from tinylab.api.frames import pandas
 from tinylab.api.swept import Sweep, run_sweep
 from tinylab.api.trained import TrainedRun
 from tinylab.commands.compare import DEFAULT_METRIC, collect_finished, refuse_unknown_metric
-from tinylab.commands.report import place, write
+from tinylab.commands.report import default_path, write
 from tinylab.commands.train_job import refuse_sweep
 from tinylab.commands.train_job import train as train_config
 from tinylab.comparison import comparison
@@ -94,13 +94,13 @@ def runs(folder: str | Path | None = None, *filters: str) -> "DataFrame":
     folder: None means the project's outputs folder, or ``outputs``. ``filters``: as for ``tinylab
     list``, such as ``runs("outputs", "model=mlp", "val_accuracy>0.9")``.
     """
-    found = in_order(select(filters, Path(folder or default_outputs()).expanduser()), "when")
-    rows = [{**run.row, "folder": str(run.folder.absolute())} for run in found]
+    matches = in_order(select(filters, Path(folder or default_outputs()).expanduser()), "when")
+    rows = [{**run.row, "folder": str(run.folder.absolute())} for run in matches]
     return pandas().DataFrame(rows)
 
 
 def compare(
-    *found: Runs,
+    *sources: Runs,
     by: Sequence[str] | str | None = None,
     metric: str = DEFAULT_METRIC,
     pairs: Sequence[tuple[str, str]] = (),
@@ -111,7 +111,7 @@ def compare(
 ) -> Comparisons:
     """Compare finished runs, as ``tinylab compare`` does; returns one comparison per dataset.
 
-    found: runs, sweeps, or their paths (default: ``outputs``). by: the keys that define a setting
+    sources: runs, sweeps, or their paths (default: ``outputs``). by: the keys that define a setting
     (None: all except seeds). metric: the metric to rank settings by. pairs: the settings to
     compare, by letter or values. rope: points of accuracy that count as practically equal, such as
     0.5. effects: keys whose main effects to estimate. Raises UserError if there is no finished run,
@@ -120,7 +120,9 @@ def compare(
     if test not in TESTS:
         hint = did_you_mean(test, TESTS)
         raise UserError(f"test={test}: expected one of {', '.join(TESTS)}{hint}")
-    chosen, skipped = collect_finished([_path(each) for each in found] or [Path(default_outputs())])
+    chosen, skipped = collect_finished(
+        [_path(each) for each in sources] or [Path(default_outputs())]
+    )
     refuse_unknown_metric("metric=", metric)
     keys = by.split(",") if isinstance(by, str) else by
     comparisons = comparison.compare(
@@ -129,18 +131,18 @@ def compare(
     return Comparisons(comparisons, skipped)
 
 
-def report(*found: Runs, out: str | Path | None = None) -> Path:
+def report(*sources: Runs, out: str | Path | None = None) -> Path:
     """Write an HTML report of finished runs, as ``tinylab report`` does; returns its path.
 
-    found: runs, sweeps, or their paths (default: ``outputs``). out: None means report.html in the
+    sources: runs, sweeps, or their paths (default: ``outputs``). out: None means report.html in the
     folder of the single run or sweep, otherwise in the working folder. Raises UserError if there is
     no finished run.
     """
-    paths = [_path(each) for each in found] or [Path(default_outputs())]
-    file = Path(out).expanduser() if out is not None else place(paths)
+    paths = [_path(each) for each in sources] or [Path(default_outputs())]
+    file = Path(out).expanduser() if out is not None else default_path(paths)
     write(paths, file)
     return file.absolute()
 
 
-def _path(found: Runs) -> Path:
-    return found.path if isinstance(found, TrainedRun | Sweep) else Path(found).expanduser()
+def _path(source: Runs) -> Path:
+    return source.path if isinstance(source, TrainedRun | Sweep) else Path(source).expanduser()

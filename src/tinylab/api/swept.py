@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 SHOWN = ("val_accuracy", "val_loss", "test_accuracy")  # of the metrics, in a notebook
 UNSHOWN = ("test_low", "test_high", "best_epoch", "epochs")
-DECIDE_PLACE = ("outputs", "experiment", "sweep")  # the overrides that can set the outputs folder
+DECIDE_OUTPUTS = ("outputs", "experiment", "sweep")  # the overrides that can set the outputs folder
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ def _outputs(arguments: Sequence[str]) -> Path:
     deciding = [
         each
         for each in arguments
-        if (override := parse(each)).key_or_group in DECIDE_PLACE
+        if (override := parse(each)).key_or_group in DECIDE_OUTPUTS
         and not override.is_sweep_override()
     ]
     return Path(compose_plain(deciding).outputs).expanduser()

@@ -97,16 +97,16 @@ class TrainedRun:
 
         Columns: ``index`` (in the dataset), ``true``, ``predicted``, ``probability``.
         """
-        found = mistakes.read(self.run)
-        wrong = np.flatnonzero(found.label != found.predicted)
-        order = wrong[np.argsort(-found.probability[wrong], kind="stable")]
+        predictions = mistakes.read(self.run)
+        wrong = np.flatnonzero(predictions.label != predictions.predicted)
+        order = wrong[np.argsort(-predictions.probability[wrong], kind="stable")]
         names = np.array(self.classes, object)
         return pandas().DataFrame(
             {
-                "index": found.index[order],
-                "true": names[found.label[order]],
-                "predicted": names[found.predicted[order]],
-                "probability": found.probability[order],
+                "index": predictions.index[order],
+                "true": names[predictions.label[order]],
+                "predicted": names[predictions.predicted[order]],
+                "probability": predictions.probability[order],
             }
         )
 
@@ -173,14 +173,14 @@ class TrainedRun:
             raise UserError(f"{', '.join(map(str, paths)) or '[]'}: no image files to classify")
         ensemble = self._ensemble
         read = pictures.reader(ensemble.first.config.dataset, "auto", ensemble.first.image_shape)
-        found = list(classify(ensemble, files, read))
-        faults = [each for each in found if each.picture is None]
+        results = list(classify(ensemble, files, read))
+        faults = [each for each in results if each.picture is None]
         if faults:
             raise UserError(
                 f"{len(faults):,} of {len(files):,} files cannot be read; first: "
                 f"{faults[0].file}: {faults[0].fault}"
             )
-        return np.stack([each.probabilities for each in found])
+        return np.stack([each.probabilities for each in results])
 
     # ------------------------------------------------------------ display
 

@@ -41,11 +41,11 @@ def main(arguments: list[str]) -> None:
         for line in differences(*options.diff):
             say(line)
         return
-    found, skipped = collect_finished(options.paths)
+    runs, skipped = collect_finished(options.paths)
     refuse_unknown_metric("--metric ", options.metric)
     by = None if options.group_by is None else options.group_by.split(",")
     comparisons = compare(
-        found, by, options.metric, options.pair, options.test, options.variance, options.rope,
+        runs, by, options.metric, options.pair, options.test, options.variance, options.rope,
         options.effect,
     )  # fmt: skip
     estimates = nested.of_sweeps(options.paths)
@@ -79,11 +79,11 @@ def collect_finished(paths: Sequence[str | Path]) -> tuple[list[Run], list[Skipp
 
     Raises UserError if there are none.
     """
-    found, skipped = collect(paths)
-    if not found:
+    runs, skipped = collect(paths)
+    if not runs:
         reasons = "".join(f"\n  {line}" for line in show.left_out(skipped))
         raise UserError(f"no finished run in {', '.join(map(str, paths))}{reasons}")
-    return found, skipped
+    return runs, skipped
 
 
 def _refuse_idle(parser: Parser, options: argparse.Namespace) -> None:

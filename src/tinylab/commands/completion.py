@@ -94,7 +94,7 @@ def answers(line: str) -> list[str]:
     word = "" if line[-1:].isspace() else words.pop()
     with contextlib.suppress(UserError):  # a file that is still being written
         without_code(words)
-    return sorted({found for found in _candidates(words[1:], word) if found.startswith(word)})
+    return sorted({each for each in _candidates(words[1:], word) if each.startswith(word)})
 
 
 def _candidates(words: Sequence[str], word: str) -> Iterable[str]:
@@ -109,8 +109,8 @@ def _candidates(words: Sequence[str], word: str) -> Iterable[str]:
         return SCRIPTS
     if len(words) < WITH_KEYS.get(words[0], math.inf) or words[-1] == "--from":
         return []
-    found = _values(word) if "=" in word else _keys(words, word)
-    return [each for each in found if words[0] != "evaluate" or each.startswith("dataset")]
+    candidates = _values(word) if "=" in word else _keys(words, word)
+    return [each for each in candidates if words[0] != "evaluate" or each.startswith("dataset")]
 
 
 def _flags(command: str) -> list[str]:

@@ -101,8 +101,8 @@ def _guarded(check: Callable[[], Findings]) -> Findings:
 
 def python() -> Findings:
     """Check the interpreter."""
-    found = f"{platform.python_version()} in {sys.prefix}, on {platform.platform()}"
-    yield Finding(found, None if sys.version_info >= (3, 11) else "install Python 3.11 or newer")
+    version = f"{platform.python_version()} in {sys.prefix}, on {platform.platform()}"
+    yield Finding(version, None if sys.version_info >= (3, 11) else "install Python 3.11 or newer")
 
 
 def libraries() -> Findings:
@@ -255,12 +255,12 @@ def folder(path: Path) -> Findings:
     """Check that a folder can be written, and its free space."""
     from tinylab.store.lease import has_working_locks
 
-    place = path.absolute()
-    while not place.exists():
-        place = place.parent
+    parent = path.absolute()
+    while not parent.exists():
+        parent = parent.parent
     try:
-        with tempfile.TemporaryFile(dir=place):
-            free = shutil.disk_usage(place).free
+        with tempfile.TemporaryFile(dir=parent):
+            free = shutil.disk_usage(parent).free
     except OSError as error:
         yield Finding(
             f"{path} cannot be written: {error.strerror}", "choose another folder, or fix this one"
@@ -268,7 +268,7 @@ def folder(path: Path) -> Findings:
     else:
         remedy = None if free >= FREE_BYTES else "free some space: tinylab remove --help"
         yield Finding(f"{path} can be written; {in_bytes(free)} free", remedy)
-        if not has_working_locks(place):
+        if not has_working_locks(parent):
             local = "sweep.workers needs locks: a local disk, or a shared one such as NFS 4"
             yield Finding(f"{path} is on a disk without working locks", local)
 

@@ -20,8 +20,8 @@ from tinylab.data.folder import Folder
 from tinylab.errors import UserError
 from tinylab.evaluate import report
 from tinylab.evaluate.calibrate import calibrate
-from tinylab.evaluate.figures import Figures
 from tinylab.evaluate.scope import PARTS, choose
+from tinylab.evaluate.scores import Scores
 from tinylab.inference import Ensemble, Trained, load_ensemble, the_run
 from tinylab.predict.formats import DONE
 from tinylab.predict.pictures import Picture, reader
@@ -57,8 +57,8 @@ def main(arguments: list[str]) -> None:
     scope = choose(ensemble, config.dataset, options.part, read)
     probabilities = _probabilities(ensemble, scope.images)
     _count_as_wrong(probabilities, scope.labels)
-    members = [Figures(scope.labels, each, ensemble.classes) for each in probabilities]
-    whole = Figures(scope.labels, probabilities.mean(axis=0), ensemble.classes)
+    members = [Scores(scope.labels, each, ensemble.classes) for each in probabilities]
+    whole = Scores(scope.labels, probabilities.mean(axis=0), ensemble.classes)
     report.show(ensemble, members, whole, scope, config.dataset.name, _handling(seen))
     folder = report.folder_of(ensemble, config, scope)
     report.write(folder, ensemble, config, members, whole, scope, command_line("evaluate"))
@@ -171,8 +171,8 @@ def _probabilities(ensemble: Ensemble, images: NDArray[np.uint8]) -> NDArray[np.
     shape = (len(ensemble.members), len(images), len(ensemble.classes))
     probabilities = np.empty(shape, np.float64)
     for start in shown:
-        found = ensemble.probabilities(images[start : start + size])
-        probabilities[:, start : start + size] = found
+        predicted = ensemble.probabilities(images[start : start + size])
+        probabilities[:, start : start + size] = predicted
     return probabilities
 
 

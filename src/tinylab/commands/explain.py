@@ -31,14 +31,14 @@ def main(arguments: list[str]) -> None:
     decoded, absent = _present(trained)
     asked = _files(trained, options) if options.path else _mistakes(run, decoded, absent)
     out = options.out or run.files.explanation_file
-    found = explain_page.write(out, trained, asked, decoded, ["tinylab", "explain", *arguments])
+    projected = explain_page.write(out, trained, asked, decoded, ["tinylab", "explain", *arguments])
     if absent:
         say(f"no training images: {absent}")
     say(f"files   {out}")
     if options.projector:
-        if decoded is None or found is None:
+        if decoded is None or projected is None:
             raise UserError(f"--projector: no test images to show: {absent or 'there are too few'}")
-        projector.write(run.files, decoded, found)
+        projector.write(run.files, decoded, projected)
         say(f"curves  tensorboard --logdir {shlex.quote(str(run.files.path))}, tab Projector")
 
 

@@ -56,11 +56,11 @@ def main(arguments: list[str]) -> None:
         )
     if keys:
         paths = [_cross_validation([*keys, *filter(is_key, arguments)])]
-    found = inspect(paths)
+    inspection = inspect(paths)
     page = options.out or SweepFolder(folder_of(paths)).inspection_file
     table = page.with_suffix(".csv")
-    inspection_page.write(found, page, table, paths)
-    for line in inspection_page.summary(found):
+    inspection_page.write(inspection, page, table, paths)
+    for line in inspection_page.summary(inspection):
         say(line)
     say(f"files   {page} and {table.name}")
 

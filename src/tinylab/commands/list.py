@@ -37,18 +37,18 @@ MOST_KEYS = 5  # columns that were not asked for
 def main(arguments: list[str]) -> None:
     """Run the command. Raises UserError for an invalid filter or key."""
     options = _parse(arguments)
-    found = in_order(select(options.filters, options.outputs, options.all), options.sort)
+    runs = in_order(select(options.filters, options.outputs, options.all), options.sort)
     if options.format == "json":
-        say(json.dumps([{**run.row, "folder": str(run.folder)} for run in found], indent=2))
+        say(json.dumps([{**run.row, "folder": str(run.folder)} for run in runs], indent=2))
     elif options.format == "csv":
-        say(as_csv([run.row for run in found]).rstrip("\n"))
-    elif found:
+        say(as_csv([run.row for run in runs]).rstrip("\n"))
+    elif runs:
         asked = [*(each.key for each in conditions(options.filters)), options.sort.lstrip("-")]
-        keys = dict.fromkeys([*asked, *_own_metrics(found), *_varied_keys(found)])
+        keys = dict.fromkeys([*asked, *_own_metrics(runs), *_varied_keys(runs)])
         columns = [key for key in keys if key not in IN_HEAD]
-        rows = [_cells(run, columns) for run in found]
+        rows = [_cells(run, columns) for run in runs]
         say("\n".join(aligned(columns_of([*HEAD, *columns, ""], rows), width=None)))
-        say(_summary(found))
+        say(_summary(runs))
     else:
         say(f"no {'such ' if options.filters else ''}run in {options.outputs / 'runs'}")
 
@@ -82,8 +82,8 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
         help="default: the project's outputs folder, or outputs",
     )
     if "--sort" in arguments[:-1]:  # argparse would treat -KEY as a flag
-        place = arguments.index("--sort")
-        arguments[place : place + 2] = [f"--sort={arguments[place + 1]}"]
+        index = arguments.index("--sort")
+        arguments[index : index + 2] = [f"--sort={arguments[index + 1]}"]
     options = parser.parse_args(arguments)
     for word in [each for each in options.filters if (Path(each) / "runs").is_dir()]:
         options.outputs = Path(word)
@@ -91,17 +91,17 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     return options
 
 
-def _own_metrics(found: Sequence[Run]) -> list[str]:
+def _own_metrics(runs: Sequence[Run]) -> list[str]:
     """Return columns for the user's own test metrics, if any run has a value."""
     own = [name for name, metric in METRICS.items()
            if metric.is_own and metric.path[0] == "test"]  # fmt: skip
-    return [name for name in own if any(run.row.get(name) is not None for run in found)]
+    return [name for name in own if any(run.row.get(name) is not None for run in runs)]
 
 
-def _varied_keys(found: Sequence[Run]) -> list[str]:
+def _varied_keys(runs: Sequence[Run]) -> list[str]:
     """Return the first few config keys that differ between the runs."""
     counts = {key for key, _ in defaults()} - without_effect()
-    rows = [{k: v for k, v in run.row.items() if k in counts} for run in found]
+    rows = [{k: v for k, v in run.row.items() if k in counts} for run in runs]
     keys = [
         key for key in dict.fromkeys(key for row in rows for key in row) if distinguishes(key, rows)
     ]
@@ -132,7 +132,7 @@ def _shown(key: str, value: Any) -> str:
     return "-" if value is None else metric.format.format(value)
 
 
-def _summary(found: Sequence[Run]) -> str:
-    counts = Counter(run.row["state"] for run in found)
+def _summary(runs: Sequence[Run]) -> str:
+    counts = Counter(run.row["state"] for run in runs)
     states = ", ".join(f"{count} {state}" for state, count in counts.most_common())
-    return f"{states}; {in_bytes(sum(run.row['size'] for run in found))}"
+    return f"{states}; {in_bytes(sum(run.row['size'] for run in runs))}"

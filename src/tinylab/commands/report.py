@@ -15,7 +15,7 @@ from tinylab.ui.console import say
 
 LOOK_SECONDS = 2.0  # seconds between two checks of a sweep
 RELOAD_SECONDS = 5.0  # seconds after which an open page reloads itself
-WATCH_SHARE = 9.0  # multiples of the time a page took, until the next one
+WATCH_RATIO = 9.0  # multiples of the time a page took, until the next one
 
 EXAMPLES = """\
 examples:
@@ -53,7 +53,7 @@ def main(arguments: list[str]) -> None:
     if options.card:
         _write_card(options.path, options.out)
         return
-    out = options.out or place(options.path)
+    out = options.out or default_path(options.path)
     write(options.path, out)
     say(f"report  {out}")
 
@@ -85,7 +85,7 @@ def _watch(paths: Sequence[Path], out: Path | None, card: bool) -> None:
                     report.write(paths, out, reload=RELOAD_SECONDS)
                 shown = ended
                 # A page of many runs takes seconds of CPU time that the sweep needs.
-                wait = max(LOOK_SECONDS, WATCH_SHARE * (time.monotonic() - started))
+                wait = max(LOOK_SECONDS, WATCH_RATIO * (time.monotonic() - started))
             time.sleep(wait)
     report.write(paths, out)
     say("the sweep has ended" if sweep.ended_jobs() is None else "stopped; the sweep keeps running")
@@ -99,7 +99,7 @@ def _write_card(paths: Sequence[Path], out: Path | None) -> None:
     say(f"card    {out}")
 
 
-def place(paths: Sequence[Path]) -> Path:
+def default_path(paths: Sequence[Path]) -> Path:
     """Return report.html next to the single run or sweep, otherwise in the working folder."""
     return SweepFolder(folder_of(paths)).report_file
 

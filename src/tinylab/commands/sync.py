@@ -33,13 +33,13 @@ def main(arguments: list[str]) -> None:
     )
     options = parser.parse_args(arguments)
     mirrors.require(options.to, f"--to {options.to}")
-    found, _ = collect(options.path)
-    if not found:
+    runs, _ = collect(options.path)
+    if not runs:
         raise UserError(f"no finished run in {', '.join(map(str, options.path))}")
-    sent = sum(_send(run, options.to) for run in found)
-    say(f"{sent} of {len(found)} runs sent to {mirrors.SERVICES[options.to]}")
-    if sent < len(found):
-        raise UserError(f"{len(found) - sent} of {len(found)} runs could not be sent")
+    sent = sum(_send(run, options.to) for run in runs)
+    say(f"{sent} of {len(runs)} runs sent to {mirrors.SERVICES[options.to]}")
+    if sent < len(runs):
+        raise UserError(f"{len(runs) - sent} of {len(runs)} runs could not be sent")
 
 
 def _send(run: Run, service: str) -> bool:

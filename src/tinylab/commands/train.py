@@ -25,13 +25,13 @@ def main(arguments: list[str]) -> None:
     from tinylab.config.compose import replay, run_hydra
 
     if "--from" in arguments:
-        place = arguments.index("--from")
-        if place + 1 == len(arguments):
+        index = arguments.index("--from")
+        if index + 1 == len(arguments):
             raise UserError("--from: expected the folder of a run after it")
         from tinylab.store.folder import RunFolder
 
-        files = RunFolder(Path(arguments[place + 1]))
-        overrides = arguments[:place] + arguments[place + 2 :]
+        files = RunFolder(Path(arguments[index + 1]))
+        overrides = arguments[:index] + arguments[index + 2 :]
         arguments = replay(files.path, files.config(), overrides, _threads(files, overrides))
         _say_edited(files, overrides)
     run_hydra(job, arguments)

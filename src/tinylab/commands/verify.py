@@ -115,16 +115,17 @@ def _same_machine(files: RunFolder) -> list[str]:
 def compare(plain: Outcome, other: Outcome) -> list[str]:
     """Return the differences between two finished runs, and the likely cause."""
     a, b = (_bits(outcome) for outcome in (plain, other))
-    found = [f"{key}: {a[key]} against {b[key]}" for key in a if a[key] != b[key]]
-    if not found:
+    differences = [f"{key}: {a[key]} against {b[key]}" for key in a if a[key] != b[key]]
+    if not differences:
         return []
     here, there = plain.result.environment.facts(), other.result.environment.facts()
     moved = [key for key in ("device_name", "threads", "torch") if here[key] != there[key]]
     if moved:
-        return [*found, f"likely cause: different {' and '.join(moved)}"]
+        return [*differences, f"likely cause: different {' and '.join(moved)}"]
     if not plain.result.config["deterministic"]:
-        return [*found, "likely cause: deterministic=false"]
-    return [*found, "likely cause: a nondeterministic operator, or state that is not restored"]
+        return [*differences, "likely cause: deterministic=false"]
+    cause = "a nondeterministic operator, or state that is not restored"
+    return [*differences, f"likely cause: {cause}"]
 
 
 def _bits(outcome: Outcome) -> dict[str, object]:

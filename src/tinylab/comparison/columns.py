@@ -35,7 +35,7 @@ def keys(rows: Sequence[Row]) -> list[Column]:
     return columns
 
 
-def figures(comparison: Comparison) -> list[Column]:
+def metrics(comparison: Comparison) -> list[Column]:
     """Return the metrics; validation comes first, since settings are ranked and selected by it."""
     rows, metric = comparison.rows, comparison.metric
     test = [row.test for row in rows]
@@ -49,8 +49,8 @@ def figures(comparison: Comparison) -> list[Column]:
         *_metric(rows, "test_accuracy"),
         Column(("95% CI", "of the mean"), [_span(each.low, each.high) for each in test]),
         Column(("95% CI", "of one test set"), [_span(*row.one_test_set) for row in rows]),
-        Column(("", "time"), [_mean(row.figures["seconds"], _time) for row in rows]),
-        Column(("", "parameters"), [_mean(row.figures["parameters"], _count) for row in rows]),
+        Column(("", "time"), [_mean(row.metrics["seconds"], _time) for row in rows]),
+        Column(("", "parameters"), [_mean(row.metrics["parameters"], _count) for row in rows]),
     ]
 
 
@@ -61,7 +61,7 @@ def _metric(rows: Sequence[Row], name: str) -> list[Column]:
     text = _percent if is_fraction else METRICS[name].format.format
     unit = key.replace("_", " ").replace("accuracy", "acc") + " %" * is_fraction
     head = "test *" if part == "test" else part
-    summaries = [row.figures[name] for row in rows]
+    summaries = [row.metrics[name] for row in rows]
     return [
         Column((head, unit), [_mean(each, text) for each in summaries]),
         Column((head, "sd"), [_std(each, text) for each in summaries]),
@@ -69,12 +69,12 @@ def _metric(rows: Sequence[Row], name: str) -> list[Column]:
 
 
 def _runs(row: Row) -> str:
-    found = row.setting.cells
-    if not is_crossed(found):
-        return str(len(found))
-    splits, seeds = design(found)
+    runs = row.setting.cells
+    if not is_crossed(runs):
+        return str(len(runs))
+    splits, seeds = design(runs)
     whole = f"{splits} x {seeds}"
-    return whole if len(found) == splits * seeds else f"{len(found)} of {whole}"
+    return whole if len(runs) == splits * seeds else f"{len(runs)} of {whole}"
 
 
 def _mean(summary: Summary | None, text: Callable[[float], str]) -> str:
@@ -106,23 +106,23 @@ def _count(number: float) -> str:
 
 def verdicts(comparison: Comparison) -> list[Column]:
     """Return the difference, first minus second, in points of test accuracy, and the verdict."""
-    found = comparison.verdicts
-    pairs = [pair(comparison, verdict) for verdict in found]
-    words = [verdict.words(*names) for verdict, names in zip(found, pairs, strict=True)]
+    judged = comparison.verdicts
+    pairs = [pair(comparison, verdict) for verdict in judged]
+    words = [verdict.words(*names) for verdict, names in zip(judged, pairs, strict=True)]
     return [
         Column(("", "pair"), [" - ".join(names) for names in pairs], is_words=True),
-        Column(("", "points"), [_points(verdict.trial.difference) for verdict in found]),
-        Column(("", "95% CI"), [_signed_span(verdict.adjusted) for verdict in found]),
+        Column(("", "points"), [_points(verdict.trial.difference) for verdict in judged]),
+        Column(("", "95% CI"), [_signed_span(verdict.adjusted) for verdict in judged]),
         Column(("", "verdict"), words, is_words=True),
     ]
 
 
 def posteriors(comparison: Comparison) -> list[Column]:
     """Return the probabilities, in percent, that either is better or both are practically equal."""
-    found = comparison.verdicts
-    pairs = [pair(comparison, verdict) for verdict in found]
-    known = [verdict.posterior for verdict in found]
-    words = [verdict.decision(*names) for verdict, names in zip(found, pairs, strict=True)]
+    judged = comparison.verdicts
+    pairs = [pair(comparison, verdict) for verdict in judged]
+    known = [verdict.posterior for verdict in judged]
+    words = [verdict.decision(*names) for verdict, names in zip(judged, pairs, strict=True)]
     return [
         Column(("", "pair"), [" - ".join(names) for names in pairs], is_words=True),
         Column(("first", "better %"), [_chance(each, "better") for each in known]),
@@ -149,26 +149,27 @@ def _signed_span(adjusted: Adjusted | None) -> str:
     return "-" if adjusted is None else points_span(adjusted)
 
 
-def effect(found: Effect) -> list[Column]:
+def effect(main_effect: Effect) -> list[Column]:
     """Return each value minus the reference in points of test accuracy, and the verdict."""
-    trials = [level.trial for level in found.levels]
+    levels = main_effect.levels
+    trials = [level.trial for level in levels]
     return [
-        Column(("", found.key), [shown(level.value) for level in found.levels], is_words=True),
-        Column(("", "pairs"), [str(level.num_pairs) for level in found.levels]),
+        Column(("", main_effect.key), [shown(each.value) for each in levels], is_words=True),
+        Column(("", "pairs"), [str(level.num_pairs) for level in levels]),
         Column(("", "points"), [_points(trial.difference) for trial in trials]),
-        Column(("", "95% CI"), [_signed_span(level.adjusted) for level in found.levels]),
-        Column(("", "effect"), [level.words() for level in found.levels], is_words=True),
+        Column(("", "95% CI"), [_signed_span(level.adjusted) for level in levels]),
+        Column(("", "effect"), [level.words() for level in levels], is_words=True),
     ]
 
 
 def variances(comparison: Comparison) -> list[Column]:
     """Return the standard deviation of each source in points, and its fraction of the variance."""
-    found = comparison.variances
-    sizes = ["-" if each is None else f"{each.num_splits} x {each.num_seeds}" for each in found]
+    known = comparison.variances
+    sizes = ["-" if each is None else f"{each.num_splits} x {each.num_seeds}" for each in known]
     columns = [names(comparison.rows), Column(("splits", "x seeds"), sizes)]
     for source in SOURCES:
-        columns.append(Column((source, "sd"), [_component(each, source) for each in found]))
-        columns.append(Column((source, "fraction"), [_fraction(each, source) for each in found]))
+        columns.append(Column((source, "sd"), [_component(each, source) for each in known]))
+        columns.append(Column((source, "fraction"), [_fraction(each, source) for each in known]))
     return columns
 
 
@@ -177,5 +178,5 @@ def _component(variance: Variance | None, source: str) -> str:
 
 
 def _fraction(variance: Variance | None, source: str) -> str:
-    fractions = None if variance is None else variance.shares
+    fractions = None if variance is None else variance.fractions
     return "-" if fractions is None else f"{fractions[source]:.0%}"

@@ -30,12 +30,12 @@ class Row:
 
     name: str
     setting: Setting
-    figures: dict[str, Summary | None]  # by the keys of METRICS
+    metrics: dict[str, Summary | None]  # by the keys of METRICS
 
     @property
     def test(self) -> Summary:
         """The test accuracy with Student's t interval: variation over seeds."""
-        summary = self.figures["test_accuracy"]
+        summary = self.metrics["test_accuracy"]
         assert summary is not None
         return summary
 
@@ -114,14 +114,14 @@ def compare(
     letters = (_letters(number) for number in range(len(runs)))
     tables = [tuple(_row(next(letters), setting) for setting in each) for each in grouped]
     named = [_named(pair, tables) for pair in pairs]
-    found = []
+    comparisons = []
     for rows, dataset in zip(tables, _datasets(tables), strict=True):
-        selected = rows[0] if rows[0].figures[metric] is not None else None
+        selected = rows[0] if rows[0].metrics[metric] is not None else None
         chosen = [p for p in named if p[0] in rows] if pairs else _pairs(rows, selected)
         verdicts = judge([(first.setting, second.setting) for first, second in chosen], test, rope)
         warnings = [*_of_selection(rows, selected, metric), *_of_runs(rows)]
         variances = [variance.of_setting(row.setting) for row in rows if with_variance]
-        found.append(
+        comparisons.append(
             Comparison(
                 dataset,
                 metric,
@@ -135,7 +135,7 @@ def compare(
                 tuple(_effects(rows, effects)),
             )
         )
-    return found
+    return comparisons
 
 
 def _fraction(rope: float) -> float:
@@ -146,8 +146,8 @@ def _fraction(rope: float) -> float:
 
 def _effects(rows: Sequence[Row], keys: Sequence[str]) -> list[Effect]:
     runs = [run for row in rows for run in row.setting.runs]
-    found = [main_effects.of_key(runs, key) for key in keys]
-    return [effect for effect in found if effect is not None]
+    known = [main_effects.of_key(runs, key) for key in keys]
+    return [effect for effect in known if effect is not None]
 
 
 def _datasets(tables: Sequence[Sequence[Row]]) -> list[str]:
@@ -161,10 +161,10 @@ def _datasets(tables: Sequence[Sequence[Row]]) -> list[str]:
 
 
 def _row(name: str, setting: Setting) -> Row:
-    found = {figure: setting.figures(figure) for figure in METRICS}
+    values = {metric: setting.metric(metric) for metric in METRICS}
     summaries = {
-        figure: None if cells is None else statistics.summarize(cells)
-        for figure, cells in found.items()
+        metric: None if cells is None else statistics.summarize(cells)
+        for metric, cells in values.items()
     }
     return Row(name, setting, summaries)
 
@@ -186,11 +186,11 @@ def _named(pair: Sequence[str], tables: Sequence[tuple[Row, ...]]) -> tuple[Row,
 
 
 def _find(name: str, rows: Sequence[Row]) -> Row:
-    found = [row for row in rows if _is_meant(name, row)]
-    if len(found) == 1:
-        return found[0]
-    if found:
-        names = ", ".join(row.name for row in found)
+    matches = [row for row in rows if _is_meant(name, row)]
+    if len(matches) == 1:
+        return matches[0]
+    if matches:
+        names = ", ".join(row.name for row in matches)
         raise UserError(f"--pair {name}: matches {names}; expected a single setting, by its letter")
     listed = ", ".join(f"{row.name} ({row.setting.label})" for row in rows[:3])
     raise UserError(
@@ -219,14 +219,14 @@ def _of_selection(rows: Sequence[Row], selected: Row | None, metric: str) -> lis
     if len(rows) == 1:
         return []
     if selected is None:
-        have_validation = any(row.figures["val_accuracy"] is not None for row in rows)
+        have_validation = any(row.metrics["val_accuracy"] is not None for row in rows)
         lack = METRICS[metric].label if have_validation else "validation set (split.val=0)"
         return [
             f"no {lack}, so no setting can be selected here; selecting one by test accuracy would "
             "bias that accuracy"
         ]
     warnings = []
-    unseen = [row.name for row in rows if row.figures[metric] is None]
+    unseen = [row.name for row in rows if row.metrics[metric] is None]
     if unseen:
         warnings.append(
             f"without a validation set, so they cannot be selected: {', '.join(unseen)}"

@@ -61,17 +61,17 @@ class DataSize:
 
 def of_rows(rows: Sequence[Row]) -> list[DataSize]:
     """Return every setting with at least two sizes, in the order of the rows."""
-    found: dict[str, list[Row]] = {}
+    by_setting: dict[str, list[Row]] = {}
     for row in rows:
         others = {key: value for key, value in row.setting.values.items() if key != KEY}
-        found.setdefault(json.dumps(others, sort_keys=True), []).append(row)
-    return [_of_setting(same) for same in found.values() if len(same) > 1]
+        by_setting.setdefault(json.dumps(others, sort_keys=True), []).append(row)
+    return [_of_setting(same) for same in by_setting.values() if len(same) > 1]
 
 
 def _of_setting(rows: Sequence[Row]) -> DataSize:
-    sized = sorted((_size(row), place) for place, row in enumerate(rows))
+    sized = sorted((_size(row), index) for index, row in enumerate(rows))
     sizes = tuple(size for size, _ in sized)
-    accuracies = tuple(_accuracies(rows[place]) for _, place in sized)
+    accuracies = tuple(_accuracies(rows[index]) for _, index in sized)
     if len(set(sizes)) < max(LEAST_SIZES, len(sizes)):
         return DataSize(rows[0], sizes, accuracies, None, None, None, None, 0)
     smallest = 0.5 / rows[0].num_test

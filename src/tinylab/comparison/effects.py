@@ -98,11 +98,11 @@ def of_key(runs: Sequence[Run], key: str) -> Effect | None:
         (text for text in _defaults(having, key) if text in by_value), next(iter(by_value))
     )
     others = [text for text in by_value if text != first]
-    found = [_trial(by_value[text], by_value[first], key) for text in others]
-    adjusted, family = adjust([trial for _, trial in found])
+    trials = [_trial(by_value[text], by_value[first], key) for text in others]
+    adjusted, family = adjust([trial for _, trial in trials])
     levels = [
         Level(values[text], pairs, trial, each, family)
-        for text, (pairs, trial), each in zip(others, found, adjusted, strict=True)
+        for text, (pairs, trial), each in zip(others, trials, adjusted, strict=True)
     ]
     return Effect(key, values[first], tuple(levels))
 
@@ -153,15 +153,15 @@ def _trial(level: Sequence[Run], reference: Sequence[Run], key: str) -> tuple[in
 
 def _accuracies(runs: Sequence[Run], key: str) -> dict[Pair, tuple[float, str]]:
     """Return the mean test accuracy of the runs of each pair, and their test set."""
-    found: dict[Pair, list[Run]] = {}
+    by_pair: dict[Pair, list[Run]] = {}
     for run in runs:
         own = {k: v for k, v in run.values.items() if k != key and not k.startswith(f"{key}.")}
         rest = json.dumps({k: v for k, v in own.items() if k not in SEEDS}, sort_keys=True)
         [cell] = cells([run])
-        found.setdefault((rest, *cell), []).append(run)
+        by_pair.setdefault((rest, *cell), []).append(run)
     return {
         pair: (fmean(run.result.test.accuracy for run in same), same[0].test_set)
-        for pair, same in found.items()
+        for pair, same in by_pair.items()
     }
 
 
@@ -175,7 +175,7 @@ def _complete(differences: dict[Pair, float]) -> dict[Pair, float]:
 
 def _by_cell(differences: dict[Pair, float]) -> Cells:
     """Return the mean difference over the settings, by split and seed."""
-    found: dict[tuple[str, str], list[float]] = {}
+    by_cell: dict[tuple[str, str], list[float]] = {}
     for (_, split, seed), value in differences.items():
-        found.setdefault((split, seed), []).append(value)
-    return {cell: fmean(values) for cell, values in found.items()}
+        by_cell.setdefault((split, seed), []).append(value)
+    return {cell: fmean(values) for cell, values in by_cell.items()}

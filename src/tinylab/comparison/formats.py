@@ -76,7 +76,7 @@ def _comparison(comparison: Comparison) -> dict[str, Any]:
         "verdicts": [_verdict(comparison, verdict) for verdict in comparison.verdicts],
         "effects": [_effect(effect) for effect in comparison.effects],
         "variances": [
-            None if each is None else {**dataclasses.asdict(each), "shares": each.shares}
+            None if each is None else {**dataclasses.asdict(each), "shares": each.fractions}
             for each in comparison.variances
         ],
     }
@@ -94,7 +94,7 @@ def _setting(row: Row) -> dict[str, Any]:
         "num_seeds": design(row.setting.cells)[1],
         **{
             key: None if each is None else dataclasses.asdict(each)
-            for key, each in row.figures.items()
+            for key, each in row.metrics.items()
         },
         "one_test_set": {"num": row.num_test, "low": low, "high": high},
         "seed_variance": None if seeds is None else {**vars(seeds), "noise": seeds.noise},
@@ -145,10 +145,10 @@ def _verdict(comparison: Comparison, verdict: Verdict) -> dict[str, Any]:
 
 
 def _csv_row(row: Row) -> dict[str, Any]:
-    figures: dict[str, Any] = {}
-    for key, summary in row.figures.items():
+    values: dict[str, Any] = {}
+    for key, summary in row.metrics.items():
         for part in ("mean", "std", "low", "high"):
-            figures[f"{key}_{part}"] = None if summary is None else getattr(summary, part)
+            values[f"{key}_{part}"] = None if summary is None else getattr(summary, part)
     low, high = row.one_test_set
     return {
         "name": row.name,
@@ -156,27 +156,27 @@ def _csv_row(row: Row) -> dict[str, Any]:
         "runs": len(row.setting.runs),
         "splits": design(row.setting.cells)[0],
         "seeds": design(row.setting.cells)[1],
-        **figures,
+        **values,
         "one_test_set_low": low,
         "one_test_set_high": high,
     }
 
 
 def _csv_verdicts(comparison: Comparison, row: Row) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     for verdict in comparison.verdicts:
         if verdict.second is row.setting:
             name, trial = comparison.name_of(verdict.first), verdict.trial
-            found[f"{name}_difference"] = None if trial.difference is None else -trial.difference
-            found[f"{name}_p"] = None if trial.outcome is None else trial.outcome.p
-            found[f"{name}_p_holm"] = verdict.p
+            values[f"{name}_difference"] = None if trial.difference is None else -trial.difference
+            values[f"{name}_p"] = None if trial.outcome is None else trial.outcome.p
+            values[f"{name}_p_holm"] = verdict.p
             if (known := verdict.posterior) is not None:
-                found |= {
+                values |= {
                     f"{name}_better": known.worse,
                     f"{name}_equal": known.equal,
                     f"{name}_worse": known.better,
                 }
-    return found
+    return values
 
 
 def _csv_variance(variance: Variance | None) -> dict[str, Any]:

@@ -21,23 +21,23 @@ def as_latex(comparisons: Sequence[Comparison]) -> str:
 
 def escaped(text: str) -> str:
     """Escape the special characters of LaTeX."""
-    return re.sub(r"[\\~^&%$#_{}]", lambda found: ESCAPED.get(found[0], f"\\{found[0]}"), text)
+    return re.sub(r"[\\~^&%$#_{}]", lambda match: ESCAPED.get(match[0], f"\\{match[0]}"), text)
 
 
 def _table(comparison: Comparison) -> str:
     rows = comparison.rows
     keys = columns.keys(rows) or [columns.labels(rows)]
     asked = dict.fromkeys((comparison.metric, comparison.asked, "test_accuracy"))
-    metrics = [name for name in asked if any(row.figures[name] is not None for row in rows)]
+    metrics = [name for name in asked if any(row.metrics[name] is not None for row in rows)]
     units = [METRICS[name].label + " (%)" * _is_percent(name) for name in metrics]
     head = [escaped(each) for each in ("", *("".join(key.head) for key in keys), "runs", *units)]
-    found = [
+    table = [
         [escaped(row.name) for row in rows],
         *([escaped(cell) for cell in key.cells] for key in keys),
         [str(len(row.setting.runs)) for row in rows],
         *(_metric(comparison, name) for name in metrics),
     ]
-    lines = [rf"    {' & '.join(line)} \\" for line in (head, *zip(*found, strict=True))]
+    lines = [rf"    {' & '.join(line)} \\" for line in (head, *zip(*table, strict=True))]
     lines[:1] = [r"    \toprule", lines[0], r"    \midrule"]
     align = "l" * (1 + len(keys)) + "r" * (1 + len(metrics))
     before = [r"\begin{table}", r"  \centering", rf"  \caption{{{_caption(comparison)}}}"]
@@ -69,12 +69,12 @@ def _metric(comparison: Comparison, name: str) -> list[str]:
 
 
 def _mean(row: Row, name: str) -> str:
-    summary = row.figures[name]
+    summary = row.metrics[name]
     return "" if summary is None else _text(summary.mean, name)
 
 
 def _cell(comparison: Comparison, row: Row, name: str, mean: str, is_best: bool) -> str:
-    summary = row.figures[name]
+    summary = row.metrics[name]
     if summary is None:
         return "--"
     marks = _beaten_by(comparison, row) if name == "test_accuracy" else ""
@@ -83,14 +83,14 @@ def _cell(comparison: Comparison, row: Row, name: str, mean: str, is_best: bool)
 
 
 def _beaten_by(comparison: Comparison, row: Row) -> str:
-    found = [
+    names = [
         comparison.name_of(verdict.winner)
         for verdict in comparison.verdicts
         if verdict.winner is not None
         and any(row.setting is each for each in (verdict.first, verdict.second))
         and verdict.winner is not row.setting
     ]
-    return rf"$^{{{','.join(found)}}}$" if found else ""
+    return rf"$^{{{','.join(names)}}}$" if names else ""
 
 
 def _text(value: float, name: str) -> str:

@@ -60,7 +60,9 @@ class Estimate:
 
 def of_sweeps(paths: Sequence[str | Path]) -> list[Estimate]:
     """Return the estimates of the nested searches in ``paths`` with a result in every fold."""
-    return [found for path in paths if (found := of_sweep(SweepFolder(Path(path)))) is not None]
+    return [
+        estimate for path in paths if (estimate := of_sweep(SweepFolder(Path(path)))) is not None
+    ]
 
 
 def of_sweep(folder: SweepFolder) -> Estimate | None:
@@ -86,14 +88,14 @@ def _fold(folder: SweepFolder, row: dict[str, Any]) -> tuple[Fold, float] | None
     """Return one fold, and the ratio of its test set to its training set."""
     known = folder.jobs() or {}
     runs = [read(folder.run_path(name)) for name in row["run_ids"] if name in known]
-    found = [run for run in runs if isinstance(run, Run)]
-    if not found or len(found) < len(row["run_ids"]):
+    finished = [run for run in runs if isinstance(run, Run)]
+    if not finished or len(finished) < len(row["run_ids"]):
         return None
     val, test = (
-        fmean(run.metric(name) or 0.0 for run in found)
+        fmean(run.metric(name) or 0.0 for run in finished)
         for name in ("val_accuracy", "test_accuracy")
     )
-    data = found[0].result.dataset
+    data = finished[0].result.dataset
     fold = Fold(int(row["fold"]), str(row["setting"]), int(row["trials"]), val, test)
     return fold, data.num_test / data.num_train
 

@@ -41,10 +41,10 @@ class Setting:
     @cached_property
     def by_test_set(self) -> dict[str, tuple[Run, ...]]:
         """The runs, grouped by the images that they were tested on."""
-        found: dict[str, list[Run]] = {}
+        runs: dict[str, list[Run]] = {}
         for run in self.runs:
-            found.setdefault(run.test_set, []).append(run)
-        return {test_set: tuple(inner) for test_set, inner in found.items()}
+            runs.setdefault(run.test_set, []).append(run)
+        return {test_set: tuple(inner) for test_set, inner in runs.items()}
 
     @cached_property
     def pooled(self) -> list[str]:
@@ -56,11 +56,11 @@ class Setting:
         """The runs, by split and seed."""
         return cells(self.runs, self.pooled)
 
-    def figures(self, name: str) -> dict[Cell, float] | None:
+    def metric(self, name: str) -> dict[Cell, float] | None:
         """A metric of every run, by split and seed; None if a run lacks it."""
-        found = {cell: run.metric(name) for cell, run in self.cells.items()}
-        known = {cell: value for cell, value in found.items() if value is not None}
-        return known if len(known) == len(found) else None
+        values = {cell: run.metric(name) for cell, run in self.cells.items()}
+        known = {cell: value for cell, value in values.items() if value is not None}
+        return known if len(known) == len(values) else None
 
 
 def cells(runs: Iterable[Run], pooled: Sequence[str] = ()) -> dict[Cell, Run]:
@@ -81,7 +81,7 @@ def families(runs: Iterable[Run]) -> list[list[Run]]:
     between) are not grouped.
     """
     fingerprints: dict[str, list[str]] = {}
-    found: dict[str, list[Run]] = {}
+    by_data: dict[str, list[Run]] = {}
     for run in runs:
         dataset = run.result.dataset
         prepared = {key: v for key, v in run.values.items() if key.split(".")[0] == "dataset"}
@@ -91,8 +91,8 @@ def families(runs: Iterable[Run]) -> list[list[Run]]:
         version = seen.index(dataset.fingerprint)
         which = [run.values.get(f"dataset.{key}") for key in ("content", *WHICH_DATA)]
         source = [dataset.name, *which, dataset.classes, version]
-        found.setdefault(_text(source), []).append(run)
-    return list(found.values())
+        by_data.setdefault(_text(source), []).append(run)
+    return list(by_data.values())
 
 
 def group(
@@ -106,14 +106,14 @@ def group(
     keys = list(dict.fromkeys(key for run in runs for key in run.values if key not in SEEDS))
     if by is not None:
         keys = _checked(by, [*keys, *SEEDS])
-    found: dict[str, list[Run]] = {}
+    by_setting: dict[str, list[Run]] = {}
     for run in runs:
-        found.setdefault(_text(_chosen(run.values, keys)), []).append(run)
-    distinct = [_chosen(inner[0].values, keys) for inner in found.values()]
+        by_setting.setdefault(_text(_chosen(run.values, keys)), []).append(run)
+    distinct = [_chosen(inner[0].values, keys) for inner in by_setting.values()]
     shown_keys = keys if by is not None else [key for key in keys if distinguishes(key, distinct)]
     settings = [
         Setting(_chosen(inner[0].values, shown_keys), tuple(sorted(inner, key=_seeds)))
-        for inner in found.values()
+        for inner in by_setting.values()
     ]
     settings.sort(key=lambda setting: [order(setting.values.get(key)) for key in shown_keys])
     return sorted(settings, key=lambda setting: _rank(setting, metric))
@@ -163,8 +163,8 @@ def distinguishes(key: str, settings: Sequence[Values]) -> bool:
 
 def _rank(setting: Setting, metric: str) -> tuple[bool, float, float]:
     """Sort settings, best first; those in which a run lacks the metric come last."""
-    found = {name: setting.figures(name) for name in (metric, "val_accuracy", "val_loss")}
-    means = {name: fmean(cells.values()) for name, cells in found.items() if cells is not None}
+    values = {name: setting.metric(name) for name in (metric, "val_accuracy", "val_loss")}
+    means = {name: fmean(cells.values()) for name, cells in values.items() if cells is not None}
     if metric not in means:
         return True, 0.0, 0.0
     first, second = goodness(means, metric)

@@ -7,7 +7,7 @@ from tinylab.comparison import columns
 from tinylab.comparison.comparison import Comparison, Row
 from tinylab.comparison.effects import Effect
 from tinylab.comparison.statistics import is_crossed
-from tinylab.comparison.verdicts import SURE
+from tinylab.comparison.verdicts import DECISIVE
 from tinylab.config.metrics import METRICS
 from tinylab.config.values import shown
 from tinylab.store.collect import Skipped
@@ -45,21 +45,21 @@ def sections(
     comparisons: Sequence[Comparison], skipped: Sequence[Skipped], is_narrow: bool
 ) -> list[Section]:
     """Return all sections to show; ``is_narrow`` fits the tables to the screen's width."""
-    found = [Section(_apart(comparisons))]
+    parts = [Section(_apart(comparisons))]
     for comparison in comparisons:
-        found += _settings(comparison, is_narrow)
+        parts += _settings(comparison, is_narrow)
         if comparison.verdicts:
             table = columns.verdicts(comparison)
-            found.append(Section([_verdict_heading(comparison)], table, _methods(comparison)))
+            parts.append(Section([_verdict_heading(comparison)], table, _methods(comparison)))
         if comparison.verdicts and comparison.rope is not None:
             heading, table = _posterior_heading(comparison.rope), columns.posteriors(comparison)
-            found.append(Section([heading], table, [LEGEND_POSTERIORS]))
-        found += [_effect(effect) for effect in comparison.effects]
+            parts.append(Section([heading], table, [LEGEND_POSTERIORS]))
+        parts += [_effect(effect) for effect in comparison.effects]
         if comparison.variances:
             words = "Variance components of test accuracy: two crossed random factors"
             notes = [LEGEND_VARIANCE, *_variance_notes(comparison)]
-            found.append(Section([words], columns.variances(comparison), notes))
-    return [*found, Section(left_out(skipped))]
+            parts.append(Section([words], columns.variances(comparison), notes))
+    return [*parts, Section(left_out(skipped))]
 
 
 def left_out(skipped: Sequence[Skipped]) -> list[str]:
@@ -67,11 +67,11 @@ def left_out(skipped: Sequence[Skipped]) -> list[str]:
     by_reason: dict[str, list[str]] = {}
     for each in skipped:
         by_reason.setdefault(each.reason, []).append(each.path.name or str(each.path))
-    found = []
+    lines = []
     for reason, names in by_reason.items():
         more = f" and {len(names) - MOST_SKIPPED} more" if len(names) > MOST_SKIPPED else ""
-        found.append(f"left out, {reason}: {', '.join(names[:MOST_SKIPPED])}{more}")
-    return found
+        lines.append(f"left out, {reason}: {', '.join(names[:MOST_SKIPPED])}{more}")
+    return lines
 
 
 def _apart(comparisons: Sequence[Comparison]) -> list[str]:
@@ -85,12 +85,12 @@ def _settings(comparison: Comparison, is_narrow: bool) -> list[Section]:
     """Return the settings with their metrics; if the table is too wide, the settings come first."""
     rows, words = comparison.rows, [_heading(comparison)]
     words += [f"warning: {warning}" for warning in comparison.warnings]
-    names, keys, figures = columns.names(rows), columns.keys(rows), columns.figures(comparison)
-    whole = [names, *keys, *figures]
+    names, keys, metrics = columns.names(rows), columns.keys(rows), columns.metrics(comparison)
+    whole = [names, *keys, *metrics]
     if keys and not (is_narrow and max(map(len, aligned(whole))) > WIDTH):
         return [Section(words, whole, _legend(comparison))]
     labels = Section(words, [names, columns.labels(rows)])
-    return [labels, Section([], [names, *figures], _legend(comparison))]
+    return [labels, Section([], [names, *metrics], _legend(comparison))]
 
 
 def _heading(comparison: Comparison) -> str:
@@ -104,23 +104,25 @@ def _heading(comparison: Comparison) -> str:
 
 def _legend(comparison: Comparison) -> list[str]:
     settings = [row.setting for row in comparison.rows]
-    found = [*LEGEND]
+    lines = [*LEGEND]
     if any(is_crossed(setting.cells) for setting in settings):
-        found.append(LEGEND_CROSSED)
+        lines.append(LEGEND_CROSSED)
     if any(len(setting.by_test_set) > 1 for setting in settings):
-        found.append(LEGEND_SPLITS)
-    return [*found, *seed_spread(comparison.rows[0])]
+        lines.append(LEGEND_SPLITS)
+    return [*lines, *seed_spread(comparison.rows[0])]
 
 
 def seed_spread(row: Row) -> list[str]:
     """Return how much of the first setting's spread is between networks; empty for few seeds."""
-    found = row.seed_variance
-    if found is None or found.num < LEAST_SEEDS or found.total == 0:
+    variance = row.seed_variance
+    if variance is None or variance.num < LEAST_SEEDS or variance.total == 0:
         return []
-    spread = f"{row.name}: of the sd of {100 * math.sqrt(found.total):.2f} over {found.num} runs"
-    if found.networks < SHOWN**2:
+    spread = (
+        f"{row.name}: of the sd of {100 * math.sqrt(variance.total):.2f} over {variance.num} runs"
+    )
+    if variance.networks < SHOWN**2:
         return [f"{spread}, all may be noise from the finite test set (Jordan, 2023)."]
-    true, noise = (100 * math.sqrt(max(v, 0.0)) for v in (found.networks, found.noise))
+    true, noise = (100 * math.sqrt(max(v, 0.0)) for v in (variance.networks, variance.noise))
     return [
         f"{spread}, {true:.2f} is between the networks' true accuracies and {noise:.2f} noise from "
         "the finite test set; the squares add up (Jordan, 2023)."
@@ -139,7 +141,7 @@ def _verdict_heading(comparison: Comparison) -> str:
 def _posterior_heading(rope: float) -> str:
     return (
         f"Better, equal or undecided? Differences up to {100 * rope:g} points count as equal; "
-        f"decided at a probability of {SURE:.0%} or more"
+        f"decided at a probability of {DECISIVE:.0%} or more"
     )
 
 
@@ -165,15 +167,15 @@ def _methods(comparison: Comparison) -> list[str]:
 
 
 def _variance_notes(comparison: Comparison) -> list[str]:
-    found = []
+    notes = []
     for row, variance in zip(comparison.rows, comparison.variances, strict=True):
         if variance is None:
-            found.append(f"{row.name}: needs at least two split seeds by two training seeds.")
+            notes.append(f"{row.name}: needs at least two split seeds by two training seeds.")
             continue
         if variance.clipped:
             sources = " and ".join(variance.clipped)
-            found.append(f"{row.name}: the estimate for {sources} was negative and is set to 0.")
+            notes.append(f"{row.name}: the estimate for {sources} was negative and is set to 0.")
         if variance.left_out:
             gaps = f"{variance.left_out} of {len(row.setting.runs)} runs"
-            found.append(f"{row.name}: left out because their cells are incomplete: {gaps}.")
-    return found
+            notes.append(f"{row.name}: left out because their cells are incomplete: {gaps}.")
+    return notes

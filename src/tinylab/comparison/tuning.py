@@ -82,14 +82,14 @@ def _values(rows: Sequence[dict[str, Any]]) -> list[float | None]:
     by_trial: dict[Any, list[dict[str, Any]]] = {}
     for row in rows:
         by_trial.setdefault(row["number"], []).append(row)
-    found: list[float | None] = []
+    means: list[float | None] = []
     for repeats in by_trial.values():
         state = repeats[0].get("setting", repeats[0]["state"])
         if state not in ENDED:
             continue
         values = [row["value"] for row in repeats]
-        found.append(float(np.mean(values)) if state == "finished" else None)
-    return found
+        means.append(float(np.mean(values)) if state == "finished" else None)
+    return means
 
 
 def expected_best(ordered: NDArray[np.float64], k: int) -> float:

@@ -33,7 +33,7 @@ class Variance:
     left_out: int
 
     @property
-    def shares(self) -> dict[str, float] | None:
+    def fractions(self) -> dict[str, float] | None:
         """The components as fractions of their sum; None if there is no spread."""
         total = sum(self.components.values())
         return {key: value / total for key, value in self.components.items()} if total else None
@@ -64,20 +64,20 @@ def of_seeds(setting: Setting) -> SeedVariance | None:
     None if no two runs share one, if predictions cannot be read, or if runs differ in more than
     their seeds.
     """
-    found = []
+    variances = []
     for runs in setting.by_test_set.values():
         known = [run.predictions for run in runs]
         right = [each.predicted == each.label for each in known if each is not None]
         if len(right) == len(runs) > 1 and len(right[0]) > 1:
-            found.append(divide(np.array(right)))
-    if setting.pooled or not found:
+            variances.append(divide(np.array(right)))
+    if setting.pooled or not variances:
         return None
-    weights = [each.num - 1 for each in found]
+    weights = [each.num - 1 for each in variances]
     total, networks = (
-        float(np.average([getattr(each, name) for each in found], weights=weights))
+        float(np.average([getattr(each, name) for each in variances], weights=weights))
         for name in ("total", "networks")
     )
-    return SeedVariance(sum(each.num for each in found), total, networks)
+    return SeedVariance(sum(each.num for each in variances), total, networks)
 
 
 def divide(right: NDArray[np.bool_]) -> SeedVariance:
@@ -96,12 +96,12 @@ def divide(right: NDArray[np.bool_]) -> SeedVariance:
     return SeedVariance(k, total, (N * total - of_images) / (N - 1))
 
 
-def of_setting(setting: Setting, figure: str = "test_accuracy") -> Variance | None:
+def of_setting(setting: Setting, metric: str = "test_accuracy") -> Variance | None:
     """Return the components of one metric of a setting; None without two splits by two seeds.
 
     Runs pooled by ``--group-by`` differ in more than their seeds, so they have none.
     """
-    cells = setting.figures(figure)
+    cells = setting.metric(metric)
     if setting.pooled or cells is None:
         return None
     complete = largest_factorial(cells)
@@ -137,9 +137,9 @@ def decompose(cells: Cells, left_out: int = 0) -> Variance:
     """
     splits, seeds = (list(dict.fromkeys(cell[axis] for cell in cells)) for axis in (0, 1))
     a, b = len(splits), len(seeds)
-    figure = np.array([[cells[split, seed] for seed in seeds] for split in splits])
-    by_split, by_seed = figure.mean(axis=1), figure.mean(axis=0)
-    residual = figure - by_split[:, None] - by_seed + figure.mean()
+    table = np.array([[cells[split, seed] for seed in seeds] for split in splits])
+    by_split, by_seed = table.mean(axis=1), table.mean(axis=0)
+    residual = table - by_split[:, None] - by_seed + table.mean()
     of_split, of_seed = float(b * by_split.var(ddof=1)), float(a * by_seed.var(ddof=1))
     rest = float((residual**2).sum() / ((a - 1) * (b - 1)))
     solved = {"split": (of_split - rest) / b, "seed": (of_seed - rest) / a, "rest": rest}

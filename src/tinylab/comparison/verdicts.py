@@ -17,7 +17,7 @@ from tinylab.store.run import Run
 
 DETECT = 0.01  # one point of accuracy, of which a verdict speaks beside the difference seen
 TESTS = ("t", "wilcoxon")
-SURE = 0.95  # the probability needed to decide better, or practically equal
+DECISIVE = 0.95  # the probability needed to decide better, or practically equal
 LEAST_RANKS = 6  # pairs, for which the smallest possible p is 2 / 2^6
 Pairs = Sequence[tuple[Setting, Setting]]
 
@@ -132,7 +132,7 @@ class Verdict:
         return f"{first} beats {second} ({p_text(self.p)})"
 
     def decision(self, first: str, second: str) -> str:
-        """``A is better``, ``practically equal`` or ``unknown``, by probability ``SURE``."""
+        """``A is better``, ``practically equal`` or ``unknown``, by probability ``DECISIVE``."""
         if self.posterior is None:
             return "unknown: needs repeated runs whose accuracies differ"
         known = {
@@ -140,7 +140,9 @@ class Verdict:
             "practically equal": self.posterior.equal,
             f"{second} is better": self.posterior.worse,
         }
-        return next((words for words, share in known.items() if share >= SURE), "unknown")
+        return next(
+            (words for words, probability in known.items() if probability >= DECISIVE), "unknown"
+        )
 
 
 def p_text(p: float) -> str:
@@ -164,8 +166,8 @@ def judge(pairs: Pairs, test: str = "t", rope: float | None = None) -> list[Verd
 def adjust(trials: Sequence[Trial]) -> tuple[list[Adjusted | None], int]:
     """Each trial adjusted for the number of those that were tested, and this number."""
     tested = [trial.outcome for trial in trials if trial.outcome is not None]
-    found = iter(statistics.adjust(tested))
-    return [None if trial.outcome is None else next(found) for trial in trials], len(tested)
+    adjusted = iter(statistics.adjust(tested))
+    return [None if trial.outcome is None else next(adjusted) for trial in trials], len(tested)
 
 
 def _posterior(trial: Trial, rope: float | None) -> Posterior | None:

@@ -20,20 +20,20 @@ def names(own: Iterable[Path], folders: Iterable[Path]) -> dict[str, Path | None
 
     The names of standard-library modules are excluded: those are never shadowed.
     """
-    own, found = list(own), dict[str, Path | None]()
+    own, named = list(own), dict[str, Path | None]()
     for folder in folders:
         for file in own:
             if file.is_relative_to(folder):
-                place = file.parent if file.name == "__init__.py" else file.with_suffix("")
-                parts = place.relative_to(folder).parts
+                path = file.parent if file.name == "__init__.py" else file.with_suffix("")
+                parts = path.relative_to(folder).parts
                 above = {".".join(parts[:length]): None for length in range(1, len(parts))}
-                found = above | found | ({".".join(parts): file} if parts else {})
-    return {name: file for name, file in found.items()
+                named = above | named | ({".".join(parts): file} if parts else {})
+    return {name: file for name, file in named.items()
             if name.partition(".")[0] not in sys.stdlib_module_names}  # fmt: skip
 
 
 @contextlib.contextmanager
-def found_first(files: dict[str, Path | None], others: Collection[str]) -> Iterator[None]:
+def preferred(files: dict[str, Path | None], others: Collection[str]) -> Iterator[None]:
     """Inside the block, imports of these names find these files; library modules stay.
 
     Modules imported under such a name from elsewhere are removed, and restored afterwards unless
@@ -69,9 +69,9 @@ def forget(files: dict[str, Path | None]) -> None:
 
 def _is_in_way(name: str, file: Path | None) -> bool:
     module = sys.modules.get(name)
-    if module is None or (place := _file(module)) == (file and str(file)):
+    if module is None or (path := _file(module)) == (file and str(file)):
         return False
-    return place is None or not modules.is_library(Path(place))
+    return path is None or not modules.is_library(Path(path))
 
 
 def _is_of(module: ModuleType, files: Collection[str]) -> bool:

@@ -89,10 +89,10 @@ def is_same(recorded: str, config: Any) -> bool:
 
 @cache
 def _same_bits() -> dict[str, dict[str, str]]:
-    """Recorded digest -> file -> its digest when both were found to give equal bits."""
+    """Recorded digest -> file -> its digest when both gave equal bits."""
     path = Path(__file__).with_name("same_bits.json")
-    found: dict[str, dict[str, str]] = json.loads(path.read_text(encoding="utf-8"))
-    return found
+    digests: dict[str, dict[str, str]] = json.loads(path.read_text(encoding="utf-8"))
+    return digests
 
 
 def _files_of(config: Any) -> set[Path]:
@@ -118,15 +118,15 @@ def libraries(config: Any) -> list[str]:
 
 def with_own_modules(files: Iterable[Path]) -> list[Path]:
     """Return files of the user's, and all modules from their folders that they import."""
-    found: dict[tuple[Path, Path], None] = {}
+    reached: dict[tuple[Path, Path], None] = {}
     waiting = [(file, folder) for file in files for folder in modules.roots(file)]
     with _keeping():
         while waiting:
             file, folder = waiting.pop(0)
-            if (file, folder) not in found:
-                found[file, folder] = None
+            if (file, folder) not in reached:
+                reached[file, folder] = None
                 waiting += [(each, folder) for each in _beside(file, folder)]
-    return list(dict.fromkeys(file for file, _ in found))
+    return list(dict.fromkeys(file for file, _ in reached))
 
 
 def know(saved: dict[str, Any], folder: Path) -> bool:
@@ -170,9 +170,9 @@ def trust(saved: dict[str, Any], folder: Path) -> None:
     named.require_known(parts, options.named_files(), folder)
 
 
-def remember(config: Any) -> None:
+def keep(config: Any) -> None:
     """Record that the library code of a config was trained with here, for ``trust``."""
-    named.remember(filter(named.is_name, (getattr(config, g).name for g in FOLDERS)))
+    named.keep(filter(named.is_name, (getattr(config, g).name for g in FOLDERS)))
 
 
 def own_of(saved: dict[str, Any]) -> list[Path]:
@@ -220,8 +220,8 @@ def _beside(file: Path, folder: Path) -> Iterator[Path]:
         above = package[: len(package) - dots + 1] if dots else ()
         parts = [*above, *filter(None, name[dots:].split("."))]
         for length in range(1, len(parts) + 1):
-            place = folder.joinpath(*parts[:length])
-            yield from filter(Path.is_file, (place.with_suffix(".py"), place / "__init__.py"))
+            path = folder.joinpath(*parts[:length])
+            yield from filter(Path.is_file, (path.with_suffix(".py"), path / "__init__.py"))
 
 
 def _roots() -> list[Path]:
@@ -239,15 +239,15 @@ def digest(files: Iterable[Path]) -> str:
 
 def imported(files: Iterable[Path], folders: tuple[str, ...]) -> set[Path]:
     """Return files and all modules in ``folders`` of the package that they import."""
-    found: set[Path] = set()
+    reached: set[Path] = set()
     waiting = [*files]
     with _keeping():
         while waiting:
             here = waiting.pop()
-            if here not in found:
-                found.add(here)
+            if here not in reached:
+                reached.add(here)
                 waiting += _modules(facts(here).imports, PACKAGE, folders)
-    return found
+    return reached
 
 
 @cache  # else 0.02 s for each job of a sweep
@@ -308,16 +308,16 @@ def _sha256(node: ast.AST) -> str:
     return total.hexdigest()
 
 
-def _place() -> Path:
+def _file() -> Path:
     return cache_root() / "code.json"
 
 
 @cache
 def _kept() -> dict[str, Any]:
     with contextlib.suppress(OSError, ValueError):
-        found = json.loads(_place().read_text(encoding="utf-8"))
-        if isinstance(found, dict) and found.get("version") == VERSION:
-            return found
+        kept = json.loads(_file().read_text(encoding="utf-8"))
+        if isinstance(kept, dict) and kept.get("version") == VERSION:
+            return kept
     return {"version": VERSION}
 
 
@@ -328,7 +328,7 @@ def _keeping() -> Iterator[None]:
     yield
     if _kept() != before:
         with contextlib.suppress(UserError):
-            write_json(_place(), _kept())
+            write_json(_file(), _kept())
 
 
 def _imports(tree: ast.Module) -> tuple[str, ...]:

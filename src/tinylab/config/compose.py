@@ -220,7 +220,7 @@ def replay(
     bits depend on it. A group chosen again in ``overrides`` starts from its own defaults. Raises
     UserError for values that are not a tinylab config.
     """
-    found = _code_of(saved, folder, overrides)
+    of_code = _code_of(saved, folder, overrides)
     chosen = {override.partition("=")[0] for override in overrides if "." not in override}
     _refuse_foreign(saved, folder, chosen)
     if "experiment" in chosen:
@@ -244,7 +244,7 @@ def replay(
             repeated.append(f"{name}={typed(value)}")
     if threads is not None:
         repeated.append(f"threads={threads}")
-    return [*repeated, *found, *overrides]
+    return [*repeated, *of_code, *overrides]
 
 
 def _further(group: str, values: dict[str, Any]) -> tuple[str, ...]:

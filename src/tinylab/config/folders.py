@@ -24,12 +24,12 @@ def conf_folders(more: Sequence[Path] = ()) -> list[Path]:
 
 def config_folders(arguments: Sequence[str]) -> list[Path]:
     """Return the user's own config folders in the arguments: ``--config-dir FOLDER``."""
-    found = []
-    for place, flag in enumerate(arguments):
+    folders = []
+    for index, flag in enumerate(arguments):
         name, equals, given = flag.partition("=")
-        if name in ("--config-dir", "-cd") and (equals or place + 1 < len(arguments)):
-            found.append(Path(given if equals else arguments[place + 1]))
-    return found
+        if name in ("--config-dir", "-cd") and (equals or index + 1 < len(arguments)):
+            folders.append(Path(given if equals else arguments[index + 1]))
+    return folders
 
 
 def file_of(group: str, choice: str, more: Sequence[Path] = ()) -> Path | None:
@@ -52,20 +52,20 @@ def content_of(file: Path) -> dict[str, Any]:
 
 def defaults_of(file: Path) -> list[Any]:
     """Return the defaults list of a YAML file."""
-    found = content_of(file).get("defaults")
-    return found if isinstance(found, list) else []
+    defaults = content_of(file).get("defaults")
+    return defaults if isinstance(defaults, list) else []
 
 
 def overridden(file: Path | None, more: Sequence[Path]) -> dict[str, str]:
     """Return group -> option, as chosen by the defaults list of a config or experiment."""
-    found: dict[str, str] = {}
+    chosen: dict[str, str] = {}
     for each in defaults_of(file) if file is not None else []:
         if isinstance(each, str) and each != "_self_" and file is not None:
-            found |= overridden(file_of(file.parent.name, each, more), more)
+            chosen |= overridden(file_of(file.parent.name, each, more), more)
         elif isinstance(each, dict):
             for key, option in each.items():
-                found[str(key).removeprefix("override").strip().strip("/")] = str(option)
-    return found
+                chosen[str(key).removeprefix("override").strip().strip("/")] = str(option)
+    return chosen
 
 
 def base(group: str, option: str, more: Sequence[Path]) -> str:

@@ -17,12 +17,12 @@ ORDER = (
 
 def choices(group: str, more: Sequence[Path] = ()) -> list[str]:
     """Return the choices of a config group; ``more`` are the user's config folders."""
-    found = {PLAIN[group]} if group in PLAIN else set()
+    names = {PLAIN[group]} if group in PLAIN else set()
     if group in FOLDERS:
-        found |= set(options(group))
+        names |= set(options(group))
     for folder in conf_folders(more):
-        found |= {path.stem for path in (folder / group).glob("*.yaml")}
-    return sorted(found)
+        names |= {path.stem for path in (folder / group).glob("*.yaml")}
+    return sorted(names)
 
 
 def groups(more: Sequence[Path] = ()) -> list[str]:

@@ -11,12 +11,12 @@ from tinylab.config.schema import Config
 from tinylab.config.values import is_number
 
 
-def identity(record: Any, by_place: bool = False) -> dict[str, Any]:
+def identity(record: Any, by_path: bool = False) -> dict[str, Any]:
     """Return the values of a record that can change a run's result, nested as in the config.
 
     A key at its neutral value, which means "as before this key existed", is left out, so that new
     keys do not change ids. The location of data is not part of its identity, and counts as null;
-    with ``by_place`` it counts, as in older ids.
+    with ``by_path`` it counts, as in older ids.
     """
     values: dict[str, Any] = {}
     for entry in dataclasses.fields(record):
@@ -27,10 +27,10 @@ def identity(record: Any, by_place: bool = False) -> dict[str, Any]:
         if entry.metadata.get("neutral") and value == entry.default:
             continue
         if entry.metadata.get("is_place"):
-            values[entry.name] = value if by_place else None
+            values[entry.name] = value if by_path else None
             continue
         if dataclasses.is_dataclass(value):
-            if inner := identity(value, by_place):
+            if inner := identity(value, by_path):
                 values[entry.name] = inner
         elif entry.metadata.get("identity", True):
             values[entry.name] = _canonical(value, entry.type)
@@ -54,13 +54,13 @@ def _canonical(value: Any, declared: Any) -> Any:
     return value + 0.0 if is_real else value
 
 
-def run_id(config: Config, by_place: bool = False) -> str:
+def run_id(config: Config, by_path: bool = False) -> str:
     """Return ``<dataset>-<model>-<hash>``: equal for equal identities, on every machine.
 
     The hash is the first 40 bits of SHA-256 over the identity as JSON with sorted keys. JSON writes
     a float as its shortest exact decimal, so 1e-3 and 0.001 are the same value.
     """
-    canonical = json.dumps(identity(config, by_place), sort_keys=True, separators=(",", ":"))
+    canonical = json.dumps(identity(config, by_path), sort_keys=True, separators=(",", ":"))
     digest = hashlib.sha256(canonical.encode()).hexdigest()
     parts = file_name(config.dataset.name), file_name(config.model.name)
     return f"{'-'.join(parts)}-{digest[:10]}"

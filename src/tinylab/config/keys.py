@@ -77,8 +77,8 @@ def completed(flat: Mapping[str, Any]) -> dict[str, Any]:
 
 @kept
 def _neutral() -> dict[tuple[str, str], Any]:
-    found = [entry for entry in entries() if entry.field.metadata.get("neutral")]
-    return {(entry.name, entry.choice): entry.field.default for entry in found}
+    neutral = [entry for entry in entries() if entry.field.metadata.get("neutral")]
+    return {(entry.name, entry.choice): entry.field.default for entry in neutral}
 
 
 @kept

@@ -48,14 +48,14 @@ def _source(name: str, folders: Sequence[Path], last: bool) -> Path | None:
 
 def _spec(name: str, path: Sequence[str] | None) -> ModuleSpec | None:
     """Return the spec of a module from the import finders; packages are inspected, not imported."""
-    found = None
+    spec = None
     with _path_as_it_was():
         for part in name.split("."):
             # By its last name: for a full name the finders need imported parents.
-            if (found := _found(part, path)) is None:
+            if (spec := _part_spec(part, path)) is None:
                 return None
-            path = [*(found.submodule_search_locations or ())]
-    return found
+            path = [*(spec.submodule_search_locations or ())]
+    return spec
 
 
 @contextlib.contextmanager
@@ -68,7 +68,7 @@ def _path_as_it_was() -> Iterator[None]:
         sys.path[:] = before
 
 
-def _found(name: str, path: Sequence[str] | None) -> ModuleSpec | None:
+def _part_spec(name: str, path: Sequence[str] | None) -> ModuleSpec | None:
     for finder in sys.meta_path:
         if finder in (BuiltinImporter, FrozenImporter) and path is not None:
             continue
@@ -81,8 +81,8 @@ def _found(name: str, path: Sequence[str] | None) -> ModuleSpec | None:
 def submodules(name: str, folders: Sequence[Path] = ()) -> list[str]:
     """Return the modules in a package by full name; for an empty name, those in ``folders``."""
     spec = _spec(name, None) or _spec(name, [str(folder) for folder in folders])
-    places = list(spec.submodule_search_locations or ()) if spec is not None else []
-    return [f"{name}.{path.stem}" for place in places for path in Path(place).glob("*.py")]
+    roots = list(spec.submodule_search_locations or ()) if spec is not None else []
+    return [f"{name}.{path.stem}" for root in roots for path in Path(root).glob("*.py")]
 
 
 def packaged(file: Path) -> tuple[Path, str]:
@@ -144,15 +144,15 @@ def definitions(
     Follows re-exports. Empty if it cannot be determined. Raises SyntaxError, OSError or ValueError
     for a file that cannot be read.
     """
-    found: list[Defined] = []
+    chain: list[Defined] = []
     seen: set[tuple[Path, str]] = set()
     name: str | None = attribute
     while name is not None and (last := _defined(module, name, file, folders, seen)) is not None:
-        found.append(last)
+        chain.append(last)
         node, file, module = last
         bases = node.bases if isinstance(node, ast.ClassDef) and called(node) is None else []
         name = next((base.id for base in bases if isinstance(base, ast.Name)), None)
-    return found
+    return chain
 
 
 def _defined(
@@ -166,23 +166,25 @@ def _defined(
         return None  # parsing all of torchvision's models takes 0.2 s
     package = module if file.name == "__init__.py" else module.rpartition(".")[0]
     stars: list[str] = []
-    found: Defined | None = None
+    definition: Defined | None = None
     for node in _statements(ast.parse(text, file).body):
         if isinstance(node, Definition) and node.name == attribute:
-            found = node, file, module
+            definition = node, file, module
         elif isinstance(node, ast.ImportFrom):
             origin = _absolute(node, package)
             stars += [origin for alias in node.names if alias.name == "*"]
             for alias in node.names:
                 if (alias.asname or alias.name) == attribute:
-                    found = _elsewhere(origin, alias.name, folders, seen)
+                    definition = _elsewhere(origin, alias.name, folders, seen)
         elif isinstance(node, ast.Assign) and isinstance(node.value, ast.Name):
             is_it = attribute in map(ast.unparse, node.targets)
-            found = _defined(module, node.value.id, file, folders, seen) if is_it else found
+            definition = (
+                _defined(module, node.value.id, file, folders, seen) if is_it else definition
+            )
     waiting = iter(stars)
-    while found is None and (origin := next(waiting, None)) is not None:  # type: ignore[assignment]
-        found = _elsewhere(origin, attribute, folders, seen)
-    return found
+    while definition is None and (origin := next(waiting, None)) is not None:  # type: ignore[assignment]
+        definition = _elsewhere(origin, attribute, folders, seen)
+    return definition
 
 
 def _elsewhere(

@@ -30,7 +30,7 @@ def is_name(option: object) -> bool:
 
 
 @dataclass(frozen=True)
-class Found:
+class NamedPart:
     """A part named by module: its signature and location.
 
     ``file`` is the module's, ``defined_in`` that of the class or function. ``module`` is imported
@@ -44,11 +44,11 @@ class Found:
 
 
 def find(
-    group: str, option: str, files: Sequence[Path], places: int, taken: Sequence[str]
-) -> Found:
+    group: str, option: str, files: Sequence[Path], num_given: int, taken: Sequence[str]
+) -> NamedPart:
     """A named part, of one of the user's ``files``, of a module beside them, or of a library.
 
-    ``places``: how many parameters a part of the group is given by their place; a model by name.
+    ``num_given``: how many parameters a part of the group is given by position; a model by name.
     ``taken``: parameters that cannot be keys, and stay at their default. Raises UserError for a
     missing module or attribute, and for a signature that cannot be called.
     """
@@ -72,8 +72,8 @@ def find(
     where = f"{defined_in}:{node.lineno}"
     is_class = isinstance(defined[0][0], ast.ClassDef)
     if is_class and group not in ("model", "optim"):
-        places = 0  # an instance is called
-    given = GIVEN if group == "model" else parameters(node)[:places]
+        num_given = 0  # an instance is called
+    given = GIVEN if group == "model" else parameters(node)[:num_given]
     read, missing = of_foreign(node, group, option, given, (*taken, "section"), where)
     declaration = replace(read, attribute=attribute, about=about, is_class=is_class)
     if missing:
@@ -84,7 +84,7 @@ def find(
             f"  write a function decorated by @tinylab.{kind} that calls it with a value"
         )
     by_name = own is None or modules.is_library(file)
-    return Found(declaration, file, defined_in, name if by_name else "")
+    return NamedPart(declaration, file, defined_in, name if by_name else "")
 
 
 def _is_of(file: Path, module: str) -> bool:
@@ -124,12 +124,12 @@ def given(group: str, values: dict[str, Any]) -> dict[str, Any]:
 # config. So library code named by a run is executed only if it was trained with here.
 
 
-def remember(options: Iterable[str]) -> None:
+def keep(options: Iterable[str]) -> None:
     """Record in the cache that these parts were trained with on this machine."""
     known = _known()
     if new := sorted({*options}.difference(known)):
         with contextlib.suppress(UserError):
-            write_json(_place(), [*known, *new])
+            write_json(_file(), [*known, *new])
 
 
 def require_known(options: Iterable[str], files: Sequence[Path], folder: Path) -> None:
@@ -148,11 +148,11 @@ def require_known(options: Iterable[str], files: Sequence[Path], folder: Path) -
 
 def _known() -> list[str]:
     with contextlib.suppress(OSError, ValueError):
-        found = json.loads(_place().read_text(encoding="utf-8"))
-        if isinstance(found, list):
-            return [str(each) for each in found]
+        known = json.loads(_file().read_text(encoding="utf-8"))
+        if isinstance(known, list):
+            return [str(each) for each in known]
     return []
 
 
-def _place() -> Path:
+def _file() -> Path:
     return cache_root() / "named.json"

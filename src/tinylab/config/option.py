@@ -119,10 +119,10 @@ class Option:
         keys = self.declaration.keys
         return tuple(key.name for key in keys if key.check is not None and key.check.required)
 
-    def place(self, record: Any) -> str | None:
+    def location(self, record: Any) -> str | None:
         """Return the location of a record's data as typed; None if not given."""
-        places = [getattr(record, key.name) for key in self.declaration.keys if key.is_place]
-        return next((str(place) for place in places if place is not None), None)
+        values = [getattr(record, key.name) for key in self.declaration.keys if key.is_place]
+        return next((str(value) for value in values if value is not None), None)
 
     def load(self) -> Any:
         """Return the function or class. Raises UserError if a user's file cannot be imported."""

@@ -40,21 +40,21 @@ _kept: list[Any] = []  # caches derived from the table
 class _Named:
     """A part named by module, as read from its source."""
 
-    found: named.Found
+    part: named.NamedPart
     further: tuple[str, ...]
     stamps: tuple[int, ...]  # of its module's file, and of its signature's file
 
     def option(self) -> Option:
         """Its entry of the table."""
-        own = signature.with_further(self.found.declaration, self.further)
-        found = self.found
-        return Option(own.group, own.name, found.file, found.module, own, found.defined_in)
+        own = signature.with_further(self.part.declaration, self.further)
+        part = self.part
+        return Option(own.group, own.name, part.file, part.module, own, part.defined_in)
 
     def is_of_today(self, files: Collection[Path]) -> bool:
-        """Return whether it is still found at its place, unchanged, with these user files."""
+        """Return whether its file is still there, unchanged, with these user files."""
         with contextlib.suppress(UserError):
-            has_file = bool(self.found.module) or self.found.file in files
-            return has_file and _stamps(self.found) == self.stamps
+            has_file = bool(self.part.module) or self.part.file in files
+            return has_file and _stamps(self.part) == self.stamps
         return False
 
 
@@ -105,7 +105,7 @@ def use(arguments: Sequence[str]) -> None:
     without_code(arguments)
     if not any(map(user_code.is_key, arguments)):
         return
-    by_name = {part.found.file for part in _named.values()}
+    by_name = {each.part.file for each in _named.values()}
     for file in named_files():
         if file not in by_name and not signature.read(file) and not modules.is_library(file):
             use_files(before)
@@ -146,8 +146,8 @@ def add_named(group: str, option: str, further: Iterable[str] = ()) -> None:
     known = _named[key].further if key in _named else ()
     wanted = tuple(dict.fromkeys((*known, *further)))
     if key not in _named or wanted != known:
-        places = len(GIVEN[group])
-        part = named.find(group, option, [*_files], places, taken(group))
+        num_given = len(GIVEN[group])
+        part = named.find(group, option, [*_files], num_given, taken(group))
         added = _Named(part, wanted, _stamps(part))
         _replace(dict(_files), _named | {key: added})
 
@@ -179,34 +179,34 @@ def _stamp(file: Path) -> tuple[int, ...]:
     return stat.st_size, stat.st_mtime_ns, stat.st_ino
 
 
-def _stamps(part: named.Found) -> tuple[int, ...]:
+def _stamps(part: named.NamedPart) -> tuple[int, ...]:
     return _stamp(part.file) + _stamp(part.defined_in)
 
 
 @kept
 def options(group: str) -> dict[str, Option]:
     """Return the options of a config group by name, in alphabetical order."""
-    found = dict(_builtin(group)) if group in FOLDERS else {}
+    known = dict(_builtin(group)) if group in FOLDERS else {}
     for file in _files:
         for each in declared_in(file):
             if each.group != group:
                 continue
-            if (other := _of_same_name(each, found)) is not None:
+            if (other := _of_same_name(each, known)) is not None:
                 [decorator] = [kind for kind, of in signature.KINDS.items() if of == group]
                 raise UserError(
                     f"{group}={each.name}: declared by both {file} and {other}\n"
                     f'  choose another name: @tinylab.{decorator}(name="my_{each.name}")'
                 )
-            found[each.name] = Option(group, each.name, file, "", each)
+            known[each.name] = Option(group, each.name, file, "", each)
     for (of_group, name), part in _named.items():
         if of_group == group:
-            found[name] = part.option()
-    return dict(sorted(found.items()))
+            known[name] = part.option()
+    return dict(sorted(known.items()))
 
 
-def _of_same_name(own: Declaration, found: dict[str, Option]) -> Path | None:
+def _of_same_name(own: Declaration, known: dict[str, Option]) -> Path | None:
     """Return what already declares an option of this name, including tinylab's YAML files."""
-    taken = found.get(own.name)
+    taken = known.get(own.name)
     return folders.file_of(own.group, own.name) if taken is None else taken.file
 
 
@@ -244,8 +244,8 @@ def of(record: Any) -> Option:
 
 def chosen(config: Any) -> list[Option]:
     """Return the options that a config selected, except those without code of their own."""
-    found = [of(getattr(config, group)) for group in FOLDERS]
-    return [option for option in found if not option.is_plain]
+    parts = [of(getattr(config, group)) for group in FOLDERS]
+    return [option for option in parts if not option.is_plain]
 
 
 def record(group: str, name: str, **values: Any) -> Any:

@@ -331,8 +331,8 @@ class _Chosen:
 
 
 def _takes_further(group: str, option: str) -> bool:
-    found = options(group).get(option) if group in FOLDERS else None
-    return found is not None and found.declaration.takes_further
+    known = options(group).get(option) if group in FOLDERS else None
+    return known is not None and known.declaration.takes_further
 
 
 def _keys_of(group: str, wanted: Iterable[str]) -> list[str]:

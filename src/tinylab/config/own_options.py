@@ -18,12 +18,12 @@ def declared_in(file: Path) -> list[Declaration]:
     """Return what a user's file declares, checked. Raises UserError."""
     try:
         compile(file.read_bytes(), file, "exec", dont_inherit=True)
-        found = signature.read(file)
+        declarations = signature.read(file)
     except SyntaxError as error:
         raise UserError(f"{file}:{error.lineno}: {error.msg}") from error
     except (OSError, ValueError) as error:
         raise UserError(f"code={file}: cannot be read as Python: {error}") from error
-    for each in found:
+    for each in declarations:
         refuse = _refuse_unfit_metric if each.group == "metric" else _refuse_unfit
         refuse(each, f"{file}: {each.attribute}")
     return [
@@ -31,7 +31,7 @@ def declared_in(file: Path) -> list[Declaration]:
         replace(each, common={"image_size": None, **each.common})
         if each.group == "dataset"
         else each
-        for each in found
+        for each in declarations
     ]
 
 

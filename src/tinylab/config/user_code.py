@@ -50,17 +50,17 @@ def of_experiments(arguments: Sequence[str]) -> list[Path]:
 
     They are searched in the folder of the YAML file, then in the working folder.
     """
-    found = folders.code_of_experiments(arguments)
+    pairs = folders.code_of_experiments(arguments)
     return [
-        _existing(typed, f"{file}: code={typed}", file.parent, Path.cwd()) for typed, file in found
+        _existing(typed, f"{file}: code={typed}", file.parent, Path.cwd()) for typed, file in pairs
     ]
 
 
 def _permanent() -> list[Path]:
     """Return the files of TINYLAB_CODE, or else of the project's table."""
     words = os.environ.get(VARIABLE, "").split(os.pathsep)
-    if found := [_existing(word, f"{VARIABLE}={word}", Path.cwd()) for word in words if word]:
-        return found
+    if files := [_existing(word, f"{VARIABLE}={word}", Path.cwd()) for word in words if word]:
+        return files
     table = project()
     return [_existing(word, f"{table.file}: code={word}", table.file.parent) for word in table.code]
 
@@ -76,20 +76,20 @@ def _listed(typed: str) -> list[str]:
     return [word for word in words if word not in ("", "null")]
 
 
-def _existing(typed: str, said: str, *places: Path) -> Path:
+def _existing(typed: str, said: str, *roots: Path) -> Path:
     """Find a file in one of the folders, or a module there or elsewhere."""
-    paths = [Path(os.path.normpath(each / os.path.expanduser(typed))) for each in places]
-    found = next((path for path in paths if path.is_file()), None)
-    if found is None and MODULE.fullmatch(typed) and not typed.endswith(".py"):
-        found = modules.source(typed, places)
-    if found is None:
+    paths = [Path(os.path.normpath(each / os.path.expanduser(typed))) for each in roots]
+    file = next((path for path in paths if path.is_file()), None)
+    if file is None and MODULE.fullmatch(typed) and not typed.endswith(".py"):
+        file = modules.source(typed, roots)
+    if file is None:
         beside = [path for path in paths if path.with_name(f"{path.name}.py").is_file()]
         hint = f" (did you mean {typed}.py?)" if beside else ""
         raise UserError(
             f"{said}: no such file{hint}; expected a Python file, such as code=tiny.py,\n"
             "  or an importable module, such as code=mypackage.parts"
         )
-    return found
+    return file
 
 
 def paths(value: object) -> list[Path]:
@@ -135,7 +135,7 @@ def load(file: Path, own: Iterable[Path], digest: str) -> ModuleType:
     module.__package__ = modules.packaged(file)[1]
     sys.modules[name] = module
     with _importing(own, modules.roots(file), names):
-        with mistakes_told(f"{file.name} cannot be imported"):
+        with mistakes_reported(f"{file.name} cannot be imported"):
             # Compiled here: Python's cache accepts a file of equal size and second as unchanged.
             exec(compile(file.read_bytes(), file, "exec"), module.__dict__)
         near = {each: sys.modules[each] for each in names if each in sys.modules}
@@ -143,33 +143,33 @@ def load(file: Path, own: Iterable[Path], digest: str) -> ModuleType:
     return module
 
 
-def load_module(name: str, places: Iterable[Path], own: Iterable[Path], digest: str) -> ModuleType:
+def load_module(name: str, roots: Iterable[Path], own: Iterable[Path], digest: str) -> ModuleType:
     """Return a module by name, re-imported if ``digest``, of the user's files, has changed.
 
-    ``places`` are appended to the path. Raises UserError if it cannot be imported.
+    ``roots`` are appended to the path. Raises UserError if it cannot be imported.
     """
-    own, places = list(own), list(places)
-    names = beside.names(own, places)
+    own, roots = list(own), list(roots)
+    names = beside.names(own, roots)
     if _imported.get(name, digest) != digest:
         beside.forget(names)
     try:
-        with _importing(own, places, names):
+        with _importing(own, roots, names):
             module = importlib.import_module(name)
     except Exception as error:
-        told = told_of(error) or f"{type(error).__name__}: {_first_line(error)}"
-        raise UserError(f"{name} cannot be imported: {told}") from error
+        message = message_of(error) or f"{type(error).__name__}: {_first_line(error)}"
+        raise UserError(f"{name} cannot be imported: {message}") from error
     _imported[name] = digest
     return module
 
 
 @contextlib.contextmanager
 def _importing(
-    own: Sequence[Path], places: Sequence[Path], names: dict[str, Path | None]
+    own: Sequence[Path], roots: Sequence[Path], names: dict[str, Path | None]
 ) -> Iterator[None]:
     """Import the user's files; their folders stay at the end of the path."""
-    with beside.found_first(names, _files):
+    with beside.preferred(names, _files):
         _files.update(map(str, own))
-        modules.join_path(places)
+        modules.join_path(roots)
         yield
 
 
@@ -182,19 +182,19 @@ def watch(file: Path) -> None:
 
 
 @contextlib.contextmanager
-def mistakes_told(what: str) -> Iterator[None]:
+def mistakes_reported(what: str) -> Iterator[None]:
     """Convert exceptions of user code in the block to UserError; ``what`` starts the message."""
     try:
         yield
     except UserError:
         raise
     except Exception as error:
-        if (told := told_of(error, what)) is None:
+        if (message := message_of(error, what)) is None:
             raise
-        raise UserError(told) from error
+        raise UserError(message) from error
 
 
-def told_of(error: BaseException, what: str = "") -> str | None:
+def message_of(error: BaseException, what: str = "") -> str | None:
     """Describe an exception in user code: the lines of its files, and argument shapes.
 
     None if none of its files is in the traceback.

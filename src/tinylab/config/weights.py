@@ -30,14 +30,14 @@ def identified(config: Config) -> Config:
     typed = option.shared(config.model, "weights")
     if typed is None:
         return config
-    found = _file_sha256(typed) if is_file(typed) else _named(option, config.model, typed)
+    content = _file_sha256(typed) if is_file(typed) else _named(option, config.model, typed)
     given = option.shared(config.model, "weights_content")
-    if given not in (None, found):
+    if given not in (None, content):
         raise UserError(
             f"model.weights_content={given}: {typed} now holds other weights; leave "
             "model.weights_content out, and it is filled in"
         )
-    model = dataclasses.replace(config.model, weights_content=found)  # type: ignore[call-arg]
+    model = dataclasses.replace(config.model, weights_content=content)  # type: ignore[call-arg]
     return dataclasses.replace(config, model=model)
 
 
@@ -48,8 +48,8 @@ def _named(option: Option, record: ModelConfig, typed: str) -> str:
             f"model.weights={typed}: expected a file of weights for model={record.name}, such as "
             f"net.pt; its name ends with {', '.join(SUFFIXES)}"
         )
-    found: str = full_name(record)
-    return found
+    name: str = full_name(record)
+    return name
 
 
 def _file_sha256(typed: str) -> str:

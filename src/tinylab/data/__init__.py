@@ -38,7 +38,7 @@ class Splits:
     data: Images
     split: Split
     fingerprint: str
-    first_twins: NDArray[np.int64]
+    first_duplicates: NDArray[np.int64]
     digests: NDArray[np.uint64]
     config: SplitConfig
     groups: NDArray[np.int64] | None = None  # the first image of the same group
@@ -57,15 +57,15 @@ class Splits:
 
     def duplicates(self) -> str:
         """Return a line on duplicate images; empty if there are none."""
-        twins = np.flatnonzero(self.first_twins != np.arange(len(self.first_twins)))
-        if len(twins) == 0:
+        duplicates = np.flatnonzero(self.first_duplicates != np.arange(len(self.first_duplicates)))
+        if len(duplicates) == 0:
             return ""
         labels = self.data.labels
-        torn = int((labels[twins] != labels[self.first_twins[twins]]).sum())
-        shared = count_shared(self.split, self.first_twins)
+        conflicting = int((labels[duplicates] != labels[self.first_duplicates[duplicates]]).sum())
+        shared = count_shared(self.split, self.first_duplicates)
         return (
-            f"{len(twins)} duplicate images, {torn} with different labels; in test and train "
-            f"{shared['test_in_train']}, in test and val {shared['test_in_val']}, in val and "
+            f"{len(duplicates)} duplicate images, {conflicting} with different labels; in test and "
+            f"train {shared['test_in_train']}, in test and val {shared['test_in_val']}, in val and "
             f"train {shared['val_in_train']} (split.group_duplicates=true keeps them together)"
         )
 
@@ -128,11 +128,13 @@ def load(dataset: DatasetConfig, split_config: SplitConfig) -> Splits:
     with _reading():
         source = _trainable(dataset)
         decoded = cache.load(source)
-    data, twins = decoded.images, decoded.first_twins
+    data, first_duplicates = decoded.images, decoded.first_duplicates
     together = groups.of(data, dataset, split_config.group)
     parts = _divided(decoded, split_config, together)
     _refuse_untrained_class(data, parts, split_config)
-    return Splits(data, parts, decoded.fingerprint, twins, decoded.digests, split_config, together)
+    return Splits(
+        data, parts, decoded.fingerprint, first_duplicates, decoded.digests, split_config, together
+    )
 
 
 def divide(decoded: Decoded, config: SplitConfig, dataset: DatasetConfig) -> Split:
@@ -143,7 +145,7 @@ def divide(decoded: Decoded, config: SplitConfig, dataset: DatasetConfig) -> Spl
 def _divided(decoded: Decoded, config: SplitConfig, together: NDArray[np.int64] | None) -> Split:
     data = decoded.images
     counts = data.num_official_test, data.num_official_val
-    return split(data.labels, counts[0], config, decoded.first_twins, counts[1], together)
+    return split(data.labels, counts[0], config, decoded.first_duplicates, counts[1], together)
 
 
 def load_undivided(dataset: DatasetConfig) -> Decoded:
@@ -185,7 +187,7 @@ def fingerprint(dataset: DatasetConfig) -> str:
     Raises DataAbsentError if the data is missing; nothing is downloaded.
     """
     with _reading():
-        source = _found(part_of(dataset), dataset)
+        source = _source(part_of(dataset), dataset)
         return cache.fingerprint(source) or cache.load(source).fingerprint
 
 
@@ -210,16 +212,16 @@ def identified(config: Config) -> Config:
     if not options.of(config.dataset).is_users_own or not hasattr(part, "digest"):
         return config
     with _reading():
-        found = part.digest()
+        digest = part.digest()
         if config.split.group is not None and not is_pattern(config.split.group):
-            found = groups.digest(found, config.dataset, config.split.group)
-    if part.content not in (None, found):
+            digest = groups.digest(digest, config.dataset, config.split.group)
+    if part.content not in (None, digest):
         raise UserError(
             f"dataset.content={part.content}: the files in "
-            f"{options.of(config.dataset).place(config.dataset)} differ; leave "
+            f"{options.of(config.dataset).location(config.dataset)} differ; leave "
             "dataset.content out, and it is filled in"
         )
-    dataset = dataclasses.replace(config.dataset, content=found)  # type: ignore[call-arg]
+    dataset = dataclasses.replace(config.dataset, content=digest)  # type: ignore[call-arg]
     return dataclasses.replace(config, dataset=dataset)
 
 
@@ -238,7 +240,7 @@ def part_of(dataset: DatasetConfig) -> Any:
 def load_present(dataset: DatasetConfig) -> Decoded:
     """Return all images of a local dataset. Raises DataAbsentError; nothing is downloaded."""
     with _reading():
-        return cache.load(_found(part_of(dataset), dataset))
+        return cache.load(_source(part_of(dataset), dataset))
 
 
 def _trainable(dataset: DatasetConfig) -> Source:
@@ -251,15 +253,15 @@ def _trainable(dataset: DatasetConfig) -> Source:
 def _find(dataset: DatasetConfig) -> Source:
     part = part_of(dataset)
     try:
-        return _found(part, dataset)
+        return _source(part, dataset)
     except DataAbsentError:
         if not hasattr(part, "fetch"):
             raise
     part.fetch()
-    return _found(part, dataset)
+    return _source(part, dataset)
 
 
-def _found(part: Any, dataset: DatasetConfig) -> Source:
+def _source(part: Any, dataset: DatasetConfig) -> Source:
     """Return where the images are, with a digest of the code that reads them.
 
     That is the option's own module, and its imports from this package.

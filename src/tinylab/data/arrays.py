@@ -62,7 +62,7 @@ class Images:
         return np.frombuffer(b"".join(each), "<u8").reshape(-1, 2)
 
 
-def first_twins(digests: NDArray[np.uint64]) -> NDArray[np.int64]:
+def first_duplicates(digests: NDArray[np.uint64]) -> NDArray[np.int64]:
     """For every image the index of the first image with the same pixels. int64 (N,)."""
     first: dict[bytes, int] = {}
     return np.array(

@@ -59,7 +59,7 @@ def draw(config: AugmentConfig, count: int, seed: int, device: torch.device) -> 
     mirror = uniform(1.0, 1, 1, 1) < 0
     gain, shift = 1 + uniform(config.contrast, 1, 1, 1), uniform(config.brightness * 255, 1, 1, 1)
     hole = uniform(1.0, 2)
-    keep = _mixup_shares(config.mixup, count, seed)
+    keep = _mixup_lam(config.mixup, count, seed)
     bend = uniform(2 * config.elastic, 2, 4, 4)  # a side is two half sides
     patch = torch.cat([uniform(1.0, 2), _patch_sides(config.cutmix, count, seed)], dim=1)
     if config.mixup and config.cutmix:
@@ -92,11 +92,11 @@ def _matrices(config: AugmentConfig, uniform: Callable[..., Tensor]) -> Tensor:
     return torch.stack([row_x, row_y], dim=1)
 
 
-def _mixup_shares(alpha: float, count: int, seed: int) -> Tensor:
+def _mixup_lam(alpha: float, count: int, seed: int) -> Tensor:
     """Draw max(lam, 1 - lam) for lam from Beta(alpha, alpha). float32 (count, 1)."""
     beta = np.random.Generator(np.random.PCG64(seed)).beta(alpha, alpha, count) if alpha else None
-    shares = torch.ones(count) if beta is None else torch.from_numpy(beta).float()
-    return torch.maximum(shares, 1 - shares).unsqueeze(1)
+    lam = torch.ones(count) if beta is None else torch.from_numpy(beta).float()
+    return torch.maximum(lam, 1 - lam).unsqueeze(1)
 
 
 def _patch_sides(alpha: float, count: int, seed: int) -> Tensor:
@@ -157,7 +157,7 @@ def _cut_out(pixels: Tensor, hole: Tensor, side: float) -> Tensor:
     return torch.where(_square(pixels, hole, side), mean, pixels)
 
 
-def _square(pixels: Tensor, centre: Tensor, half_side: Tensor | float) -> Tensor:
+def _square(pixels: Tensor, center: Tensor, half_side: Tensor | float) -> Tensor:
     """Return which pixel centers are in the square: bool (N, 1, H, W).
 
     center: float32 (N, 2), x and y. half_side: one, or (N, 1). All in half sides of the image.
@@ -165,8 +165,8 @@ def _square(pixels: Tensor, centre: Tensor, half_side: Tensor | float) -> Tensor
     H, W = pixels.shape[-2:]
     y = (torch.arange(H, device=pixels.device) + 0.5) * (2 / H) - 1
     x = (torch.arange(W, device=pixels.device) + 0.5) * (2 / W) - 1
-    inside_x = (x[None] - centre[:, :1]).abs() < half_side  # (N, W)
-    inside_y = (y[None] - centre[:, 1:]).abs() < half_side  # (N, H)
+    inside_x = (x[None] - center[:, :1]).abs() < half_side  # (N, W)
+    inside_y = (y[None] - center[:, 1:]).abs() < half_side  # (N, H)
     return inside_y[:, None, :, None] & inside_x[:, None, None, :]
 
 
@@ -177,16 +177,16 @@ def mix(inputs: Tensor, labels: Tensor, num_classes: int, draws: Draws) -> tuple
     probabilities, float32 (N, num_classes); a patch counts by its pixels inside the image.
     """
     partner = inputs.flip(0)
-    share_N1 = inputs.new_ones(len(inputs), 1)
+    lam_N1 = inputs.new_ones(len(inputs), 1)
     if draws.keep is not None:
-        share_N1 = draws.keep
-        inputs = torch.lerp(partner, inputs, share_N1[:, :, None, None])
+        lam_N1 = draws.keep
+        inputs = torch.lerp(partner, inputs, lam_N1[:, :, None, None])
     if draws.patch is not None:
         inside = _square(inputs, draws.patch[:, :2], draws.patch[:, 2:])
         inputs = torch.where(inside, partner, inputs)
-        share_N1 = share_N1 * (1 - inside.to(inputs.dtype).mean(dim=(2, 3)))
+        lam_N1 = lam_N1 * (1 - inside.to(inputs.dtype).mean(dim=(2, 3)))
     one_hot = F.one_hot(labels, num_classes).to(inputs.dtype)
-    return inputs, torch.lerp(one_hot.flip(0), one_hot, share_N1)
+    return inputs, torch.lerp(one_hot.flip(0), one_hot, lam_N1)
 
 
 def views(images: Tensor, kind: str) -> list[Tensor]:
@@ -196,13 +196,13 @@ def views(images: Tensor, kind: str) -> list[Tensor]:
     repeating the border. flip_shift: those of ``shift``, and each of them flipped. Shapes and dtype
     are unchanged.
     """
-    found = [images]
+    made = [images]
     if "shift" in kind:
         H, W = images.shape[-2:]
         padded = torch.cat([images[:, :, :1], images, images[:, :, -1:]], dim=2)
         padded = torch.cat([padded[..., :1], padded, padded[..., -1:]], dim=3)
         corners = ((0, 1), (2, 1), (1, 0), (1, 2))
-        found += [padded[:, :, top : top + H, left : left + W] for top, left in corners]
+        made += [padded[:, :, top : top + H, left : left + W] for top, left in corners]
     if "flip" in kind:
-        found += [view.flip(3) for view in found]
-    return found
+        made += [view.flip(3) for view in made]
+    return made

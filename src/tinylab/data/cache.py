@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tinylab.data.arrays import Images, Source, first_twins
+from tinylab.data.arrays import Images, Source, first_duplicates
 from tinylab.errors import UserError
 from tinylab.system.files import write_npz
 from tinylab.system.paths import cache_root
@@ -29,7 +29,7 @@ class Decoded:
     """Images with derived values that are worth computing only once."""
 
     images: Images
-    first_twins: NDArray[np.int64]
+    first_duplicates: NDArray[np.int64]
     fingerprint: str
     digests: NDArray[np.uint64]
 
@@ -49,7 +49,7 @@ def load(source: Source, fresh: bool = False) -> Decoded:
 def build(images: Images) -> Decoded:
     """Images with derived values that are worth computing only once."""
     digests = images.digests()
-    return Decoded(images, first_twins(digests), images.fingerprint(), digests)
+    return Decoded(images, first_duplicates(digests), images.fingerprint(), digests)
 
 
 def fingerprint(source: Source) -> str | None:
@@ -147,7 +147,7 @@ def _build(source: Source, path: Path) -> Decoded:
             num_official_test=images.num_official_test,
             num_official_val=images.num_official_val,
             names=_packed(images.names),
-            first_twins=decoded.first_twins,
+            first_twins=decoded.first_duplicates,
             fingerprint=decoded.fingerprint,
             digests=decoded.digests,
             **sources,

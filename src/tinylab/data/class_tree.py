@@ -76,7 +76,7 @@ def _part_folders(root: Path) -> dict[str, str]:
                 "split; keep only one of them"
             )
     known = set(folders_in(root / given["train"][0]))
-    parts = {part: found[0] for part, found in given.items() if found}
+    parts = {part: present[0] for part, present in given.items() if present}
     for part in ("val", "test"):
         if part in parts and not _is_labelled(root / parts[part], known):
             say_once(
@@ -84,7 +84,7 @@ def _part_folders(root: Path) -> dict[str, str]:
                 f"used; the {part} part is taken from {parts['train']}/"
             )
             del parts[part]
-    beside = [name for name in names if all(name not in found for found in given.values())]
+    beside = [name for name in names if all(name not in present for present in given.values())]
     if beside:
         read = [f"{name}/" for name in parts.values()]
         say_once(f"{root}: only {' and '.join(read)} are read, not {first(beside)}")

@@ -36,19 +36,19 @@ def digest(files: Listing) -> str:
 
 def _contents(files: Listing) -> list[str]:
     """Return a hash of each file's bytes; a placeholder if unreadable, which the reader reports."""
-    place = _place(files.root)
-    known = _read(place)
+    path = _hashes_file(files.root)
+    known = _read(path)
     stamps = [_stamp(files.root / name) for name in files.names]
     kept = [known.get(name) for name in files.names]
     new = [at for at, each in enumerate(kept) if each is None or each[:-1] != stamps[at]]
     hashes = [each[-1] if each is not None else "" for each in kept]
     with ThreadPoolExecutor(machine.cores()) as pool:
-        found = pool.map(_sha256, (files.root / files.names[at] for at in new))
-        for at, value in zip(new, found, strict=True):
+        digests = pool.map(_sha256, (files.root / files.names[at] for at in new))
+        for at, value in zip(new, digests, strict=True):
             hashes[at] = value
     if new:
         rows = zip(files.names, stamps, hashes, strict=True)
-        _write(place, {name: [*stamp, value] for name, stamp, value in rows})
+        _write(path, {name: [*stamp, value] for name, stamp, value in rows})
     return hashes
 
 
@@ -68,19 +68,19 @@ def _sha256(file: Path) -> str:
         return "unreadable"
 
 
-def _place(root: Path) -> Path:
+def _hashes_file(root: Path) -> Path:
     name = hashlib.sha256(os.fsencode(root.resolve())).hexdigest()[:16]
     return cache_root() / "contents" / f"{name}.json"
 
 
-def _read(place: Path) -> dict[str, Any]:
+def _read(path: Path) -> dict[str, Any]:
     with contextlib.suppress(OSError, ValueError):
-        found = json.loads(place.read_text(encoding="utf-8"))
-        if isinstance(found, dict):
-            return found
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(content, dict):
+            return content
     return {}
 
 
-def _write(place: Path, rows: dict[str, Any]) -> None:
+def _write(path: Path, rows: dict[str, Any]) -> None:
     with contextlib.suppress(UserError):  # if they cannot be saved, they are read again
-        write_text(place, json.dumps(rows))
+        write_text(path, json.dumps(rows))

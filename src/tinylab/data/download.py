@@ -38,8 +38,8 @@ def fetch_zip(url: str, folder: Path) -> None:
     outside the folder.
     """
     try:
-        with _aside(folder) as place:
-            archive, unpacked = place / "archive.zip", place / "unpacked"
+        with _aside(folder) as temporary:
+            archive, unpacked = temporary / "archive.zip", temporary / "unpacked"
             _download(url, archive)
             _unpack(archive, unpacked)
             inside = list(unpacked.iterdir())
@@ -61,8 +61,8 @@ def fetch_gz(urls: Sequence[str], file: Path, sha256: str, max_bytes: int) -> No
     faults = []
     for url in urls:
         try:
-            with _aside(file) as place:
-                packed, unpacked = place / "packed", place / "unpacked"
+            with _aside(file) as temporary:
+                packed, unpacked = temporary / "packed", temporary / "unpacked"
                 _download(url, packed)
                 with gzip.open(packed) as stream:
                     content = stream.read(max_bytes)
@@ -95,9 +95,9 @@ def _download(url: str, archive: Path) -> None:
             chunks = track(chunks, "downloading", -(-expected // CHUNK))
         for chunk in chunks:
             file.write(chunk)
-    found = archive.stat().st_size
-    if expected and found != expected:
-        raise OSError(f"got {found:,} of {expected:,} bytes")
+    size = archive.stat().st_size
+    if expected and size != expected:
+        raise OSError(f"got {size:,} of {expected:,} bytes")
 
 
 def _open(url: str) -> Any:

@@ -64,20 +64,20 @@ def of(data: Images, dataset: DatasetConfig, group: str | None) -> Indices | Non
 
 
 def _matched(names: tuple[str, ...], pattern: str) -> list[str]:
-    found = [re.search(pattern, name) for name in names]
-    strange = [name for name, match in zip(names, found, strict=True) if not (match and match[1])]
+    matches = [re.search(pattern, name) for name in names]
+    strange = [name for name, match in zip(names, matches, strict=True) if not (match and match[1])]
     if strange:
         raise UserError(
             f"split.group={pattern}: no group in {len(strange):,} of {len(names):,} file names\n"
             f"  expected a pattern that matches each of them, such as {strange[0]}"
         )
-    return [match[1] for match in found if match]
+    return [match[1] for match in matches if match]
 
 
 def _folder(dataset: DatasetConfig, group: str) -> Path:
     """Return the folder of ``labels.csv``."""
-    place = options.of(dataset).place(dataset)
-    folder = None if place is None else user_path(place)
+    location = options.of(dataset).location(dataset)
+    folder = None if location is None else user_path(location)
     if folder is None or not (folder / TABLE).is_file():
         raise UserError(
             f"split.group={group}: a column of {TABLE}, but {dataset.name} has no such file here\n"
@@ -100,19 +100,19 @@ def digest(content: str, dataset: DatasetConfig, group: str) -> str:
 def joined(first: Indices, second: Indices) -> Indices:
     """Merge groups that share an image of either kind, directly or through others."""
     N = len(first)
-    found = np.arange(N)
+    group = np.arange(N)
     while True:
-        before = found
+        before = group
         for kind in (first, second):
             lowest = np.full(N, N)
-            np.minimum.at(lowest, kind, found)
-            found = lowest[kind]
-        if (found == before).all():
-            return found
+            np.minimum.at(lowest, kind, group)
+            group = lowest[kind]
+        if (group == before).all():
+            return group
 
 
 def take(
-    pool: Indices, labels: Indices, groups: Indices, share: float, config: SplitConfig
+    pool: Indices, labels: Indices, groups: Indices, fraction: float, config: SplitConfig
 ) -> tuple[Indices, Indices]:
     """Split ``pool`` by whole groups into about the given fraction of its images, and the rest.
 
@@ -120,7 +120,7 @@ def take(
     the fraction: at least one group, and never all. If stratified, some of the folds of
     scikit-learn's StratifiedGroupKFold are taken. Raises UserError with fewer than two groups.
     """
-    if share == 0:
+    if fraction == 0:
         return pool[:0], pool
     own, sizes = np.unique(groups[pool], return_counts=True)
     if len(own) < 2:
@@ -129,26 +129,26 @@ def take(
             "  expected at least one per part; split.val=0 saves one"
         )
     if config.stratified:
-        inside = _stratified_share(labels[pool], groups[pool], share, config.seed)
+        inside = _stratified_fraction(labels[pool], groups[pool], fraction, config.seed)
         return pool[inside], pool[~inside]
-    order = np.argsort(_places(groups, config.seed)[own])
+    order = np.argsort(_positions(groups, config.seed)[own])
     reached = np.cumsum(sizes[order])
-    count = int(np.abs(reached - share * len(pool)).argmin()) + 1
+    count = int(np.abs(reached - fraction * len(pool)).argmin()) + 1
     inside = np.isin(groups[pool], own[order[: min(count, len(own) - 1)]])
     return pool[inside], pool[~inside]
 
 
-def _places(groups: Indices, seed: int) -> Indices:
+def _positions(groups: Indices, seed: int) -> Indices:
     """Return for each group, by number, its position in the random order. int64 (N,)."""
     every = np.unique(groups)
-    places = np.zeros(len(groups), np.int64)
-    places[every] = np.argsort(np.random.PCG64(seed).random_raw(len(every)), kind="stable")
-    return places
+    positions = np.zeros(len(groups), np.int64)
+    positions[every] = np.argsort(np.random.PCG64(seed).random_raw(len(every)), kind="stable")
+    return positions
 
 
-def _stratified_share(labels: Indices, groups: Indices, share: float, seed: int) -> Mask:
+def _stratified_fraction(labels: Indices, groups: Indices, fraction: float, seed: int) -> Mask:
     most = min(MOST_FOLDS, len(np.unique(groups)))
-    near = Fraction(share).limit_denominator(most)
+    near = Fraction(fraction).limit_denominator(most)
     folds, taken = max(near.denominator, 2), near.numerator
     if taken == 0:
         folds, taken = most, 1

@@ -90,13 +90,13 @@ def column(root: Path, name: str) -> dict[str, str]:
     Raises UserError if there is no such column, or a file has no value in it.
     """
     files = _Files(root)
-    found = {files.find(row.path, skip_bad=True)[0]: row for row in _rows(root / TABLE, name)}
-    if empty := [row.line for row in found.values() if row.group == ""]:
+    rows = {files.find(row.path, skip_bad=True)[0]: row for row in _rows(root / TABLE, name)}
+    if empty := [row.line for row in rows.values() if row.group == ""]:
         raise UserError(
             f"split.group={name}: {root / TABLE} has no value in {len(empty):,} rows, such as line "
             f"{empty[0]}\n  expected one for every file"
         )
-    return {path: row.group for path, row in found.items()}
+    return {path: row.group for path, row in rows.items()}
 
 
 def _rows(file: Path, group: str | None = None) -> list[_Row]:
@@ -156,8 +156,8 @@ class _Files:
         """Return a file's path below the folder, and what is wrong with it, if anything."""
         path = os.path.normpath(typed)
         if os.path.isabs(path):
-            places = (os.path.abspath(self.root), os.path.realpath(self.root))
-            path = next((os.path.relpath(path, p) for p in places if _is_in(path, p)), path)
+            roots = (os.path.abspath(self.root), os.path.realpath(self.root))
+            path = next((os.path.relpath(path, p) for p in roots if _is_in(path, p)), path)
         if "\\" in path and not os.path.isfile(self.root / path):
             path = os.path.normpath(path.replace("\\", "/"))  # Windows separators
         if os.path.isabs(path) or PureWindowsPath(path).drive or path.split(os.sep)[0] == "..":

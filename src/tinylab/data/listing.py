@@ -128,8 +128,8 @@ def images_below(
     if (stat.st_dev, stat.st_ino) in seen:
         return
     seen.add((stat.st_dev, stat.st_ino))
-    with os.scandir(folder) as found:
-        entries = [entry for entry in found if _is_of_the_user(entry.name)]
+    with os.scandir(folder) as scanned:
+        entries = [entry for entry in scanned if _is_of_the_user(entry.name)]
     for entry in sorted(entries, key=lambda entry: entry.name):
         if is_folder(entry):
             yield from images_below(folder / entry.name, f"{inner}{entry.name}/", seen, others)

@@ -34,7 +34,7 @@ MIRRORS = (
     "https://storage.googleapis.com/cvdf-datasets/mnist/",
 )
 RAW = "MNIST/raw"  # below the root, as in torchvision; searched first, and used for downloads
-PLACES = (RAW, "MNIST", "mnist/raw", "mnist", "raw", "")
+FOLDERS = (RAW, "MNIST", "mnist/raw", "mnist", "raw", "")
 IMAGE_HEADER, LABEL_HEADER = 16, 8  # bytes
 MAX_BYTES = 2**26  # of an unpacked file; the largest has 47 million
 
@@ -54,14 +54,14 @@ class Mnist:
     def find(self) -> Source:
         """Return the four IDX files. Raises DataAbsentError if one is missing."""
         root = _root(self.root)
-        found = {name: _located(root, name) for name in FILES}
-        absent = [name for name, file in found.items() if file is None]
+        located = {name: _located(root, name) for name in FILES}
+        absent = [name for name, file in located.items() if file is None]
         if absent:
             raise DataAbsentError(
                 f"{root / RAW / absent[0]}: not found; MNIST consists of {', '.join(FILES)}, "
                 "each optionally with .gz"
             )
-        files = tuple(file for file in found.values() if file is not None)
+        files = tuple(file for file in located.values() if file is not None)
         preparation: dict[str, object] = {"image_size": self.image_size}
         return Source(
             "mnist",
@@ -82,8 +82,8 @@ def _located(root: Path, name: str) -> Path | None:
     """Find a file: compressed or not, with a dot before ``idx``, or in a folder of its own name."""
     dotted = name.replace("-idx", ".idx")
     names = [name, dotted, f"{name}.gz", f"{dotted}.gz"]
-    for place in PLACES:
-        for path in (root / place / each for each in names):
+    for folder in FOLDERS:
+        for path in (root / folder / each for each in names):
             inside = [path / each for each in names] if path.is_dir() else [path]
             for file in inside:
                 if file.is_file():
@@ -117,10 +117,10 @@ def _content(file: Path, sha256: str) -> NDArray[np.uint8]:
                 data = stream.read(MAX_BYTES)
         except (gzip.BadGzipFile, EOFError, zlib.error) as error:
             fault = f", a damaged gzip file: {error}"
-    found = hashlib.sha256(data).hexdigest()
-    if fault or found != sha256:
+    digest = hashlib.sha256(data).hexdigest()
+    if fault or digest != sha256:
         raise UserError(
-            f"{file}: not the official MNIST file ({len(data):,} bytes, SHA-256 {found[:12]}..."
+            f"{file}: not the official MNIST file ({len(data):,} bytes, SHA-256 {digest[:12]}..."
             f"{fault})\n"
             "  other datasets use the same names: read Fashion-MNIST by dataset=torchvision "
             "dataset.set=FashionMNIST; to download MNIST, set dataset.root to an empty "

@@ -58,7 +58,7 @@ class Arrays:
 
     def find(self) -> Source:
         """Return the file. Raises DataAbsentError if it does not exist."""
-        file = self._place()
+        file = self._path()
         preparation: dict[str, object] = {"image_size": self.image_size, "opencv": version()}
         return Source("arrays", (str(file),), preparation, lambda: read(file, self.image_size))
 
@@ -67,9 +67,9 @@ class Arrays:
         matter.
         """
         # The listing of a folder that is the file itself, without a name.
-        return content.digest(Listing(self._place(), ("",), np.zeros(1, np.int64), ("",)))
+        return content.digest(Listing(self._path(), ("",), np.zeros(1, np.int64), ("",)))
 
-    def _place(self) -> Path:
+    def _path(self) -> Path:
         assert self.file is not None
         file = user_path(self.file).absolute()
         if not file.is_file():

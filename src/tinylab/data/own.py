@@ -15,7 +15,7 @@ import numpy as np
 
 from tinylab.config import options
 from tinylab.config.base_records import DatasetConfig
-from tinylab.config.user_code import mistakes_told, told_of
+from tinylab.config.user_code import message_of, mistakes_reported
 from tinylab.data.arrays import DataAbsentError, Images, Source
 from tinylab.data.parts import Array, Part, joined, resized_each
 from tinylab.errors import UserError
@@ -49,7 +49,7 @@ class Own:
         option, said = options.of(self.config), f"dataset={self.config.name}"
         option.load()
         try:
-            with _seeded(), mistakes_told(said):
+            with _seeded(), mistakes_reported(said):
                 given = option.make(self.config)
                 values = given if isinstance(given, dict) else {"train": given}
                 _refuse_other_names(said, values)
@@ -127,7 +127,7 @@ def _items(where: str, value: Any) -> tuple[list[Any], list[Any]]:
         try:
             item = value[index]
         except Exception as error:
-            if told_of(error) is not None:
+            if message_of(error) is not None:
                 raise
             words = f"{type(error).__name__}: {error}".partition("\n")[0]
             raise UserError(f"{where}: item {index} cannot be read: {words}") from error

@@ -149,8 +149,8 @@ def _square(part: Part, images: NDArray[np.uint8], size: int | None) -> NDArray[
     if size is None or H == W == size:
         return images
     room = np.empty((N, C, size, size), np.uint8)
-    for image, place in zip(images.transpose(0, 2, 3, 1), room, strict=True):
-        place[:] = resized(image, size).reshape(size, size, C).transpose(2, 0, 1)
+    for image, target in zip(images.transpose(0, 2, 3, 1), room, strict=True):
+        target[:] = resized(image, size).reshape(size, size, C).transpose(2, 0, 1)
     return room
 
 
@@ -216,5 +216,5 @@ def _by_name(
                 f"({names[0]} to {names[-1]}); expected 0 to {len(names) - 1}, or the names"
             )
         known = values
-    place = {value: index for index, value in enumerate(known.tolist())}
-    return np.array([place[label] for label in labels.tolist()], np.int64), names
+    index_of = {value: index for index, value in enumerate(known.tolist())}
+    return np.array([index_of[label] for label in labels.tolist()], np.int64), names

@@ -41,7 +41,7 @@ class Scene15(Folder):
 
     def find(self) -> Source:
         """Return the image files. Raises DataAbsentError; UserError for other than 15 classes."""
-        root = self._place()
+        root = self._path()
         if not root.is_dir():
             raise DataAbsentError(f"{root}: not found; expected 15-Scene's 15 class folders")
         files = class_folders(root)
@@ -55,7 +55,7 @@ class Scene15(Folder):
         """Download the images into the data root. Raises UserError on failure."""
         from tinylab.data.download import fetch_zip  # imports urllib, ssl and email
 
-        root = self._place()
+        root = self._path()
         if self.root is not None:
             raise UserError(
                 f"dataset.root={root}: no such folder; expected one with 15-Scene's 15 class "
@@ -70,7 +70,7 @@ class Scene15(Folder):
                 "yours may differ"
             )
 
-    def _place(self) -> Path:
+    def _path(self) -> Path:
         return data_root() / "15-Scene" if self.root is None else user_path(self.root)
 
 

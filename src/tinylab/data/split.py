@@ -47,7 +47,7 @@ def split(
     labels: Indices,
     num_official_test: int,
     config: SplitConfig,
-    first_twins: Indices,
+    first_duplicates: Indices,
     num_official_val: int = 0,
     groups: Indices | None = None,
 ) -> Split:
@@ -55,8 +55,8 @@ def split(
 
     labels: int64 (N,), of which the last ``num_official_test`` are the official test set, and the
     ``num_official_val`` before them the official validation part, if ``keeps_official_val``.
-    first_twins: int64 (N,), the first image with the same pixels, for ``group_duplicates``. groups:
-    int64 (N,), the first image of the same group, for ``group``.
+    first_duplicates: int64 (N,), the first image with the same pixels, for ``group_duplicates``.
+    groups: int64 (N,), the first image of the same group, for ``group``.
 
     Without an official test set, one permutation of all images is made and its first int(N * test)
     are the test set, as in the Keras tutorial. Of the rest, in the same order, the first int(rest *
@@ -71,7 +71,7 @@ def split(
     pool = order[order < num_pool]
     official = np.arange(N - num_official_test, N)
     if groups is not None and config.group_duplicates:
-        groups = grouped.joined(groups, first_twins)
+        groups = grouped.joined(groups, first_duplicates)
     held_out, rest = _hold_out(pool, labels, num_official_test > 0, config, groups)
     if num_official_test > 0 and config.folds is not None:
         val, train, test = held_out, rest, official
@@ -84,7 +84,7 @@ def split(
             val, train = _take(rest, labels, config.val, config, groups)
     if config.group_duplicates or groups is not None:
         kept = num_official_val > 0, num_official_test > 0
-        together = first_twins if groups is None else groups
+        together = first_duplicates if groups is None else groups
         train, val, test = _group(train, val, test, together, *kept)
     if config.train_fraction < 1:
         ordered = order[np.isin(order, train)]
@@ -121,17 +121,17 @@ def _hold_out(
                 "expected split.test=null"
             )
         return pool[:0], pool
-    share = DEFAULT_TEST if config.test is None else config.test
-    return _take(pool, labels, share, config, groups)
+    fraction = DEFAULT_TEST if config.test is None else config.test
+    return _take(pool, labels, fraction, config, groups)
 
 
 def _take(
-    pool: Indices, labels: Indices, share: float, config: SplitConfig, groups: Indices | None
+    pool: Indices, labels: Indices, fraction: float, config: SplitConfig, groups: Indices | None
 ) -> tuple[Indices, Indices]:
     """Split off the first int(len(pool) * fraction) of ``pool``; by class if stratified."""
     if groups is not None:
-        return grouped.take(pool, labels, groups, share, config)
-    total = int(len(pool) * share)
+        return grouped.take(pool, labels, groups, fraction, config)
+    total = int(len(pool) * fraction)
     if not config.stratified:
         return pool[:total], pool[total:]
     rank, counts = _rank_in_class(pool, labels)
@@ -144,7 +144,7 @@ def _take(
     return pool[taken], pool[~taken]
 
 
-def _first(train: Indices, labels: Indices, share: float, stratified: bool) -> Indices:
+def _first(train: Indices, labels: Indices, fraction: float, stratified: bool) -> Indices:
     """Return the first int(len(train) * fraction) images; by class if ``stratified``.
 
     Smaller fractions are subsets of larger ones, which the largest remainder of ``_take`` does not
@@ -152,12 +152,12 @@ def _first(train: Indices, labels: Indices, share: float, stratified: bool) -> I
     of all classes are put in one order by their position within the class (as in the
     Webster/Sainte-Lague method), starting with the first of every class.
     """
-    total = int(len(train) * share)
+    total = int(len(train) * fraction)
     if not stratified:
         return train[:total]
     rank, counts = _rank_in_class(train, labels)
-    place = np.where(rank == 0, 0.0, (rank + 0.5) / counts[labels[train]])
-    return train[np.argsort(place, kind="stable")[:total]]
+    position = np.where(rank == 0, 0.0, (rank + 0.5) / counts[labels[train]])
+    return train[np.argsort(position, kind="stable")[:total]]
 
 
 def _fold(
@@ -203,7 +203,7 @@ def _group(
     train: Indices,
     val: Indices,
     test: Indices,
-    first_twins: Indices,
+    first_duplicates: Indices,
     is_val_official: bool,
     is_test_official: bool,
 ) -> tuple[Indices, Indices, Indices]:
@@ -212,16 +212,16 @@ def _group(
     Official parts stay complete: their duplicates in other parts are dropped, as are duplicates of
     the official test set in the official validation part.
     """
-    side = np.full(len(first_twins), -1)
+    side = np.full(len(first_duplicates), -1)
     for number, part in enumerate((train, val, test)):
         side[part] = number
     for number, part, is_official in ((2, test, is_test_official), (1, val, is_val_official)):
         if is_official:
-            inside = np.isin(first_twins, first_twins[part[side[part] == number]])
+            inside = np.isin(first_duplicates, first_duplicates[part[side[part] == number]])
             side[inside & (side != number) & (side != 2)] = -1
     kept = np.flatnonzero(side >= 0)
     # The first duplicate may itself be dropped: the first one in the split decides.
-    _, first, inverse = np.unique(first_twins[kept], return_index=True, return_inverse=True)
+    _, first, inverse = np.unique(first_duplicates[kept], return_index=True, return_inverse=True)
     side[kept] = side[kept[first]][inverse]
     return tuple(np.flatnonzero(side == number) for number in range(3))  # type: ignore[return-value]
 
@@ -258,10 +258,10 @@ def _refuse_empty(result: Split, labels: Indices, config: SplitConfig) -> None:
         )
 
 
-def count_shared(result: Split, first_twins: Indices) -> dict[str, int]:
+def count_shared(result: Split, first_duplicates: Indices) -> dict[str, int]:
     """Count the validation and test images that have a duplicate outside their part."""
-    train = first_twins[result.train]
-    val, test = first_twins[result.val], first_twins[result.test]
+    train = first_duplicates[result.train]
+    val, test = first_duplicates[result.val], first_duplicates[result.test]
     return {
         "val_in_train": int(np.isin(val, train).sum()),
         "test_in_train": int(np.isin(test, train).sum()),

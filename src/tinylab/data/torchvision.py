@@ -179,8 +179,8 @@ class Torchvision:
             "pillow": importlib.metadata.version("pillow"),
             "opencv": version(),
         }
-        found = tuple(chain.from_iterable(map(_below, files)))
-        return Source("torchvision", found, preparation, self.read)
+        contents = tuple(chain.from_iterable(map(_below, files)))
+        return Source("torchvision", contents, preparation, self.read)
 
     def fetch(self) -> None:
         """Let torchvision download the missing files. Raises UserError."""
@@ -199,10 +199,10 @@ class Torchvision:
         except UserError:
             raise
         except Exception as error:  # from hosts, archives and disks: RuntimeError, URLError, ...
-            places = ", ".join(name.format(split=self.split) for name in kind.files)
+            files = ", ".join(name.format(split=self.split) for name in kind.files)
             raise UserError(
                 f"{self.set} cannot be downloaded: {_in_a_line(error)}\n"
-                f"  put {places} into {root}, or set dataset.root or TINYLAB_DATA to where they are"
+                f"  put {files} into {root}, or set dataset.root or TINYLAB_DATA to where they are"
             ) from error
 
     def read(self) -> Images:
@@ -222,10 +222,10 @@ class Torchvision:
         except UserError:
             raise
         except Exception as error:  # a damaged file raises a dozen kinds of errors
-            places = ", ".join(kind.files).format(split=self.split)
+            files = ", ".join(kind.files).format(split=self.split)
             raise UserError(
                 f"{root}: torchvision cannot read {self.set}: {_in_a_line(error)}\n"
-                f"  remove {places} there to download it again"
+                f"  remove {files} there to download it again"
             ) from error
         names, first = self._classes(opened)
         return Images(

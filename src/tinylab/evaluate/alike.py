@@ -46,8 +46,11 @@ class Neighbors:
     near: NDArray[np.bool_]
 
 
-def neighbors(images: NDArray[np.uint8], first_twins: NDArray[np.int64]) -> Neighbors:
-    """Return the neighbors of images, uint8 (N, C, H, W); ``first_twins`` (N,) are exact copies."""
+def neighbors(images: NDArray[np.uint8], first_duplicates: NDArray[np.int64]) -> Neighbors:
+    """Return the neighbors of images, uint8 (N, C, H, W).
+
+    ``first_duplicates``: for every image the index of its first exact copy, (N,).
+    """
     N = len(images)
     coarse = _cells(images)
     squares = np.square(coarse).sum(axis=1)
@@ -55,7 +58,7 @@ def neighbors(images: NDArray[np.uint8], first_twins: NDArray[np.int64]) -> Neig
     for start in range(0, N, CHUNK):
         here = slice(start, start + CHUNK)
         far = squares[here, None] + squares - 2 * coarse[here] @ coarse.T
-        far[first_twins[here, None] == first_twins] = np.inf
+        far[first_duplicates[here, None] == first_duplicates] = np.inf
         nearest[here] = far.argmin(axis=1)
         distance[here] = np.sqrt(np.maximum(far.min(axis=1), 0) / coarse.shape[1])
         near[here] = _nearly_equal(images[here], images[nearest[here]])

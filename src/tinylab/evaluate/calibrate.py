@@ -12,8 +12,8 @@ import torch
 from numpy.typing import NDArray
 
 from tinylab.errors import UserError
-from tinylab.evaluate.figures import Figures
 from tinylab.evaluate.scope import choose
+from tinylab.evaluate.scores import Scores
 from tinylab.inference import Ensemble, Trained, in_batches, neighbor_distance
 from tinylab.store import calibration
 from tinylab.store.calibration import Calibration
@@ -45,12 +45,12 @@ def calibrate(member: Trained) -> Trained:
     features = in_batches(plain, plain.features, kept)
     distances = neighbor_distance(in_batches(plain, plain.features, val.images), features)
     threshold = float(np.quantile(distances, LIKE, method="higher"))
-    found = Calibration(
+    fitted = Calibration(
         member.result.weights_sha256, temperature, features.astype(np.float16), threshold
     )
-    calibration.write(RunFolder(member.folder).calibration_file, found)
+    calibration.write(RunFolder(member.folder).calibration_file, fitted)
     _say(member, logits, val.labels, temperature)
-    return dataclasses.replace(member, calibration=found)
+    return dataclasses.replace(member, calibration=fitted)
 
 
 def fit_temperature(logits: NDArray[np.float64], labels: NDArray[np.int64]) -> float:
@@ -85,7 +85,7 @@ def _say(
     member: Trained, logits: NDArray[np.float64], labels: NDArray[np.int64], temperature: float
 ) -> None:
     before, after = (
-        Figures(labels, torch.from_numpy(logits / each).softmax(1).numpy(), member.classes)
+        Scores(labels, torch.from_numpy(logits / each).softmax(1).numpy(), member.classes)
         for each in (1.0, temperature)
     )
     say(f"calibration of {member.name}, on {len(labels):,} validation images:")

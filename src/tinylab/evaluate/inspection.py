@@ -91,7 +91,7 @@ class Inspection:
         images = self.decoded.images
         return str(images.classes[images.labels[index]])
 
-    def is_torn(self, finding: Finding) -> bool:
+    def has_two_labels(self, finding: Finding) -> bool:
         """Return whether two duplicates have different labels."""
         assert finding.other is not None
         return self.label(finding.index) != self.label(finding.other)
@@ -106,30 +106,31 @@ def inspect(paths: Sequence[Path]) -> Inspection:
     runs = _runs(paths)
     decoded = _data(runs[0])
     covered, given, probabilities = _out_of_sample(runs, decoded)
-    found = labels.label_errors(given, probabilities)
+    wrong = labels.label_errors(given, probabilities)
+    columns = zip(wrong.position, wrong.suggested, wrong.margin, strict=True)
     errors = [
-        Finding("label", int(covered[place]), float(margin), suggested=int(suggested))
-        for place, suggested, margin in zip(found.place, found.suggested, found.margin, strict=True)
+        Finding("label", int(covered[position]), float(margin), suggested=int(suggested))
+        for position, suggested, margin in columns
     ]
     images = decoded.images.images
-    near = neighbors(images, decoded.first_twins)
+    near = neighbors(images, decoded.first_duplicates)
     return Inspection(
         decoded,
         runs,
         covered,
-        [*errors, *_copies(decoded.first_twins, near), *_looks(images, near)],
+        [*errors, *_copies(decoded.first_duplicates, near), *_looks(images, near)],
         labels.overlapping(given, probabilities),
     )
 
 
-def across(found: Inspection, kind: str) -> int:
+def across(inspection: Inspection, kind: str) -> int:
     """Count the duplicates of a kind that some run has split between the test set and the rest.
 
     They make the test accuracy too high.
     """
-    pairs = np.array([(each.index, each.other) for each in found.of(kind)], np.int64)
+    pairs = np.array([(each.index, each.other) for each in inspection.of(kind)], np.int64)
     split = np.zeros(len(pairs), bool)
-    for run in found.runs if len(pairs) else []:
+    for run in inspection.runs if len(pairs) else []:
         assert run.predictions is not None
         tested = np.isin(pairs, run.predictions.index)
         split |= tested[:, 0] != tested[:, 1]
@@ -137,12 +138,12 @@ def across(found: Inspection, kind: str) -> int:
 
 
 def _runs(paths: Sequence[Path]) -> list[Run]:
-    found, skipped = collect(paths)
-    if not found:
+    runs, skipped = collect(paths)
+    if not runs:
         reasons = "".join(f"\n  {each.path}: {each.reason}" for each in skipped)
         raise UserError(f"no finished run in {', '.join(map(str, paths))}{reasons}")
-    first = found[0]
-    for run in found:
+    first = runs[0]
+    for run in runs:
         if run.result.dataset.fingerprint != first.result.dataset.fingerprint:
             raise UserError(
                 f"{first.name} and {run.name} were trained on different images\n"
@@ -150,7 +151,7 @@ def _runs(paths: Sequence[Path]) -> list[Run]:
             )
         if run.predictions is None:
             raise UserError(f"{run.files.predictions_file} cannot be read")
-    return found
+    return runs
 
 
 def _data(run: Run) -> Decoded:
@@ -184,8 +185,8 @@ def _out_of_sample(
     if len(parts) < len(runs):
         raise UserError("the probabilities of some runs cannot be read; train them again")
     parts += [_validated(run, decoded) for run in runs if _validates_a_fold(run, decoded)]
-    places = np.concatenate([index for index, _ in parts])
-    covered, inverse, times = np.unique(places, return_inverse=True, return_counts=True)
+    indices = np.concatenate([index for index, _ in parts])
+    covered, inverse, times = np.unique(indices, return_inverse=True, return_counts=True)
     logarithms = np.zeros((len(covered), len(runs[0].result.dataset.classes)))
     every = np.concatenate([probabilities for _, probabilities in parts])
     np.add.at(logarithms, inverse, np.log(np.maximum(every, LEAST_PROBABILITY)))
@@ -203,23 +204,23 @@ def _validates_a_fold(run: Run, decoded: Decoded) -> bool:
 
 
 def _validated(run: Run, decoded: Decoded) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """The places of a run's validation images, and their probabilities by its network."""
+    """The indices of a run's validation images, and their probabilities by its network."""
     trained = load(run, runtime.choose_device("auto"))
     index = data.divide(decoded, trained.config.split, trained.config.dataset).val
     return index, in_batches(trained, trained.probabilities, decoded.images.images[index])
 
 
-def _copies(first_twins: NDArray[np.int64], near: Neighbors) -> list[Finding]:
+def _copies(first_duplicates: NDArray[np.int64], near: Neighbors) -> list[Finding]:
     """Return every exact duplicate with its first copy, and every near-duplicate pair once."""
-    copies = np.flatnonzero(first_twins != np.arange(len(first_twins)))
+    copies = np.flatnonzero(first_duplicates != np.arange(len(first_duplicates)))
     identical = [
-        Finding("identical", int(first_twins[copy]), 0.0, other=int(copy)) for copy in copies
+        Finding("identical", int(first_duplicates[copy]), 0.0, other=int(copy)) for copy in copies
     ]
     pairs = {
-        (min(pair), max(pair)): float(near.distance[place])
-        for place in np.flatnonzero(near.near)
-        if first_twins[place] == place
-        for pair in [(int(place), int(first_twins[near.nearest[place]]))]
+        (min(pair), max(pair)): float(near.distance[index])
+        for index in np.flatnonzero(near.near)
+        if first_duplicates[index] == index
+        for pair in [(int(index), int(first_duplicates[near.nearest[index]]))]
     }
     ranked = sorted(pairs.items(), key=lambda pair: pair[1])
     return [*identical, *(Finding("near", a, far, other=b) for (a, b), far in ranked)]
@@ -236,14 +237,14 @@ def _looks(images: NDArray[np.uint8], near: Neighbors) -> list[Finding]:
     blurred = looks.far_out(sharp)[0][: None if can_be_blurred(images) else 0]
     dark, light = looks.far_out(bright)
     away = np.abs(bright - np.median(bright)) > LEAST_SPREAD
-    places = {
+    extremes = {
         "odd": (looks.far_out(np.log1p(near.distance))[1], near.distance),
         "blurred": (blurred, sharp),
         "dark": (dark[away[dark]], bright),
         "light": (light[away[light]], bright),
     }
     return [
-        Finding(kind, int(place), float(values[place]))
-        for kind, (found, values) in places.items()
-        for place in found
+        Finding(kind, int(index), float(values[index]))
+        for kind, (indices, values) in extremes.items()
+        for index in indices
     ]

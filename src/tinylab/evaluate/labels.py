@@ -18,11 +18,11 @@ Probabilities = NDArray[np.float64]
 class LabelErrors:
     """Likely label errors, most certain first.
 
-    place: int64 (E,), indices into the N images. suggested: int64 (E,), their likely classes.
+    position: int64 (E,), indices into the N images. suggested: int64 (E,), their likely classes.
     margin: float64 (E,), the probability of the likely class minus that of the given one.
     """
 
-    place: Labels
+    position: Labels
     suggested: Labels
     margin: NDArray[np.float64]
 
@@ -82,5 +82,5 @@ def overlapping(labels: Labels, probabilities: Probabilities) -> list[tuple[int,
     joint = estimated_joint(labels, probabilities)
     mixed = np.triu(joint + joint.T, 1)
     order = np.argsort(-mixed, axis=None, kind="stable")
-    pairs = [divmod(int(place), len(joint)) for place in order]
+    pairs = [divmod(int(index), len(joint)) for index in order]
     return [(i, j, float(mixed[i, j])) for i, j in pairs if mixed[i, j] > 0]

@@ -10,8 +10,8 @@ from tinylab.config import code, options
 from tinylab.config.identity import file_name, identity
 from tinylab.config.metrics import with_interval
 from tinylab.config.schema import Config
-from tinylab.evaluate.figures import Figures
 from tinylab.evaluate.scope import Scope
+from tinylab.evaluate.scores import Scores
 from tinylab.inference import Ensemble
 from tinylab.store import predictions
 from tinylab.store.folder import EvaluationFolder
@@ -34,21 +34,21 @@ def folder_of(ensemble: Ensemble, config: Config, scope: Scope) -> EvaluationFol
         asked.append("calibrated")
     digest = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
     who = names[0] if len(names) == 1 else f"ensemble-of-{len(names)}"
-    place = f"{who}-on-{file_name(config.dataset.name)}-{digest[:10]}"
-    return EvaluationFolder(Path(config.outputs).expanduser() / "evaluations" / place)
+    name = f"{who}-on-{file_name(config.dataset.name)}-{digest[:10]}"
+    return EvaluationFolder(Path(config.outputs).expanduser() / "evaluations" / name)
 
 
 def show(
     ensemble: Ensemble,
-    members: list[Figures],
-    whole: Figures,
+    members: list[Scores],
+    whole: Scores,
     scope: Scope,
     dataset: str,
     handling: str,
 ) -> None:
     """Show the metrics: of each member if there are several, then of all, also by class."""
-    for member, figures in zip(ensemble.members, members, strict=True):
-        alone = f"  accuracy {accuracy(figures)}" if len(members) > 1 else ""
+    for member, scores in zip(ensemble.members, members, strict=True):
+        alone = f"  accuracy {accuracy(scores)}" if len(members) > 1 else ""
         say(f"run     {member.name}{alone}")
     say(f"data    {dataset}, {scope.part}: {len(scope.labels):,} images, {_learnt(scope)}")
     if scope.alike:
@@ -90,13 +90,13 @@ def _learnt(scope: Scope) -> str:
     )
 
 
-def accuracy(figures: Figures) -> str:
+def accuracy(scores: Scores) -> str:
     """As in ``98.88% (95% CI 96.02–99.69)``."""
-    return with_interval(figures.score.accuracy, *figures.interval)
+    return with_interval(scores.score.accuracy, *scores.interval)
 
 
-def _show_classes(figures: Figures) -> None:
-    rows = [row for row in figures.by_class() if row["num"] > 0]
+def _show_classes(scores: Scores) -> None:
+    rows = [row for row in scores.by_class() if row["num"] > 0]
     if len(rows) > SHOWN:
         say(f"the {SHOWN} of {len(rows)} classes with the lowest recall:")
         rows = sorted(rows, key=lambda row: row["recall"])[:SHOWN]
@@ -116,8 +116,8 @@ def write(
     folder: EvaluationFolder,
     ensemble: Ensemble,
     config: Config,
-    members: list[Figures],
-    whole: Figures,
+    members: list[Scores],
+    whole: Scores,
     scope: Scope,
     command: str,
 ) -> None:
@@ -142,11 +142,11 @@ def write(
             "runs": [
                 {
                     "run_id": member.name,
-                    **figures.score.as_dict(),
+                    **scores.score.as_dict(),
                     **loss,
-                    "accuracy_ci95": figures.interval,
+                    "accuracy_ci95": scores.interval,
                 }
-                for member, figures in zip(ensemble.members, members, strict=True)
+                for member, scores in zip(ensemble.members, members, strict=True)
             ],
             "dataset": {
                 **dataclasses.asdict(config.dataset),

@@ -127,8 +127,8 @@ def _is_own(member: Trained, dataset: DatasetConfig, fingerprint: str) -> bool:
 
 
 def _real(config: DatasetConfig) -> str | None:
-    place = options.of(config).place(config)
-    return None if place is None else os.path.realpath(user_path(place))
+    location = options.of(config).location(config)
+    return None if location is None else os.path.realpath(user_path(location))
 
 
 def _indices(

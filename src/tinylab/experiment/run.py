@@ -114,14 +114,14 @@ def _events(config: Config, command: str) -> Iterator[RunEvent]:
                 raise
             # Non-Exceptions request a stop, such as submitit's SystemExit before a requeue.
             except Exception as error:
-                words = _told(error, config)
+                words = _message(error, config)
                 if words is None:
                     _record(files, error)
                     raise
                 try:
                     raise UserError(words) from error
-                except UserError as told:  # with its cause, for the log
-                    _record(files, told)
+                except UserError as shown:  # with its cause, for the log
+                    _record(files, shown)
                     raise
 
 
@@ -130,14 +130,14 @@ def _record(files: RunFolder, error: BaseException) -> None:
         files.record_failure(error)
 
 
-def _told(error: BaseException, config: Config) -> str | None:
+def _message(error: BaseException, config: Config) -> str | None:
     """Return the message for an error that is not tinylab's; None if it is, or says enough."""
     if (remedy := _remedy(error)) is not None:
         return f"{str(error).partition(chr(10))[0]}\n  {remedy}"
     if isinstance(error, UserError):
         return None
     own = [each for each in options.chosen(config) if not each.is_builtin]
-    return user_code.told_of(error, " ".join(f"{each.group}={each.name}" for each in own))
+    return user_code.message_of(error, " ".join(f"{each.group}={each.name}" for each in own))
 
 
 def _remedy(error: BaseException) -> str | None:
@@ -328,15 +328,15 @@ def _evaluate(
     return made, test
 
 
-def _metrics(name: str, found: Evaluation) -> dict[str, Any]:
+def _metrics(name: str, evaluation: Evaluation) -> dict[str, Any]:
     """Return the metrics of a part for ``result.json``; non-finite outputs are reported."""
-    values: dict[str, Any] = found.as_dict()
-    if found.num_guessed:
+    values: dict[str, Any] = evaluation.as_dict()
+    if evaluation.num_guessed:
         say(
-            f"{name}: the outputs for {found.num_guessed:,} of {found.score.num:,} images are not "
-            "finite; they count as misclassified, also in the loss"
+            f"{name}: the outputs for {evaluation.num_guessed:,} of {evaluation.score.num:,} "
+            "images are not finite; they count as misclassified, also in the loss"
         )
-        values["num_guessed"] = found.num_guessed
+        values["num_guessed"] = evaluation.num_guessed
     return values
 
 

@@ -32,11 +32,11 @@ def compare(trained: Trained, exported: Network, images: NDArray[np.uint8]) -> A
     original = dataclasses.replace(trained, recipe=dataclasses.replace(trained.recipe, train=plain))
     batches = _batches(images, plain.eval_batch_size)
     expected = np.concatenate([original.logits(batch).numpy() for batch in batches])
-    found = np.concatenate([exported(batch) for batch in batches])
+    actual = np.concatenate([exported(batch) for batch in batches])
     return Agreement(
-        difference=float(np.abs(found - expected).max()),
+        difference=float(np.abs(actual - expected).max()),
         allowed=TOLERANCE * float(np.abs(expected).max()),
-        equal=int((found.argmax(1) == expected.argmax(1)).sum()),
+        equal=int((actual.argmax(1) == expected.argmax(1)).sum()),
         num=len(images),
     )
 

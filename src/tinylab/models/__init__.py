@@ -41,8 +41,8 @@ def build(config: ModelConfig, image_shape: tuple[int, int, int], num_classes: i
 
 def weights_of(config: ModelConfig) -> str | None:
     """Return ``model.weights``, if that is the common key of all models."""
-    found: str | None = options.of(config).shared(config, "weights")
-    return found
+    weights: str | None = options.of(config).shared(config, "weights")
+    return weights
 
 
 def is_frozen(config: ModelConfig) -> bool:
@@ -53,8 +53,8 @@ def is_frozen(config: ModelConfig) -> bool:
 def statistics(config: ModelConfig) -> Statistics:
     """Return the statistics of ``dataset.normalize=imagenet``, as pretrained weights expect."""
     of_model = options.of(config).companion("statistics")
-    found: Statistics = IMAGENET if of_model is None else of_model(config)
-    return found
+    values: Statistics = IMAGENET if of_model is None else of_model(config)
+    return values
 
 
 @torch.inference_mode()

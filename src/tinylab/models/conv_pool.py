@@ -165,27 +165,27 @@ def _backward(pixels: Any, grad: Any, largest: Any, sums: Any, start: int, end: 
     _, height, width, filters = grad.shape
     of_kernels, of_bias = np.zeros((SIDE**2, filters), np.float32), np.zeros(filters, np.float32)
     nothing = np.float32(0)
-    shares = np.zeros((4, filters), np.float32)  # the gradient of the maximum only
+    parts = np.zeros((4, filters), np.float32)  # the gradient of the maximum only
     for n in range(start, end):
         for i in range(height):
             for j in range(width):
                 for f in range(filters):
                     which, value = largest[n, i, j, f], grad[n, i, j, f]
                     of_bias[f] += value
-                    shares[0, f] = value if which == 0 else nothing
-                    shares[1, f] = value if which == 1 else nothing
-                    shares[2, f] = value if which == 2 else nothing
-                    shares[3, f] = value if which == 3 else nothing
+                    parts[0, f] = value if which == 0 else nothing
+                    parts[1, f] = value if which == 1 else nothing
+                    parts[2, f] = value if which == 2 else nothing
+                    parts[3, f] = value if which == 3 else nothing
                 for place in range(SIDE**2):
                     y, x = 2 * i + place // SIDE, 2 * j + place % SIDE
                     upper_left, upper_right = pixels[n, y, x], pixels[n, y, x + 1]
                     lower_left, lower_right = pixels[n, y + 1, x], pixels[n, y + 1, x + 1]
                     for f in range(filters):
                         of_kernels[place, f] += (
-                            shares[0, f] * upper_left
-                            + shares[1, f] * upper_right
-                            + shares[2, f] * lower_left
-                            + shares[3, f] * lower_right
+                            parts[0, f] * upper_left
+                            + parts[1, f] * upper_right
+                            + parts[2, f] * lower_left
+                            + parts[3, f] * lower_right
                         )
     sums[:-1] = of_kernels
     sums[-1] = of_bias

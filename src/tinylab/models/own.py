@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from tinylab.config import options
 from tinylab.config.base_records import ModelConfig
-from tinylab.config.user_code import mistakes_told
+from tinylab.config.user_code import mistakes_reported
 from tinylab.errors import UserError
 from tinylab.ui.console import say
 
@@ -20,13 +20,13 @@ def build(config: ModelConfig, image_shape: tuple[int, int, int], num_classes: i
     """
     option = options.of(config)
     said = f"model={config.name}"
-    with mistakes_told(said):
+    with mistakes_reported(said):
         network = option.make(config, image_shape, num_classes)
     if not isinstance(network, nn.Module):
         raise UserError(f"{said}: {kind(network)}; expected an nn.Module, of {option.file}")
     if not any(parameter.requires_grad for parameter in network.parameters()):
         raise UserError(f"{said}: no trainable parameters; expected layers, of {option.file}")
-    with mistakes_told(said):
+    with mistakes_reported(said):
         output = _tried(network, image_shape)
     if not isinstance(output, Tensor) or output.shape != (2, num_classes):
         size = "x".join(map(str, (2, *image_shape)))

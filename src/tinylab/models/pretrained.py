@@ -52,9 +52,9 @@ def normalization(typed: str) -> dict[str, list[float]] | None:
     """
     stored = _stored(typed)
     metadata = stored.get("metadata") if isinstance(stored, dict) else None
-    found = metadata.get("normalization") if isinstance(metadata, dict) else None
-    is_whole = isinstance(found, dict) and found.keys() == {"scale", "offset"}
-    return found if is_whole else None
+    values = metadata.get("normalization") if isinstance(metadata, dict) else None
+    is_whole = isinstance(values, dict) and values.keys() == {"scale", "offset"}
+    return values if is_whole else None
 
 
 def _stored(typed: str) -> object:

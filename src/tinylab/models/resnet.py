@@ -21,8 +21,8 @@ class Squeeze(nn.Module):
 
     def forward(self, maps: Tensor) -> Tensor:
         means = maps.mean(dim=(2, 3))  # (N, C)
-        share: Tensor = self.up(F.relu(self.down(means))).sigmoid()
-        return maps * share[:, :, None, None]
+        gate: Tensor = self.up(F.relu(self.down(means))).sigmoid()
+        return maps * gate[:, :, None, None]
 
 
 class Block(nn.Module):

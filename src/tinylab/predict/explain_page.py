@@ -55,8 +55,8 @@ def write(
 
     Returns the map of the features of the test images.
     """
-    found = None if decoded is None else feature_map(trained, decoded)
-    why = explanation(trained, asked, decoded, found)
+    projected = None if decoded is None else feature_map(trained, decoded)
+    why = explanation(trained, asked, decoded, projected)
     page = Galleries(
         title=f"Explanation: {trained.name}",
         summary=why.missing,
@@ -65,7 +65,7 @@ def write(
         charts=why.charts,
     )
     reporting.write_galleries(out, page)
-    return found
+    return projected
 
 
 def of_single_run(path: Path) -> Explanation | None:
@@ -83,20 +83,20 @@ def of_single_run(path: Path) -> Explanation | None:
         trained = load_ensemble([run], "auto", calibrated=True).first
         decoded = present(trained)
         asked = worst(run, decoded, IN_REPORT)
-        found = feature_map(trained, decoded)
-        return explanation(trained, asked, decoded, found, TRAINING_IN_REPORT)
+        projected = feature_map(trained, decoded)
+        return explanation(trained, asked, decoded, projected, TRAINING_IN_REPORT)
     except UserError as error:
         return Explanation([f"Not available: {str(error).partition(chr(10))[0]}."])
 
 
 def worst(run: Run, decoded: Decoded, most: int) -> list[Asked]:
     """The wrong predictions of the highest probability on a run's test images."""
-    found, images = mistakes.read(run), decoded.images
-    wrong = worst_mistakes(found.label, found.predicted, found.probability)[:most]
-    names = images.names or [f"test image {place}" for place in range(len(images.labels))]
+    predictions, images = mistakes.read(run), decoded.images
+    wrong = worst_mistakes(predictions.label, predictions.predicted, predictions.probability)[:most]
+    names = images.names or [f"test image {index}" for index in range(len(images.labels))]
     return [
-        Asked(images.images[place], str(names[place]), images.classes[images.labels[place]])
-        for place in found.index[wrong]
+        Asked(images.images[index], str(names[index]), images.classes[images.labels[index]])
+        for index in predictions.index[wrong]
     ]
 
 
@@ -104,7 +104,7 @@ def explanation(
     trained: Trained,
     asked: Sequence[Asked],
     decoded: Decoded | None,
-    found: FeatureMap | None,
+    projected: FeatureMap | None,
     most: int | None = None,
 ) -> Explanation:
     """What there is to show; at most ``most`` training images are compared with."""
@@ -129,14 +129,14 @@ def explanation(
                 f"The nearest training images are searched among {len(near.index):,} of "
                 f"{near.total:,}; tinylab explain searches all."
             )
-    charts = [] if decoded is None or found is None else [_chart(decoded, found)]
+    charts = [] if decoded is None or projected is None else [_chart(decoded, projected)]
     return Explanation(missing, [*galleries, *_filters(trained)], charts)
 
 
-def _chart(decoded: Decoded, found: FeatureMap) -> Chart:
+def _chart(decoded: Decoded, projected: FeatureMap) -> Chart:
     images = decoded.images
-    labels = images.labels[found.index]
-    drawn = figures.feature_map(found.points, labels, found.predicted, images.classes)
+    labels = images.labels[projected.index]
+    drawn = figures.feature_map(projected.points, labels, projected.predicted, images.classes)
     caption = (
         f"{len(labels):,} test images by the input of the last layer (t-SNE), colored by class; "
         "ringed: misclassified. Neighbors are similar to the network; distances between "
@@ -167,16 +167,16 @@ def _gallery(
 def _alike(known: Learnt, features: NDArray[np.float32]) -> list[list[Item]]:
     """Return the nearest training images of each image."""
     images = known.decoded.images
-    places, distances = known.nearest(features)
+    indices, distances = known.nearest(features)
 
-    def item(place: int, distance: float) -> Item:
-        name = images.names[place] if images.names else f"training image {place}"
-        label = images.classes[images.labels[place]]
-        return Item([thumbnail(images.images[place])], f"{label}, distance {distance:.2f}", [name])
+    def item(index: int, distance: float) -> Item:
+        name = images.names[index] if images.names else f"training image {index}"
+        label = images.classes[images.labels[index]]
+        return Item([thumbnail(images.images[index])], f"{label}, distance {distance:.2f}", [name])
 
     return [
-        [item(int(place), float(far)) for place, far in zip(*row, strict=True)]
-        for row in zip(places, distances, strict=True)
+        [item(int(index), float(far)) for index, far in zip(*row, strict=True)]
+        for row in zip(indices, distances, strict=True)
     ]
 
 

@@ -56,8 +56,8 @@ def _inside(folder: str, seen: set[tuple[int, int]], others: list[str]) -> Itera
     """
     try:
         stat = os.stat(folder)
-        with os.scandir(folder) as found:
-            entries = {entry.name: is_folder(entry) for entry in found if entry.name[0] != "."}
+        with os.scandir(folder) as scanned:
+            entries = {entry.name: is_folder(entry) for entry in scanned if entry.name[0] != "."}
     except OSError:
         yield folder
         return

@@ -258,8 +258,8 @@ def _crop_to_ink(image: Pixels, inverted: bool) -> tuple[Pixels, bool]:
     if strongest < FAINTEST:
         raise OSError("no ink found in it")
     mask = (ink > INK * strongest).astype(np.uint8)
-    _, strokes, figures, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
-    areas = figures[1:, cv2.CC_STAT_AREA]
+    _, strokes, statistics, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
+    areas = statistics[1:, cv2.CC_STAT_AREA]
     large = 1 + np.flatnonzero(areas >= SPECK * areas.max())
     kept = np.isin(strokes, large).astype(np.uint8)
     soft = ink * cv2.dilate(kept, np.ones((3, 3), np.uint8))  # including the faint edges of strokes
@@ -275,8 +275,8 @@ def _is_several(strokes: Pixels) -> bool:
     cv2 = folder.open_cv()
     height = int(np.ptp(np.flatnonzero(strokes.any(1)))) + 1
     near = cv2.dilate(strokes, _square(round(GAP * height) | 1))
-    _, _, figures, _ = cv2.connectedComponentsWithStats(near, connectivity=8)
-    heights = figures[1:, cv2.CC_STAT_HEIGHT]
+    _, _, statistics, _ = cv2.connectedComponentsWithStats(near, connectivity=8)
+    heights = statistics[1:, cv2.CC_STAT_HEIGHT]
     return bool((heights >= heights.max() / 2).sum() > 1)
 
 

@@ -10,28 +10,28 @@ from tinylab.system.files import write_bytes, write_text
 from tinylab.ui import projector
 
 
-def write(files: RunFolder, decoded: Decoded, found: FeatureMap) -> None:
+def write(files: RunFolder, decoded: Decoded, projected: FeatureMap) -> None:
     """Write vectors, t-SNE's points, labels and a sheet of thumbnails.
 
     Raises UserError where there is no room for them.
     """
     folder, images = files.projector_folder, decoded.images
     folder.mkdir(exist_ok=True)
-    sheet = projector.sprite(images.images[found.index])
+    sheet = projector.sprite(images.images[projected.index])
     write_bytes(folder / "sprite.png", png_bytes(sheet))
-    write_text(folder / "features.tsv", projector.rows(found.features))
-    write_text(folder / "tsne.tsv", projector.rows(found.points))
-    labels = images.labels[found.index]
+    write_text(folder / "features.tsv", projector.rows(projected.features))
+    write_text(folder / "tsne.tsv", projector.rows(projected.points))
+    labels = images.labels[projected.index]
     known = {
         "class": [images.classes[label] for label in labels],
-        "predicted": [images.classes[label] for label in found.predicted],
-        "right": np.where(labels == found.predicted, "yes", "no").tolist(),
-        "image": [images.names[n] if images.names else str(n) for n in found.index],
+        "predicted": [images.classes[label] for label in projected.predicted],
+        "right": np.where(labels == projected.predicted, "yes", "no").tolist(),
+        "image": [images.names[n] if images.names else str(n) for n in projected.index],
     }
     write_text(folder / "metadata.tsv", projector.table(known))
     side = int(np.ceil(np.sqrt(len(labels))))
     size = sheet.shape[2] // side, sheet.shape[1] // side
     vectors = {name: f"{folder.name}/{name}.tsv" for name in ("features", "tsne")}
-    places = [f"{folder.name}/{name}" for name in ("metadata.tsv", "sprite.png")]
-    text = projector.config(vectors, places[0], places[1], size)
+    paths = [f"{folder.name}/{name}" for name in ("metadata.tsv", "sprite.png")]
+    text = projector.config(vectors, paths[0], paths[1], size)
     write_text(files.projector_config, text)

@@ -20,26 +20,26 @@ def answer(comparison: Comparison) -> list[str]:
     if comparison.selected is None:
         undecided = f"{len(comparison.rows)} settings, but no validation set to select one."
         return [undecided, *_of_pairs(comparison)]
-    validation = best.figures["val_accuracy"]
+    validation = best.metrics["val_accuracy"]
     assert validation is not None
-    found = (
+    selection = (
         f"Best of {len(comparison.rows)} settings by validation: {best.setting.label} "
         f"({best.name}), with {validation.mean:.2%}. Its test accuracy is {_test(best)}."
     )
-    return [found, f"On the test set, {_comparison(comparison)}."]
+    return [selection, f"On the test set, {_comparison(comparison)}."]
 
 
 def _of_pairs(comparison: Comparison) -> list[str]:
     """Return the test-set comparison of every pair; pairs without difference in one sentence."""
     pairs = [(pair(comparison, each), each) for each in comparison.verdicts]
-    found = [f"On the test set, {each.words(*names)}." for names, each in pairs if each.winner]
+    sentences = [f"On the test set, {each.words(*names)}." for names, each in pairs if each.winner]
     alike = [" and ".join(names) for names, each in pairs if each.p and not each.winner]
     if alike:
-        found.append(f"On the test set, no difference is shown between {', or '.join(alike)}.")
+        sentences.append(f"On the test set, no difference is shown between {', or '.join(alike)}.")
     untested = [" and ".join(names) for names, each in pairs if each.p is None]
     if untested:
-        found.append(f"No test was possible between {', or '.join(untested)}.")
-    return found
+        sentences.append(f"No test was possible between {', or '.join(untested)}.")
+    return sentences
 
 
 def _test(row: Row) -> str:
@@ -53,15 +53,17 @@ def _test(row: Row) -> str:
 
 def _comparison(comparison: Comparison) -> str:
     """Return which settings the best one beats, and which it does not."""
-    best, found = comparison.rows[0].setting, comparison.verdicts
+    best, verdicts = comparison.rows[0].setting, comparison.verdicts
     kinds = {
-        "it beats": [each for each in found if each.winner is best],
-        "it is beaten by": [each for each in found if each.winner is each.second],
-        "no difference is shown from": [each for each in found if each.p and each.winner is None],
-        "it could not be tested against": [each for each in found if each.p is None],
+        "it beats": [each for each in verdicts if each.winner is best],
+        "it is beaten by": [each for each in verdicts if each.winner is each.second],
+        "no difference is shown from": [
+            each for each in verdicts if each.p and each.winner is None
+        ],
+        "it could not be tested against": [each for each in verdicts if each.p is None],
     }
     return "; ".join(
-        f"{words} {_listed(comparison, verdicts)}" for words, verdicts in kinds.items() if verdicts
+        f"{words} {_listed(comparison, inner)}" for words, inner in kinds.items() if inner
     )
 
 
@@ -79,9 +81,9 @@ def _named(comparison: Comparison, verdict: Verdict) -> str:
     return f"{comparison.name_of(verdict.second)} ({verdict.second.label}{p})"
 
 
-def more_data(found: Sequence[DataSize]) -> list[str]:
+def more_data(data_sizes: Sequence[DataSize]) -> list[str]:
     """Return the gain from doubling the training images for the first settings, by power laws."""
-    shown = found[:MOST_DOUBLED]
+    shown = data_sizes[:MOST_DOUBLED]
     return [f"{f'{one.label}: ' if one.label else ''}{_doubled(one)}" for one in shown]
 
 
@@ -121,11 +123,11 @@ def discipline(comparison: Comparison, num_left_out: int) -> str:
 
 def warnings(comparison: Comparison) -> list[str]:
     """Return caveats."""
-    found = [f"{text[0].upper()}{text[1:]}." for text in comparison.warnings]
+    sentences = [f"{text[0].upper()}{text[1:]}." for text in comparison.warnings]
     if all(len(row.setting.runs) == 1 for row in comparison.rows):
-        found.append(
+        sentences.append(
             f"One run{' per setting' if len(comparison.rows) > 1 else ''}: the CI covers the "
             "choice of "
             "test images, but not other seeds. Repeat with seed=0,1,2."
         )
-    return found
+    return sentences

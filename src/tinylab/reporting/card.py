@@ -26,8 +26,8 @@ def facts(folder: Path) -> dict[str, Any]:
     run = read(folder)
     if isinstance(run, Skipped):
         raise UserError(f"{folder}: expected the folder of a finished run, but: {run.reason}")
-    found = mistakes.read(run)
-    totals = zip(found.classes, found.matrix.sum(axis=1), strict=True)
+    predictions = mistakes.read(run)
+    totals = zip(predictions.classes, predictions.matrix.sum(axis=1), strict=True)
     typed = (["verify", folder], ["predict", folder, "IMAGE"])
     others = [shlex.join(["tinylab", *map(str, words)]) for words in typed]
     return {
@@ -36,8 +36,8 @@ def facts(folder: Path) -> dict[str, Any]:
         "test_accuracy": with_interval(run.result.test.accuracy, *run.result.test.accuracy_ci95),
         "curves": curves.reading(run.files.history()),
         "config": details.config(run),
-        "recall": mistakes.recall(found),
-        "confused": mistakes.confused(found),
+        "recall": mistakes.recall(predictions),
+        "confused": mistakes.confused(predictions),
         "few": [name for name, total in totals if total < FEW],
         "few_images": FEW,
         "environment": details.environment([run]),

@@ -45,14 +45,14 @@ class Chart:
 
 def readings(rows: Sequence[Row]) -> list[str]:
     """What the learning curves of the first settings show; nothing of those that show nothing."""
-    found = []
+    lines = []
     for row in rows[:MOST_READ]:
         said = [words for run in row.setting.runs if (words := reading(run.files.history()))]
         if said:
             runs = len(row.setting.runs)
             where = f" ({len(said)} of {runs} runs, showing the first)" if runs > 1 else ""
-            found.append(f"{row.name}{where}: {said[0]}.")
-    return found
+            lines.append(f"{row.name}{where}: {said[0]}.")
+    return lines
 
 
 def learning_curves(rows: Sequence[Row]) -> tuple[list[Chart], list[Chart]]:
@@ -62,8 +62,8 @@ def learning_curves(rows: Sequence[Row]) -> tuple[list[Chart], list[Chart]]:
     histories = [[columns(run.files.history()) for run in row.setting.runs] for row in rows]
     accuracy, loss = (
         [
-            _curves(short(row), figures.color(place), inner, name)
-            for place, (row, inner) in enumerate(zip(rows, histories, strict=True))
+            _curves(short(row), figures.color(number), inner, name)
+            for number, (row, inner) in enumerate(zip(rows, histories, strict=True))
             if all(inner)
         ]
         for name in ("accuracy", "loss")
@@ -93,30 +93,30 @@ def _curves(label: str, color: str, histories: Sequence[dict[str, Values]], name
 def columns(rows: Sequence[dict[str, Any]]) -> dict[str, Values]:
     """Return the columns of a run's history, each (epochs,); empty if any value is not a number."""
     try:
-        found = {name: np.array([row[name] for row in rows], float) for name in COLUMNS}
+        values = {name: np.array([row[name] for row in rows], float) for name in COLUMNS}
     except (ValueError, KeyError, TypeError):
         return {}
-    is_whole = rows and np.isfinite([found["train_loss"], found["train_accuracy"]]).all()
-    return found if is_whole else {}
+    is_whole = rows and np.isfinite([values["train_loss"], values["train_accuracy"]]).all()
+    return values if is_whole else {}
 
 
-def effects(rows: Sequence[Row], figure: str) -> list[Chart]:
+def effects(rows: Sequence[Row], metric: str) -> list[Chart]:
     """Return dot plots by setting, and by the values of each varied key."""
-    scored = [row for row in rows if row.figures[figure] is not None]
+    scored = [row for row in rows if row.metrics[metric] is not None]
     keys = varied([row.setting.values for row in scored])
-    found = [
-        _effect([row for row in scored if key in row.setting.values], key, figure) for key in keys
+    charts = [
+        _effect([row for row in scored if key in row.setting.values], key, metric) for key in keys
     ]
     has_intervals = any(len(row.setting.runs) > 1 for row in scored)
-    return [_ranking(scored, figure), *found] if len(keys) > 1 and has_intervals else found
+    return [_ranking(scored, metric), *charts] if len(keys) > 1 and has_intervals else charts
 
 
-def _ranking(rows: Sequence[Row], figure: str) -> Chart:
+def _ranking(rows: Sequence[Row], metric: str) -> Chart:
     """Return a row of dots per setting, in the order of the leaderboard."""
-    lines = [_dots(short(row), row, figure) for row in rows[:MOST_RANKED]]
+    lines = [_dots(short(row), row, metric) for row in rows[:MOST_RANKED]]
     beyond = f"; first {MOST_RANKED} of {len(rows)}" if len(rows) > MOST_RANKED else ""
     caption = f"One dot per run{_interval_words(lines)}{beyond}"
-    return Chart(figures.dots(lines, METRICS[figure].label), caption)
+    return Chart(figures.dots(lines, METRICS[metric].label), caption)
 
 
 def _interval_words(lines: Sequence[Dots]) -> str:
@@ -124,23 +124,23 @@ def _interval_words(lines: Sequence[Dots]) -> str:
     return "; line: mean and 95% CI" if has_interval else ""
 
 
-def _dots(label: str, row: Row, figure: str) -> Dots:
+def _dots(label: str, row: Row, metric: str) -> Dots:
     """Return the runs of one setting."""
-    summary = row.figures[figure]
+    summary = row.metrics[metric]
     assert summary is not None
     if summary.low is None or summary.high is None:
-        return Dots(label, _scores([row], figure), summary.mean, None)
+        return Dots(label, _scores([row], metric), summary.mean, None)
     interval = max(summary.low, 0.0), min(summary.high, 1.0)
-    return Dots(label, _scores([row], figure), summary.mean, interval)
+    return Dots(label, _scores([row], metric), summary.mean, interval)
 
 
-def _scores(rows: Sequence[Row], figure: str) -> list[float]:
+def _scores(rows: Sequence[Row], metric: str) -> list[float]:
     """Return the accuracies of all runs."""
     runs = [run for row in rows for run in row.setting.runs]
-    return [score for run in runs if (score := run.metric(figure)) is not None]
+    return [score for run in runs if (score := run.metric(metric)) is not None]
 
 
-def _effect(rows: Sequence[Row], key: str, figure: str) -> Chart:
+def _effect(rows: Sequence[Row], key: str, metric: str) -> Chart:
     """Return the runs' accuracies by the value of one key."""
     caption = f"{key}: one dot per run"
     by_value: dict[str, list[Row]] = {}
@@ -149,51 +149,51 @@ def _effect(rows: Sequence[Row], key: str, figure: str) -> Chart:
     is_repeated = sum(len(row.setting.runs) for row in rows) >= 2 * len(by_value)
     most = MOST_LINES if is_repeated else FEW_LINES
     if len(by_value) > most and all(is_number(row.setting.values[key]) for row in rows):
-        return Chart(_scatter(rows, key, figure), caption)
+        return Chart(_scatter(rows, key, metric), caption)
     name = key.rpartition(".")[2]
     if all(len(inner) == 1 for inner in by_value.values()):
-        lines = [_dots(f"{name}={text}", row, figure) for text, [row] in by_value.items()]
+        lines = [_dots(f"{name}={text}", row, metric) for text, [row] in by_value.items()]
         caption += _interval_words(lines)
     else:
         # The dots of a row differ in more than their seeds, so no CI applies.
-        scores = {text: _scores(inner, figure) for text, inner in by_value.items()}
+        scores = {text: _scores(inner, metric) for text, inner in by_value.items()}
         lines = [Dots(f"{name}={text}", s, fmean(s), None) for text, s in scores.items()]
         caption += "; line: mean"
-    return Chart(figures.dots(lines, METRICS[figure].label), caption)
+    return Chart(figures.dots(lines, METRICS[metric].label), caption)
 
 
-def _scatter(rows: Sequence[Row], key: str, figure: str) -> Markup:
-    pairs = [(row.setting.values[key], score) for row in rows for score in _scores([row], figure)]
+def _scatter(rows: Sequence[Row], key: str, metric: str) -> Markup:
+    pairs = [(row.setting.values[key], score) for row in rows for score in _scores([row], metric)]
     values, scores = zip(*pairs, strict=True)
-    return figures.scatter(key, values, scores, METRICS[figure].label)
+    return figures.scatter(key, values, scores, METRICS[metric].label)
 
 
-def data_size(found: Sequence[DataSize]) -> Chart | None:
+def data_size(settings: Sequence[DataSize]) -> Chart | None:
     """Return test accuracy by number of training images; None if that was not varied."""
-    if not found:
+    if not settings:
         return None
     lines = [
         Sizes(
-            one.label, figures.color(place), one.sizes,
+            one.label, figures.color(number), one.sizes,
             [list(each.values()) for each in one.accuracies], _law(one),
         )
-        for place, one in enumerate(found)
+        for number, one in enumerate(settings)
     ]  # fmt: skip
-    has_law = any(one.law is not None for one in found)
+    has_law = any(one.law is not None for one in settings)
     fitted = "; dashed: power law, extended to twice the images" if has_law else ""
     caption = f"Mean test accuracy; band: lowest to highest run{fitted}"
     return Chart(figures.data_size(lines, METRICS["test_accuracy"].label), caption)
 
 
-def size_legend(found: Sequence[DataSize]) -> list[Cell]:
+def size_legend(settings: Sequence[DataSize]) -> list[Cell]:
     """Return the legend of the figure; empty with a single color."""
-    if len(found) == 1:
+    if len(settings) == 1:
         return []
     named = [
-        Cell(one.label, key=figures.color(place))
-        for place, one in enumerate(found[: figures.COLORS])
+        Cell(one.label, key=figures.color(number))
+        for number, one in enumerate(settings[: figures.COLORS])
     ]
-    rest = len(found) - len(named)
+    rest = len(settings) - len(named)
     return [*named, Cell(f"{rest} more", key=figures.color(figures.COLORS))] if rest else named
 
 
@@ -204,9 +204,9 @@ def _law(one: DataSize) -> list[tuple[float, float]]:
     return [(float(n), max(1 - one.law.error(n), 0.0)) for n in numbers]
 
 
-def parallel(rows: Sequence[Row], figure: str) -> Chart | None:
+def parallel(rows: Sequence[Row], metric: str) -> Chart | None:
     """Return parallel coordinates with a line per setting; None with few numeric keys."""
-    scored = [(row.setting.values, each.mean) for row in rows if (each := row.figures[figure])]
+    scored = [(row.setting.values, each.mean) for row in rows if (each := row.metrics[metric])]
     keys = [
         key
         for key in varied([values for values, _ in scored])
@@ -215,16 +215,16 @@ def parallel(rows: Sequence[Row], figure: str) -> Chart | None:
     if len(keys) < LEAST_AXES:
         return None
     points = np.array([[values[key] for key in keys] for values, _ in scored], float)
-    svg = figures.parallel(keys, points, [score for _, score in scored], METRICS[figure].label)
+    svg = figures.parallel(keys, points, [score for _, score in scored], METRICS[metric].label)
     return Chart(svg, "One line per setting; stronger color is better")
 
 
 def tuning(curves: Sequence[TuningCurve]) -> list[Chart]:
     """Return the tuning curves of searches, grouped by metric."""
-    found = []
+    charts = []
     for metric in dict.fromkeys(curve.metric for curve in curves):
         inner = [curve for curve in curves if curve.metric == metric]
         label = percent if METRICS[metric].format.endswith("%}") else plain
         named = f"; {', '.join(curve.name for curve in inner)}" if len(inner) > 1 else ""
-        found.append(Chart(figures.tuning(inner, METRICS[metric].label, label), f"{TUNED}{named}"))
-    return found
+        charts.append(Chart(figures.tuning(inner, METRICS[metric].label, label), f"{TUNED}{named}"))
+    return charts

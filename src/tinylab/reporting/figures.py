@@ -92,9 +92,9 @@ def learning_curves(settings: Sequence[Curves], name: str) -> Markup:
     )  # fmt: skip
 
 
-def color(place: int) -> str:
+def color(number: int) -> str:
     """Return the CSS class for the color of the setting at this position."""
-    return f"c{place}" if place < COLORS else "rest"
+    return f"c{number}" if number < COLORS else "rest"
 
 
 def _shown(curves: Curves) -> Values:
@@ -104,7 +104,8 @@ def _shown(curves: Curves) -> Values:
 def _curve(curves: Curves, x: Scale, y: Scale) -> Markup:
     parts = []
     if curves.color != "rest":
-        low, high = (_places(edge, x, y) for edge in (_shown(curves).min(0), _shown(curves).max(0)))
+        edges = _shown(curves).min(0), _shown(curves).max(0)
+        low, high = (_positions(edge, x, y) for edge in edges)
         parts.append(element("path", d=path([*high, *reversed(low)]) + "Z", class_="band"))
         parts.append(_mean_line(curves.train, "train", x, y))
     if curves.val is not None or curves.color == "rest":
@@ -114,13 +115,13 @@ def _curve(curves: Curves, x: Scale, y: Scale) -> Markup:
 
 def _mean_line(values: Values, class_: str, x: Scale, y: Scale) -> Markup:
     """Return the line of the mean over runs; a single epoch is a dot."""
-    points = _places(values.mean(axis=0), x, y)
+    points = _positions(values.mean(axis=0), x, y)
     if len(points) == 1:
         return element("circle", cx=points[0][0], cy=points[0][1], r=3, class_="dot")
     return element("path", d=path(points), class_=f"line {class_}")
 
 
-def _places(values: Values, x: Scale, y: Scale) -> list[tuple[float, float]]:
+def _positions(values: Values, x: Scale, y: Scale) -> list[tuple[float, float]]:
     return [(x(epoch), y(float(value))) for epoch, value in enumerate(values, start=1)]
 
 
@@ -136,8 +137,8 @@ def dots(rows: Sequence[Dots], name: str) -> Markup:
     ends = [end for row in rows for end in (*row.values, *(row.interval or ()))]
     x = fit(ends, left, WIDTH - 10, may_be_log=False)
     drawn = []
-    for place, row in enumerate(rows):
-        y = (place + 0.5) * step + (10 if above else 2)
+    for number, row in enumerate(rows):
+        y = (number + 0.5) * step + (10 if above else 2)
         at = (left, y - 12) if above else (left - 8, y + 4)
         drawn += [
             text(at, _clipped(row.label), "start" if above else "end", "halo"),
@@ -183,7 +184,7 @@ def scatter(key: str, values: Sequence[float], scores: Sequence[float], name: st
         element("circle", cx=x(value), cy=y(score), r=3.2, class_="dot")
         for value, score in zip(values, scores, strict=True)
     ]
-    best = max(range(len(values)), key=lambda place: scores[place])
+    best = max(range(len(values)), key=lambda index: scores[index])
     words = f"highest, {percent(round(scores[best], 4))}, at {key}={plain(values[best])}"
     return figure(
         WIDTH, 240, f"{name} by {key}", words,
@@ -240,8 +241,8 @@ def tuning(curves: Sequence[TuningCurve], name: str, label: Callable[[float], st
     x = fit([point.k for point in everywhere], left, WIDTH - 12)
     y = fit(ends, bottom, 8, may_be_log=False)
     drawn = [
-        element("g", element("title", curve.name), *_tuning_lines(each, x, y), class_=color(place))
-        for place, (curve, each) in enumerate(zip(curves, points, strict=True))
+        element("g", element("title", curve.name), *_tuning_lines(each, x, y), class_=color(number))
+        for number, (curve, each) in enumerate(zip(curves, points, strict=True))
     ]
     if len(curves) > 1:
         drawn += [
@@ -301,18 +302,18 @@ def feature_map(
     A class's name stands where the middle one of its images is.
     """
     x, y = (fit(column.tolist(), 8, WIDTH - 8, may_be_log=False) for column in points.T)
-    places = [(x(float(a)), y(float(b))) for a, b in points]
+    positions = [(x(float(a)), y(float(b))) for a, b in points]
     drawn = []
     for label in np.unique(labels):
-        inside = [places[n] for n in np.flatnonzero(labels == label)]
+        inside = [positions[n] for n in np.flatnonzero(labels == label)]
         circles = [element("circle", cx=a, cy=b, r=2.5, class_="dot") for a, b in inside]
         title = element("title", classes[label])
         drawn.append(element("g", title, *circles, class_=f"c{label % COLORS}"))
     wrong = np.flatnonzero(labels != predicted)
-    drawn += [element("circle", cx=places[n][0], cy=places[n][1], r=4.5, class_="miss")
+    drawn += [element("circle", cx=positions[n][0], cy=positions[n][1], r=4.5, class_="miss")
               for n in wrong]  # fmt: skip
     for label in np.unique(labels) if len(classes) <= MOST_NAMED else ():
-        a, b = np.median([places[n] for n in np.flatnonzero(labels == label)], axis=0)
+        a, b = np.median([positions[n] for n in np.flatnonzero(labels == label)], axis=0)
         name = _clipped(classes[label])
         half = len(name) * LETTER / 2
         middle = min(max(float(a), half), WIDTH - half)
@@ -333,25 +334,25 @@ def parallel(keys: Sequence[str], runs: Values, scores: Sequence[float], name: s
     columns = [*runs.T, np.array(scores)]
     scales = [fit(column.tolist(), bottom, top) for column in runs.T]
     scales.append(fit(scores, bottom, top, may_be_log=False))
-    places = [60 + gap * place for place in range(len(columns))]
+    positions = [60 + gap * position for position in range(len(columns))]
     axes = [
         _upright(scale, x, 14 + 14 * (number % 2), key, percent if key == name else plain)
-        for number, (scale, x, key) in enumerate(zip(scales, places, [*keys, name], strict=True))
+        for number, (scale, x, key) in enumerate(zip(scales, positions, [*keys, name], strict=True))
     ]
     lines = []
     for run in np.argsort(scores, kind="stable"):
-        share = (scores[run] - min(scores)) / (max(scores) - min(scores) or 1)
+        fraction = (scores[run] - min(scores)) / (max(scores) - min(scores) or 1)
         points = [
             (x, scale(float(column[run])))
-            for x, scale, column in zip(places, scales, columns, strict=True)
+            for x, scale, column in zip(positions, scales, columns, strict=True)
         ]
         lines.append(
-            element("path", d=path(points), class_="line shade", style=f"--share:{share:.2f}")
+            element("path", d=path(points), class_="line shade", style=f"--fraction:{fraction:.2f}")
         )
     best = int(np.argmax(scores))
     chosen = ", ".join(f"{key}={plain(v)}" for key, v in zip(keys, runs[best], strict=True))
     words = f"{len(scores)} runs; the best, {percent(round(scores[best], 4))}, with {chosen}"
-    return figure(places[-1] + 60, 270, f"{name} by {len(keys)} keys", words, *lines, *axes)
+    return figure(positions[-1] + 60, 270, f"{name} by {len(keys)} keys", words, *lines, *axes)
 
 
 def _upright(scale: Scale, x: float, y: float, key: str, label: Callable[[float], str]) -> Markup:

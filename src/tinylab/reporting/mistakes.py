@@ -71,14 +71,14 @@ def read(run: Run) -> Predictions:
         if saved is None or saved.probabilities is None:
             raise ValueError("damaged")
         probability = saved.probabilities[np.arange(len(saved.label)), saved.predicted]
-        found = Predictions(
+        predictions = Predictions(
             saved.index, saved.label, saved.predicted, probability.astype(np.float64), classes,
             saved.path,
         )  # fmt: skip
-        found.matrix  # noqa: B018 (raises where a class is none of the classes)
+        predictions.matrix  # noqa: B018 (raises where a class is none of the classes)
     except (ValueError, IndexError) as error:
         raise UserError(f"{run.files.predictions_file} cannot be read") from error
-    return found
+    return predictions
 
 
 @dataclass(frozen=True)
@@ -101,13 +101,14 @@ def find(runs: Sequence[Run]) -> Mistakes:
     Raises UserError if their predictions are missing or damaged.
     """
     folds = one_of_each_fold(runs)
-    found = _joined([read(run) for run in folds])
-    chosen, no_pictures = worst(folds[0], found)
+    predictions = _joined([read(run) for run in folds])
+    chosen, no_pictures = worst(folds[0], predictions)
     whose = f"all {len(folds)} folds pooled" if len(folds) > 1 else f"the run {folds[0].name}"
-    curve = risk_coverage(found.probability, found.predicted == found.label)
+    curve = risk_coverage(predictions.probability, predictions.predicted == predictions.label)
     has_mistakes = bool(curve.risk[-1] > 0)
     return Mistakes(
-        whose, confusion(found), confused(found), recall(found), chosen, no_pictures,
+        whose, confusion(predictions), confused(predictions), recall(predictions), chosen,
+        no_pictures,
         figures.risk_coverage(curve.coverage, curve.risk) if has_mistakes else None,
         _rejected(curve),
     )  # fmt: skip
@@ -123,82 +124,82 @@ def one_of_each_fold(runs: Sequence[Run]) -> list[Run]:
     for run in others if first.values.get("split.folds") is not None else []:
         is_other_fold = all(run.values.get(key) == first.values.get(key) for key in SPLIT)
         is_same_data = run.result.dataset.fingerprint == first.result.dataset.fingerprint
-        if is_other_fold and is_same_data and not np.isin(found := read(run).index, tested).any():
+        if is_other_fold and is_same_data and not np.isin(index := read(run).index, tested).any():
             chosen.append(run)
-            tested = np.concatenate([tested, found])
+            tested = np.concatenate([tested, index])
     return chosen
 
 
-def _joined(found: Sequence[Predictions]) -> Predictions:
-    paths = [each.path for each in found if each.path is not None]
+def _joined(folds: Sequence[Predictions]) -> Predictions:
+    paths = [each.path for each in folds if each.path is not None]
     return Predictions(
-        np.concatenate([each.index for each in found]),
-        np.concatenate([each.label for each in found]),
-        np.concatenate([each.predicted for each in found]),
-        np.concatenate([each.probability for each in found]),
-        found[0].classes,
-        np.concatenate(paths) if len(paths) == len(found) else None,
+        np.concatenate([each.index for each in folds]),
+        np.concatenate([each.label for each in folds]),
+        np.concatenate([each.predicted for each in folds]),
+        np.concatenate([each.probability for each in folds]),
+        folds[0].classes,
+        np.concatenate(paths) if len(paths) == len(folds) else None,
     )
 
 
 def _rejected(curve: RiskCoverage) -> str:
     """Describe the effect of rejecting the least confident tenth."""
-    place = int(np.searchsorted(curve.coverage, KEPT))
+    index = int(np.searchsorted(curve.coverage, KEPT))
     return (
-        f"Rejecting the {1 - curve.coverage[place]:.1%} of images with the lowest probability "
+        f"Rejecting the {1 - curve.coverage[index]:.1%} of images with the lowest probability "
         f"lowers the error on the others from {curve.risk[-1]:.2%} to "
-        f"{curve.risk[place]:.2%}. Area under the curve: {curve.area:.4f}"
+        f"{curve.risk[index]:.2%}. Area under the curve: {curve.area:.4f}"
     )
 
 
-def confusion(found: Predictions) -> Table | str:
+def confusion(predictions: Predictions) -> Table | str:
     """Return counts by true and predicted class, shaded by the fraction of the true class.
 
     With many classes it is a picture with a pixel or a few per cell, as a data: URL.
     """
-    shares = found.matrix / np.maximum(found.matrix.sum(axis=1, keepdims=True), 1)
-    if len(found.classes) > MOST_CLASSES:
-        return data_address((255 * (1 - _coarse(shares))).round().astype(np.uint8)[None])
-    lines = zip(found.classes, found.matrix.tolist(), shares.tolist(), strict=True)
+    fractions = predictions.matrix / np.maximum(predictions.matrix.sum(axis=1, keepdims=True), 1)
+    if len(predictions.classes) > MOST_CLASSES:
+        return data_address((255 * (1 - _coarse(fractions))).round().astype(np.uint8)[None])
+    lines = zip(predictions.classes, predictions.matrix.tolist(), fractions.tolist(), strict=True)
     return Table(
         "Confusion matrix of the test images: true class (rows) by predicted class (columns), "
         "shaded "
         "by fraction of the true class",
-        ["", *found.classes],
+        ["", *predictions.classes],
         [
-            [Cell(name), *(_count(n, share) for n, share in zip(counts, inner, strict=True))]
+            [Cell(name), *(_count(n, fraction) for n, fraction in zip(counts, inner, strict=True))]
             for name, counts, inner in lines
         ],
         is_matrix=True,
     )
 
 
-def _coarse(shares: NDArray[np.float64]) -> NDArray[np.float64]:
-    if len(shares) <= MOST_CELLS:
-        return shares
+def _coarse(fractions: NDArray[np.float64]) -> NDArray[np.float64]:
+    if len(fractions) <= MOST_CELLS:
+        return fractions
     from tinylab.ui import plots  # imports matplotlib, 0.4 s
 
-    return plots.coarse(shares, MOST_CELLS)
+    return plots.coarse(fractions, MOST_CELLS)
 
 
-def _count(n: int, share: float) -> Cell:
-    return Cell(str(n) if n else "", n, share)
+def _count(n: int, fraction: float) -> Cell:
+    return Cell(str(n) if n else "", n, fraction)
 
 
-def confused(found: Predictions) -> Table:
+def confused(predictions: Predictions) -> Table:
     """Return the most confused pairs of classes."""
-    matrix = found.matrix
+    matrix = predictions.matrix
     wrong = matrix - np.diag(matrix.diagonal())
     order = np.argsort(-wrong, axis=None, kind="stable")[:MOST_PAIRS]
-    pairs = [divmod(int(place), len(found.classes)) for place in order if wrong.flat[place]]
+    pairs = [divmod(int(index), len(predictions.classes)) for index in order if wrong.flat[index]]
     totals = matrix.sum(axis=1)
     return Table(
         "Most confused classes on the test set",
         ["true class", "predicted as", "images", "fraction of the true class"],
         [
             [
-                Cell(found.classes[i]),
-                Cell(found.classes[j]),
+                Cell(predictions.classes[i]),
+                Cell(predictions.classes[j]),
                 number(int(wrong[i, j]), "{}"),
                 number(float(wrong[i, j] / totals[i]), "{:.1%}"),
             ]
@@ -207,9 +208,9 @@ def confused(found: Predictions) -> Table:
     )
 
 
-def recall(found: Predictions) -> Table:
+def recall(predictions: Predictions) -> Table:
     """Return the accuracy by true class."""
-    matrix = found.matrix
+    matrix = predictions.matrix
     return Table(
         "Test accuracy by true class (recall)",
         ["class", "test images", "recall"],
@@ -220,24 +221,25 @@ def recall(found: Predictions) -> Table:
                 number(float(right / total), "{:.1%}") if total else ABSENT,
             ]
             for name, total, right in zip(
-                found.classes, matrix.sum(axis=1), matrix.diagonal(), strict=True
+                predictions.classes, matrix.sum(axis=1), matrix.diagonal(), strict=True
             )
         ],
     )
 
 
-def worst(run: Run, found: Predictions) -> tuple[list[Mistake], str]:
+def worst(run: Run, predictions: Predictions) -> tuple[list[Mistake], str]:
     """Return the most confident wrong predictions, and why they have no pictures, if so."""
-    chosen = worst_mistakes(found.label, found.predicted, found.probability)[:MOST]
-    pictures, why_not = _pictures(run.result, found.index[chosen])
+    order = worst_mistakes(predictions.label, predictions.predicted, predictions.probability)
+    chosen = order[:MOST]
+    pictures, why_not = _pictures(run.result, predictions.index[chosen])
     mistakes = [
         Mistake(
-            int(found.index[item]),
-            found.classes[found.label[item]],
-            found.classes[found.predicted[item]],
-            float(found.probability[item]),
+            int(predictions.index[item]),
+            predictions.classes[predictions.label[item]],
+            predictions.classes[predictions.predicted[item]],
+            float(predictions.probability[item]),
             picture,
-            "" if found.path is None else str(found.path[item]),
+            "" if predictions.path is None else str(predictions.path[item]),
         )
         for item, picture in zip(chosen, pictures, strict=True)
     ]

@@ -67,14 +67,14 @@ def build(
     paths: Sequence[Path], question: str | None = None, explanation: Explanation | None = None
 ) -> Page:
     """Build the page on the finished runs in ``paths``. Raises UserError if there are none."""
-    found, skipped = collect(paths)
-    if not found:
+    runs, skipped = collect(paths)
+    if not runs:
         reasons = "".join(f"\n  {line}" for line in left_out(skipped))
         raise UserError(f"no finished run in {', '.join(map(str, paths))}{reasons}")
     return Page(
         title=" and ".join(path.resolve().name for path in paths[:MOST_NAMED]),
         questions=[question] if question else [_question(path) for path in paths],
-        sections=[_section(comparison, len(skipped)) for comparison in compare(found)],
+        sections=[_section(comparison, len(skipped)) for comparison in compare(runs)],
         tuning=charts.tuning(tuning.of_sweeps(paths)),
         nested=[(each.sentence, tables.nested(each)) for each in nested.of_sweeps(paths)],
         left_out=details.left_out(skipped) if skipped else None,
@@ -95,7 +95,7 @@ def _question(path: Path) -> str:
 def _section(comparison: Comparison, num_left_out: int) -> Section:
     rows = comparison.rows
     family = [run for row in rows for run in row.setting.runs]
-    figure = "test_accuracy" if comparison.selected is None else "val_accuracy"
+    metric = "test_accuracy" if comparison.selected is None else "val_accuracy"
     curves, each_curve = charts.learning_curves(rows)
     sized = data_size.of_rows(rows)
     return Section(
@@ -114,9 +114,9 @@ def _section(comparison: Comparison, num_left_out: int) -> Section:
         more_data=answer.more_data(sized),
         sizes=charts.data_size(sized),
         size_legend=charts.size_legend(sized),
-        effects=charts.effects(rows, figure),
-        grid=tables.grid(rows, figure),
-        parallel=charts.parallel(rows, figure),
+        effects=charts.effects(rows, metric),
+        grid=tables.grid(rows, metric),
+        parallel=charts.parallel(rows, metric),
         best=f"{rows[0].name}, {rows[0].setting.label}",
         mistakes=_mistakes(rows[0].setting.runs),
         details=[

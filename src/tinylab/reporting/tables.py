@@ -19,11 +19,11 @@ from tinylab.reporting.figures import COLORS, color
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell. ``value`` sorts its column; ``share``, 0 to 1, shades it."""
+    """A cell. ``value`` sorts its column; ``fraction``, 0 to 1, shades it."""
 
     text: str
     value: float | None = None
-    share: float | None = None
+    fraction: float | None = None
     key: str = ""  # the CSS class for the color of this row in the figures
 
 
@@ -53,7 +53,7 @@ def leaderboard(comparison: Comparison) -> Table:
     """Return a row per setting, in the comparison's order; empty columns are left out."""
     keys = list(dict.fromkeys(key for row in comparison.rows for key in row.setting.values))
     head = ["setting", *keys, "runs", *(name for name, _ in _metrics(comparison.rows[0]))]
-    rows = [_leader(place, row, keys) for place, row in enumerate(comparison.rows)]
+    rows = [_leader(rank, row, keys) for rank, row in enumerate(comparison.rows)]
     filled = [any(row[column] is not ABSENT for row in rows) for column in range(len(head))]
     is_ranked = comparison.selected is not None and len(rows) > 1
     return Table(
@@ -63,10 +63,10 @@ def leaderboard(comparison: Comparison) -> Table:
     )
 
 
-def _leader(place: int, row: Row, keys: Sequence[str]) -> list[Cell]:
+def _leader(rank: int, row: Row, keys: Sequence[str]) -> list[Cell]:
     values = row.setting.values
     return [
-        Cell(row.name, place, key=color(place)),
+        Cell(row.name, rank, key=color(rank)),
         *(value(values[key]) if key in values else ABSENT for key in keys),
         number(len(row.setting.runs), "{}"),
         *(cell for _, cell in _metrics(row)),
@@ -76,14 +76,14 @@ def _leader(place: int, row: Row, keys: Sequence[str]) -> list[Cell]:
 def _metrics(row: Row) -> list[tuple[str, Cell]]:
     """Return the head and the cell of each metric; accuracies with their spread."""
     cells = []
-    for name, summary in row.figures.items():
+    for name, summary in row.metrics.items():
         metric = METRICS[name]
         mean = ABSENT if summary is None else number(summary.mean, metric.format)
         cells.append((metric.label, mean))
         if name in ("val_accuracy", "test_accuracy"):
             cells.append(("sd", ABSENT if summary is None else number(summary.std)))
-    place = [head for head, _ in cells].index(METRICS["test_accuracy"].label) + 2
-    cells[place:place] = [
+    index = [head for head, _ in cells].index(METRICS["test_accuracy"].label) + 2
+    cells[index:index] = [
         ("95% CI of the mean", _span(row.test.low, row.test.high)),
         ("95% CI of one test set", _span(*row.one_test_set)),
     ]
@@ -103,7 +103,7 @@ def _span(low: float | None, high: float | None) -> Cell:
 
 def legend(rows: Sequence[Row]) -> list[Cell]:
     """Return the legend of the learning curves."""
-    named = [Cell(short(row), key=color(place)) for place, row in enumerate(rows[:COLORS])]
+    named = [Cell(short(row), key=color(number)) for number, row in enumerate(rows[:COLORS])]
     rest = len(rows) - len(named)
     return [*named, Cell(f"{rest} more", key=color(COLORS))] if rest else named
 
@@ -154,7 +154,7 @@ def _signed_span(adjusted: Adjusted | None) -> Cell:
     return Cell(points_span(adjusted), adjusted.low)
 
 
-def grid(rows: Sequence[Row], figure: str) -> Table | None:
+def grid(rows: Sequence[Row], metric: str) -> Table | None:
     """Return mean accuracy by two keys; None unless two keys vary, with all pairs of values."""
     keys = varied([row.setting.values for row in rows])
     if len(keys) != 2:
@@ -162,7 +162,7 @@ def grid(rows: Sequence[Row], figure: str) -> Table | None:
     means = {
         tuple(_text(row.setting, key) for key in keys): summary.mean
         for row in rows
-        if (summary := row.figures[figure]) is not None
+        if (summary := row.metrics[metric]) is not None
     }
     lines, columns = (
         in_order(row.setting.values[key] for row in rows if key in row.setting.values)
@@ -172,7 +172,7 @@ def grid(rows: Sequence[Row], figure: str) -> Table | None:
         return None
     low, high = min(means.values()), max(means.values())
     return Table(
-        f"Mean {METRICS[figure].label}: {keys[0]} in rows, {keys[1]} in columns",
+        f"Mean {METRICS[metric].label}: {keys[0]} in rows, {keys[1]} in columns",
         ["", *columns],
         [
             [Cell(line), *(_shaded(means[line, column], low, high) for column in columns)]
@@ -187,7 +187,7 @@ def _text(setting: Setting, key: str) -> str:
 
 
 def _shaded(mean: float, low: float, high: float) -> Cell:
-    return Cell(f"{mean:.2%}", mean, share=(mean - low) / (high - low) if high > low else 0.0)
+    return Cell(f"{mean:.2%}", mean, fraction=(mean - low) / (high - low) if high > low else 0.0)
 
 
 def in_order(values: Iterable[Any]) -> list[str]:

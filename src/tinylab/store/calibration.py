@@ -27,19 +27,19 @@ class Calibration:
     threshold: float
 
 
-def write(path: Path, found: Calibration) -> None:
+def write(path: Path, calibration: Calibration) -> None:
     """Write a calibration atomically. Raises UserError if the disk is full."""
-    write_npz(path, **asdict(found))
+    write_npz(path, **asdict(calibration))
 
 
 def read(path: Path, weights_sha256: str) -> Calibration | None:
     """Read a calibration; None if absent, damaged, or for other weights."""
     try:
         with path.open("rb") as file, np.load(file) as saved:
-            found = Calibration(
+            calibration = Calibration(
                 str(saved["weights_sha256"]), float(saved["temperature"]),
                 saved["features"], float(saved["threshold"]),
             )  # fmt: skip
     except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile):
         return None
-    return found if found.weights_sha256 == weights_sha256 else None
+    return calibration if calibration.weights_sha256 == weights_sha256 else None

@@ -30,22 +30,22 @@ def collect(paths: Sequence[str | Path]) -> tuple[list[Run], list[Skipped]]:
     A path is the folder of a run or sweep, a folder of such folders, ``outputs`` itself, or a glob.
     Archived runs count only if named explicitly.
     """
-    found: dict[str, Run] = {}
+    runs: dict[str, Run] = {}
     skipped: dict[Path, Skipped] = {}
     folders: set[Path] = set()
-    for place in _places(paths):
-        run = place if isinstance(place, Skipped) else read(place)
+    for path in _folders(paths):
+        run = path if isinstance(path, Skipped) else read(path)
         if isinstance(run, Skipped):
             skipped[run.path] = run
         elif run.folder.resolve() not in folders:
             folders.add(run.folder.resolve())
-            same = found.setdefault(json.dumps(run.values, sort_keys=True), run)
+            same = runs.setdefault(json.dumps(run.values, sort_keys=True), run)
             if same is not run:
-                skipped[run.folder] = Skipped(run.folder, _twin(same, run))
-    return list(found.values()), list(skipped.values())
+                skipped[run.folder] = Skipped(run.folder, _repetition(same, run))
+    return list(runs.values()), list(skipped.values())
 
 
-def _twin(first: Run, second: Run) -> str:
+def _repetition(first: Run, second: Run) -> str:
     """Describe a second run of one config: a copy, a repeat with the same bits, or with others."""
     a, b = first.result, second.result
     if a.weights_sha256 == b.weights_sha256:
@@ -65,10 +65,10 @@ def _twin(first: Run, second: Run) -> str:
 def read(folder: Path) -> Run | Skipped:
     """Return the finished run in ``folder``, or why there is none."""
     run = open_run(folder)
-    return run if isinstance(run.found, Result) else Skipped(folder, run.why_not())
+    return run if isinstance(run.result_or_fault, Result) else Skipped(folder, run.why_not())
 
 
-def _places(paths: Sequence[str | Path]) -> Iterator[Path | Skipped]:
+def _folders(paths: Sequence[str | Path]) -> Iterator[Path | Skipped]:
     """Return the folders of runs below ``paths``, finished or not."""
     for path in paths:
         named = Path(path).expanduser()
@@ -117,12 +117,12 @@ def _of_sweep(sweep: SweepFolder) -> Iterator[Path | Skipped]:
     if jobs is None:
         yield Skipped(sweep.path, f"its {sweep.state_file.name} cannot be read")
         return
-    places = {run_id: sweep.run_path(run_id) for run_id in jobs}
-    if not all(map(os.path.isdir, places.values())):
-        places |= _renamed(places)
+    paths = {run_id: sweep.run_path(run_id) for run_id in jobs}
+    if not all(map(os.path.isdir, paths.values())):
+        paths |= _renamed(paths)
     incomplete = sweep.incomplete()
     for run_id, state in jobs.items():
-        run = RunFolder(places[run_id])
+        run = RunFolder(paths[run_id])
         is_finished = run.result_file.exists()
         if state == "pruned" and not is_finished:
             yield Skipped(run.path, "pruned by the search")
@@ -133,14 +133,14 @@ def _of_sweep(sweep: SweepFolder) -> Iterator[Path | Skipped]:
             yield run.path
 
 
-def _renamed(places: dict[str, Path]) -> dict[str, Path]:
+def _renamed(paths: dict[str, Path]) -> dict[str, Path]:
     """Return runs that are not in the folders of their ids: next to these, renamed."""
-    missing = {run_id for run_id, place in places.items() if not os.path.isdir(place)}
-    found: dict[str, Path] = {}
-    for beside in {place.parent for place in places.values() if os.path.isdir(place.parent)}:
+    missing = {run_id for run_id, path in paths.items() if not os.path.isdir(path)}
+    renamed: dict[str, Path] = {}
+    for beside in {path.parent for path in paths.values() if os.path.isdir(path.parent)}:
         for path in sorted(beside.iterdir()):
-            if path.name not in places and not ARCHIVED.search(path.name):
+            if path.name not in paths and not ARCHIVED.search(path.name):
                 result = RunFolder(path).result()
                 if result is not None and result.run_id in missing:
-                    found.setdefault(result.run_id, path)
-    return found
+                    renamed.setdefault(result.run_id, path)
+    return renamed

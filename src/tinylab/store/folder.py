@@ -92,7 +92,7 @@ class RunFolder:
         measured = [option.file for option in options.options("metric").values()]
         files = [*code.own_files(config), *code.with_own_modules(measured)]
         self._write_code(list(dict.fromkeys(files)))
-        code.remember(config)
+        code.keep(config)
 
     def _write_code(self, files: list[Path]) -> None:
         """Copy the user's own files for reference: nothing in a run's folder is ever executed."""
@@ -103,9 +103,9 @@ class RunFolder:
                 copied.parent.mkdir(parents=True, exist_ok=True)
             write_text(copied, file.read_text(encoding="utf-8"))
 
-    def write_result(self, found: Result) -> None:
+    def write_result(self, outcome: Result) -> None:
         """Write the result, which finishes the run; it includes earlier failures."""
-        result.write(self.result_file, found)
+        result.write(self.result_file, outcome)
         self.failure_file.unlink(missing_ok=True)
 
     def is_presented(self) -> bool:
@@ -144,8 +144,8 @@ class RunFolder:
 
     def result(self) -> Result | None:
         """The result; None if there is none or it cannot be read."""
-        found = self.result_or_fault()
-        return found if isinstance(found, Result) else None
+        outcome = self.result_or_fault()
+        return outcome if isinstance(outcome, Result) else None
 
     def has_unreadable_result(self) -> bool:
         """Whether the result's file exists but is not a JSON object."""
@@ -166,8 +166,9 @@ class RunFolder:
 
     def threads(self) -> int | None:
         """The number of CPU threads for the run's training; None if not recorded."""
-        found = self.result()
-        threads = self.config().get("threads") if found is None else found.environment.cpu_threads
+        outcome = self.result()
+        given = self.config().get("threads")
+        threads = given if outcome is None else outcome.environment.cpu_threads
         return threads if isinstance(threads, int) else None
 
     def edited_since(self, files: Iterable[Path]) -> list[Path]:
@@ -223,16 +224,16 @@ class RunFolder:
 
         ``is_new``: whether it was made since it was requested, so that ``fresh`` accepts it.
         """
-        found = self.result_or_fault()
-        if not isinstance(found, Result) or outdated(found, config) is not None:
+        outcome = self.result_or_fault()
+        if not isinstance(outcome, Result) or outdated(outcome, config) is not None:
             return None
-        return None if config.fresh and not is_new else found
+        return None if config.fresh and not is_new else outcome
 
-    def say_finished(self, found: Result) -> None:
+    def say_finished(self, outcome: Result) -> None:
         """Report a run that needs no training in one line."""
-        accuracy = with_interval(found.test.accuracy, *found.test.accuracy_ci95)
+        accuracy = with_interval(outcome.test.accuracy, *outcome.test.accuracy_ci95)
         say(f"already finished: test accuracy {accuracy}, in {self.path}; fresh=true re-runs it")
-        for note in own_metrics.notes(found.own_metrics or {}):
+        for note in own_metrics.notes(outcome.own_metrics or {}):
             say(note)
 
     def make_room(self, config: Config) -> None:
@@ -240,10 +241,10 @@ class RunFolder:
 
         Requires the run's lock.
         """
-        found = self.result_or_fault()
+        outcome = self.result_or_fault()
         if config.fresh and self.path.exists():
             self.archive("fresh=true")
-        elif found is not None and (why := outdated(found, config)) is not None:
+        elif outcome is not None and (why := outdated(outcome, config)) is not None:
             self.archive(why)
 
     def archive(self, why: str) -> None:
@@ -314,10 +315,10 @@ def named(folder: Path) -> Path:
 def stamp(file: Path) -> tuple[int, int] | None:
     """Return a file's identity, which differs for a replaced file; None if there is none."""
     try:
-        found = file.stat()
+        stat = file.stat()
     except OSError:
         return None
-    return found.st_ino, found.st_mtime_ns
+    return stat.st_ino, stat.st_mtime_ns
 
 
 class EvaluationFolder:
@@ -340,34 +341,32 @@ def run_folder(config: Config) -> RunFolder:
     runs = Path(config.outputs).expanduser() / "runs"
     folder = RunFolder(runs / run_id(config))
     if not folder.path.exists() and getattr(config.dataset, "content", None) is not None:
-        by_place = dataclasses.replace(config.dataset, content=None)  # type: ignore[call-arg]
-        older = RunFolder(
-            runs / run_id(dataclasses.replace(config, dataset=by_place), by_place=True)
-        )
-        found = older.result()
-        if found is not None and found.dataset.fingerprint == data.fingerprint(config.dataset):
+        dataset = dataclasses.replace(config.dataset, content=None)  # type: ignore[call-arg]
+        older = RunFolder(runs / run_id(dataclasses.replace(config, dataset=dataset), by_path=True))
+        outcome = older.result()
+        if outcome is not None and outcome.dataset.fingerprint == data.fingerprint(config.dataset):
             return older
     return folder
 
 
 def outdated(
-    found: Result | Fault, config: Config, fingerprints: dict[str, str | None] | None = None
+    outcome: Result | Fault, config: Config, fingerprints: dict[str, str | None] | None = None
 ) -> str | None:
     """Return why a finished result is outdated; None if it is still valid.
 
     ``fingerprints`` caches the fingerprints of datasets during a sweep. Raises UserError for a
     result of a newer tinylab, unless the config has ``fresh``.
     """
-    if isinstance(found, Fault):
-        if found.is_newer and not config.fresh:
+    if isinstance(outcome, Fault):
+        if outcome.is_newer and not config.fresh:
             raise UserError(
-                f"{run_id(config)}: {found.reason}\n  update tinylab, or re-run with fresh=true"
+                f"{run_id(config)}: {outcome.reason}\n  update tinylab, or re-run with fresh=true"
             )
-        return found.reason
-    environment = found.environment
+        return outcome.reason
+    environment = outcome.environment
     if (why := code.changed(environment.code_sha256, environment.extra, config)) is not None:
         return why
-    if (why := own_metrics.changed(found.own_metrics or {}, config)) is not None:
+    if (why := own_metrics.changed(outcome.own_metrics or {}, config)) is not None:
         return why
     known = {} if fingerprints is None else fingerprints
     key = repr(config.dataset)
@@ -375,6 +374,6 @@ def outdated(
         known[key] = None  # missing data cannot have changed
         with contextlib.suppress(DataAbsentError):
             known[key] = data.fingerprint(config.dataset)
-    if known[key] not in (None, found.dataset.fingerprint):
+    if known[key] not in (None, outcome.dataset.fingerprint):
         return "the data has changed since"
     return None

@@ -47,11 +47,11 @@ def read(path: Path, with_probabilities: bool = False) -> Predictions | None:
     try:
         # Opened here, because np.load leaves a damaged file open.
         with path.open("rb") as file, np.load(file) as saved:
-            found = [saved[name] for name in names]
+            arrays = [saved[name] for name in names]
             files = saved["path"] if with_probabilities and "path" in saved else None
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return None
-    is_whole = len({len(array) for array in (*found, *[files] * (files is not None))}) == 1
-    index, label, predicted, *rest = found
+    is_whole = len({len(array) for array in (*arrays, *[files] * (files is not None))}) == 1
+    index, label, predicted, *rest = arrays
     probabilities = rest[0] if rest else None
     return Predictions(index, label, predicted, probabilities, files) if is_whole else None

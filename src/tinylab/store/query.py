@@ -25,11 +25,11 @@ def runs_in(outputs: Path) -> list[Run]:
     except FileNotFoundError:
         return []
     folders = [outputs / "runs" / name for name in names]
-    found = []
+    runs = []
     for folder in filter(_is_run, folders):
         with contextlib.suppress(FileNotFoundError):  # removed in the meantime
-            found.append(read(folder))
-    return found
+            runs.append(read(folder))
+    return runs
 
 
 def read(folder: Path) -> Run:
@@ -118,7 +118,7 @@ def _is_condition(word: str) -> bool:
 
 def _named(words: Sequence[str], outputs: Path) -> list[Run]:
     """Return the named runs without repetition, in the order of the words."""
-    found: dict[Path, Run] = {}
+    runs: dict[Path, Run] = {}
     for word in words:
         if os.path.isdir(word):
             chosen = [read(named(Path(word)))]
@@ -129,8 +129,8 @@ def _named(words: Sequence[str], outputs: Path) -> list[Run]:
                 f"{word}: no such run in {outputs / 'runs'}; expected a run's name or folder, or a "
                 "condition such as optim.lr<0.01"
             )
-        found |= {run.folder.resolve(): run for run in chosen}
-    return list(found.values())
+        runs |= {run.folder.resolve(): run for run in chosen}
+    return list(runs.values())
 
 
 def refuse_unknown(keys: Sequence[str], candidates: Sequence[Run]) -> None:

@@ -267,11 +267,11 @@ def _is_finite(value: Any) -> TypeGuard[int | float]:
 
 def _plain(record: Any) -> dict[str, Any]:
     """Convert a record to JSON, in the order of its fields."""
-    found: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     for entry in dataclasses.fields(record):
         value = getattr(record, entry.name)
         if entry.name == "extra":
-            found |= value
+            values |= value
         elif value is not None or "is_left_out" not in entry.metadata:
-            found[entry.name] = _plain(value) if dataclasses.is_dataclass(value) else value
-    return found
+            values[entry.name] = _plain(value) if dataclasses.is_dataclass(value) else value
+    return values

@@ -34,10 +34,10 @@ OTHERS = ("test_low", "test_high", "best_epoch", "epochs", "train_seconds")
 
 @dataclass(frozen=True)
 class Run:
-    """A run in any state; ``found`` is its result if it is finished."""
+    """A run in any state; ``result_or_fault`` is its result if it is finished."""
 
     files: RunFolder
-    found: Result | Fault | None
+    result_or_fault: Result | Fault | None
 
     @property
     def folder(self) -> Path:
@@ -52,9 +52,9 @@ class Run:
     @property
     def result(self) -> Result:
         """The result of a finished run. Raises UserError if it is not finished."""
-        if not isinstance(self.found, Result):
+        if not isinstance(self.result_or_fault, Result):
             raise UserError(f"{self.folder}: expected a finished run, but: {self.why_not()}")
-        return self.found
+        return self.result_or_fault
 
     def metric(self, name: str) -> float | None:
         """Return one of METRICS of a finished run; None if it has no value."""
@@ -72,9 +72,11 @@ class Run:
     @cached_property
     def predictions(self) -> Predictions | None:
         """The predictions for the test images; None if they cannot be read."""
-        found = self.files.predictions()
-        is_whole = found is not None and len(found.index) == self.result.dataset.num_test
-        return found if is_whole else None
+        predictions = self.files.predictions()
+        is_whole = (
+            predictions is not None and len(predictions.index) == self.result.dataset.num_test
+        )
+        return predictions if is_whole else None
 
     @cached_property
     def test_set(self) -> str:
@@ -95,8 +97,8 @@ class Run:
     @cached_property
     def state(self) -> str:
         """One of STATES, ignoring whether it is archived."""
-        if self.found is not None:
-            return "finished" if isinstance(self.found, Result) else "damaged"
+        if self.result_or_fault is not None:
+            return "finished" if isinstance(self.result_or_fault, Result) else "damaged"
         if is_being_written(self.folder):
             return "running"
         return "stopped" if self.files.error() is None else "failed"
@@ -109,10 +111,13 @@ class Run:
         ``error``, the values of ``result_row`` (None if unknown), and its config: ``optim.lr``, and
         ``optim`` for the choice of a group.
         """
-        if isinstance(self.found, Result):
-            details = {**result_row(self.found), **completed(flatten(self.found.config))}
-        elif isinstance(self.found, Fault):
-            details = {"error": self.found.reason}
+        if isinstance(self.result_or_fault, Result):
+            details = {
+                **result_row(self.result_or_fault),
+                **completed(flatten(self.result_or_fault.config)),
+            }
+        elif isinstance(self.result_or_fault, Fault):
+            details = {"error": self.result_or_fault.reason}
         else:
             details = {"epochs": len(self.files.history())}
             details |= {"error": self.files.error()} if self.state == "failed" else {}
@@ -130,8 +135,8 @@ class Run:
 
     def why_not(self) -> str:
         """Return why there is no result."""
-        if isinstance(self.found, Fault):
-            return self.found.reason
+        if isinstance(self.result_or_fault, Fault):
+            return self.result_or_fault.reason
         if (error := self.files.error()) is not None:
             return f"failed: {error.partition(chr(10))[0]}"
         if self.files.has_unreadable_result():
@@ -149,10 +154,10 @@ class Run:
     def _size(self) -> int:
         """Return the bytes of all files in the folder and below."""
         total = 0
-        for place, _, names in os.walk(self.folder):
+        for folder, _, names in os.walk(self.folder):
             for name in names:
                 with contextlib.suppress(FileNotFoundError):  # training replaces its files
-                    total += os.lstat(os.path.join(place, name)).st_size
+                    total += os.lstat(os.path.join(folder, name)).st_size
         return total
 
 

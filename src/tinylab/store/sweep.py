@@ -92,8 +92,8 @@ class SweepFolder:
 
         A link to a sweep leads to the runs next to it, unless only the sweep is on another disk.
         """
-        places = [self.path.resolve().parents[1], Path(os.path.abspath(self.path)).parents[1]]
-        beside = [place / "runs" for place in places]
+        roots = [self.path.resolve().parents[1], Path(os.path.abspath(self.path)).parents[1]]
+        beside = [root / "runs" for root in roots]
         return next((runs for runs in beside if runs.is_dir()), beside[0]) / run_id
 
     def sole_writer(self) -> contextlib.AbstractContextManager[bool]:

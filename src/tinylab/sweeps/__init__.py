@@ -177,12 +177,12 @@ def _missing(jobs: list[Job]) -> list[Job]:
     missing, reasons, notes = [], [], dict[str, None]()
     for job in jobs:
         files = job.files
-        found = files.result_or_fault()
-        why = None if found is None else outdated(found, job.config, fingerprints)
-        if job.config.fresh or found is None or why or not files.is_presented():
+        outcome = files.result_or_fault()
+        why = None if outcome is None else outdated(outcome, job.config, fingerprints)
+        if job.config.fresh or outcome is None or why or not files.is_presented():
             missing.append(job)
-        elif isinstance(found, Result):
-            notes |= dict.fromkeys(own_metrics.notes(found.own_metrics or {}))
+        elif isinstance(outcome, Result):
+            notes |= dict.fromkeys(own_metrics.notes(outcome.own_metrics or {}))
         if why:
             reasons.append(why)
     for why in dict.fromkeys(reasons):

@@ -70,14 +70,14 @@ def _cut(name: str) -> str:
 def _bands(runs: Sequence[Run]) -> dict[str, list[Point]]:
     """For each column, return mean and mean ± standard deviation over the runs, by epoch."""
     histories = [run.files.history() for run in runs]
-    found = {}
+    bands = {}
     for column in ("train_loss", "train_accuracy", *CHOOSABLE):
         # Runs may have stopped early; the mean ends with the shortest, since its members would
         # change.
         points = [_point(column, rows) for rows in zip(*histories, strict=False)]
         if whole := [point for point in points if point is not None]:
-            found[column] = whole
-    return found
+            bands[column] = whole
+    return bands
 
 
 def _point(column: str, rows: Sequence[Row]) -> Point | None:

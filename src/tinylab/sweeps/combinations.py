@@ -20,7 +20,7 @@ def repeats_in_order(axes: Sequence[Sequence[dict[str, str]]]) -> tuple[dict[str
     used: Counter[tuple[int, int]] = Counter()
     ordered = []
     while waiting:
-        chosen = min(waiting, key=lambda each: sum(used[place] for place in enumerate(each)))
+        chosen = min(waiting, key=lambda each: sum(used[pair] for pair in enumerate(each)))
         waiting.remove(chosen)
         used.update(enumerate(chosen))
         ordered.append(chosen)

@@ -23,11 +23,11 @@ def conclude(folder: SweepFolder, jobs: Sequence[Job], table: list[Row]) -> None
     """Show the results, and write tables, page and curves. Raises UserError if not all jobs are
     finished.
     """
-    found, _ = collect([folder.path])
+    runs, _ = collect([folder.path])
     if "runs" in table[0]:
         leaderboard.show_means(table, jobs[0])
     else:
-        _show(found, jobs[0], table)
+        _show(runs, jobs[0], table)
     write(folder, {run_id(job.config): job.label for job in jobs}, table)
     say_files(folder)
     refuse_unfinished(table)
@@ -35,11 +35,11 @@ def conclude(folder: SweepFolder, jobs: Sequence[Job], table: list[Row]) -> None
 
 def write(folder: SweepFolder, labels: dict[str, str], table: list[Row]) -> None:
     """Write the table, and its page and curves unless up to date. ``labels``: by run id."""
-    found, _ = collect([folder.path])
+    runs, _ = collect([folder.path])
     is_shown = leaderboard.is_written(folder, table) and folder.report_file.exists()
     leaderboard.write(folder, table)
-    if found and not is_shown:
-        _draw(folder, labels, found)
+    if runs and not is_shown:
+        _draw(folder, labels, runs)
 
 
 def say_files(folder: SweepFolder) -> None:
@@ -65,29 +65,29 @@ def refuse_unfinished(table: list[Row]) -> None:
         )
 
 
-def _draw(folder: SweepFolder, labels: dict[str, str], found: Sequence[Run]) -> None:
+def _draw(folder: SweepFolder, labels: dict[str, str], runs: Sequence[Run]) -> None:
     """Write curves and page, the page last: if it exists, both are complete.
 
     The jobs are finished already, so a failure here only costs the page.
     """
     folder.report_file.unlink(missing_ok=True)
     try:
-        board.write(folder.tensorboard_folder, labels, group(found))
+        board.write(folder.tensorboard_folder, labels, group(runs))
         report.write([folder.path], folder.report_file)
     except Exception as error:
         why = f"{type(error).__name__}: {error}".partition("\n")[0]
         say(f"cannot make the curves and the report ({why}); the same command makes them")
 
 
-def _show(found: Sequence[Run], first: Job, table: list[Row]) -> None:
+def _show(runs: Sequence[Run], first: Job, table: list[Row]) -> None:
     """Show settings with verdicts if seeds were repeated, otherwise one line per run."""
     metric = first.config.sweep.metric
-    if all(len(setting.runs) == 1 for setting in group(found, metric=metric)):
+    if all(len(setting.runs) == 1 for setting in group(runs, metric=metric)):
         leaderboard.show(table, first)
         return
     unfinished = [row for row in table if row["state"] != "finished"]
     if unfinished:
         leaderboard.show(unfinished, first)
     say("")
-    for line in on_screen(show.sections(compare(found, metric=metric), [], is_narrow=True)):
+    for line in on_screen(show.sections(compare(runs, metric=metric), [], is_narrow=True)):
         say(line)

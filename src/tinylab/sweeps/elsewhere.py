@@ -105,9 +105,9 @@ def _stamps(files: RunFolder) -> Stamps:
 
 def _state(files: RunFolder, before: Stamps) -> str | None:
     """Return how a run has ended since; None if it has not."""
-    has_result, has_failed, has_figures = (
+    has_result, has_failed, has_pictures = (
         now != then for now, then in zip(_stamps(files), before, strict=True)
     )
-    if (has_result or has_figures) and files.result() is not None:
+    if (has_result or has_pictures) and files.result() is not None:
         return "finished"
     return "failed" if has_failed and files.error() is not None else None

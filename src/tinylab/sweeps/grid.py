@@ -3,7 +3,7 @@
 import itertools
 
 from tinylab.errors import UserError
-from tinylab.sweeps.job import Composer, Job, refuse_twins
+from tinylab.sweeps.job import Composer, Job, refuse_duplicates
 from tinylab.sweeps.space import Space
 from tinylab.sweeps.standings import by_setting, standings_of
 
@@ -27,7 +27,7 @@ def expand(space: Space, composer: Composer) -> list[Job]:
             jobs.append(composer.job(space.fixed, varied))
         except UserError as error:
             raise UserError(f"job {number} of {len(combinations)}: {error}") from error
-    refuse_twins(jobs)
+    refuse_duplicates(jobs)
     return jobs
 
 

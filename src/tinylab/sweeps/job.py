@@ -130,7 +130,7 @@ def _is_plain_value(override: Override) -> bool:
     )
 
 
-def refuse_twins(jobs: Sequence[Job]) -> None:
+def refuse_duplicates(jobs: Sequence[Job]) -> None:
     """Raise UserError if two jobs are the same run."""
     first_of: dict[str, Job] = {}
     for job in jobs:

@@ -43,8 +43,8 @@ class Journal:
         with disk_errors(file), self._repaired():
             self._storage = self._in_file() if url is None else _at(url)
             known = {each.study_name: each._study_id for each in self._storage.get_all_studies()}
-            found = known.get(name) if url is not None else next(iter(known.values()), None)
-            self._study = self._storage.create_new_study([which], name) if found is None else found
+            study = known.get(name) if url is not None else next(iter(known.values()), None)
+            self._study = self._storage.create_new_study([which], name) if study is None else study
 
     def _in_file(self) -> BaseStorage:
         backend = JournalFileBackend(str(self._file), cast("Any", self._lock))
@@ -60,7 +60,7 @@ class Journal:
     @contextlib.contextmanager
     def _repaired(self) -> Iterator[None]:
         with self._lock:
-            _cut_torn_line(self._file)
+            _cut_partial_line(self._file)
             yield
 
     def facts(self) -> dict[str, Any]:
@@ -107,9 +107,9 @@ class Journal:
 
 def _at(url: str) -> BaseStorage:
     """Optuna's storage at an address. Raises UserError where there is none."""
-    kind, _, place = url.partition("://")
-    host, _, port = place.partition(":")
-    if not place or (kind == "grpc" and not port.isdigit()):
+    kind, _, address = url.partition("://")
+    host, _, port = address.partition(":")
+    if not address or (kind == "grpc" and not port.isdigit()):
         raise UserError(
             f"sweep.storage={url}: expected an address such as sqlite:////path/study.db, "
             "postgresql://USER@HOST/NAME or grpc://HOST:PORT"
@@ -132,7 +132,7 @@ def _at(url: str) -> BaseStorage:
     return storage
 
 
-def _cut_torn_line(file: Path) -> None:
+def _cut_partial_line(file: Path) -> None:
     """Cut off everything after the last newline."""
     if not file.exists():
         return
@@ -142,8 +142,8 @@ def _cut_torn_line(file: Path) -> None:
         while kept:
             start = max(0, kept - step)
             opened.seek(start)
-            if (place := opened.read(kept - start).rfind(b"\n")) >= 0:
-                kept = start + place + 1
+            if (index := opened.read(kept - start).rfind(b"\n")) >= 0:
+                kept = start + index + 1
                 break
             kept = start
         if kept < size:

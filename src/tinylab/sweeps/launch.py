@@ -108,7 +108,7 @@ class _Going:
             self._pool.answer(number, self._plan.goes_on(job, message.row))
             self._display.epoch(number, message.row)
         elif isinstance(message, Footprint):
-            self._share(message)
+            self._share_device(message)
         elif message.is_crowded and self._shrink(number):
             self._run_again(number)
         else:
@@ -118,7 +118,7 @@ class _Going:
             if self._display.is_live:  # the interval needs SciPy, a second of imports
                 self._display.show_best(self._plan.best)
 
-    def _share(self, took: Footprint) -> None:
+    def _share_device(self, took: Footprint) -> None:
         if not self._room.learn(took):
             return
         room = self._room

@@ -28,8 +28,8 @@ def rows(jobs: Sequence[Job], pruned: Collection[str] = ()) -> list[Row]:
     ``pruned``: the ids of the runs that a search has pruned.
     """
     metric = jobs[0].config.sweep.metric
-    found = [_row(job, run_id(job.config) in pruned) for job in jobs]
-    return sorted(found, key=lambda row: _rank(row, metric))
+    table = [_row(job, run_id(job.config) in pruned) for job in jobs]
+    return sorted(table, key=lambda row: _rank(row, metric))
 
 
 def rows_of_search(trials: Sequence[Trial]) -> list[Row]:
@@ -54,11 +54,11 @@ def best(trials: Sequence[Trial]) -> Trial | None:
 
 def _mean_row(trial: Trial, metric: str) -> Row:
     """Return the means over a trial's repeats, and the CI of the sweep's metric (Student's t)."""
-    found = [_row(each.job, each.state == "pruned") for each in trial.repeats]
-    finished = [row for row in found if row["state"] == "finished"]
+    repeats = [_row(each.job, each.state == "pruned") for each in trial.repeats]
+    finished = [row for row in repeats if row["state"] == "finished"]
     row: Row = {**trial.varied, "state": trial.state, "runs": len(finished)}
     if trial.state != "finished":
-        errors = [error for each in found if (error := each.get("error"))]
+        errors = [error for each in repeats if (error := each.get("error"))]
         state = "stopped" if trial.state == "running" else trial.state
         return {**row, "state": state, "error": next(iter(errors), "")}
     means = {

@@ -21,7 +21,7 @@ from tinylab.config.metrics import METRICS
 from tinylab.config.schema import SweepConfig
 from tinylab.sweeps.space import Axis, Interval
 
-FIGURES = 6  # significant digits of a proposed float: readable, and a stable run id
+DIGITS = 6  # significant digits of a proposed float: readable, and a stable run id
 LEAST_FOR_IMPORTANCE = 20  # finished trials; fewer say too little about the importance of keys
 
 
@@ -45,7 +45,7 @@ class Dimension:
         if self.values:
             return self.values[int(value)]
         if isinstance(self.distribution, FloatDistribution):
-            rounded = float(f"{value:.{FIGURES}g}")
+            rounded = float(f"{value:.{DIGITS}g}")
             return str(min(max(rounded, self.distribution.low), self.distribution.high))
         return str(value)
 
@@ -145,7 +145,9 @@ class Study:
         """
         self._study.tell(trial, state=TrialState.PRUNED)
 
-    def add(self, varied: Mapping[str, str], value: float | None, told: dict[int, float]) -> None:
+    def add(
+        self, varied: Mapping[str, str], value: float | None, reported: dict[int, float]
+    ) -> None:
         """Report a trial that has ended elsewhere, as ``finish`` or ``give_up`` does."""
         if value is not None and math.isnan(value):
             return
@@ -153,7 +155,7 @@ class Study:
         values = {each.key: each.value(varied[each.key]) for each in self._dimensions}
         ended = create_trial(
             state=state, value=value, params=values, distributions=self._distributions,
-            intermediate_values=told,
+            intermediate_values=reported,
         )  # fmt: skip
         self._study.add_trial(ended)
 

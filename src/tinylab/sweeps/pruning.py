@@ -44,8 +44,8 @@ def is_hopeless(
         return max(values[each] for each in values if step - epoch < each <= step) < median(known)
     if prune == "halving" and is_rung(step):
         at_rung = sorted((each[step] for each in others.all if step in each), reverse=True)
-        places = max(1, (len(at_rung) + 1) // REDUCTION)
-        return sum(value > values[step] for value in at_rung) >= places
+        num_kept = max(1, (len(at_rung) + 1) // REDUCTION)
+        return sum(value > values[step] for value in at_rung) >= num_kept
     return False
 
 

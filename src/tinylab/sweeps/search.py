@@ -20,7 +20,7 @@ from tinylab.errors import UserError
 from tinylab.store.folder import outdated
 from tinylab.store.sweep import SweepFolder, sweep_folder
 from tinylab.sweeps.grid import combinations_of
-from tinylab.sweeps.job import Composer, Job, label, refuse_twins
+from tinylab.sweeps.job import Composer, Job, label, refuse_duplicates
 from tinylab.sweeps.proposals import Study
 from tinylab.sweeps.space import Axis, Space
 from tinylab.sweeps.standings import Standings
@@ -52,7 +52,7 @@ def check(space: Space, composer: Composer) -> list[Job]:
     jobs = [_checked(space, composer, {**varied, **space.repeats[0]}) for varied in settings]
     first = settings[0]
     repeats = [_checked(space, composer, {**first, **seeds}) for seeds in space.repeats[1:]]
-    refuse_twins([*jobs, *repeats])
+    refuse_duplicates([*jobs, *repeats])
     return jobs
 
 
@@ -376,7 +376,7 @@ class Search:
 
     def _replay(self, trial: Trial, listed: list[dict[str, Any]]) -> None:
         """Restore a trial to the state of an earlier process, except for runs to resume."""
-        for place, (repeat, row) in enumerate(zip(trial.repeats, listed, strict=True)):
+        for index, (repeat, row) in enumerate(zip(trial.repeats, listed, strict=True)):
             files, state = repeat.job.files, row["state"]
             rows = files.history()
             if state != "pruned" and files.result() is not None:
@@ -387,7 +387,7 @@ class Search:
                 continue
             while not self._tell(trial, repeat, rows):
                 pass  # its outcome is known
-            went_on = any(each["state"] != "waiting" for each in listed[place + 1 :])
+            went_on = any(each["state"] != "waiting" for each in listed[index + 1 :])
             self._end(trial, repeat, state, judge=not went_on)
 
     def _judge_again(self, trial: Trial) -> None:
@@ -421,7 +421,7 @@ def _outdated(jobs: list[Job]) -> str | None:
     """Return why the result of one of the jobs is outdated; None if all are valid."""
     fingerprints: dict[str, str | None] = {}
     for job in jobs:
-        found = job.files.result_or_fault()
-        if found is not None and (why := outdated(found, job.config, fingerprints)):
+        outcome = job.files.result_or_fault()
+        if outcome is not None and (why := outdated(outcome, job.config, fingerprints)):
             return why
     return None

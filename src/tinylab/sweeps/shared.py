@@ -30,7 +30,7 @@ from tinylab.sweeps.trials import Repeat, Rules, Trial, end_repeat, next_repeat,
 
 LOOK_SECONDS = 2.0  # seconds before asking again for a run when there was none
 WRITE_SECONDS = 5.0  # minimum seconds between writing sweep.json while the study runs
-WRITE_SHARE = 50.0  # multiples of the time it took to write
+WRITE_RATIO = 50.0  # multiples of the time it took to write
 
 
 class Source(Protocol):
@@ -152,7 +152,7 @@ class Shared:
     def _learn(self, trial: Trial, frozen: FrozenTrial) -> None:
         """Update a trial from the journal."""
         trial.asked = cast("Any", Reports(self.journal, frozen))
-        trial.told = dict(frozen.intermediate_values)
+        trial.reported = dict(frozen.intermediate_values)
         records = [self._record(frozen, place) for place in range(len(trial.repeats))]
         for repeat, record in zip(trial.repeats, records, strict=True):
             repeat.state, repeat.value = record["state"], record["value"]
@@ -165,12 +165,12 @@ class Shared:
             self._learned.add(trial.number)
             self._rank(trial)
             if self._study is not None:
-                self._study.add(self._point(trial.varied), trial.value, trial.told)
+                self._study.add(self._point(trial.varied), trial.value, trial.reported)
 
     def _record(self, frozen: FrozenTrial, place: int) -> dict[str, Any]:
         nothing = {"state": "waiting", "value": None, "epochs": 0, "trial": "running", "token": 0}
-        found: dict[str, Any] = frozen.user_attrs.get(f"repeat {place}", nothing)
-        return found
+        record: dict[str, Any] = frozen.user_attrs.get(f"repeat {place}", nothing)
+        return record
 
     def _point(self, varied: Mapping[str, str]) -> dict[str, str]:
         return {axis.key: cast("str", axis.value_in(dict(varied))) for axis in self._space.axes}
@@ -390,7 +390,7 @@ class Shared:
         if now >= self._write_after or (self.is_over and self.has_ended_it):
             self.write_state()
             took = time.monotonic() - now
-            self._write_after = now + max(WRITE_SECONDS, WRITE_SHARE * took)
+            self._write_after = now + max(WRITE_SECONDS, WRITE_RATIO * took)
 
     def write_state(self, **changed: Any) -> None:
         """Write sweep.json, which other commands read."""

@@ -143,9 +143,9 @@ def _each_set(axis: Axis) -> list[dict[str, str]]:
 
 
 def _sorted(axis: Axis) -> Axis:
-    order = sorted(range(len(axis.values)), key=lambda place: axis.values[place])
-    values = tuple(axis.values[place] for place in order)
-    together = tuple(axis.together[place] for place in order) if axis.together else ()
+    order = sorted(range(len(axis.values)), key=lambda index: axis.values[index])
+    values = tuple(axis.values[index] for index in order)
+    together = tuple(axis.together[index] for index in order) if axis.together else ()
     return dataclasses.replace(axis, values=values, together=together)
 
 

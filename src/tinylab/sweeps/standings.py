@@ -37,8 +37,8 @@ class Standings:
         if (value := _goodness(jobs, self._metric)) is None:
             return
         # Among equals the first one stays, as in the table.
-        place = bisect.bisect_left(self._ranked, value, key=lambda each: each[0])
-        self._ranked.insert(place, (value, list(jobs)))
+        index = bisect.bisect_left(self._ranked, value, key=lambda each: each[0])
+        self._ranked.insert(index, (value, list(jobs)))
         if len(self._ranked) > (self._keep or 1):
             self.pruned(self._ranked.pop(0)[1])
 
@@ -53,8 +53,8 @@ class Standings:
         if not self._ranked:
             return ""
         jobs, metric = self._ranked[-1][1], METRICS[self._metric]
-        found = {cell_of(job): _value(job, self._metric) for job in jobs}
-        summary = summarize({cell: value for cell, value in found.items() if value is not None})
+        values = {cell_of(job): _value(job, self._metric) for job in jobs}
+        summary = summarize({cell: value for cell, value in values.items() if value is not None})
         words = f"{metric.label} {metric.format.format(summary.mean)}"
         if summary.low is not None and summary.high is not None:
             low, high = clipped(summary.low, summary.high, self._metric)
@@ -109,8 +109,8 @@ def standings_of(jobs: Sequence[Job], waiting: Collection[Job] = ()) -> Standing
 
 def by_setting(jobs: Sequence[Job]) -> list[list[Job]]:
     """Group the jobs of a grid that differ only in seeds."""
-    found: dict[tuple[tuple[str, str], ...], list[Job]] = {}
+    by_values: dict[tuple[tuple[str, str], ...], list[Job]] = {}
     for job in jobs:
         values = tuple((key, text) for key, text in job.varied.items() if key not in SEEDS)
-        found.setdefault(values, []).append(job)
-    return list(found.values())
+        by_values.setdefault(values, []).append(job)
+    return list(by_values.values())

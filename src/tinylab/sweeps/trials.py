@@ -44,7 +44,7 @@ class Repeat:
 class Trial:
     """A proposal with its repeats, in the order in which they run.
 
-    ``varied``: what distinguishes it from other trials, as typed. ``told``: the mean over the
+    ``varied``: what distinguishes it from other trials, as typed. ``reported``: the mean over the
     repeats so far, by the steps of ``pruning``.
     """
 
@@ -53,7 +53,7 @@ class Trial:
     repeats: tuple[Repeat, ...]
     asked: "Asked"  # for Optuna
     state: str = "running"  # finished, failed, pruned
-    told: dict[int, float] = field(default_factory=dict)
+    reported: dict[int, float] = field(default_factory=dict)
 
     @property
     def value(self) -> float | None:
@@ -95,11 +95,11 @@ def tell_epoch(
     if epoch <= repeat.epochs or value is None:
         return True
     repeat.epochs = epoch
-    place = trial.repeats.index(repeat)
-    before = _values(trial.repeats[:place])
+    index = trial.repeats.index(repeat)
+    before = _values(trial.repeats[:index])
     if epoch >= repeat.job.config.train.epochs or before is None:
         return True
-    return _tell(trial, place * rules.stride + epoch, fmean([*before, value]), rules, trials)
+    return _tell(trial, index * rules.stride + epoch, fmean([*before, value]), rules, trials)
 
 
 def end_repeat(
@@ -124,10 +124,10 @@ def end_repeat(
         trial.state = "finished"
     else:
         goes_on = [
-            _tell(trial, place * rules.stride, fmean(values), rules, trials)
-            for place in range(1, len(trial.repeats))
-            if place * rules.stride not in trial.told
-            and (values := _values(trial.repeats[:place])) is not None
+            _tell(trial, index * rules.stride, fmean(values), rules, trials)
+            for index in range(1, len(trial.repeats))
+            if index * rules.stride not in trial.reported
+            and (values := _values(trial.repeats[:index])) is not None
         ]
         trial.state = "running" if all(goes_on) or not judge else "pruned"
     if trial.state == "pruned":
@@ -142,7 +142,7 @@ def _values(repeats: Sequence[Repeat]) -> list[float] | None:
 
 
 def _tell(trial: Trial, step: int, value: float, rules: Rules, trials: Sequence[Trial]) -> bool:
-    trial.told[step] = value
+    trial.reported[step] = value
     trial.asked.report(value, step)
     if rules.prune == "none":
         return True
@@ -158,5 +158,6 @@ def _goodness(trial: Trial, rules: Rules) -> dict[int, float]:
     """Return the values of a trial by step, larger is better; the worst if not finite."""
     sign = -1.0 if METRICS[rules.metric].better == "lower" else 1.0
     return {
-        step: -math.inf if math.isnan(value) else sign * value for step, value in trial.told.items()
+        step: -math.inf if math.isnan(value) else sign * value
+        for step, value in trial.reported.items()
     }

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 # What CUDA, cuBLAS and cuDNN say where PyTorch's allocator is not the one that found no memory.
 OUT_OF_MEMORY = ("CUDA error: out of memory", "ALLOC_FAILED", "CUDNN_STATUS_INTERNAL_ERROR")
-NEWS_SECONDS = 0.5  # seconds between two progress messages
+MESSAGE_SECONDS = 0.5  # seconds between two progress messages
 
 
 @dataclass(frozen=True)
@@ -60,13 +60,13 @@ class Link:
 
     connection: Connection
     epochs: int
-    told: float = 0.0
+    sent: float = 0.0
 
     def step(self, epoch: int, done: int, steps: int) -> None:
         """Send the progress, twice a second. An orphaned worker stops itself."""
-        if time.monotonic() - self.told < NEWS_SECONDS:
+        if time.monotonic() - self.sent < MESSAGE_SECONDS:
             return
-        self.told = time.monotonic()
+        self.sent = time.monotonic()
         try:
             self.connection.send(Step((epoch + done / steps) / self.epochs))
         except OSError:  # the parent was killed; the loop saves a checkpoint and raises Stopped

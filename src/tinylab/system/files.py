@@ -54,9 +54,9 @@ def as_shared(folder: Path) -> Iterator[None]:
 
 
 def _group_rights(folder: Path) -> int:
-    for place in (folder, *folder.parents):
+    for each in (folder, *folder.parents):
         with contextlib.suppress(OSError):
-            mode = place.stat().st_mode
+            mode = each.stat().st_mode
             is_shared = mode & stat.S_IWGRP and not mode & stat.S_ISVTX
             return mode & stat.S_IRWXG if is_shared else 0
     return 0

@@ -46,10 +46,10 @@ def _limit(mounted: Path, _: str, controllers: str, path: str) -> float:
     if "cpu" not in controllers.split(","):
         return math.inf
     # Inside a container the group's path is the host's, and its files are at the root.
-    places = [mounted / controllers / path.strip("/"), mounted / "cpu" / path.strip("/"),
+    folders = [mounted / controllers / path.strip("/"), mounted / "cpu" / path.strip("/"),
               mounted / controllers, mounted / "cpu"]  # fmt: skip
     files = ("cpu.cfs_quota_us", "cpu.cfs_period_us")
-    return min(_ratio(*(place / name for name in files)) for place in places)
+    return min(_ratio(*(folder / name for name in files)) for folder in folders)
 
 
 def _ratio(*files: Path) -> float:

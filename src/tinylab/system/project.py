@@ -43,19 +43,19 @@ def project() -> Project:
             stat = file.stat()
         except OSError:
             continue
-        if (found := _read(file, (stat.st_size, stat.st_mtime_ns, stat.st_ino))) is not None:
-            return found
+        if (known := _read(file, (stat.st_size, stat.st_mtime_ns, stat.st_ino))) is not None:
+            return known
     return Project()
 
 
 def default_outputs() -> str:
     """Return the default folder of runs, as short as possible relative to the working folder."""
-    found = project()
-    if found.outputs is None:
+    table = project()
+    if table.outputs is None:
         return "outputs"
     here = Path.cwd()
-    inside = found.outputs.is_relative_to(here) and found.outputs != here
-    return str(found.outputs.relative_to(here) if inside else found.outputs)
+    inside = table.outputs.is_relative_to(here) and table.outputs != here
+    return str(table.outputs.relative_to(here) if inside else table.outputs)
 
 
 @cache

@@ -173,9 +173,9 @@ def wilson_interval(num_correct: float, num: float) -> tuple[float, float]:
 
     Both may be means over runs, and so not integers.
     """
-    share, z2 = num_correct / num, Z95**2
-    center = (share + z2 / (2 * num)) / (1 + z2 / num)
-    half = Z95 / (1 + z2 / num) * math.sqrt(share * (1 - share) / num + z2 / (4 * num**2))
+    accuracy, z2 = num_correct / num, Z95**2
+    center = (accuracy + z2 / (2 * num)) / (1 + z2 / num)
+    half = Z95 / (1 + z2 / num) * math.sqrt(accuracy * (1 - accuracy) / num + z2 / (4 * num**2))
     low = 0.0 if num_correct <= 0 else max(center - half, 0.0)
     high = 1.0 if num_correct >= num else min(center + half, 1.0)
     return low, high

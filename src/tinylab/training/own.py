@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from tinylab.config import options
 from tinylab.config.base_records import AugmentConfig, LossConfig, ScheduleConfig
 from tinylab.config.option import Option
-from tinylab.config.user_code import mistakes_told
+from tinylab.config.user_code import mistakes_reported
 from tinylab.data.batches import Batches
 from tinylab.errors import UserError
 from tinylab.models.own import kind
@@ -30,10 +30,10 @@ TIMES = 4  # an augmentation may change only some batches, so it is tried this o
 
 
 @contextlib.contextmanager
-def told(said: str, file: object) -> Iterator[None]:
+def errors_reported(said: str, file: object) -> Iterator[None]:
     """Convert exceptions of user code to UserError."""
     try:
-        with mistakes_told(said):
+        with mistakes_reported(said):
             yield
     except UserError:
         raise
@@ -90,7 +90,7 @@ def loss(config: LossConfig, num_classes: int, device: torch.device, mixed: bool
 
 def _made_loss(option: Option, config: LossConfig, device: torch.device) -> Loss:
     said = f"loss={config.name}"
-    with told(said, option.file), torch.random.fork_rng(devices=[]):
+    with errors_reported(said, option.file), torch.random.fork_rng(devices=[]):
         made = option.function(config)
     if isinstance(made, nn.Module):
         if any(True for _ in made.parameters()):
@@ -102,9 +102,9 @@ def _made_loss(option: Option, config: LossConfig, device: torch.device) -> Loss
     return Loss(said, option.file, made)
 
 
-def _try_mixed(loss: Loss, logits: Tensor, shares: Tensor) -> None:
+def _try_mixed(loss: Loss, logits: Tensor, targets: Tensor) -> None:
     try:
-        _try_loss(loss, logits, shares)
+        _try_loss(loss, logits, targets)
     except UserError as error:
         raise UserError(
             f"{loss.said} with augment.mixup or augment.cutmix: does not accept their targets, "
@@ -116,13 +116,13 @@ def _try_mixed(loss: Loss, logits: Tensor, shares: Tensor) -> None:
 
 def _try_loss(loss: Loss, logits: Tensor, targets: Tensor) -> None:
     leaf, said, file = logits.clone().requires_grad_(), loss.said, loss.file
-    with told(said, file):
+    with errors_reported(said, file):
         value = loss(leaf, targets)
     if not value.isfinite():
         raise UserError(f"{said}: gives {value.item()}; expected a finite number\n  see {file}")
     gradient: Tensor | None = None
     if value.requires_grad:
-        with told(said, file):
+        with errors_reported(said, file):
             [gradient] = torch.autograd.grad(value, leaf, allow_unused=True)
     if gradient is None:
         raise UserError(
@@ -154,9 +154,9 @@ class Augmentation:
         generator = torch.Generator(images.device).manual_seed(seed)
         changed = self.function(images, generator)
         if not isinstance(changed, Tensor) or _described(changed) != expected:
-            found = _described(changed) if isinstance(changed, Tensor) else kind(changed)
+            given = _described(changed) if isinstance(changed, Tensor) else kind(changed)
             raise UserError(
-                f"{self.said}: gives {found} for images of {expected}; expected the same shape and "
+                f"{self.said}: gives {given} for images of {expected}; expected the same shape and "
                 f"type\n  see {self.file}"
             )
         return changed * 255
@@ -176,17 +176,17 @@ def augmentation(config: AugmentConfig, train: Batches) -> Augmentation | None:
     if option.is_plain:
         return None
     said = f"augment={config.name}"
-    with told(said, option.file), torch.random.fork_rng(devices=[]):
+    with errors_reported(said, option.file), torch.random.fork_rng(devices=[]):
         made = Augmentation(said, option.file, option.function(config))
     images, _ = train.take(torch.arange(min(len(train), TRIED)))
-    with _drawing_told(said, images.device), told(said, option.file):
+    with _refuse_global_draws(said, images.device), errors_reported(said, option.file):
         for seed in range(TIMES):
             made(images.float(), seed)
     return made
 
 
 @contextlib.contextmanager
-def _drawing_told(said: str, device: torch.device) -> Iterator[None]:
+def _refuse_global_draws(said: str, device: torch.device) -> Iterator[None]:
     """Yield a list of the global generators used inside the block, and restore them."""
     streams: dict[str, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
         "torch": (torch.get_rng_state, torch.set_rng_state),
@@ -224,13 +224,13 @@ class Schedule:
 
     def __call__(self, step: int, steps: int) -> float:
         """Return the factor of the peak rate at a step, 0 to steps - 1. Raises UserError."""
-        found = self.function(step, steps)
+        result = self.function(step, steps)
         try:
-            factor = float(found)
+            factor = float(result)
         except (TypeError, ValueError, RuntimeError):
             factor = math.nan
         if not (math.isfinite(factor) and factor >= 0):
-            given = found if isinstance(found, int | float) else kind(found)
+            given = result if isinstance(result, int | float) else kind(result)
             raise UserError(
                 f"{self.said}: gives {given} for step {step} of {steps}; expected a number, 0 or "
                 f"more\n  see {self.file}"
@@ -247,7 +247,7 @@ def schedule(config: ScheduleConfig, steps: int) -> Schedule | None:
     if option.is_plain:
         return None
     said = f"schedule={config.name}"
-    with told(said, option.file):
+    with errors_reported(said, option.file):
         made = Schedule(said, option.file, option.function(config))
         tried = sorted({0, steps // 2, steps - 1})
         first, second = ([made(step, steps) for step in tried] for _ in range(2))

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinylab.config import options
-from tinylab.config.user_code import told_of
+from tinylab.config.user_code import message_of
 from tinylab.errors import UserError
 from tinylab.ui.console import say
 
@@ -43,7 +43,7 @@ class OwnMetrics:
             number = _number(given)
             why = f"{given!r}, not a finite number".replace("\n", " ")
         except Exception as error:
-            number, why = None, " ".join((told_of(error) or repr(error)).split())
+            number, why = None, " ".join((message_of(error) or repr(error)).split())
         if number is not None and np.isfinite(number):
             return number
         if name not in self.failed:
@@ -65,7 +65,7 @@ def load(num_classes: int) -> OwnMetrics:
             given = function(*_made_up(num_classes))
         except Exception as error:
             said = f"metric {name}"
-            words = told_of(error, said) or f"{said}: {type(error).__name__}: {error}"
+            words = message_of(error, said) or f"{said}: {type(error).__name__}: {error}"
             raise UserError(words) from error
         if _number(given) is None:
             raise UserError(

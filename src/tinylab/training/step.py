@@ -125,13 +125,13 @@ def _average(averaged: nn.Module, model: nn.Module, weight: float | Tensor) -> N
     """
     pairs = list(zip(averaged.state_dict().values(), model.state_dict().values(), strict=True))
     means = [a for a, _ in pairs if a.is_floating_point()]
-    news = [b for a, b in pairs if a.is_floating_point()]
+    new = [b for a, b in pairs if a.is_floating_point()]
     if isinstance(weight, Tensor):  # lerp does not support one-element tensors
-        steps = kernels.foreach("sub", news, means)
+        steps = kernels.foreach("sub", new, means)
         kernels.foreach("mul_", steps, weight)
         kernels.foreach("add_", means, steps)
     else:
-        kernels.foreach("lerp_", means, news, weight)
+        kernels.foreach("lerp_", means, new, weight)
     for a, b in pairs:
         if not a.is_floating_point():
             a.copy_(b)

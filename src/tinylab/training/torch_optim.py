@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from tinylab.errors import UserError
 from tinylab.models.own import kind
-from tinylab.training.own import told
+from tinylab.training.own import errors_reported
 
 Groups = list[dict[str, Any]]
 STEPS_BEFORE, STEPS_AFTER = 4, 6  # steps of the rehearsal, around a checkpoint
@@ -94,7 +94,7 @@ def rehearse(make: Callable[[Groups], Any], groups: Groups, said: str, file: obj
     Raises UserError if an update fails, or if the checkpoint changes the bits: state that is
     missing from ``state_dict`` would make a resumed run different.
     """
-    with told(said, file):
+    with errors_reported(said, file):
         straight, stopped = _copies(groups), _copies(groups)
         first, second = make(_fresh(straight)), make(_fresh(stopped))
         _take(first, straight, range(STEPS_BEFORE + STEPS_AFTER))

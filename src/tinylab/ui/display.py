@@ -72,7 +72,7 @@ class RunDisplay:
             completed=epoch * steps + done,
             total=self._epochs * steps,
             epoch=f"{epoch + 1}/{self._epochs}",
-            figures=progress(),
+            details=progress(),
         )
 
     def epoch(self, row: dict[str, Any]) -> None:
@@ -120,12 +120,12 @@ def _live_bar() -> Any:
         TextColumn("epoch {task.fields[epoch]}"),
         BarColumn(),
         TextColumn("{task.percentage:3.0f}%"),
-        TextColumn("{task.fields[figures]}"),
+        TextColumn("{task.fields[details]}"),
         TimeRemainingColumn(),
         transient=True,
         refresh_per_second=1 / REFRESH_SECONDS,
     )
-    bar.add_task("", total=None, epoch="1", figures="")
+    bar.add_task("", total=None, epoch="1", details="")
     return bar
 
 
@@ -180,8 +180,8 @@ class SweepDisplay:
         """Job ``number`` has finished an epoch with these metrics."""
         if self._screen is not None:
             val = row["val_accuracy"]
-            figures = f"epoch {row['epoch']}" + ("" if val is None else f", val {val:.2%}")
-            self._screen.move(number, figures=figures)
+            details = f"epoch {row['epoch']}" + ("" if val is None else f", val {val:.2%}")
+            self._screen.move(number, details=details)
 
     @property
     def is_live(self) -> bool:
@@ -248,7 +248,7 @@ class _SweepScreen:
 
         self._sweep, self._jobs = _bars(20), _bars(10)
         self._best = Text(no_wrap=True, overflow="ellipsis")
-        self._all = self._sweep.add_task("sweep", total=total, figures="")
+        self._all = self._sweep.add_task("sweep", total=total, details="")
         self._tasks: dict[int, Any] = {}
         everything = Group(self._sweep, self._best, self._jobs)
         self.live = Live(everything, transient=True, refresh_per_second=1 / REFRESH_SECONDS)
@@ -256,7 +256,7 @@ class _SweepScreen:
     def start(self, number: int, label: str) -> None:
         """Add a bar for job ``number``."""
         name = _shortened(label, self.live.console.width - BESIDE_LABEL)
-        self._tasks[number] = self._jobs.add_task(name, total=1.0, figures="")
+        self._tasks[number] = self._jobs.add_task(name, total=1.0, details="")
 
     def move(self, number: int, **fields: Any) -> None:
         """Update the bar of job ``number``."""
@@ -268,7 +268,7 @@ class _SweepScreen:
 
     def show(self, completed: float, words: str, best: str) -> None:
         """Update the summary of all jobs."""
-        self._sweep.update(self._all, completed=completed, figures=words)
+        self._sweep.update(self._all, completed=completed, details=words)
         self._best.plain = f"best  {best}" if best else ""
 
 
@@ -283,6 +283,6 @@ def _bars(width: int) -> Any:
     from rich.progress import BarColumn, Progress, TextColumn
 
     # Labels are not markup: a value may be a list in brackets.
-    label, figures = "{task.description}", "{task.percentage:3.0f}%  {task.fields[figures]}"
-    columns = TextColumn(label, markup=False), BarColumn(width), TextColumn(figures, markup=False)
+    label, details = "{task.description}", "{task.percentage:3.0f}%  {task.fields[details]}"
+    columns = TextColumn(label, markup=False), BarColumn(width), TextColumn(details, markup=False)
     return Progress(*columns)

@@ -32,8 +32,8 @@ def curves(history: list[dict[str, Any]], title: str) -> Drawing:
     figure.subplots_adjust(left=0.07, right=0.98, bottom=0.14, top=0.9, wspace=0.2)
     figure.suptitle(title, fontsize=10)
     epochs = [row["epoch"] for row in history]
-    for place, name in enumerate(("loss", "accuracy"), start=1):
-        axes = figure.add_subplot(1, 2, place)
+    for column, name in enumerate(("loss", "accuracy"), start=1):
+        axes = figure.add_subplot(1, 2, column)
         for part, color in (("train", TRAIN), ("val", VAL)):
             values = [row[f"{part}_{name}"] for row in history]
             if None not in values:
@@ -132,11 +132,11 @@ def gallery(images: NDArray[np.uint8], captions: list[str], title: str) -> Figur
     axes = figure.add_axes((0.01, 0.0, 0.98, 1 - 0.35 / height))
     axes.set_axis_off()
     figure.suptitle(title, fontsize=11, y=1 - 0.1 / height, va="top")
-    for place in range(N):
-        row, column = divmod(place, columns)
+    for index in range(N):
+        row, column = divmod(index, columns)
         top, left = round(row * cell_height + 0.4 * H), round(column * cell_width)
-        sheet[top : top + H, left : left + W] = images[place].transpose(1, 2, 0)
-        caption = "\n".join(fitted(line, CAPTION) for line in captions[place].splitlines()[:2])
+        sheet[top : top + H, left : left + W] = images[index].transpose(1, 2, 0)
+        caption = "\n".join(fitted(line, CAPTION) for line in captions[index].splitlines()[:2])
         axes.text(left, top - 0.06 * H, caption, fontsize=8, va="bottom", parse_math=False)
     axes.imshow(sheet, interpolation="nearest", aspect="auto")
     return figure

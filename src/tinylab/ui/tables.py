@@ -46,21 +46,21 @@ def columns_of(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[Colum
 
 def on_screen(sections: Iterable[Section]) -> list[str]:
     """Return the lines for a screen."""
-    found: list[str] = []
+    lines: list[str] = []
     for section in sections:
         for part in (_wrapped(section.words), aligned(section.table), _wrapped(section.notes)):
-            found += [*part, ""] if part else []
-    return found[:-1]
+            lines += [*part, ""] if part else []
+    return lines[:-1]
 
 
 def as_markdown(sections: Iterable[Section]) -> list[str]:
     """Return the lines of Markdown."""
-    found: list[str] = []
+    lines: list[str] = []
     for section in sections:
         notes = [f"- {note}" for note in section.notes]
         for part in ([*section.words], _pipes(section.table), notes):
-            found += [*(line.replace("*", r"\*") for line in part), ""] if part else []
-    return found[:-1]
+            lines += [*(line.replace("*", r"\*") for line in part), ""] if part else []
+    return lines[:-1]
 
 
 def aligned(columns: Sequence[Column], width: int | None = WIDTH) -> list[str]:
@@ -70,7 +70,7 @@ def aligned(columns: Sequence[Column], width: int | None = WIDTH) -> list[str]:
     widths = [max(map(len, (*column.head, *column.cells))) for column in columns]
     heads = [head for head in zip(*(column.head for column in columns), strict=True) if any(head)]
     indent = sum(widths[:-1]) + 2 * len(widths[:-1])
-    found = []
+    lines = []
     for row in [*heads, *zip(*(column.cells for column in columns), strict=True)]:
         first, *more = [row[-1]]
         if columns[-1].is_words and width is not None:
@@ -79,8 +79,8 @@ def aligned(columns: Sequence[Column], width: int | None = WIDTH) -> list[str]:
             cell.ljust(size) if column.is_words else cell.rjust(size)
             for cell, size, column in zip((*row[:-1], first), widths, columns, strict=True)
         ]
-        found += ["  ".join(cells).rstrip(), *(" " * indent + line for line in more)]
-    return found
+        lines += ["  ".join(cells).rstrip(), *(" " * indent + line for line in more)]
+    return lines
 
 
 def _pipes(columns: Sequence[Column]) -> list[str]:

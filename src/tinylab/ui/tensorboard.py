@@ -207,8 +207,8 @@ def write_band(folder: Path, bands: Mapping[str, list[Point]]) -> None:
         margin = layout_pb2.MarginChartContent(series=[series])
         charts[tag] = layout_pb2.Chart(title=tag, margin=margin)
         for point in points:
-            figures = {tag: point.mean, mean: point.mean, low: point.low, high: point.high}
-            values = [Summary.Value(tag=tag, simple_value=value) for tag, value in figures.items()]
+            by_tag = {tag: point.mean, mean: point.mean, low: point.low, high: point.high}
+            values = [Summary.Value(tag=tag, simple_value=value) for tag, value in by_tag.items()]
             events.setdefault(stream, []).append((point.step, point.time, Summary(value=values)))
     category = layout_pb2.Category(title="mean and band over seeds", chart=charts.values())
     layout = layout_pb2.Layout(category=[category]).SerializeToString()

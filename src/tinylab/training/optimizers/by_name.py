@@ -8,7 +8,7 @@ import torch
 from tinylab.config.decorators import optimizer
 from tinylab.config.values import did_you_mean, option
 from tinylab.errors import UserError
-from tinylab.training.own import told
+from tinylab.training.own import errors_reported
 from tinylab.training.torch_optim import TorchOptimizer, refuse_closure, wrapped
 
 KEYS = ("params", "lr", "weight_decay")  # arguments that optim.args cannot set
@@ -33,27 +33,27 @@ def by_name(
     _refuse_unknown(args, name, cls)
     values = {key: tuple(v) if isinstance(v, list) else v for key, v in args.items()}
     said = f"optim.algorithm={name}"
-    with told(said, f"torch.optim.{name}"):
+    with errors_reported(said, f"torch.optim.{name}"):
         return wrapped(cls(groups, lr=lr, **values), weight_decay, said)
 
 
 def _class(name: str) -> Any:
     optim = torch.optim
-    found = {
+    classes = {
         each: value
         for each, value in vars(optim).items()
         if isinstance(value, type)
         and issubclass(value, optim.Optimizer)
         and value is not optim.Optimizer
     }
-    if name not in found:
-        hint = did_you_mean(name, list(found))
+    if name not in classes:
+        hint = did_you_mean(name, list(classes))
         raise UserError(
             f"optim.algorithm={name}: not in torch.optim{hint}; "
-            f"valid here: {', '.join(sorted(found))}"
+            f"valid here: {', '.join(sorted(classes))}"
         )
-    refuse_closure(found[name], f"optim.algorithm={name}")
-    return found[name]
+    refuse_closure(classes[name], f"optim.algorithm={name}")
+    return classes[name]
 
 
 def _refuse_unknown(args: Any, name: str, cls: Any) -> None:

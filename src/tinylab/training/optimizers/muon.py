@@ -35,7 +35,7 @@ class Muon:
         self.lr: float | Tensor = lr
         self.param_groups = groups
         self._weight_decay, self._momentum = weight_decay, momentum
-        self._rest_share = rest_lr / lr
+        self._rest_ratio = rest_lr / lr
         weights = [p for group in groups for p in group["params"] if p.dim() > 1][:-1]
         hidden = {id(weight) for weight in weights}
         self._hidden, rest = (
@@ -51,7 +51,7 @@ class Muon:
     @torch.no_grad()
     def step(self) -> None:
         """Update all parameters that have a gradient."""
-        self._adamw.lr = self.lr * self._rest_share
+        self._adamw.lr = self.lr * self._rest_ratio
         self._adamw.step()
         for group, state in zip(self._hidden, self._momenta, strict=True):
             weights, grads, momenta = with_gradient(group["params"], state)

@@ -21,11 +21,13 @@ class Backend:
             os.environ.setdefault(variable, value)
         self._client = MlflowClient()
         experiment = os.environ.get("MLFLOW_EXPERIMENT_NAME", project)
-        found = self._client.get_experiment_by_name(experiment)
-        place = found.experiment_id if found else self._client.create_experiment(experiment)
-        for old in self._client.search_runs([place], f"tags.`tinylab.run` = '{name}'"):
+        existing = self._client.get_experiment_by_name(experiment)
+        identifier = (
+            existing.experiment_id if existing else self._client.create_experiment(experiment)
+        )
+        for old in self._client.search_runs([identifier], f"tags.`tinylab.run` = '{name}'"):
             self._client.delete_run(old.info.run_id)
-        run = self._client.create_run(place, tags={"tinylab.run": name}, run_name=name)
+        run = self._client.create_run(identifier, tags={"tinylab.run": name}, run_name=name)
         self._run = run.info.run_id
         params = [Param(key, str(value)[:LONGEST]) for key, value in keys.items()]
         self._client.log_batch(self._run, params=params)

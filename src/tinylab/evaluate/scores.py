@@ -14,7 +14,7 @@ TINY = np.finfo(np.float64).tiny  # a probability of 0 would make the loss infin
 
 
 @dataclass(frozen=True)
-class Figures:
+class Scores:
     """labels: int64 (N,). probabilities: float64 (N, K), for the K ``classes``."""
 
     labels: NDArray[np.int64]
