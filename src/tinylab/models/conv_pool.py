@@ -176,12 +176,12 @@ def _backward(pixels: Any, grad: Any, largest: Any, sums: Any, start: int, end: 
                     parts[1, f] = value if which == 1 else nothing
                     parts[2, f] = value if which == 2 else nothing
                     parts[3, f] = value if which == 3 else nothing
-                for place in range(SIDE**2):
-                    y, x = 2 * i + place // SIDE, 2 * j + place % SIDE
+                for offset in range(SIDE**2):
+                    y, x = 2 * i + offset // SIDE, 2 * j + offset % SIDE
                     upper_left, upper_right = pixels[n, y, x], pixels[n, y, x + 1]
                     lower_left, lower_right = pixels[n, y + 1, x], pixels[n, y + 1, x + 1]
                     for f in range(filters):
-                        of_kernels[place, f] += (
+                        of_kernels[offset, f] += (
                             parts[0, f] * upper_left
                             + parts[1, f] * upper_right
                             + parts[2, f] * lower_left

@@ -8,7 +8,7 @@ from typing import Any
 
 from tinylab.predict.classify import Prediction
 
-DONE = ("inverted", "fitted", "several")  # what is told of a digit's picture
+DONE = ("inverted", "fitted", "several")  # what is noted about a digit's picture
 Format = Callable[[Iterable[Prediction], tuple[str, ...], int, Sequence[str]], Iterator[str]]
 
 
@@ -46,9 +46,9 @@ def as_csv(
             for label, probability in prediction.best(top)
             for cell in (classes[label], f"{probability:.6f}")
         ]
-        told = [getattr(prediction.picture, word) for word in DONE]
-        told += [prediction.marks[word] for word in marks]
-        done = ["yes" if each else "no" for each in told]
+        flags = [getattr(prediction.picture, word) for word in DONE]
+        flags += [prediction.marks[word] for word in marks]
+        done = ["yes" if each else "no" for each in flags]
         yield _csv_line([prediction.file, *best, *done, ""])
 
 

@@ -67,7 +67,7 @@ class Held:
     """A run taken by this worker."""
 
     number: int  # of its trial
-    place: int  # among the repeats
+    index: int  # among the repeats
     token: int
 
 
@@ -153,7 +153,7 @@ class Shared:
         """Update a trial from the journal."""
         trial.asked = cast("Any", Reports(self.journal, frozen))
         trial.reported = dict(frozen.intermediate_values)
-        records = [self._record(frozen, place) for place in range(len(trial.repeats))]
+        records = [self._record(frozen, index) for index in range(len(trial.repeats))]
         for repeat, record in zip(trial.repeats, records, strict=True):
             repeat.state, repeat.value = record["state"], record["value"]
         ended = (record["trial"] for record in records if record["trial"] != "running")
@@ -167,9 +167,9 @@ class Shared:
             if self._study is not None:
                 self._study.add(self._point(trial.varied), trial.value, trial.reported)
 
-    def _record(self, frozen: FrozenTrial, place: int) -> dict[str, Any]:
+    def _record(self, frozen: FrozenTrial, index: int) -> dict[str, Any]:
         nothing = {"state": "waiting", "value": None, "epochs": 0, "trial": "running", "token": 0}
-        record: dict[str, Any] = frozen.user_attrs.get(f"repeat {place}", nothing)
+        record: dict[str, Any] = frozen.user_attrs.get(f"repeat {index}", nothing)
         return record
 
     def _point(self, varied: Mapping[str, str]) -> dict[str, str]:
@@ -255,10 +255,10 @@ class Shared:
 
     def _free_what_the_dead_hold(self) -> None:
         holders = {
-            repeat: self._record(self._frozen[trial.number], place)["by"]
+            repeat: self._record(self._frozen[trial.number], index)["by"]
             for trial in self.trials
             if trial.state == "running"
-            for place, repeat in enumerate(trial.repeats)
+            for index, repeat in enumerate(trial.repeats)
             if repeat.state == "running"
         }
         if holders and self._heartbeat is not None:
@@ -306,9 +306,9 @@ class Shared:
     def _start(self, trial: Trial, repeat: Repeat) -> Job:
         assert self._heartbeat is not None
         job = repeat.job
-        place = trial.repeats.index(repeat)
-        token = self._record(self._frozen[trial.number], place)["token"] + 1
-        self._held[repeat.run_id] = held = Held(trial.number, place, token)
+        index = trial.repeats.index(repeat)
+        token = self._record(self._frozen[trial.number], index)["token"] + 1
+        self._held[repeat.run_id] = held = Held(trial.number, index, token)
         repeat.state, repeat.epochs = "running", 0
         self._note(held)
         return job
@@ -316,13 +316,13 @@ class Shared:
     def _note(self, held: Held) -> None:
         """Write the outcome of a run, and perhaps of its trial."""
         trial, frozen = self._trials[held.number], self._frozen[held.number]
-        repeat = trial.repeats[held.place]
+        repeat = trial.repeats[held.index]
         assert self._heartbeat is not None
         record = {
             "state": repeat.state, "value": repeat.value, "epochs": repeat.epochs,
             "trial": trial.state, "by": self._heartbeat.name, "token": held.token,
         }  # fmt: skip
-        self.journal.note(frozen, f"repeat {held.place}", record)
+        self.journal.note(frozen, f"repeat {held.index}", record)
         if trial.state != "running" and not frozen.state.is_finished():
             self.journal.end(frozen, trial.state, trial.value)
         self.look()
@@ -331,7 +331,7 @@ class Shared:
         """Return whether the run still belongs to this worker, by the journal."""
         if held is None or self._heartbeat is None:
             return False
-        record = self._record(self._frozen[held.number], held.place)
+        record = self._record(self._frozen[held.number], held.index)
         holder = record["state"], record.get("by"), record["token"]
         return holder == ("running", self._heartbeat.name, held.token)
 
@@ -345,7 +345,7 @@ class Shared:
             if held is None or not self._is_held(held):
                 return False
             trial = self._trials[held.number]
-            repeat = trial.repeats[held.place]
+            repeat = trial.repeats[held.index]
             rows = [*job.files.history(), row]
             if all(tell_epoch(trial, repeat, each, self._rules, self.trials) for each in rows):
                 return True
@@ -373,7 +373,7 @@ class Shared:
 
     def _end(self, held: Held, state: str) -> None:
         trial = self._trials[held.number]
-        repeat = trial.repeats[held.place]
+        repeat = trial.repeats[held.index]
         if state == "stopped":
             repeat.state = "waiting"
         else:
@@ -401,7 +401,7 @@ class Shared:
 
     def _rows(self, trial: Trial) -> list[dict[str, Any]]:
         is_search, rows = self._study is not None, []
-        for place, (repeat, seeds) in enumerate(
+        for index, (repeat, seeds) in enumerate(
             zip(trial.repeats, self._space.repeats, strict=True)
         ):
             row: dict[str, Any] = {
@@ -409,7 +409,7 @@ class Shared:
                 "state": repeat.state,
             }  # fmt: skip
             if is_search:
-                epochs = self._record(self._frozen[trial.number], place)["epochs"]
+                epochs = self._record(self._frozen[trial.number], index)["epochs"]
                 row |= {"number": trial.number, "value": repeat.value, "epochs": epochs}
             if len(trial.repeats) > 1:
                 row["setting"] = trial.state
