@@ -7,29 +7,27 @@ Only the reader is another one: cache, split, training and everything after are 
 
 import dataclasses
 import sys
-from functools import partial
 
 import numpy as np
 
-from option_records import MnistConfig
-from tinylab import cli, data
-from tinylab.data import mnist, part_of
+from tinylab import cli
 from tinylab.data.arrays import Images, Source
+from tinylab.data.mnist import Mnist
 
 
 def repeat_mnist(times: int) -> None:
     """From now on ``dataset=mnist`` is the repeated one, in this process."""
-    data.READERS["mnist"] = data.Reader(partial(find, times), mnist.fetch)
+    find = Mnist.find
 
+    def find_repeated(self: Mnist) -> Source:
+        source = find(self)
+        return dataclasses.replace(
+            source,
+            preparation={**source.preparation, "times": times},
+            read=lambda: repeated(source.read(), times),
+        )
 
-def find(times: int, config: MnistConfig) -> Source:
-    """As ``mnist.find``."""
-    source = part_of(config).find()
-    return dataclasses.replace(
-        source,
-        preparation={**source.preparation, "times": times},
-        read=lambda: repeated(source.read(), times),
-    )
+    Mnist.find = find_repeated  # type: ignore[method-assign]
 
 
 def repeated(once: Images, times: int) -> Images:

@@ -26,7 +26,8 @@ from peers import torch_networks
 from summary import number, spread, summarize, table
 from tinylab import models
 from tinylab.data import part_of
-from tinylab.data.arrays import Images
+from tinylab.data.arrays import Images, Source
+from tinylab.data.mnist import Mnist
 
 BENCHMARKS = Path(works.__file__).parent
 SECONDS = st.floats(0.01, 1e4)
@@ -315,6 +316,16 @@ def test_mistyped_names_and_counts_are_refused() -> None:
         run.some_of(("a", "b"))("a,c")
     with pytest.raises(ArgumentTypeError, match="expected 2 or more"):
         run.at_least(2)("1")
+
+
+def test_the_repeated_mnist_is_read_in_place_of_mnist(monkeypatch: pytest.MonkeyPatch) -> None:
+    images = np.zeros((3, 1, 28, 28), np.uint8)
+    once = Images(images, np.arange(3), ("a", "b", "c"), num_official_test=1)
+    monkeypatch.setattr(Mnist, "find", lambda self: Source("mnist", (), {"kept": 1}, lambda: once))
+    repeated.repeat_mnist(4)
+    found = Mnist().find()
+    assert found.preparation == {"kept": 1, "times": 4}
+    assert len(found.read().labels) == 2 * 4 + 1
 
 
 @pytest.mark.costly
