@@ -1,6 +1,7 @@
 """Finished runs, ready to classify: the tested network and its preprocessing.
 
-Needs no training data, and never executes code from a run's folder.
+A network needs no training data; what does loads it with ``own_data``. Code from a run's folder is
+never executed.
 """
 
 import contextlib
@@ -16,13 +17,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from tinylab import models
+from tinylab import data, models
 from tinylab.comparison.settings import group
 from tinylab.config import code, options, user_code
-from tinylab.config.base_records import ModelConfig
+from tinylab.config.base_records import DatasetConfig, ModelConfig
 from tinylab.config.compose import restore
 from tinylab.config.schema import Config
 from tinylab.data.batches import restore_normalization
+from tinylab.data.cache import Decoded
 from tinylab.errors import UserError
 from tinylab.models.pretrained import head
 from tinylab.store.calibration import Calibration
@@ -163,6 +165,20 @@ def in_batches(
     size = member.config.train.eval_batch_size
     starts = range(0, len(images), size)
     return np.concatenate([function(images[start : start + size]) for start in starts])
+
+
+def own_data(name: str, result: Result, dataset: DatasetConfig) -> Decoded:
+    """Load a run's own data. Raises UserError if it is missing or has changed."""
+    decoded = data.load_present(dataset)
+    if decoded.fingerprint != result.dataset.fingerprint:
+        raise UserError(f"{name}: its data has changed since\n  restore the old data")
+    return decoded
+
+
+def evenly(indices: NDArray[np.int64], most: int) -> NDArray[np.int64]:
+    """Return at most so many of the indices, evenly spaced: most datasets are sorted by class."""
+    count = min(len(indices), most)
+    return indices[np.unique(np.linspace(0, len(indices) - 1, count).astype(np.int64))]
 
 
 def neighbor_distance(

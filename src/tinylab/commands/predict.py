@@ -189,8 +189,7 @@ class Tally:
         if unlike := self.marked["unlike"]:
             say(
                 f"unlike: {unlike:,} of {self.total:,} images differ from the training images "
-                "more than "
-                "99 in 100 validation images; do not trust their classes"
+                "more than 99 in 100 validation images; do not trust their classes"
             )
         for fault in self.faults:
             say(f"cannot be read: {printable(fault.file)}: {fault.fault}")

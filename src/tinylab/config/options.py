@@ -111,8 +111,7 @@ def use(arguments: Sequence[str]) -> None:
             use_files(before)
             raise UserError(
                 f"code={file}: expected a class or function decorated by @tinylab.model or "
-                "similar in "
-                f"it, or one named as model={file.stem}:Class\n"
+                f"similar in it, or one named as model={file.stem}:Class\n"
                 "  (modules that it imports from its folder need not be named)"
             )
 

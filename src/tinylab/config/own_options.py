@@ -94,8 +94,7 @@ def _refuse_unfit_metric(own: Declaration, where: str) -> None:
     if not re.fullmatch(r"[A-Za-z_]\w*", own.name) or own.name in metrics.TAKEN:
         raise UserError(
             f"{where}: name={own.name!r}: expected letters, digits and _, starting with a letter, "
-            "and none "
-            "of the built-in metrics"
+            "and none of the built-in metrics"
         )
     if len(own.takes) != 2:
         raise UserError(

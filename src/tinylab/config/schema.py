@@ -338,8 +338,7 @@ class Config(Section):
         if self.split.val == 0 and self.sweep.keep is not None:
             raise UserError(
                 f"sweep.keep={self.sweep.keep} with split.val=0: the best settings are selected "
-                "by a "
-                "validation set; expected split.val=0.1 or another fraction"
+                "by a validation set; expected split.val=0.1 or another fraction"
             )
         if self.split.val == 0 and self.sweep.search != "grid":
             raise UserError(
@@ -354,8 +353,7 @@ class Config(Section):
             if value != neutral and self.loss.name != LossConfig.name:
                 raise UserError(
                     f"train.{name}={value} with loss={self.loss.name}: only loss=cross_entropy "
-                    "supports "
-                    f"it\n  expected train.{name}={neutral}, or implement it in your loss"
+                    f"supports it\n  expected train.{name}={neutral}, or implement it in your loss"
                 )
 
     def _normalize_of_weights(self) -> str | None:

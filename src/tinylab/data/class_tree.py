@@ -115,8 +115,7 @@ def _class_files(root: Path, part: str, passed: _Passed) -> dict[str, list[str]]
                 f"{root / part / name}: a class folder without images "
                 f"({', '.join(SUFFIXES[:4])}, ...{inside})\n"
                 "  add images or remove the folder; an official split is read from train/, val/ "
-                "and "
-                "test/"
+                "and test/"
             )
         paths = [f"{part}{name}/{file}" for file in files]
         passed.others += others
@@ -141,10 +140,9 @@ def _refuse_other_classes(
     root: Path, train: str, folder: str, part: str, parts: dict[str, dict[str, list[str]]]
 ) -> None:
     """Check the classes: a test set has all training classes; a validation part may lack some."""
-    only = {train: parts["train"].keys() - parts[part].keys(), folder: parts[part].keys()}
-    only[folder] = parts[part].keys() - parts["train"].keys()
-    if part == "val":
-        only[train] = set()
+    trained, held_out = parts["train"].keys(), parts[part].keys()
+    # A validation part may lack classes.
+    only = {train: set() if part == "val" else trained - held_out, folder: held_out - trained}
     odd = [f"only in {name}: {first(sorted(odd))}" for name, odd in only.items() if odd]
     if odd:
         raise UserError(

@@ -113,20 +113,23 @@ def read(
     training images, or the memory is insufficient.
     """
     deep: list[int] = []
-    decode = decode or decoder(config, deep)
     N = len(files.names)
     images = _room_for(N, config)
-    larger = _larger(config)
-    sources = None if larger is None else _room_for(N, larger)
-    decode_source = None if larger is None else decoder(larger)
+    sources: NDArray[np.uint8] | None = None
+    decoders = [(images, decode or decoder(config, deep))]
+    if config.source_size is not None:
+        # By area averaging, whatever ``interpolation`` is: aliasing in the larger image would not
+        # disappear when it is averaged down.
+        larger = replace(config, image_size=config.source_size, interpolation="area")
+        sources = _room_for(N, larger)
+        decoders.append((sources, decoder(larger)))
     faults: dict[int, str] = {}
 
     def fill(index: int) -> None:
         file = files.root / files.names[index]
         try:
-            images[index] = decode(file)
-            if sources is not None and decode_source is not None:
-                sources[index] = decode_source(file)
+            for decoded, decode_file in decoders:
+                decoded[index] = decode_file(file)
         except OSError as error:
             faults[index] = error.strerror or str(error)
 
@@ -143,17 +146,6 @@ def read(
         counts = files.num_test, files.names, files.num_val
         return Images(images, files.labels, files.classes, *counts, sources)
     return _without(faults, images, files, config, sources)
-
-
-def _larger(config: Folder) -> Folder | None:
-    """Return how training images are decoded if at a size of their own.
-
-    Always by area averaging, whatever ``interpolation`` is: aliasing in the larger image would not
-    disappear when it is averaged down.
-    """
-    if config.source_size is None:
-        return None
-    return replace(config, image_size=config.source_size, interpolation="area")
 
 
 def _refuse_no_multiple(config: Folder) -> None:

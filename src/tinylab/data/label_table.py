@@ -73,8 +73,7 @@ def table(root: Path, skip_bad: bool) -> Listing:
     if files.completed:
         say_once(
             f"{root / TABLE}: {len(files.completed):,} of {len(lines):,} paths were completed, "
-            "such "
-            f"as {files.completed[0]}"
+            f"such as {files.completed[0]}"
         )
     _refuse_untrained(root / TABLE, parts)
     by_name = {

@@ -138,6 +138,5 @@ def _array(file: Path, archive: Any, name: str) -> Array:
         raise UserError(
             f"{file}: {name} cannot be read: {error}\n"
             "  Python objects are not unpickled, since that could run code: store numbers or "
-            "strings "
-            "(labels.astype(str))"
+            "strings (labels.astype(str))"
         ) from error

@@ -14,7 +14,7 @@ from tinylab.data.cache import Decoded
 from tinylab.errors import UserError
 from tinylab.evaluate import labels, looks
 from tinylab.evaluate.alike import Neighbors, neighbors
-from tinylab.inference import in_batches, load
+from tinylab.inference import in_batches, load, own_data
 from tinylab.store.collect import collect
 from tinylab.store.run import Run
 from tinylab.system import runtime
@@ -163,10 +163,7 @@ def _data(run: Run) -> Decoded:
         raise UserError(
             f"{run.folder}: its config was written by another version of tinylab"
         ) from error
-    decoded = data.load_present(dataset)
-    if decoded.fingerprint != run.result.dataset.fingerprint:
-        raise UserError(f"{run.name}: its data has changed since\n  restore the old data")
-    return decoded
+    return own_data(run.name, run.result, dataset)
 
 
 def _out_of_sample(

@@ -85,8 +85,7 @@ def _learnt(scope: Scope) -> str:
         return f"none of them seen in training{how}"
     return (
         f"{scope.learnt:,} of them used for training ({scope.trained:,}) or selection: not an "
-        "estimate "
-        "for new images"
+        "estimate for new images"
     )
 
 

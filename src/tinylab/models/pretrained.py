@@ -67,8 +67,7 @@ def _stored(typed: str) -> object:
         why = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
         raise UserError(
             f"model.weights={typed}: cannot be read: {why}\n  expected a state_dict written by "
-            "torch.save; "
-            "only tensors and plain values are read"
+            "torch.save; only tensors and plain values are read"
         ) from error
 
 

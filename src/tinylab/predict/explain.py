@@ -15,8 +15,7 @@ from torch import Tensor, nn
 
 from tinylab import data
 from tinylab.data.cache import Decoded
-from tinylab.errors import UserError
-from tinylab.inference import Trained, in_batches
+from tinylab.inference import Trained, evenly, in_batches, own_data
 
 NEIGHBORS = 6  # nearest training images to show
 
@@ -99,17 +98,13 @@ class Learnt:
 
 def present(trained: Trained) -> Decoded:
     """A run's own data. Raises UserError where it is not here as it was."""
-    decoded = data.load_present(trained.config.dataset)
-    if decoded.fingerprint != trained.result.dataset.fingerprint:
-        raise UserError(f"{trained.name}: its data has changed since")
-    return decoded
+    return own_data(trained.name, trained.result, trained.config.dataset)
 
 
 def learnt(trained: Trained, decoded: Decoded, most: int | None = None) -> Learnt:
     """The training images and their features; of more than ``most`` so many, evenly over all."""
     train = data.divide(decoded, trained.config.split, trained.config.dataset).train
-    count = len(train) if most is None else min(most, len(train))
-    index = train[np.unique(np.linspace(0, len(train) - 1, count).astype(np.int64))]
+    index = train if most is None else evenly(train, most)
     features = in_batches(trained, trained.features, decoded.images.images[index])
     return Learnt(decoded, index, features, len(train))
 

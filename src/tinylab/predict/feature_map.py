@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from tinylab import data
 from tinylab.data.cache import Decoded
-from tinylab.inference import Trained, in_batches
+from tinylab.inference import Trained, evenly, in_batches
 
 MOST = 500  # images; t-SNE takes 0.4 s for 180 and 1 s for 500 on one core
 FEWEST = 5
@@ -34,7 +34,7 @@ def feature_map(trained: Trained, decoded: Decoded) -> FeatureMap | None:
     Raises UserError if the network has no features.
     """
     test = data.divide(decoded, trained.config.split, trained.config.dataset).test
-    index = test[np.unique(np.linspace(0, len(test) - 1, min(len(test), MOST)).astype(np.int64))]
+    index = evenly(test, MOST)
     if len(index) < FEWEST:
         return None
     images = decoded.images.images[index]

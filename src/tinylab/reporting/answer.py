@@ -100,8 +100,7 @@ def _doubled(one: DataSize) -> str:
     return (
         f"Doubling the training images from {largest:,} to {2 * largest:,} would gain "
         f"{points(one.gain)} points of test accuracy ({span}), if the error keeps falling as "
-        f"{law} for n "
-        "images."
+        f"{law} for n images."
     )
 
 
@@ -116,8 +115,7 @@ def discipline(comparison: Comparison, num_left_out: int) -> str:
         return tried
     return (
         f"{tried} Select by validation only: the test accuracy is unbiased for the setting "
-        "selected by "
-        "validation, and too high for one selected by test accuracy."
+        "selected by validation, and too high for one selected by test accuracy."
     )
 
 
@@ -127,7 +125,6 @@ def warnings(comparison: Comparison) -> list[str]:
     if all(len(row.setting.runs) == 1 for row in comparison.rows):
         sentences.append(
             f"One run{' per setting' if len(comparison.rows) > 1 else ''}: the CI covers the "
-            "choice of "
-            "test images, but not other seeds. Repeat with seed=0,1,2."
+            "choice of test images, but not other seeds. Repeat with seed=0,1,2."
         )
     return sentences

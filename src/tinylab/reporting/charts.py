@@ -28,8 +28,7 @@ MOST_READ = 5  # settings whose learning curves are put into words
 LEAST_AXES = 3  # numeric keys needed for parallel coordinates
 TUNED = (
     "Best result after k trials in random order: median with 95% CI (by order statistics, Lourie "
-    "et "
-    "al. 2023), dashed: mean (Dodge et al. 2019). Compare searches at an equal number of "
+    "et al. 2023), dashed: mean (Dodge et al. 2019). Compare searches at an equal number of "
     "trials"
 )
 COLUMNS = ("train_loss", "train_accuracy", "val_loss", "val_accuracy")

@@ -163,8 +163,7 @@ def confusion(predictions: Predictions) -> Table | str:
     lines = zip(predictions.classes, predictions.matrix.tolist(), fractions.tolist(), strict=True)
     return Table(
         "Confusion matrix of the test images: true class (rows) by predicted class (columns), "
-        "shaded "
-        "by fraction of the true class",
+        "shaded by fraction of the true class",
         ["", *predictions.classes],
         [
             [Cell(name), *(_count(n, fraction) for n, fraction in zip(counts, inner, strict=True))]

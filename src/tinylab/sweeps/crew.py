@@ -146,8 +146,7 @@ def _agree(work: Work, plan: Shared) -> None:
     if before not in (None, today):
         raise UserError(
             f"{work.folder.path}: the study was started with different code (tinylab's or your "
-            "own), "
-            "so its trials are not comparable\n  use that code, or choose another name="
+            "own), so its trials are not comparable\n  use that code, or choose another name="
         )
 
 

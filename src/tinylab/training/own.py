@@ -108,8 +108,7 @@ def _try_mixed(loss: Loss, logits: Tensor, targets: Tensor) -> None:
     except UserError as error:
         raise UserError(
             f"{loss.said} with augment.mixup or augment.cutmix: does not accept their targets, "
-            "class "
-            "probabilities (N, num_classes)\n"
+            "class probabilities (N, num_classes)\n"
             f"  expected both to be 0, or another loss; here {str(error).partition(chr(10))[0]}"
         ) from error
 
