@@ -100,7 +100,7 @@ def choose_kernels(
     if not chosen or importlib.util.find_spec("numba") is None:
         return {}
     for layer in chosen:
-        layer.in_one_pass = True
+        layer.in_one_pass, layer.parts = True, torch.get_num_threads()
     return {"numba": importlib.metadata.version("numba")}
 
 

@@ -78,6 +78,15 @@ def load() -> float:
     return os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
 
 
+def contention() -> str:
+    """Return a line with the remedy if other processes use the cores; otherwise nothing."""
+    if load() <= cores() / 2:
+        return ""
+    return (
+        f"{load():.1f} processes compete for the {cores()} cores: threads=1 is faster next to them"
+    )
+
+
 def gpus() -> int:
     """Return the NVIDIA GPUs visible to this process, by their device files."""
     present = [path for path in Path("/dev").glob("nvidia*") if re.fullmatch(r"\D+\d+", path.name)]
