@@ -151,7 +151,7 @@ def test_a_training_whose_threads_change_has_the_bits_of_one_whose_threads_do_no
     fixed = Lab(**keys).run(tmp_path / "fixed")
     assert differences(adaptive.state_dict(), fixed.state_dict()) == []
     if PREFERS_ONEDNN:  # another library's products may depend on the threads
-        assert changes.count(1) > 10
+        assert changes.count(1) > 3
 
 
 def test_a_training_only_adapts_if_its_recipe_allows_it() -> None:
