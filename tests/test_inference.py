@@ -43,7 +43,7 @@ def change_result(folder: Path, **values: Any) -> None:
 
 def its_test_images() -> tuple[np.ndarray, np.ndarray]:
     splits = data.load(DigitsConfig(), SplitConfig())
-    return splits.data.images[splits.split.test], splits.data.labels[splits.split.test]
+    return splits.data.pixels[splits.split.test], splits.data.labels[splits.split.test]
 
 
 VARIED = {
@@ -64,7 +64,7 @@ def test_the_network_gives_what_the_run_gave(overrides: list[str], tmp_path: Pat
     size = 12 if "dataset.image_size=12" in overrides else 8
     splits = data.load(DigitsConfig(image_size=size), SplitConfig())
     ensemble = load([folder])
-    [probabilities] = ensemble.probabilities(splits.data.images[splits.split.test])
+    [probabilities] = ensemble.probabilities(splits.data.pixels[splits.split.test])
     with np.load(folder / "predictions.npz") as run:
         assert (probabilities.argmax(1) == run["predicted"]).all()
         assert np.abs(probabilities - run["probabilities"]).max() < 1e-3  # kept as float16

@@ -31,7 +31,7 @@ def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 def digits_test_images(size: int = 8) -> Images:
     splits = data.load(DigitsConfig(image_size=size), SplitConfig())
-    return splits.data.images[splits.split.test]
+    return splits.data.pixels[splits.split.test]
 
 
 def open_onnx(path: Path) -> Opened:

@@ -37,12 +37,12 @@ WIDE = 16  # input channels of a convolution that bfloat16 speeds up
 
 def introduce(prepared: Prepared, folder: Path) -> None:
     """Describe what is about to be trained, on what, and where."""
-    images, parts = prepared.splits.data, prepared.splits.split
-    N, C, H, W = images.images.shape
+    dataset, parts = prepared.splits.data, prepared.splits.split
+    N, C, H, W = dataset.pixels.shape
     say(f"run     {folder.name}  in {folder}")
     say(
         f"data    {prepared.config.dataset.name}: {N:,} images of {C}x{H}x{W}, "
-        f"{len(images.classes)} classes; train {len(parts.train):,}, val {len(parts.val):,}, "
+        f"{len(dataset.classes)} classes; train {len(parts.train):,}, val {len(parts.val):,}, "
         f"test {len(parts.test):,}"
     )
     imbalance = prepared.splits.imbalance()
@@ -67,7 +67,7 @@ def introduce(prepared: Prepared, folder: Path) -> None:
         say(f"        dataset.normalize={kind}: as the pretrained weights expect it{gray}")
     device = prepared.recipe.device
     if prepared.parts["train"].streamed:
-        size = in_bytes(images.images.nbytes)
+        size = in_bytes(dataset.pixels.nbytes)
         say(f"        {size} of images, more than half of the free memory of {device}: kept")
         say("        in main memory and streamed in pinned chunks")
     count = torch.get_num_threads()
@@ -77,7 +77,7 @@ def introduce(prepared: Prepared, folder: Path) -> None:
     of_them = f", {trained:,} of them trainable" if trained < parameters else ""
     say(
         f"model   {prepared.config.model.name}: {parameters:,} parameters{of_them}, "
-        f"{C}x{H}x{W} -> {len(images.classes)} logits, on {device} "
+        f"{C}x{H}x{W} -> {len(dataset.classes)} logits, on {device} "
         f"({runtime.device_name(device)}{threads})"
     )
     if device.type == "cpu" and count > 1 and machine.load() > machine.cores() / 2:
@@ -258,7 +258,7 @@ def _worst_mistakes(splits: data.Splits, tested: Predictions) -> Figure:
         f"{classes[tested.label[i]]}, not {classes[tested.predicted[i]]}\n{probability[i]:.0%}"
         for i in worst
     ]
-    images = splits.data.images[tested.index[worst]]
+    images = splits.data.pixels[tested.index[worst]]
     return plots.gallery(
         images, captions, f"most confident of {len(wrong)} mistakes on the test set"
     )
