@@ -38,7 +38,7 @@ def line(entry: Entry) -> tuple[str, str, str]:
 def test_the_table_of_keys_is_the_schema() -> None:
     match = re.search(r"<!-- keys -->\n(.*?)<!-- /keys -->", KEYS.read_text(), re.DOTALL)
     assert match is not None
-    assert match[1] == key_table(), "run python tests/test_readme.py to write the table anew"
+    assert match[1] == key_table(), "run python tests/test_readme.py to rewrite the table"
 
 
 def test_the_readme_is_read_in_three_minutes() -> None:

@@ -1,4 +1,4 @@
-"""What the tests of training share: tiny data, a recipe, and runs that stop when they are told."""
+"""What the tests of training share: tiny data, a recipe, and runs that stop on request."""
 
 import dataclasses
 import math

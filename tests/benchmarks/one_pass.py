@@ -37,9 +37,9 @@ def step_of(size: int, in_one_pass: bool) -> Callable[[], None]:
     model = models.build(BaselineConfig(), MNIST, 10)
     if in_one_pass:
         models.choose_kernels(model, MNIST, 10**9)
-    draw = np.random.default_rng(0)
-    pixels = draw.integers(0, 255, (size, *MNIST)) * (draw.random((size, *MNIST)) > 0.8)
-    images = Dataset(pixels.astype(np.uint8), draw.integers(0, 10, size), tuple("0123456789"))
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 255, (size, *MNIST)) * (rng.random((size, *MNIST)) > 0.8)
+    images = Dataset(pixels.astype(np.uint8), rng.integers(0, 10, size), tuple("0123456789"))
     batches = to_device(images, CPU, True, False)
     recipe = Recipe(
         TrainConfig(batch_size=size), AdamConfig(), AugmentConfig(), 0, 10,

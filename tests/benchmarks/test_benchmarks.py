@@ -35,7 +35,7 @@ SECONDS = st.floats(0.01, 1e4)
 
 def records(**systems: list[float]) -> list[dict]:
     return [
-        {"work": "w", "system": system, "round": index, "figures": {"epoch_seconds": value}}
+        {"work": "w", "system": system, "round": index, "values": {"epoch_seconds": value}}
         for system, values in systems.items()
         for index, value in enumerate(values)
     ]
@@ -105,10 +105,10 @@ def test_a_round_without_tinylab_has_no_ratio() -> None:
     ]
 
 
-def test_figures_of_one_work_stand_together() -> None:
-    figures = {"epoch_seconds": 1.0, "peak_mb": 1234.5}
+def test_metrics_of_one_work_are_in_consecutive_rows() -> None:
+    values = {"epoch_seconds": 1.0, "peak_mb": 1234.5}
     both = [
-        {"work": work, "system": system, "round": 1, "figures": figures}
+        {"work": work, "system": system, "round": 1, "values": values}
         for work in ("b", "a")
         for system in ("tinylab", "keras")
     ]

@@ -1,4 +1,4 @@
-"""`tinylab evaluate`: the run's own figures, other data by class name, nothing scored unsaid."""
+"""`tinylab evaluate`: the run's own metrics, other data by class name, no silent scoring."""
 
 import hashlib
 import json

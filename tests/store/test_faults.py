@@ -1,4 +1,4 @@
-"""Kill the real command at random moments; type it again; compare every bit with a run in peace.
+"""Kill the real command at random moments, repeat it, compare bits with an uninterrupted run.
 
 The short form runs with the other tests. The long form, 200 kills, is
     TINYLAB_KILLS=200 pytest tests/test_faults.py
@@ -64,7 +64,7 @@ def only_run(cwd: Path) -> Path:
 def undisturbed(
     server: Server, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, tuple[dict[str, Any], float]]:
-    """For each config its outcome in peace, and how many seconds the whole command takes."""
+    """For each config its outcome without kills, and how many seconds the whole command takes."""
     by_key = {}
     for name in CONFIGS:
         cwd = tmp_path_factory.mktemp(name)

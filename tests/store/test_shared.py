@@ -103,7 +103,7 @@ def test_a_lock_file_that_only_its_owner_may_write_is_replaced(mode: int, shared
     with sole_writer(run) as waited:
         assert not waited
         assert lock.stat().st_uid == NOBODY
-        assert is_being_written(run), "whoever comes now is told"
+        assert is_being_written(run), "a newcomer sees the lock"
     with sole_writer(run):
         pass
 

@@ -207,5 +207,5 @@ def _write_sheet(path: Path, shown: list[Prediction], classes: tuple[str, ...], 
         captions.append(f"{classes[label]}  {probability:.0%}\n{name}")
     pixels = np.stack([prediction.picture.pixels for prediction in shown if prediction.picture])
     title = f"preprocessed images: {len(shown)} of {total:,} files"
-    write_bytes(path, plots.to_png(plots.draw(plots.gallery(pixels, captions, title))), NAMED)
+    write_bytes(path, plots.to_png(plots.render(plots.gallery(pixels, captions, title))), NAMED)
     say(f"sheet: {path}")

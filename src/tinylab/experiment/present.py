@@ -143,7 +143,7 @@ def _show_start(prepared: Prepared, tracker: RunTracker) -> None:
     shown = pixels.round().clamp(0, 255).to(torch.uint8).cpu().numpy()
     names = [prepared.splits.data.classes[label] for label in labels.tolist()]
     figure = plots.gallery(shown, names, "training images as the network sees them")
-    tracker.picture("images/augmented", plots.draw(figure))
+    tracker.picture("images/augmented", plots.render(figure))
 
 
 def show_end(
@@ -211,10 +211,10 @@ def _draw_end(
         show_start(prepared, tracker)
     matrix = np.array(result.confusion)
     title = f"test accuracy {_accuracy(result)}"
-    learning = plots.draw(plots.curves(history, result.run_id))
-    confusion = plots.draw(plots.confusion(matrix, splits.data.classes, title))
+    learning = plots.render(plots.curves(history, result.run_id))
+    confusion = plots.render(plots.confusion(matrix, splits.data.classes, title))
     tracker.picture("test/confusion", confusion)
-    tracker.picture("test/worst_mistakes", plots.draw(_worst_mistakes(splits, tested)))
+    tracker.picture("test/worst_mistakes", plots.render(_worst_mistakes(splits, tested)))
     tracker.finish(_finals(result), history[-1]["step"])
     write_bytes(files.curves_file, plots.to_png(learning))
     write_bytes(files.confusion_file, plots.to_png(confusion))  # the last: RunFolder.is_presented
