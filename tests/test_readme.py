@@ -31,7 +31,9 @@ def key_table() -> str:
 def line(entry: Entry) -> tuple[str, str, str]:
     metadata = entry.field.metadata
     star = "" if metadata.get("identity", True) else " *"
-    default = {} if entry.field.default is dataclasses.MISSING else entry.field.default
+    default = entry.field.default
+    if entry.field.default_factory is not dataclasses.MISSING:
+        default = entry.field.default_factory()
     return f"`{entry.name}`{star}", f"`{shown(default)}`", metadata["help"]
 
 

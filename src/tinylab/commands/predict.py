@@ -56,7 +56,9 @@ def _parser() -> Parser:
         help="image files, folders or globs; - reads a list of files from standard input",
     )
     parser.add_argument("--top", type=int, default=3, help="classes to show per file (default: 3)")
-    parser.add_argument("--format", choices=FORMATS, default="table")
+    parser.add_argument(
+        "--format", choices=FORMATS, default="table", help="output format (default: table)"
+    )
     parser.add_argument(
         "--reject",
         type=float,
