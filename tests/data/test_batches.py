@@ -1,4 +1,4 @@
-"""Batches against plain indexing, and normalisation against NumPy."""
+"""Batches against plain indexing, and normalization against NumPy."""
 
 import itertools
 
@@ -40,7 +40,7 @@ def fit(images: Tensor, kind: str) -> Normalization:
     return fit_normalization(Batches(images, torch.zeros(len(images))), kind)
 
 
-# ---------------------------------------------------------------- normalisation
+# ---------------------------------------------------------------- normalization
 
 
 @channels
@@ -91,7 +91,7 @@ def test_statistics_do_not_depend_on_the_order_of_the_images() -> None:
 @channels
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
-def test_normalisation_keeps_the_memory_format(
+def test_normalization_keeps_the_memory_format(
     C: int, memory_format: torch.memory_format, dtype: torch.dtype
 ) -> None:
     images = torch.from_numpy(some_images(4, C, 5, 7)).contiguous(memory_format=memory_format)

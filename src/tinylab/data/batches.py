@@ -217,7 +217,7 @@ def _as_tensor(array: NDArray[Any]) -> Tensor:
 def batch_bounds(num_images: int, batch_size: int) -> list[tuple[int, int]]:
     """Where each batch of an epoch begins and ends; the last may be short.
 
-    A last batch of a single image joins the batch before it: batch normalisation has no variance
+    A last batch of a single image joins the batch before it: batch normalization has no variance
     of one value.
     """
     starts = list(range(0, num_images, batch_size))

@@ -2,7 +2,7 @@
 
 Arguments: overrides of ``tinylab train``. Prints a line of JSON with the seconds of an epoch:
 
-kernels: forward, backward and optimiser on one fixed batch, as often as an epoch has steps, and
+kernels: forward, backward and optimizer on one fixed batch, as often as an epoch has steps, and
 the validation images' forward pass; nothing fetches, counts, evaluates or writes.
 product: as many floating-point operations in float32 products of two large matrices.
 """
