@@ -16,7 +16,7 @@ DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
 
 def config(**values: Any) -> Config:
-    """A whole config; ``lr`` is the optimiser's."""
+    """A whole config; ``lr`` is the optimizer's."""
     optim = AdamConfig(lr=values.pop("lr", 0.001))
     return Config(dataset=DigitsConfig(), model=MlpConfig(), optim=optim, **values)
 

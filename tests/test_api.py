@@ -187,7 +187,7 @@ def test_a_run_predicts_as_in_its_own_test(trained: TrainedRun, tmp_path: Path) 
     from tinylab.data.folder import png_bytes
 
     splits = data.load(trained.config.dataset, trained.config.split)
-    images = splits.data.images[splits.split.test]
+    images = splits.data.pixels[splits.split.test]
     kept = trained.run.files.predictions(with_probabilities=True)
     assert kept is not None
     probabilities = trained.predict_proba(images)

@@ -239,7 +239,7 @@ WRONG = {
     "wrong type": (["optim.lr=fast"], ["optim.lr", "fast"]),
     "fraction of an epoch": (["train.epochs=1.5"], ["train.epochs", "1.5"]),
     "out of range": (["optim.lr=-1"], ["optim.lr=-1", "above 0"]),
-    "share above one": (["split.val=1.5"], ["split.val=1.5", "below 1"]),
+    "fraction above one": (["split.val=1.5"], ["split.val=1.5", "below 1"]),
     "unknown word": (["optim.schedule=cosin"], ["cosin", "did you mean 'cosine'"]),
     "unknown flag": (["--lr=3"], ["--lr", "have no dashes"]),
     "bad syntax": (["optim.lr=[1"], ["[1"]),

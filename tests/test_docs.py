@@ -1,4 +1,4 @@
-"""The pages of docs: what is generated is current, what is told is true, links lead somewhere."""
+"""The pages of docs: generated tables are current, statements are true, links resolve."""
 
 import argparse
 import dataclasses
@@ -124,10 +124,10 @@ def test_a_generated_table_is_what_the_code_says(mark: str) -> None:
     page, made = GENERATED[mark]
     match = marked(mark).search(text(f"docs/{page}"))
     assert match is not None
-    assert match[2] == made(), "run PYTHONPATH=tests python tests/test_docs.py to write it anew"
+    assert match[2] == made(), "run PYTHONPATH=tests python tests/test_docs.py to rewrite it"
 
 
-# ---------------------------------------------------------------- what is told
+# ---------------------------------------------------------------- what is stated
 
 
 def test_the_page_of_commands_has_every_flag_of_train() -> None:

@@ -43,7 +43,7 @@ def change_result(folder: Path, **values: Any) -> None:
 
 def its_test_images() -> tuple[np.ndarray, np.ndarray]:
     splits = data.load(DigitsConfig(), SplitConfig())
-    return splits.data.images[splits.split.test], splits.data.labels[splits.split.test]
+    return splits.data.pixels[splits.split.test], splits.data.labels[splits.split.test]
 
 
 VARIED = {
@@ -64,7 +64,7 @@ def test_the_network_gives_what_the_run_gave(overrides: list[str], tmp_path: Pat
     size = 12 if "dataset.image_size=12" in overrides else 8
     splits = data.load(DigitsConfig(image_size=size), SplitConfig())
     ensemble = load([folder])
-    [probabilities] = ensemble.probabilities(splits.data.images[splits.split.test])
+    [probabilities] = ensemble.probabilities(splits.data.pixels[splits.split.test])
     with np.load(folder / "predictions.npz") as run:
         assert (probabilities.argmax(1) == run["predicted"]).all()
         assert np.abs(probabilities - run["probabilities"]).max() < 1e-3  # kept as float16
@@ -78,7 +78,7 @@ def test_no_training_data_is_needed(
 
 
 def test_an_ensemble_averages_by_class_name(copied_run: Path, digits_run: Path) -> None:
-    """The copy is told that its classes have other places, and so has its last layer."""
+    """The copy's classes are in another order, and so are the outputs of its last layer."""
     order = np.random.default_rng(0).permutation(10)
     state = checkpoint.load(copied_run / "best.ckpt")
     for name in ("output.weight", "output.bias"):
@@ -113,8 +113,8 @@ def test_a_sweep_stands_for_its_best_run_by_validation(
 ) -> None:
     config = json.loads((copied_run / "result.json").read_text())["config"]
     # By accuracy, and between equals by loss; the test set has no say.
-    figures = {"a": (0.8, 0.1, 1.0), "b": (0.9, 0.3, 0.5), "c": (0.9, 0.2, 0.4), "d": (0.7, 0, 1)}
-    for seed, (name, (accuracy, loss, test)) in enumerate(figures.items()):
+    metrics = {"a": (0.8, 0.1, 1.0), "b": (0.9, 0.3, 0.5), "c": (0.9, 0.2, 0.4), "d": (0.7, 0, 1)}
+    for seed, (name, (accuracy, loss, test)) in enumerate(metrics.items()):
         folder = shutil.copytree(copied_run, copied_run.with_name(name))
         change_result(
             folder,
@@ -124,11 +124,11 @@ def test_a_sweep_stands_for_its_best_run_by_validation(
         )
     sweep = copied_run.parents[1] / "sweeps" / "of mine"
     sweep.mkdir(parents=True)
-    jobs = [{"run_id": name} for name in [*figures, "unfinished"]]
+    jobs = [{"run_id": name} for name in [*metrics, "unfinished"]]
     (sweep / "sweep.json").write_text(json.dumps({"jobs": jobs}))
     assert the_run(sweep).name == "c"
     assert "of mine: the best of 4 by validation is c" in capsys.readouterr().out
-    for name in figures:
+    for name in metrics:
         change_result(copied_run.with_name(name), val=None)
     with pytest.raises(UserError, match="no finished run with a validation accuracy"):
         the_run(sweep)

@@ -31,14 +31,16 @@ def key_table() -> str:
 def line(entry: Entry) -> tuple[str, str, str]:
     metadata = entry.field.metadata
     star = "" if metadata.get("identity", True) else " *"
-    default = {} if entry.field.default is dataclasses.MISSING else entry.field.default
+    default = entry.field.default
+    if entry.field.default_factory is not dataclasses.MISSING:
+        default = entry.field.default_factory()
     return f"`{entry.name}`{star}", f"`{shown(default)}`", metadata["help"]
 
 
 def test_the_table_of_keys_is_the_schema() -> None:
     match = re.search(r"<!-- keys -->\n(.*?)<!-- /keys -->", KEYS.read_text(), re.DOTALL)
     assert match is not None
-    assert match[1] == key_table(), "run python tests/test_readme.py to write the table anew"
+    assert match[1] == key_table(), "run python tests/test_readme.py to rewrite the table"
 
 
 def test_the_readme_is_read_in_three_minutes() -> None:

@@ -1,4 +1,4 @@
-"""What the tests of training share: tiny data, a recipe, and runs that stop when they are told."""
+"""What the tests of training share: tiny data, a recipe, and runs that stop on request."""
 
 import dataclasses
 import math
@@ -14,7 +14,7 @@ from option_records import AdamConfig, BaselineConfig
 from tinylab import models
 from tinylab.config.base_records import AugmentConfig, ModelConfig, OptimConfig
 from tinylab.config.schema import TrainConfig
-from tinylab.data.arrays import Images
+from tinylab.data.arrays import Dataset
 from tinylab.data.batches import Batches, fit_class_weights, fit_normalization, to_device
 from tinylab.experiment.run import fit_and_save
 from tinylab.training.checkpoint import Checkpoints
@@ -50,7 +50,7 @@ def tiny_batches(
     images = generator.integers(0, 200, (N, C, 8, 8), dtype=np.uint8)
     images[np.arange(N), :, labels * 2] += 55
     larger = images.repeat(enlarged, 2).repeat(enlarged, 3) if enlarged > 1 else None
-    data = Images(images, labels, tuple("abc"), sources=larger)
+    data = Dataset(images, labels, tuple("abc"), sources=larger)
     return to_device(data, device, channels_last, streamed)
 
 

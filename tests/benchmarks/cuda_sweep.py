@@ -1,13 +1,14 @@
-"""How much faster a sweep is whose jobs share one GPU: one after another, and several at once.
+"""How much faster a sweep is with several jobs at a time on one GPU than with one.
 
     TINYLAB_DATA=... PYTHONPATH=src python tests/benchmarks/cuda_sweep.py --out FOLDER
 
 Trains 16 runs of mnist_baseline's network at batch 128 with jobs=1, 4, 8 and 16, and 8 runs of a
 small residual network with jobs=1 and 8, with NVIDIA's MPS and without; what does not fit into
-``--seconds`` is left out, the least telling last. ``start s`` is the time until the first epoch of
-the first job has ended, and ``all s`` the whole sweep without its report. Checks that every run has
-the weights that it has when it is trained alone. Epochs are chosen so that a run trains for
-``--run-seconds``, since starting a process takes seconds. On the CPU, to try the script:
+``--seconds`` is left out; the most informative ones run first. ``start s`` is the time until the
+first epoch of the first job has ended, and ``all s`` the whole sweep without its report. Checks
+that every run has the weights that it has when it is trained alone. Epochs are chosen so that a run
+trains for ``--run-seconds``, since starting a process takes seconds.
+On the CPU, to try the script:
 
     PYTHONPATH=src python tests/benchmarks/cuda_sweep.py --device cpu --out FOLDER
 """
@@ -154,7 +155,7 @@ print(json.dumps({**facts, "torch": torch.__version__}))
 
 
 def machine_facts() -> dict[str, Any]:
-    """What the figures hold for. The card is asked by another process: this one stays off it."""
+    """Describe the machine. Another process asks for the card: this one stays off it."""
     completed = subprocess.run(
         [sys.executable, "-c", CARD], capture_output=True, text=True, check=True
     )

@@ -24,7 +24,7 @@ def python_of(peer: str, folder: Path) -> Path:
 
 
 def make(folder: Path, packages: tuple[str, ...]) -> Path:
-    """The interpreter of an environment with ``packages``, which is made anew where they differ.
+    """The interpreter of an environment with ``packages``, which is made again where they differ.
 
     Raises CalledProcessError where the installation fails; the next call then begins again.
     """

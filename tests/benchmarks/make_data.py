@@ -20,7 +20,7 @@ from tinylab.config.schema import Config
 def save(config: Config, path: Path) -> None:
     """uint8 (N, C, H, W) images and int64 (N,) labels of both parts, and the class count."""
     splits = data.load(config.dataset, config.split)
-    images, labels = splits.data.images, splits.data.labels
+    images, labels = splits.data.pixels, splits.data.labels
     with path.open("wb") as file:
         np.savez(
             file,

@@ -1,4 +1,4 @@
-"""How a shared study grows: many workers and trials, whose trainings are pretended.
+"""How a shared study grows: many workers and trials, whose trainings are simulated.
 
     PYTHONPATH=tests:src python tests/benchmarks/many_workers.py --workers 200 --trials 10000
 
@@ -27,7 +27,7 @@ from tinylab.sweeps.shared import Shared
 from tinylab.sweeps.space import Space
 from tinylab.ui.console import say
 
-FIRST = 125  # trials, of which the first line tells
+FIRST = 125  # trials at the first printed line
 HEAD = ("trials", "ask ms", "lock ms", "end ms", "journal MB", "join s", "table s", "sweep.json s")
 
 
@@ -64,7 +64,7 @@ def taken(plan: Shared, times: list[float]) -> Job | None:
     return job
 
 
-def tell(outputs: Path, plan: Shared, times: list[list[float]], search: str, trials: int) -> None:
+def report(outputs: Path, plan: Shared, times: list[list[float]], search: str, trials: int) -> None:
     """One line of the table. ``times``: of asking, of asking without reading, of ending."""
     started = time.perf_counter()
     joined = worker(outputs, "joins", search, trials)
@@ -116,9 +116,9 @@ def main() -> None:
             plan.ended(job, "finished")
             times[2].append(time.perf_counter() - started)
             if number >= mark:
-                tell(outputs, others, times, *how)
+                report(outputs, others, times, *how)
                 times, mark = [[], [], []], 2 * mark
-        tell(outputs, others, times, *how)
+        report(outputs, others, times, *how)
     say(f"{number} trials in {now / 3600:.1f} pretended hours")
 
 

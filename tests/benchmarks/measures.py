@@ -1,6 +1,6 @@
 """The measurements: an epoch, a start, a sweep, each of one system in one round.
 
-Each gives figures by name for each line that the system has in the table.
+Each returns values by name for each line that the system has in the table.
 """
 
 import json
@@ -52,7 +52,7 @@ class Bench:
 
 
 def epoch(bench: Bench, name: str, work: Work, system: str) -> dict[str, Figures]:
-    """Seconds of an epoch after the first, with validation, and what else the run tells."""
+    """Seconds of an epoch after the first, with validation, and what else the run reports."""
     if system == "tinylab":
         return {system: _tinylab_epoch(bench, work)}
     if system == "floor":
@@ -141,12 +141,12 @@ def scale(bench: Bench, name: str, work: Work, system: str) -> dict[str, Figures
 
     The first start decodes the images into an empty cache, the next one reads them from there.
     """
-    figures = epoch(bench, name, work, system)
+    values = epoch(bench, name, work, system)
     if system == "tinylab":
         with tempfile.TemporaryDirectory(dir=bench.folder) as cache:
             for which in ("first", "next"):
-                figures[system][f"{which}_start_seconds"] = _until_ready(work, cache)
-    return figures
+                values[system][f"{which}_start_seconds"] = _until_ready(work, cache)
+    return values
 
 
 def _until_ready(work: Work, cache: str) -> float:
@@ -172,7 +172,7 @@ def startup(bench: Bench, name: str, work: Work, system: str) -> dict[str, Figur
 
 
 def _tinylab_first_step(work: Work) -> float:
-    """Until the checkpoint of the first step is on the disk, which tinylab writes if told to.
+    """Until the checkpoint of the first step is on the disk, which tinylab writes if asked to.
 
     So it is later than the step itself by the writing of 7 MB.
     """

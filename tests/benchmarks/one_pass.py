@@ -20,7 +20,7 @@ from option_records import AdamConfig, BaselineConfig
 from tinylab import models
 from tinylab.config.base_records import AugmentConfig
 from tinylab.config.schema import TrainConfig
-from tinylab.data.arrays import Images
+from tinylab.data.arrays import Dataset
 from tinylab.data.augment import Draws
 from tinylab.data.batches import fit_normalization, to_device
 from tinylab.system.machine import tuned
@@ -37,9 +37,9 @@ def step_of(size: int, in_one_pass: bool) -> Callable[[], None]:
     model = models.build(BaselineConfig(), MNIST, 10)
     if in_one_pass:
         models.choose_kernels(model, MNIST, 10**9)
-    draw = np.random.default_rng(0)
-    pixels = draw.integers(0, 255, (size, *MNIST)) * (draw.random((size, *MNIST)) > 0.8)
-    images = Images(pixels.astype(np.uint8), draw.integers(0, 10, size), tuple("0123456789"))
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 255, (size, *MNIST)) * (rng.random((size, *MNIST)) > 0.8)
+    images = Dataset(pixels.astype(np.uint8), rng.integers(0, 10, size), tuple("0123456789"))
     batches = to_device(images, CPU, True, False)
     recipe = Recipe(
         TrainConfig(batch_size=size), AdamConfig(), AugmentConfig(), 0, 10,

@@ -1,8 +1,8 @@
 """How much faster a sweep is with its jobs in parallel than with one after another.
 
 Runs the same sweep through the command line with ``jobs=1`` (one process with all cores) and with
-``jobs`` at its default (a process a core), in turn, each round in a new folder; prints seconds and
-ratio of each round, and the medians.
+``jobs`` at its default (one process per core), in turn, each round in a new folder; prints seconds
+and ratio of each round, and the medians.
 
     TINYLAB_DATA=... python tests/benchmarks/parallel_sweep.py --rounds 5
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 POLL_SECONDS = 0.005
 # Set where a machine keeps Python from caching what it compiles, as images of containers do; then
-# every start compiles all modules anew, torch's thousands too, and this measures Python's compiler.
+# every start compiles all modules, torch's thousands too, and this measures Python's compiler.
 UNCACHED = "PYTHONDONTWRITEBYTECODE"
 BYTES = 1 if sys.platform == "darwin" else 1024  # the unit of ru_maxrss
 

@@ -11,7 +11,7 @@ import sys
 import numpy as np
 
 from tinylab import cli
-from tinylab.data.arrays import Images, Source
+from tinylab.data.arrays import Dataset, Source
 from tinylab.data.mnist import Mnist
 
 
@@ -30,13 +30,13 @@ def repeat_mnist(times: int) -> None:
     Mnist.find = find_repeated  # type: ignore[method-assign]
 
 
-def repeated(once: Images, times: int) -> Images:
+def repeated(once: Dataset, times: int) -> Dataset:
     """The training images ``times`` times over, and the official test set once."""
     num_train = len(once.labels) - once.num_official_test
     order = np.concatenate(
         [np.tile(np.arange(num_train), times), np.arange(num_train, len(once.labels))]
     )
-    return dataclasses.replace(once, images=once.images[order], labels=once.labels[order])
+    return dataclasses.replace(once, pixels=once.pixels[order], labels=once.labels[order])
 
 
 if __name__ == "__main__":

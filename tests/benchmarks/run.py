@@ -1,4 +1,4 @@
-"""tinylab beside its peers on the same work, in turn, round by round, on the CPU.
+"""tinylab compared to its peers on the same work, interleaved round by round, on the CPU.
 
     TINYLAB_DATA=... python tests/benchmarks/run.py --rounds 5
     python tests/benchmarks/run.py --work digits --epochs 2 --rounds 1    # does it all work here?
@@ -64,9 +64,9 @@ def one_round(
     busy, before = quiet.busy(), quiet.now()
     measured = []
     for system in systems:
-        for line, figures in task.measure(bench, task.name, task.work, system).items():
-            measured.append((line, figures))
-            shown = "  ".join(f"{key} {value:.3g}" for key, value in figures.items())
+        for line, values in task.measure(bench, task.name, task.work, system).items():
+            measured.append((line, values))
+            shown = "  ".join(f"{key} {value:.3g}" for key, value in values.items())
             print(f"round {number}  {task.name}  {line}  {shown}", flush=True)
     stolen = quiet.stolen(before, quiet.now())
     is_quiet = max(busy, stolen) < quiet.MOST
@@ -74,10 +74,10 @@ def one_round(
     print(f"round {number}  {task.name}  {word}: {busy:.0%} busy before, {stolen:.0%} stolen")
     return [
         {
-            "work": task.name, "system": line, "round": number, "figures": figures,
+            "work": task.name, "system": line, "round": number, "values": values,
             "quiet": is_quiet, "busy_before": busy, "stolen": stolen,
         }
-        for line, figures in measured
+        for line, values in measured
     ]  # fmt: skip
 
 
@@ -133,7 +133,7 @@ def counts(typed: str) -> tuple[int, ...]:
 
 
 def tasks_of(name: str, bench: Bench, folder_images: int) -> list[Task]:
-    """What a name on the command line stands for."""
+    """The task of a name on the command line."""
     if name == "startup":
         return [Task("startup", WORKS["mnist32"], measures.startup)]
     if name == "sweep":

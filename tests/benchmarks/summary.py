@@ -1,6 +1,6 @@
 """From records of single measurements to medians, and to ratios taken round by round.
 
-A record is {"work", "system", "round", "figures": {name: number}, "quiet": bool}. Machines drift by
+A record is {"work", "system", "round", "values": {name: number}, "quiet": bool}. Machines drift by
 tens of percent within minutes, so a ratio is of two measurements of one round, and the median and
 the range of these ratios are shown, not the ratio of two medians. The same medians of the quiet
 rounds alone are beside them.
@@ -12,7 +12,7 @@ from typing import Any
 
 OURS = "tinylab"
 HEAD = (
-    "work", "figure", "system", "median", "range", "of tinylab's", "range", "rounds",
+    "work", "metric", "system", "median", "range", "of tinylab's", "range", "rounds",
     "in quiet ones", "of tinylab's", "rounds",
 )  # fmt: skip
 UNITS = {
@@ -20,26 +20,26 @@ UNITS = {
     "mb": "MB",
     "accuracy": "accuracy",
     "fraction": "",
-}  # by the end of a figure's name
+}  # by the end of a metric's name
 
 
 def summarize(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """One row a work, figure and system, in the order in which they were first measured."""
-    values: dict[tuple[str, str, str], dict[int, float]] = {}
+    """One row per work, metric and system, in the order in which they were first measured."""
+    measured: dict[tuple[str, str, str], dict[int, float]] = {}
     quiet = {(each["work"], each["round"]) for each in records if each.get("quiet")}
     for record in records:
-        for figure, value in record["figures"].items():
-            key = (record["work"], figure, record["system"])
-            values.setdefault(key, {})[record["round"]] = value
+        for metric, value in record["values"].items():
+            key = (record["work"], metric, record["system"])
+            measured.setdefault(key, {})[record["round"]] = value
     rows = []
-    for (work, figure, system), by_round in values.items():
-        ours = values.get((work, figure, OURS), {})
+    for (work, metric, system), by_round in measured.items():
+        ours = measured.get((work, metric, OURS), {})
         ratios = {n: value / ours[n] for n, value in by_round.items() if n in ours}
         calm = [number for number in by_round if (work, number) in quiet]
         rows.append(
             {
                 "work": work,
-                "figure": figure,
+                "metric": metric,
                 "system": system,
                 "rounds": len(by_round),
                 **spread(list(by_round.values())),
@@ -49,8 +49,8 @@ def summarize(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
                 "quiet_ratio": spread([ratios[n] for n in calm]) if ratios and calm else None,
             }
         )
-    order = {key: number for number, key in enumerate(dict.fromkeys((w, f) for w, f, _ in values))}
-    return sorted(rows, key=lambda row: order[row["work"], row["figure"]])
+    order = {key: n for n, key in enumerate(dict.fromkeys((w, m) for w, m, _ in measured))}
+    return sorted(rows, key=lambda row: order[row["work"], row["metric"]])
 
 
 def spread(values: list[float]) -> dict[str, float]:
@@ -69,7 +69,7 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def _cells(row: dict[str, Any]) -> tuple[str, ...]:
-    name, _, kind = row["figure"].rpartition("_")
+    name, _, kind = row["metric"].rpartition("_")
     ratio = row["ratio"]
     return (
         row["work"],

@@ -26,7 +26,7 @@ from peers import torch_networks
 from summary import number, spread, summarize, table
 from tinylab import models
 from tinylab.data import part_of
-from tinylab.data.arrays import Images, Source
+from tinylab.data.arrays import Dataset, Source
 from tinylab.data.mnist import Mnist
 
 BENCHMARKS = Path(works.__file__).parent
@@ -35,7 +35,7 @@ SECONDS = st.floats(0.01, 1e4)
 
 def records(**systems: list[float]) -> list[dict]:
     return [
-        {"work": "w", "system": system, "round": index, "figures": {"epoch_seconds": value}}
+        {"work": "w", "system": system, "round": index, "values": {"epoch_seconds": value}}
         for system, values in systems.items()
         for index, value in enumerate(values)
     ]
@@ -105,10 +105,10 @@ def test_a_round_without_tinylab_has_no_ratio() -> None:
     ]
 
 
-def test_figures_of_one_work_stand_together() -> None:
-    figures = {"epoch_seconds": 1.0, "peak_mb": 1234.5}
+def test_metrics_of_one_work_are_in_consecutive_rows() -> None:
+    values = {"epoch_seconds": 1.0, "peak_mb": 1234.5}
     both = [
-        {"work": work, "system": system, "round": 1, "figures": figures}
+        {"work": work, "system": system, "round": 1, "values": values}
         for work in ("b", "a")
         for system in ("tinylab", "keras")
     ]
@@ -280,9 +280,9 @@ def test_tinylab_and_lightning_run_on_one_torch() -> None:
 
 def test_training_images_are_repeated_and_test_images_are_not() -> None:
     images = np.arange(5, dtype=np.uint8).reshape(5, 1, 1, 1)
-    once = Images(images, np.arange(5), ("a", "b", "c", "d", "e"), num_official_test=2)
+    once = Dataset(images, np.arange(5), ("a", "b", "c", "d", "e"), num_official_test=2)
     twice = repeated.repeated(once, 2)
-    assert twice.images.flatten().tolist() == [0, 1, 2, 0, 1, 2, 3, 4]
+    assert twice.pixels.flatten().tolist() == [0, 1, 2, 0, 1, 2, 3, 4]
     assert twice.labels.tolist() == [0, 1, 2, 0, 1, 2, 3, 4]
     assert twice.num_official_test == 2
 
@@ -320,7 +320,7 @@ def test_mistyped_names_and_counts_are_refused() -> None:
 
 def test_the_repeated_mnist_is_read_in_place_of_mnist(monkeypatch: pytest.MonkeyPatch) -> None:
     images = np.zeros((3, 1, 28, 28), np.uint8)
-    once = Images(images, np.arange(3), ("a", "b", "c"), num_official_test=1)
+    once = Dataset(images, np.arange(3), ("a", "b", "c"), num_official_test=1)
     monkeypatch.setattr(Mnist, "find", lambda self: Source("mnist", (), {"kept": 1}, lambda: once))
     repeated.repeat_mnist(4)
     found = Mnist().find()

@@ -14,7 +14,7 @@ from scipy import stats
 from compare_kit import edit_result, write_many, write_run
 from tinylab import cli
 
-# Half a second a test, for intervals and figures of whole experiments.
+# Half a second per test: intervals and figures of whole experiments.
 pytestmark = pytest.mark.costly
 
 

@@ -1,4 +1,4 @@
-"""`tinylab evaluate`: the run's own figures, other data by class name, nothing scored unsaid."""
+"""`tinylab evaluate`: the run's own metrics, other data by class name, no silent scoring."""
 
 import hashlib
 import json
@@ -52,11 +52,11 @@ def contents(folder: Path) -> dict[str, str]:
 
 def write_digits(root: Path, indices: NDArray[np.int64]) -> None:
     """Images of digits as ``root/<class>/<index>.png``."""
-    images = data.load(DigitsConfig(), SplitConfig()).data
+    dataset = data.load(DigitsConfig(), SplitConfig()).data
     for index in indices:
-        place = root / images.classes[images.labels[index]]
+        place = root / dataset.classes[dataset.labels[index]]
         place.mkdir(parents=True, exist_ok=True)
-        cv2.imwrite(str(place / f"{index}.png"), images.images[index, 0])
+        cv2.imwrite(str(place / f"{index}.png"), dataset.pixels[index, 0])
 
 
 def the_test_part() -> NDArray[np.int64]:
@@ -113,12 +113,12 @@ def test_other_data_is_prepared_as_in_training_and_scored_whole(
 
 def write_photographs(root: Path, indices: NDArray[np.int64]) -> None:
     """Images of digits as dark ink somewhere on a sheet of paper."""
-    images = data.load(DigitsConfig(), SplitConfig()).data
+    dataset = data.load(DigitsConfig(), SplitConfig()).data
     for index in indices:
         page = np.full((200, 220), 240, np.uint8)
-        digit = cv2.resize(images.images[index, 0], (100, 100), interpolation=cv2.INTER_CUBIC)
+        digit = cv2.resize(dataset.pixels[index, 0], (100, 100), interpolation=cv2.INTER_CUBIC)
         page[40:140, 90:190] -= (digit * 0.8).astype(np.uint8)
-        place = root / images.classes[images.labels[index]]
+        place = root / dataset.classes[dataset.labels[index]]
         place.mkdir(parents=True, exist_ok=True)
         cv2.imwrite(str(place / f"{index}.png"), page)
 
@@ -182,7 +182,7 @@ def test_copies_that_were_reencoded_or_resized_are_said_to_look_like_training_im
     for number in range(300):
         place = tmp_path / "photos" / digits.classes[digits.labels[number]]
         place.mkdir(parents=True, exist_ok=True)
-        large = cv2.resize(digits.images[number, 0], (48, 48), interpolation=cv2.INTER_CUBIC)
+        large = cv2.resize(digits.pixels[number, 0], (48, 48), interpolation=cv2.INTER_CUBIC)
         cv2.imwrite(str(place / f"{number:03d}.png"), large)
     options = ["dataset=folder", f"dataset.root={tmp_path}/photos", "dataset.image_size=16"]
     assert cli.run(["train", "model=mlp", *TINY, *options, f"outputs={tmp_path}"]) == 0

@@ -31,7 +31,7 @@ def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 def digits_test_images(size: int = 8) -> Images:
     splits = data.load(DigitsConfig(image_size=size), SplitConfig())
-    return splits.data.images[splits.split.test]
+    return splits.data.pixels[splits.split.test]
 
 
 def open_onnx(path: Path) -> Opened:
@@ -98,8 +98,8 @@ def test_the_file_gives_the_runs_classes_on_the_whole_test_set(
     assert facts["test_accuracy_ci95"] == result["test"]["accuracy_ci95"]
 
 
-def test_normalisation_views_and_other_layers_are_inside(tmp_path: Path) -> None:
-    """Colour, batch norm, the training mean, averaged views; trained in mixed precision."""
+def test_normalization_views_and_other_layers_are_inside(tmp_path: Path) -> None:
+    """Color, batch norm, the training mean, averaged views; trained in mixed precision."""
     generator = np.random.default_rng(0)
     import cv2
 

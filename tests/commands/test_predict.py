@@ -38,7 +38,7 @@ def digits_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The 179 test images of digits as files."""
     splits = data.load(DigitsConfig(), SplitConfig())
     folder = tmp_path_factory.mktemp("files") / "digits"
-    write_images(folder, splits.data.images[splits.split.test, 0])
+    write_images(folder, splits.data.pixels[splits.split.test, 0])
     return folder
 
 
@@ -133,7 +133,7 @@ def mnist_run(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 
 def mnist_test_images(count: int) -> NDArray[np.uint8]:
-    return data.load(MnistConfig(), SplitConfig()).data.images[60_000 : 60_000 + count, 0]
+    return data.load(MnistConfig(), SplitConfig()).data.pixels[60_000 : 60_000 + count, 0]
 
 
 def test_mnist_written_as_files_gets_the_classes_of_the_run(

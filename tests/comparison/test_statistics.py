@@ -33,7 +33,7 @@ from tinylab.comparison.statistics import (
 pytestmark = pytest.mark.costly
 
 # Hours of sleep gained with two drugs (Cushny and Peebles, 1905), by which Student explained his
-# test; the expected figures are those of R's documentation of t.test.
+# test; the expected values are those of R's documentation of t.test.
 DRUG_1 = [0.7, -1.6, -0.2, -1.2, -0.1, 3.4, 3.7, 0.8, 0.0, 2.0]
 DRUG_2 = [1.9, 0.8, 1.1, 0.1, -0.1, 4.4, 5.5, 1.6, 4.6, 3.4]
 GAINED = [a - b for a, b in zip(DRUG_1, DRUG_2, strict=True)]

@@ -22,7 +22,7 @@ from torch import nn
 FACTOR = 1
 
 @tinylab.metric(better="higher")
-def share(labels, probabilities, weight=None):
+def score(labels, probabilities, weight=None):
     return (labels == probabilities.argmax(1)).mean() * FACTOR
 
 @tinylab.metric(better="lower", name="far")
@@ -70,20 +70,20 @@ def config(monitor: str = "accuracy", metric: str = "val_accuracy", model: str =
 @pytest.mark.parametrize(
     ("old", "new", "words"),
     [
-        ('(better="higher")', "", 'share: expected @tinylab.metric(better="higher"), or'),
-        ('(better="higher")', "()", 'share: expected @tinylab.metric(better="higher"), or'),
-        ('"higher"', '"more"', "share: better='more': expected"),
-        ("(labels, probabilities, weight=None)", "(labels)", "share(labels): expected a function"),
+        ('(better="higher")', "", 'score: expected @tinylab.metric(better="higher"), or'),
+        ('(better="higher")', "()", 'score: expected @tinylab.metric(better="higher"), or'),
+        ('"higher"', '"more"', "score: better='more': expected"),
+        ("(labels, probabilities, weight=None)", "(labels)", "score(labels): expected a function"),
         ("(labels, probabilities)", "(labels, probabilities, k)", "distance(labels, probabilities"),
         (
-            "def share(labels, probabilities, weight=None)",
-            "def share(*both)",
-            "share(): expected a",
+            "def score(labels, probabilities, weight=None)",
+            "def score(*both)",
+            "score(): expected a",
         ),
         ('"far"', '"val far"', "name='val far': expected letters"),
-        ("def share", "def Accuracy", "name='accuracy': expected letters"),
+        ("def score", "def Accuracy", "name='accuracy': expected letters"),
         ('"far"', '"num"', "none of the built-in metrics"),
-        ('"far"', '"share"', '@tinylab.metric(name="my_share")'),
+        ('"far"', '"score"', '@tinylab.metric(name="my_score")'),
     ],
 )
 def test_a_metric_that_cannot_be_is_refused_when_its_file_is_read(
@@ -100,9 +100,9 @@ def test_a_metric_that_cannot_be_is_refused_when_its_file_is_read(
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["train.monitor=shar"], "train.monitor=shar: expected one of accuracy, loss"),
-        (["train.monitor=shar"], "did you mean 'share'?"),
-        (["sweep.metric=share"], "did you mean 'val_share'?"),
+        (["train.monitor=scor"], "train.monitor=scor: expected one of accuracy, loss"),
+        (["train.monitor=scor"], "did you mean 'score'?"),
+        (["sweep.metric=score"], "did you mean 'val_score'?"),
     ],
 )
 def test_a_typo_is_refused_before_anything_is_executed(
@@ -113,14 +113,14 @@ def test_a_typo_is_refused_before_anything_is_executed(
     assert words in capsys.readouterr().err
     assert cli.run(["train", "code=marks.py", "train.monitor=far", "--cfg", "job"]) == 0
     assert "train.monitor=far  sweep.metric=val_far" in help_text()
-    assert answers("tinylab train code=marks.py train.monitor=sh") == ["train.monitor=share"]
+    assert answers("tinylab train code=marks.py train.monitor=sc") == ["train.monitor=score"]
     assert "sweep.metric=val_far" in answers("tinylab train code=marks.py sweep.metric=")
 
 
 def test_a_metric_that_only_a_result_tells_of_cannot_choose(marks: Path) -> None:
     options.use_files([])
-    with pytest.raises(UserError, match=r"share: none of your files declares this metric\n.*code="):
-        own_metrics.refuse_undeclared(config(monitor="share"))
+    with pytest.raises(UserError, match=r"score: none of your files declares this metric\n.*code="):
+        own_metrics.refuse_undeclared(config(monitor="score"))
     with pytest.raises(UserError, match="far: none of your files"):
         own_metrics.refuse_undeclared(config(metric="val_far"))
 
@@ -131,37 +131,37 @@ def test_a_metric_that_only_a_result_tells_of_cannot_choose(marks: Path) -> None
 def test_metrics_change_no_id_and_no_code_of_a_run(marks: Path) -> None:
     before = run_id(config(model="tiny")), code.of_result(config(model="tiny"))
     edit(marks, ").mean() * FACTOR", ").mean() * FACTOR * 2")
-    edit(marks, "def share", "def another")
+    edit(marks, "def score", "def another")
     assert (run_id(config(model="tiny")), code.of_result(config(model="tiny"))) == before
     edit(marks, "x.mean((1, 2))", "x.amax((1, 2))")
     assert code.of_result(config(model="tiny")) != before[1]
 
 
-@pytest.mark.parametrize("chosen", [{"monitor": "share"}, {"metric": "val_share"}])
+@pytest.mark.parametrize("chosen", [{"monitor": "score"}, {"metric": "val_score"}])
 @pytest.mark.parametrize(
     ("old", "new", "counts"),
     [
         ("* FACTOR", "+ 1", True),
         ("FACTOR = 1", "FACTOR = 2", True),
         ("labels - prob", "labels + prob", False),
-        ("def share(", "def share(  # words", False),
+        ("def score(", "def score(  # words", False),
     ],
 )
 def test_an_edit_counts_for_runs_that_the_metric_chooses_in(
     marks: Path, chosen: dict[str, str], old: str, new: str, counts: bool
 ) -> None:
     then = own_metrics.recorded()
-    if old == "def share(":
-        new = "# words\ndef share("
-        old = "def share("
+    if old == "def score(":
+        new = "# words\ndef score("
+        old = "def score("
     edit(marks, old, new)
     assert own_metrics.changed(then, config()) is None
     why = own_metrics.changed(then, config(**chosen))
-    assert why == ("metric share has changed since" if counts else None)
+    assert why == ("metric score has changed since" if counts else None)
 
 
 def test_a_result_without_the_metric_that_chooses_is_outdated(marks: Path) -> None:
-    assert own_metrics.changed({}, config(monitor="share")) == "metric share was not computed"
+    assert own_metrics.changed({}, config(monitor="score")) == "metric score was not computed"
     assert own_metrics.changed({}, config()) is None
 
 
@@ -171,13 +171,13 @@ def test_values_of_code_of_then_are_noted(marks: Path) -> None:
     assert [*own_metrics.notes(then)] == []
     edit(marks, "* FACTOR", "+ 1")
     [edited] = own_metrics.notes(then)
-    assert edited.startswith("metric share: edited since")
-    [missing] = own_metrics.notes({"share": own_metrics.recorded()["share"]})
+    assert edited.startswith("metric score: edited since")
+    [missing] = own_metrics.notes({"score": own_metrics.recorded()["score"]})
     assert missing.startswith("metric far: not computed in this run")
 
 
 def test_the_table_knows_both_parts_and_which_is_better(marks: Path) -> None:
-    assert (METRICS["val_share"].better, METRICS["test_far"].better) == ("higher", "lower")
+    assert (METRICS["val_score"].better, METRICS["test_far"].better) == ("higher", "lower")
     near, far = {"val_far": 1.0, "val_loss": 2.0}, {"val_far": 2.0, "val_loss": 1.0}
     assert goodness(near, "val_far") > goodness(far, "val_far")
     unknown = {"val_far": None, "val_loss": 0.5}
@@ -190,18 +190,18 @@ def test_the_table_knows_both_parts_and_which_is_better(marks: Path) -> None:
 
 def test_an_edited_metric_is_imported_anew(marks: Path) -> None:
     labels, probabilities = np.zeros(4, np.int64), np.eye(4)
-    assert load(4).of(labels, probabilities) == {"far": 1.5, "share": 0.25}
+    assert load(4).of(labels, probabilities) == {"far": 1.5, "score": 0.25}
     edit(marks, "* FACTOR", "* 4")
-    assert load(4).of(labels, probabilities)["share"] == 1.0
+    assert load(4).of(labels, probabilities)["score"] == 1.0
 
 
 @pytest.mark.parametrize(
     ("body", "words"),
     [
-        ("return labels.no_such", "metric share: AttributeError: "),
-        ("return 'good'", "metric share: gives a str for labels (N,) and probabilities (N, 3)\n"),
-        ("return probabilities", "metric share: gives a ndarray for"),
-        ("return None", "metric share: gives a NoneType for"),
+        ("return labels.no_such", "metric score: AttributeError: "),
+        ("return 'good'", "metric score: gives a str for labels (N,) and probabilities (N, 3)\n"),
+        ("return probabilities", "metric score: gives a ndarray for"),
+        ("return None", "metric score: gives a NoneType for"),
     ],
 )
 def test_what_fails_on_made_up_data_is_refused(marks: Path, body: str, words: str) -> None:
@@ -224,7 +224,7 @@ def test_made_up_data_is_like_that_of_a_run(marks: Path, num_classes: int) -> No
         "    assert abs(probabilities.sum(1) - 1).max() < 1e-12\n"
         "    return float('nan')",
     )
-    assert set(load(num_classes).functions) == {"far", "share"}
+    assert set(load(num_classes).functions) == {"far", "score"}
 
 
 def test_a_metric_that_fails_has_no_value_which_is_said_once(

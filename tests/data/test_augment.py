@@ -338,11 +338,11 @@ def test_light_is_scaled_about_the_mean_and_moved(
 
 
 def test_brightness_is_a_share_of_white() -> None:
-    grey = torch.full((1, 3, 2, 2), 100, dtype=torch.uint8)
+    gray = torch.full((1, 3, 2, 2), 100, dtype=torch.uint8)
     draws = Draws(
         **{**OFF, "gain": torch.ones(1, 1, 1, 1), "shift": torch.full((1, 1, 1, 1), 51.0)}
     )
-    assert torch.equal(apply(grey, draws), torch.full((1, 3, 2, 2), 151.0))
+    assert torch.equal(apply(gray, draws), torch.full((1, 3, 2, 2), 151.0))
 
 
 # ---------------------------------------------------------------- cutout

@@ -1,4 +1,4 @@
-"""Batches against plain indexing, and normalisation against NumPy."""
+"""Batches against plain indexing, and normalization against NumPy."""
 
 import itertools
 
@@ -12,7 +12,7 @@ from sklearn.utils.class_weight import compute_class_weight
 from torch import Tensor
 
 from tinylab.data import stream
-from tinylab.data.arrays import Images
+from tinylab.data.arrays import Dataset
 from tinylab.data.batches import (
     Batches,
     Normalization,
@@ -32,7 +32,7 @@ def some_images(N: int, C: int, H: int, W: int, seed: int = 0) -> NDArray[np.uin
 
 
 def some_batches(N: int, C: int, channels_last: bool) -> Batches:
-    data = Images(some_images(N, C, 5, 7), np.arange(N) % 3, ("a", "b", "c"))
+    data = Dataset(some_images(N, C, 5, 7), np.arange(N) % 3, ("a", "b", "c"))
     return to_device(data, CPU, channels_last)
 
 
@@ -40,7 +40,7 @@ def fit(images: Tensor, kind: str) -> Normalization:
     return fit_normalization(Batches(images, torch.zeros(len(images))), kind)
 
 
-# ---------------------------------------------------------------- normalisation
+# ---------------------------------------------------------------- normalization
 
 
 @channels
@@ -91,7 +91,7 @@ def test_statistics_do_not_depend_on_the_order_of_the_images() -> None:
 @channels
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
-def test_normalisation_keeps_the_memory_format(
+def test_normalization_keeps_the_memory_format(
     C: int, memory_format: torch.memory_format, dtype: torch.dtype
 ) -> None:
     images = torch.from_numpy(some_images(4, C, 5, 7)).contiguous(memory_format=memory_format)
@@ -106,23 +106,23 @@ def test_normalisation_keeps_the_memory_format(
 @channels
 @pytest.mark.parametrize("channels_last", [True, False])
 def test_a_part_is_its_images_in_order(C: int, channels_last: bool) -> None:
-    data = Images(some_images(8, C, 5, 7), np.arange(8), tuple("abcdefgh"))
+    data = Dataset(some_images(8, C, 5, 7), np.arange(8), tuple("abcdefgh"))
     chosen = np.array([6, 0, 3])
     part = to_device(data, CPU, channels_last).part(chosen)
     assert len(part) == 3
     assert (part.images.dtype, part.labels.dtype) == (torch.uint8, torch.int64)
     images = torch.cat([images for images, _ in part.in_order(2)])
-    np.testing.assert_array_equal(images.numpy(), data.images[chosen])
+    np.testing.assert_array_equal(images.numpy(), data.pixels[chosen])
     assert part.labels.tolist() == [6, 0, 3]
 
 
 def test_parts_share_the_memory_of_the_decoded_array() -> None:
-    data = Images(some_images(8, 1, 5, 7), np.arange(8), tuple("abcdefgh"))
-    data.images.setflags(write=False)  # as from the cache
+    data = Dataset(some_images(8, 1, 5, 7), np.arange(8), tuple("abcdefgh"))
+    data.pixels.setflags(write=False)  # as from the cache
     whole = to_device(data, CPU, channels_last=True)
     one, other = (whole.part(np.array(rows)) for rows in ([0, 5], [7, 1]))
     for batches in (whole, one, other):
-        assert batches.images.data_ptr() == data.images.ctypes.data
+        assert batches.images.data_ptr() == data.pixels.ctypes.data
 
 
 def test_statistics_are_those_of_the_part_alone() -> None:
@@ -180,7 +180,7 @@ def test_streamed_batches_are_those_of_the_device(
     C: int, channels_last: bool, first: int, chunk: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(stream, "CHUNK_BYTES", chunk)
-    data = Images(some_images(30, C, 5, 7), np.arange(30), tuple("abc"))
+    data = Dataset(some_images(30, C, 5, 7), np.arange(30), tuple("abc"))
     rows = np.random.default_rng(1).permutation(30)[:23]
     order = torch.from_numpy(np.random.default_rng(2).permutation(23))
     resident, streamed = (
@@ -218,7 +218,7 @@ def test_cuda_streams_the_same_bits_and_waits_for_nothing(
     C: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(stream, "CHUNK_BYTES", 64 * C * 32 * 32)
-    data = Images(some_images(3000, C, 32, 32), np.arange(3000) % 3, tuple("abc"))
+    data = Dataset(some_images(3000, C, 32, 32), np.arange(3000) % 3, tuple("abc"))
     device = torch.device("cuda:0")
     streamed = to_device(data, device, channels_last=True, streamed=True)
     order, bounds = torch.randperm(3000), batch_bounds(3000, 16)
@@ -230,7 +230,7 @@ def test_cuda_streams_the_same_bits_and_waits_for_nothing(
         for (start, end), (images, _) in zip(bounds, streamed.in_turn(order, bounds), strict=True):
             busy @ busy  # the copies must not overtake what still needs their slot
             result[start:end].copy_(images)
-    assert torch.equal(result.cpu(), torch.from_numpy(data.images)[order])
+    assert torch.equal(result.cpu(), torch.from_numpy(data.pixels)[order])
 
 
 # ---------------------------------------------------------------- where batches begin and end

@@ -17,13 +17,13 @@ from hypothesis import strategies as st
 from option_records import DigitsConfig
 from tinylab import data
 from tinylab.data import cache
-from tinylab.data.arrays import Images, Source, first_duplicates
+from tinylab.data.arrays import Dataset, Source, first_duplicates
 from tinylab.data.cache import Decoded
 from tinylab.errors import UserError
 
 N = 2000  # enough that zipfile, which reads 4 KB at once, does not see every CRC by chance
-TRUE = Images(
-    images=np.random.default_rng(0).integers(0, 256, (N, 1, 4, 4), np.uint8),
+TRUE = Dataset(
+    pixels=np.random.default_rng(0).integers(0, 256, (N, 1, 4, 4), np.uint8),
     labels=np.arange(N) % 3,
     classes=("one", "zwei", "三"),
     num_official_test=5,
@@ -35,7 +35,7 @@ class Reader:
 
     times = 0
 
-    def __call__(self) -> Images:
+    def __call__(self) -> Dataset:
         self.times += 1
         return TRUE
 
@@ -45,12 +45,12 @@ def made_up(*files: Path, read: Reader | None = None, **preparation: object) -> 
 
 
 def assert_true(decoded: Decoded) -> None:
-    assert np.array_equal(decoded.images.images, TRUE.images)
-    assert np.array_equal(decoded.images.labels, TRUE.labels)
-    assert decoded.images.images.dtype == np.uint8
-    assert decoded.images.labels.dtype == np.int64
-    assert decoded.images.classes == TRUE.classes
-    assert decoded.images.num_official_test == 5
+    assert np.array_equal(decoded.dataset.pixels, TRUE.pixels)
+    assert np.array_equal(decoded.dataset.labels, TRUE.labels)
+    assert decoded.dataset.pixels.dtype == np.uint8
+    assert decoded.dataset.labels.dtype == np.int64
+    assert decoded.dataset.classes == TRUE.classes
+    assert decoded.dataset.num_official_test == 5
     assert np.array_equal(decoded.first_duplicates, np.arange(N))
     assert decoded.fingerprint == TRUE.fingerprint()
 
@@ -206,12 +206,12 @@ CHILD = """
 import sys
 import numpy as np
 from tinylab.data import cache
-from tinylab.data.arrays import Images, Source, first_duplicates
+from tinylab.data.arrays import Dataset, Source, first_duplicates
 
 def read():
     print("reading", flush=True)
     sys.stdin.readline()
-    return Images(np.zeros((4, 1, 2, 2), np.uint8), np.array([0, 1, 0, 1]), ("a", "b"))
+    return Dataset(np.zeros((4, 1, 2, 2), np.uint8), np.array([0, 1, 0, 1]), ("a", "b"))
 
 print(cache.load(Source("made-up", (), {}, read)).fingerprint)
 """
@@ -262,7 +262,7 @@ def test_a_full_disk_leaves_nothing_behind(
 
 
 def test_a_reader_that_fails_keeps_nothing(own_cache: Path) -> None:
-    def fail() -> Images:
+    def fail() -> Dataset:
         raise UserError("damaged")
 
     with pytest.raises(UserError, match="damaged"):
@@ -296,24 +296,24 @@ def test_the_fingerprint_of_a_dataset_is_that_of_its_images(own_cache: Path) -> 
 
 
 def test_everything_that_can_change_a_result_changes_the_fingerprint() -> None:
-    pixels, labels = TRUE.images.copy(), TRUE.labels.copy()
+    pixels, labels = TRUE.pixels.copy(), TRUE.labels.copy()
     pixels[3, 0, 2, 1] ^= 1
     labels[4] = 0
     others = [
-        replace(TRUE, images=pixels),
-        replace(TRUE, images=TRUE.images.reshape(N, 1, 2, 8)),
+        replace(TRUE, pixels=pixels),
+        replace(TRUE, pixels=TRUE.pixels.reshape(N, 1, 2, 8)),
         replace(TRUE, labels=labels),
         replace(TRUE, classes=("one", "zwei", "drei")),
         replace(TRUE, num_official_test=4),
     ]
-    assert len({TRUE.fingerprint(), *(images.fingerprint() for images in others)}) == 6
+    assert len({TRUE.fingerprint(), *(dataset.fingerprint() for dataset in others)}) == 6
 
 
 def test_the_first_duplicate_is_the_first_image_with_the_same_pixels() -> None:
-    pixels = TRUE.images.copy()
+    pixels = TRUE.pixels.copy()
     pixels[7] = pixels[11] = pixels[2]
     pixels[19] = pixels[18]
-    duplicates = first_duplicates(replace(TRUE, images=pixels).digests())
+    duplicates = first_duplicates(replace(TRUE, pixels=pixels).digests())
     expected = np.arange(N)
     expected[[7, 11, 19]] = 2, 2, 18
     assert duplicates.tolist() == expected.tolist()

@@ -10,25 +10,26 @@ from option_records import DigitsConfig
 from tinylab import data
 from tinylab.config.schema import SplitConfig
 from tinylab.data import part_of
-from tinylab.data.arrays import Images
+from tinylab.data.arrays import Dataset
 
 
-def load(image_size: int = 8) -> Images:
+def load(image_size: int = 8) -> Dataset:
     return data.load(DigitsConfig(image_size=image_size), SplitConfig()).data
 
 
 def test_there_are_1797_gray_images_of_8x8_with_ten_classes() -> None:
-    images = load()
-    assert images.images.shape == (1797, 1, 8, 8)
-    assert images.images.dtype == np.uint8
-    assert images.labels.dtype == np.int64
-    assert np.bincount(images.labels).tolist() == [178, 182, 177, 183, 181, 182, 181, 179, 174, 180]
-    assert images.classes == tuple("0123456789")
-    assert images.num_official_test == 0
+    dataset = load()
+    assert dataset.pixels.shape == (1797, 1, 8, 8)
+    assert dataset.pixels.dtype == np.uint8
+    assert dataset.labels.dtype == np.int64
+    counts = [178, 182, 177, 183, 181, 182, 181, 179, 174, 180]
+    assert np.bincount(dataset.labels).tolist() == counts
+    assert dataset.classes == tuple("0123456789")
+    assert dataset.num_official_test == 0
 
 
 def test_ink_from_0_to_16_becomes_0_to_255() -> None:
-    levels = np.unique(load().images)
+    levels = np.unique(load().pixels)
     assert levels.tolist() == [round(ink * 255 / 16) for ink in range(17)]
 
 
@@ -38,10 +39,10 @@ def test_the_images_are_the_same_on_every_machine() -> None:
 
 
 def test_a_larger_size_puts_zeros_round_the_pixels() -> None:
-    padded = load(image_size=11).images
+    padded = load(image_size=11).pixels
     assert padded.shape == (1797, 1, 11, 11)
-    assert np.array_equal(padded[:, :, 1:9, 1:9], load().images)
-    assert padded.sum() == load().images.sum()
+    assert np.array_equal(padded[:, :, 1:9, 1:9], load().pixels)
+    assert padded.sum() == load().pixels.sum()
 
 
 @pytest.mark.costly

@@ -21,12 +21,12 @@ from option_records import FolderConfig
 from tinylab import data
 from tinylab.config.schema import SplitConfig
 from tinylab.data import cache, folder, part_of
-from tinylab.data.arrays import DataAbsentError, Images
+from tinylab.data.arrays import DataAbsentError, Dataset
 from tinylab.data.listing import SUFFIXES, SYSTEM_FOLDERS, natural_key
 from tinylab.errors import UserError
 
 
-def read(root: Path, **options: object) -> Images:
+def read(root: Path, **options: object) -> Dataset:
     """What ``dataset=folder dataset.root=root`` decodes, without the cache."""
     options = {"image_size": 8, **options}
     return part_of(FolderConfig(root=str(root), **options)).find().read()  # type: ignore[arg-type]
@@ -50,9 +50,9 @@ def refusal(root: Path, **options: object) -> str:
 def test_classes_and_files_come_in_natural_order(tmp_path: Path) -> None:
     fill(tmp_path, "10/a10.png", "10/a9.png", "2/b.png", "2/B.png", "1/x.png")
     assert names_in_order(tmp_path) == ["1/x.png", "2/B.png", "2/b.png", "10/a9.png", "10/a10.png"]
-    images = read(tmp_path)
-    assert images.classes == ("1", "2", "10")
-    assert images.labels.tolist() == [0, 1, 1, 2, 2]
+    dataset = read(tmp_path)
+    assert dataset.classes == ("1", "2", "10")
+    assert dataset.labels.tolist() == [0, 1, 1, 2, 2]
 
 
 @given(st.permutations(["1", "01", "001", "1a", "a1", "a01", "a", "a10", "a2", "²", ""]))
@@ -71,9 +71,9 @@ def test_many_suffixes_are_read_in_either_case(tmp_path: Path) -> None:
         kind = same.get(suffix.lower(), suffix.lower())
         fill(tmp_path, f"a/x{suffix}", content=encoded(kind, image))
     fill(tmp_path, "b/x.jpg", content=encoded(".jpg"))
-    images = read(tmp_path)
-    assert images.labels.tolist() == 2 * len(SUFFIXES) * [0] + [1]
-    assert images.images.any(axis=(1, 2, 3)).all()
+    dataset = read(tmp_path)
+    assert dataset.labels.tolist() == 2 * len(SUFFIXES) * [0] + [1]
+    assert dataset.pixels.any(axis=(1, 2, 3)).all()
 
 
 def test_hidden_files_and_files_that_are_no_images_are_passed_over(tmp_path: Path) -> None:
@@ -86,10 +86,10 @@ def test_hidden_files_and_files_that_are_no_images_are_passed_over(tmp_path: Pat
 def test_train_and_test_folders_are_an_official_split(tmp_path: Path) -> None:
     fill(tmp_path, "train/a/1.png", "train/b/2.png", "train/b/3.png")
     fill(tmp_path, "test/a/4.png", "test/b/5.png")
-    images = read(tmp_path)
-    assert images.labels.tolist() == [0, 1, 1, 0, 1]
-    assert images.num_official_test == 2
-    assert images.classes == ("a", "b")
+    dataset = read(tmp_path)
+    assert dataset.labels.tolist() == [0, 1, 1, 0, 1]
+    assert dataset.num_official_test == 2
+    assert dataset.classes == ("a", "b")
 
 
 def test_a_folder_beside_train_and_test_is_said_to_be_passed_over(
@@ -131,8 +131,8 @@ def test_an_unlabelled_test_folder_is_said_and_not_scored(
     tmp_path: Path, test_files: tuple[str, ...], capsys: pytest.CaptureFixture[str]
 ) -> None:
     fill(tmp_path, *(f"train/{c}/{i}.png" for c in "ab" for i in range(5)), *test_files)
-    images = read(tmp_path)
-    assert (len(images.labels), images.num_official_test) == (10, 0)
+    dataset = read(tmp_path)
+    assert (len(dataset.labels), dataset.num_official_test) == (10, 0)
     assert f"{tmp_path}/test: has no class folders, so its images" in capsys.readouterr().out
 
 
@@ -143,9 +143,9 @@ def test_two_folders_for_one_part_are_refused(tmp_path: Path) -> None:
 
 def test_a_class_may_be_called_train(tmp_path: Path) -> None:
     fill(tmp_path, "train/1.png", "bus/1.png", "train/old/2.png")
-    images = read(tmp_path)
-    assert images.classes == ("bus", "train")
-    assert images.labels.tolist() == [0, 1, 1]
+    dataset = read(tmp_path)
+    assert dataset.classes == ("bus", "train")
+    assert dataset.labels.tolist() == [0, 1, 1]
 
 
 @pytest.mark.parametrize("junk", SYSTEM_FOLDERS)
@@ -160,8 +160,8 @@ def test_names_in_either_unicode_form_are_one_class_in_one_order(tmp_path: Path)
     results = []
     for form, (accented, plain) in forms.items():
         names = [f"{c}/{accented}{i}.png" for c in (accented, plain, "z") for i in (10, 9)]
-        images = read(fill(tmp_path / form, *names))
-        results.append((images.classes, [unicodedata.normalize("NFC", n) for n in images.names]))
+        dataset = read(fill(tmp_path / form, *names))
+        results.append((dataset.classes, [unicodedata.normalize("NFC", n) for n in dataset.names]))
     assert results[0] == results[1]
     both = fill(tmp_path / "both", *(f"{name}/1.png" for form in forms.values() for name in form))
     assert read(both).labels.tolist() == [0, 1, 1]
@@ -229,7 +229,7 @@ def test_classes_that_differ_between_train_and_test_are_named(tmp_path: Path) ->
 def test_pixels_are_those_of_a_plain_opencv_resize(tmp_path: Path, name: str, flag: int) -> None:
     fill(tmp_path, "a/1.png", "b/1.png")
     expected = cv2.resize(cv2.cvtColor(picture(), cv2.COLOR_BGR2RGB), (8, 8), interpolation=flag)
-    result = read(tmp_path, interpolation=name).images
+    result = read(tmp_path, interpolation=name).pixels
     assert result.shape == (2, 3, 8, 8)
     assert np.array_equal(result[0], expected.transpose(2, 0, 1))
 
@@ -244,12 +244,12 @@ def test_training_images_are_decoded_at_their_own_size_by_areas(
     )
     config = FolderConfig(root=str(root), image_size=8, source_size=16)
     for _ in range(2):  # decoded, and from the cache
-        result = data.load_undivided(config).images
+        result = data.load_undivided(config).dataset
         assert result.sources is not None
         assert np.array_equal(result.sources[0], large.transpose(2, 0, 1))
-        assert np.array_equal(result.images, read(root).images)
+        assert np.array_equal(result.pixels, read(root).pixels)
     plain = data.load_undivided(FolderConfig(root=str(root), image_size=8))
-    assert plain.images.sources is None
+    assert plain.dataset.sources is None
     assert plain.fingerprint == result.fingerprint()  # so that runs of both can be compared
 
 
@@ -258,7 +258,7 @@ def test_bad_files_are_left_out_of_the_larger_images_too(tmp_path: Path) -> None
     (tmp_path / "a" / "1.png").write_bytes(b"")
     result = read(tmp_path, source_size=16, skip_bad=True)
     assert result.sources is not None
-    assert len(result.sources) == len(result.images) == 2
+    assert len(result.sources) == len(result.pixels) == 2
 
 
 def test_the_size_of_training_images_is_a_multiple(tmp_path: Path) -> None:
@@ -272,12 +272,12 @@ def test_the_first_channel_is_red(tmp_path: Path) -> None:
     red = np.zeros((4, 4, 3), np.uint8)
     red[:, :, 2] = 200  # OpenCV's own order is blue, green, red
     fill(tmp_path, "a/1.png", "b/1.png", content=encoded(image=red))
-    assert read(tmp_path).images[0].max(axis=(1, 2)).tolist() == [200, 0, 0]
+    assert read(tmp_path).pixels[0].max(axis=(1, 2)).tolist() == [200, 0, 0]
 
 
 def test_grayscale_gives_one_channel(tmp_path: Path) -> None:
     fill(tmp_path, "a/1.png", "b/1.png")
-    result = read(tmp_path, grayscale=True, image_size=12).images
+    result = read(tmp_path, grayscale=True, image_size=12).pixels
     gray = cv2.imdecode(np.frombuffer(encoded(), np.uint8), cv2.IMREAD_GRAYSCALE)
     assert gray is not None
     assert result.shape == (2, 1, 12, 12)
@@ -286,7 +286,7 @@ def test_grayscale_gives_one_channel(tmp_path: Path) -> None:
 
 def test_a_gray_file_becomes_three_equal_channels(tmp_path: Path) -> None:
     fill(tmp_path, "a/1.png", "b/1.png", content=encoded(image=picture()[:, :, 0].copy()))
-    red, green, blue = read(tmp_path).images[0]
+    red, green, blue = read(tmp_path).pixels[0]
     assert np.array_equal(red, green)
     assert np.array_equal(red, blue)
 
@@ -294,7 +294,7 @@ def test_a_gray_file_becomes_three_equal_channels(tmp_path: Path) -> None:
 def test_16_bits_a_channel_become_8(tmp_path: Path) -> None:
     deep = np.arange(64, dtype=np.uint16).reshape(8, 8) * 1024
     fill(tmp_path, "a/1.png", "b/1.png", content=encoded(image=deep))  # type: ignore[arg-type]
-    assert np.array_equal(read(tmp_path, grayscale=True).images[0, 0], deep >> 8)
+    assert np.array_equal(read(tmp_path, grayscale=True).pixels[0, 0], deep >> 8)
 
 
 @pytest.mark.parametrize("opacity", [0, 255])
@@ -305,7 +305,7 @@ def test_an_opacity_that_is_the_same_everywhere_changes_nothing(
     same = np.full((8, 8, 4), 77, np.uint8)
     same[:, :, 3] = opacity
     fill(tmp_path, "a/1.png", "b/1.png", content=encoded(image=same))
-    assert (read(tmp_path).images == 77).all()
+    assert (read(tmp_path).pixels == 77).all()
 
 
 def half_clear(mode: str) -> Image.Image:
@@ -336,7 +336,7 @@ def test_what_is_transparent_is_white(
     content = made_by_pillow(half_clear(mode), format=kind, **options)
     suffix = {"TIFF": "tif"}.get(kind, kind.lower())
     fill(tmp_path, f"a/1.{suffix}", f"b/1.{suffix}", content=content)
-    result = read(tmp_path, grayscale=grayscale).images[0]
+    result = read(tmp_path, grayscale=grayscale).pixels[0]
     assert (result[:, :, :4] == 0).all()
     assert (result[:, :, 4:] == 255).all()
 
@@ -405,7 +405,7 @@ def test_a_photograph_is_turned_upright_by_its_exif_data(tmp_path: Path, graysca
     segment = b"\xff\xe1" + struct.pack(">H", len(turned) + 2) + turned
     fill(tmp_path, "a/1.jpg", content=jpeg)
     fill(tmp_path, "b/1.jpg", content=jpeg[:2] + segment + jpeg[2:])
-    lying, upright = read(tmp_path, grayscale=grayscale).images[:, 0].astype(int)
+    lying, upright = read(tmp_path, grayscale=grayscale).pixels[:, 0].astype(int)
     assert lying[:, 0].min() > 200 > 50 > lying[:, -1].max()  # bright on the left
     assert upright[0].min() > 200 > 50 > upright[-1].max()  # a quarter turn right: on top
 
@@ -415,9 +415,9 @@ def test_a_photograph_is_turned_upright_by_its_exif_data(tmp_path: Path, graysca
 )
 def test_class_and_file_names_may_hold_any_character(tmp_path: Path, name: str) -> None:
     fill(tmp_path, f"{name}/{name}.png", "zz/1.png")
-    images = read(tmp_path)
-    assert set(images.classes) == {name, "zz"}
-    assert images.images.any(axis=(1, 2, 3)).all()
+    dataset = read(tmp_path)
+    assert set(dataset.classes) == {name, "zz"}
+    assert dataset.pixels.any(axis=(1, 2, 3)).all()
 
 
 def test_a_name_that_is_no_utf_8_is_read_and_kept_in_the_cache(
@@ -458,7 +458,7 @@ UNUSUAL = {
 @pytest.mark.parametrize("name", UNUSUAL)
 def test_unusual_kinds_are_read_as_pillow_reads_them(name: str, tmp_path: Path) -> None:
     fill(tmp_path, f"a/{name}", f"b/{name}", content=UNUSUAL[name])
-    result = read(tmp_path, image_size=20).images[0].transpose(1, 2, 0)
+    result = read(tmp_path, image_size=20).pixels[0].transpose(1, 2, 0)
     first_frame = Image.open(io.BytesIO(UNUSUAL[name])).convert("RGB")
     reference = cv2.resize(np.asarray(first_frame), (20, 20))
     assert np.abs(result.astype(int) - reference).mean() < 1.5  # CMYK is rounded in another way
@@ -469,7 +469,7 @@ def test_16_bits_a_color_become_8(suffix: str, tmp_path: Path) -> None:
     deep = picture(seed=1).astype(np.uint16) * 257
     fill(tmp_path, "a/1.png", f"b/1{suffix}", content=encoded(suffix, deep))  # type: ignore[arg-type]
     fill(tmp_path, "a/1.png", content=encoded(image=picture(seed=1)))
-    flat, result = read(tmp_path).images
+    flat, result = read(tmp_path).pixels
     assert np.array_equal(result, flat)
 
 
@@ -553,7 +553,7 @@ def test_the_names_of_the_images_go_with_them(tmp_path: Path, own_cache: Path) -
     (tmp_path / "data" / "b" / "bad.png").write_bytes(b"")
     config = FolderConfig(root=str(tmp_path / "data"), image_size=4, skip_bad=True)
     for _ in range(2):  # decoded, and from the cache
-        assert list(cache.load(part_of(config).find()).images.names) == names
+        assert list(cache.load(part_of(config).find()).dataset.names) == names
     assert len(list(own_cache.iterdir())) == 1
 
 
@@ -576,9 +576,9 @@ def test_skip_bad_leaves_such_files_out_and_says_which(
 ) -> None:
     fill(tmp_path, "a/good.png", "b/good.png", "b/zz.png")
     bad = bad_files(tmp_path)
-    images = read(tmp_path, skip_bad=True)
-    assert images.labels.tolist() == [0, 1, 1]
-    assert images.images.any(axis=(1, 2, 3)).all()
+    dataset = read(tmp_path, skip_bad=True)
+    assert dataset.labels.tolist() == [0, 1, 1]
+    assert dataset.pixels.any(axis=(1, 2, 3)).all()
     said = capsys.readouterr().out.splitlines()
     assert said[-11] == f"{tmp_path}: 9 of 12 files cannot be read as images:"
     assert [line.split(":")[0].strip() for line in said[-10:-1]] == [
@@ -593,9 +593,9 @@ def test_skip_bad_shortens_the_official_test_set_by_its_own_bad_files(tmp_path: 
         fill(tmp_path, *(f"{part}/{name}/{i}.png" for name in "ab" for i in range(good)))
         fill(tmp_path, f"{part}/a/0.png", content=b"bad")
     fill(tmp_path, "test/b/1.png", content=b"bad")
-    images = read(tmp_path, skip_bad=True)
-    assert images.labels.tolist() == [0, 0, 1, 1, 1, 0, 1]
-    assert images.num_official_test == 2
+    dataset = read(tmp_path, skip_bad=True)
+    assert dataset.labels.tolist() == [0, 0, 1, 1, 1, 0, 1]
+    assert dataset.num_official_test == 2
 
 
 def test_a_class_without_a_readable_training_image_is_refused(tmp_path: Path) -> None:

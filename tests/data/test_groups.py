@@ -15,7 +15,7 @@ from option_records import DigitsConfig, FolderConfig
 from tinylab import data
 from tinylab.config.schema import SplitConfig
 from tinylab.data import groups, listing
-from tinylab.data.arrays import Images
+from tinylab.data.arrays import Dataset
 from tinylab.data.split import Indices, Split, split
 from tinylab.errors import UserError
 
@@ -164,9 +164,9 @@ GOLDEN = ["e8e9a415714b8667", "bd0dd449e6eed348", "d8d249c6f949a635", "9e92820fb
 # ---------------------------------------------------------------- whose image it is
 
 
-def images(*names: str) -> Images:
+def images(*names: str) -> Dataset:
     count = len(names) or 6
-    return Images(
+    return Dataset(
         np.zeros((count, 1, 2, 2), np.uint8), np.arange(count) % 2, ("a", "b"), names=names
     )
 

@@ -97,11 +97,11 @@ def test_dataset_folder_reads_the_table_where_there_is_one(tmp_path: Path) -> No
     fill(tmp_path, "pics/white.png", content=encoded(image=np.full((4, 4, 3), 255, np.uint8)))
     rows = ["pics/white.png, bright ", "two words.png,dark", '"it\'s ""2"".png",dark']
     written(tmp_path, *rows, "./pics//one.png,dark", "")
-    images = part_of(FolderConfig(root=str(tmp_path), image_size=4)).find().read()
-    assert images.classes == ("bright", "dark")
-    assert images.names == ("pics/white.png", 'it\'s "2".png', "pics/one.png", "two words.png")
-    assert images.labels.tolist() == [0, 1, 1, 1]
-    assert images.images[0].min() == 255 > images.images[1:].min()
+    dataset = part_of(FolderConfig(root=str(tmp_path), image_size=4)).find().read()
+    assert dataset.classes == ("bright", "dark")
+    assert dataset.names == ("pics/white.png", 'it\'s "2".png', "pics/one.png", "two words.png")
+    assert dataset.labels.tolist() == [0, 1, 1, 1]
+    assert dataset.pixels[0].min() == 255 > dataset.pixels[1:].min()
 
 
 def test_a_mark_of_byte_order_is_no_part_of_the_header(tmp_path: Path) -> None:

@@ -58,17 +58,17 @@ def first_file(config: MnistConfig) -> Path:
 
 
 def test_training_images_come_first_and_the_official_test_set_last(config: MnistConfig) -> None:
-    images = part_of(config).find().read()
-    assert images.images.shape == (16, 1, 28, 28)
-    assert images.images[:, 0, 14, 14].tolist() == list(range(16))
-    assert images.labels.tolist() == [*range(10), 0, 1, 2, 3, 4, 5]
-    assert images.labels.dtype == np.int64
-    assert images.num_official_test == NUM_TEST
+    dataset = part_of(config).find().read()
+    assert dataset.pixels.shape == (16, 1, 28, 28)
+    assert dataset.pixels[:, 0, 14, 14].tolist() == list(range(16))
+    assert dataset.labels.tolist() == [*range(10), 0, 1, 2, 3, 4, 5]
+    assert dataset.labels.dtype == np.int64
+    assert dataset.num_official_test == NUM_TEST
 
 
 def test_a_size_of_32_puts_two_rows_and_columns_of_zeros_round(config: MnistConfig) -> None:
     config.image_size = 32
-    images = part_of(config).find().read().images
+    images = part_of(config).find().read().pixels
     assert images.shape == (16, 1, 32, 32)
     assert (images[7, 0, 2:30, 2:30] == 7).all()
     assert images[7].sum() == 7 * 28 * 28
@@ -111,8 +111,8 @@ def test_the_files_are_found_in_every_layout_that_people_have(
         file = root / layout(name)
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(gzip.compress(content) if file.suffix == ".gz" else content)
-    images = part_of(MnistConfig(root=str(root))).find().read()
-    assert images.fingerprint() == part_of(config).find().read().fingerprint()
+    dataset = part_of(MnistConfig(root=str(root))).find().read()
+    assert dataset.fingerprint() == part_of(config).find().read().fingerprint()
 
 
 def test_a_damaged_gzip_file_is_named(small: dict[str, bytes], tmp_path: Path) -> None:
@@ -252,7 +252,7 @@ def test_a_file_that_is_another_than_the_pinned_one_is_not_kept(
 
 def test_the_real_mnist_is_whole_and_the_same_everywhere(real_data: Path) -> None:
     splits = data.load(MnistConfig(root=str(real_data)), SplitConfig())
-    assert splits.data.images.shape == (70_000, 1, 28, 28)
+    assert splits.data.pixels.shape == (70_000, 1, 28, 28)
     assert splits.split.test.tolist() == list(range(60_000, 70_000))
     assert (len(splits.split.train), len(splits.split.val)) == (54_000, 6_000)
     assert np.bincount(splits.data.labels[60_000:]).tolist() == [

@@ -17,7 +17,7 @@ from tinylab import cli, data
 from tinylab.config.identity import run_id
 from tinylab.config.schema import Config, SplitConfig
 from tinylab.data import npz, parts
-from tinylab.data.arrays import DataAbsentError, Images
+from tinylab.data.arrays import DataAbsentError, Dataset
 from tinylab.errors import UserError
 
 Pixels = NDArray[np.uint8]
@@ -32,7 +32,7 @@ def saved(folder: Path, name: str = "x.npz", **arrays: Any) -> Path:
     return folder / name
 
 
-def read(folder: Path, image_size: int | None = None, **arrays: Any) -> Images:
+def read(folder: Path, image_size: int | None = None, **arrays: Any) -> Dataset:
     return npz.read(saved(folder, **arrays), image_size)
 
 
@@ -64,7 +64,7 @@ def test_keras_layout_keeps_its_official_test_part(tmp_path: Path) -> None:
         x_test=test, y_test=np.arange(4)[:, None] % 3,
     )  # fmt: skip
     assert (result.num_official_test, result.num_official_val) == (4, 0)
-    assert (result.images == np.concatenate([train, test]).transpose(0, 3, 1, 2)).all()
+    assert (result.pixels == np.concatenate([train, test]).transpose(0, 3, 1, 2)).all()
     assert result.labels.tolist() == [*(i % 3 for i in range(12)), 0, 1, 2, 0]
     assert result.labels.dtype == np.int64
     assert result.classes == ("0", "1", "2")
@@ -79,7 +79,7 @@ def test_medmnist_layout_keeps_all_three_parts(shape: tuple[int, ...], tmp_path:
     assert splits.split.test.tolist() == list(range(26, 34))
     assert splits.official_val() == "validated on the official 6 validation images"
     expected = arrays["val_images"].reshape(6, 28, 28, -1).transpose(0, 3, 1, 2)
-    assert (splits.data.images[splits.split.val] == expected).all()
+    assert (splits.data.pixels[splits.split.val] == expected).all()
 
 
 @pytest.mark.parametrize("part", ["train", "val", "test"])
@@ -91,14 +91,14 @@ def test_medmnists_own_reader_sees_the_same(part: str, tmp_path: Path) -> None:
     start = {"train": 0, "val": 20, "test": 26}[part]
     for index in range(len(theirs.imgs)):
         image, label = theirs[index]
-        assert (result.images[start + index, 0] == np.asarray(image)).all()
+        assert (result.pixels[start + index, 0] == np.asarray(image)).all()
         assert result.labels[start + index] == label[0]
 
 
 @pytest.mark.parametrize("names", [("images", "labels"), ("x", "y"), ("X", "Y")])
 def test_a_plain_archive_has_no_official_parts(names: tuple[str, str], tmp_path: Path) -> None:
     result = read(tmp_path, **{names[0]: pixels(30, 8, 8), names[1]: np.arange(30) % 3})
-    assert result.images.shape == (30, 1, 8, 8)
+    assert result.pixels.shape == (30, 1, 8, 8)
     assert (result.num_official_test, result.num_official_val) == (0, 0)
 
 
@@ -146,21 +146,21 @@ def test_images_that_are_not_square_are_resized_only_if_a_size_is_given(tmp_path
     )
     result = read(tmp_path, 4, images=images, labels=np.arange(4))
     expected = cv2.resize(images[1], (4, 4), interpolation=cv2.INTER_AREA)
-    assert (result.images[1] == expected.transpose(2, 0, 1)).all()
+    assert (result.pixels[1] == expected.transpose(2, 0, 1)).all()
 
 
 def test_larger_sizes_are_interpolated_linearly(tmp_path: Path) -> None:
     images = pixels(4, 6, 6)
     result = read(tmp_path, 9, images=images, labels=np.arange(4))
     expected = cv2.resize(images[2], (9, 9), interpolation=cv2.INTER_LINEAR)
-    assert (result.images[2, 0] == expected).all()
+    assert (result.pixels[2, 0] == expected).all()
 
 
 def test_parts_of_different_shapes_are_refused(tmp_path: Path) -> None:
     parts = {"y_train": np.arange(4), "x_test": pixels(2, 6, 6), "y_test": np.arange(2)}
     said = refusal(tmp_path, x_train=pixels(4, 8, 8), **parts)
     assert "1x6x6, 1x8x8" in said
-    assert read(tmp_path, 7, x_train=pixels(4, 8, 8), **parts).images.shape == (6, 1, 7, 7)
+    assert read(tmp_path, 7, x_train=pixels(4, 8, 8), **parts).pixels.shape == (6, 1, 7, 7)
     assert "same number of channels" in refusal(tmp_path, 7, x_train=pixels(4, 8, 8, 3), **parts)
 
 
@@ -177,8 +177,8 @@ def test_real_numbers_of_either_range_are_scaled_and_said(
     assert "floats from 0 to 1, interpreted as 0 to 1" in capsys.readouterr().out
     whole = read(tmp_path, images=images.astype(dtype), labels=labels)
     assert "floats from 0 to 255, interpreted as 0 to 255" in capsys.readouterr().out
-    assert (unit.images[:, 0] == images).all()
-    assert (whole.images[:, 0] == images).all()
+    assert (unit.pixels[:, 0] == images).all()
+    assert (whole.pixels[:, 0] == images).all()
 
 
 def test_one_scale_is_for_all_parts(tmp_path: Path) -> None:
@@ -186,14 +186,14 @@ def test_one_scale_is_for_all_parts(tmp_path: Path) -> None:
         tmp_path, x_train=np.full((4, 8, 8), 200.0), y_train=np.arange(4) % 2,
         x_test=np.full((2, 8, 8), 1.0), y_test=np.arange(2),
     )  # fmt: skip
-    assert result.images.max(axis=(1, 2, 3)).tolist() == [200] * 4 + [1] * 2
+    assert result.pixels.max(axis=(1, 2, 3)).tolist() == [200] * 4 + [1] * 2
 
 
 @pytest.mark.parametrize("dtype", [np.int64, np.uint16, np.int8])
 def test_whole_numbers_of_other_types_are_taken_as_they_are(dtype: type, tmp_path: Path) -> None:
     images = pixels(4, 8, 8) // 2
     result = read(tmp_path, images=images.astype(dtype), labels=np.arange(4))
-    assert (result.images[:, 0] == images).all()
+    assert (result.pixels[:, 0] == images).all()
 
 
 @pytest.mark.parametrize("odd", [-1.0, 255.5, np.nan, np.inf])
@@ -205,7 +205,7 @@ def test_values_that_are_no_pixels_are_refused(odd: float, tmp_path: Path) -> No
 
 def test_true_and_false_are_white_and_black(tmp_path: Path) -> None:
     result = read(tmp_path, images=pixels(4, 8, 8) > 99, labels=np.arange(4))
-    assert np.unique(result.images).tolist() == [0, 255]
+    assert np.unique(result.pixels).tolist() == [0, 255]
 
 
 # ---------------------------------------------------------------- labels

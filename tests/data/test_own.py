@@ -14,7 +14,7 @@ from tinylab import data
 from tinylab.config import options
 from tinylab.config.identity import run_id
 from tinylab.config.schema import Config, SplitConfig
-from tinylab.data.arrays import DataAbsentError, Images
+from tinylab.data.arrays import DataAbsentError, Dataset
 from tinylab.data.cache import folder as cache_folder
 from tinylab.errors import UserError
 
@@ -52,9 +52,9 @@ def declared(folder: Path, body: str, keys: str = "", mark: str = "@tinylab.data
     return file
 
 
-def read(folder: Path, body: str, **values: object) -> Images:
+def read(folder: Path, body: str, **values: object) -> Dataset:
     declared(folder, body)
-    return data.load_undivided(options.record("dataset", "mine", **values)).images
+    return data.load_undivided(options.record("dataset", "mine", **values)).dataset
 
 
 # ---------------------------------------------------------------- what it may give
@@ -79,18 +79,18 @@ def read(folder: Path, body: str, **values: object) -> Images:
     ],
 )
 def test_arrays_tensors_and_objects_give_the_same_images(tmp_path: Path, given: str) -> None:
-    images = read(tmp_path, f"import torch\nfrom PIL import Image\nreturn {given}")
-    assert (images.images == X[:, None]).all()
-    assert (images.labels == Y).all()
+    dataset = read(tmp_path, f"import torch\nfrom PIL import Image\nreturn {given}")
+    assert (dataset.pixels == X[:, None]).all()
+    assert (dataset.labels == Y).all()
     is_named = "Pairs" in given or "cat" in given
-    assert images.classes == (NAMES if is_named else ("0", "1", "2"))
+    assert dataset.classes == (NAMES if is_named else ("0", "1", "2"))
 
 
 def test_official_parts_are_the_last_images(tmp_path: Path) -> None:
     parts = "{'test': (X[8:], Y[8:]), 'val': Pairs(X[6:8], Y[6:8]), 'train': (X[:6], Y[:6])}"
-    images = read(tmp_path, f"return {parts}")
-    assert (images.images == X[:, None]).all()
-    assert (images.num_official_val, images.num_official_test) == (2, 4)
+    dataset = read(tmp_path, f"return {parts}")
+    assert (dataset.pixels == X[:, None]).all()
+    assert (dataset.num_official_val, dataset.num_official_test) == (2, 4)
 
 
 def test_colors_palettes_and_sizes_are_brought_to_one_form(tmp_path: Path) -> None:
@@ -100,15 +100,15 @@ def test_colors_palettes_and_sizes_are_brought_to_one_form(tmp_path: Path) -> No
         "return Pairs([Image.new('RGBA' if i % 2 else 'P', size, i) for i, size in "
         "enumerate(sizes)])"
     )
-    images = read(tmp_path, body, image_size=16)
-    assert images.images.shape == (12, 3, 16, 16)
+    dataset = read(tmp_path, body, image_size=16)
+    assert dataset.pixels.shape == (12, 3, 16, 16)
     with pytest.raises(UserError, match=r"different sizes.*\n.*dataset\.image_size=SIZE"):
         read(tmp_path, body)
 
 
 def test_a_resized_image_is_that_of_every_other_reader(tmp_path: Path) -> None:
-    one = read(tmp_path, "return X, Y", image_size=4).images
-    several = read(tmp_path, "return [*X[:-1], np.zeros((9, 9), np.uint8)], Y", image_size=4).images
+    one = read(tmp_path, "return X, Y", image_size=4).pixels
+    several = read(tmp_path, "return [*X[:-1], np.zeros((9, 9), np.uint8)], Y", image_size=4).pixels
     assert (one[:-1] == several[:-1]).all()
     assert (one[0, 0] == X[0].reshape(4, 2, 4, 2).mean((1, 3)).round()).mean() > 0.9
 
@@ -121,14 +121,14 @@ def test_a_class_is_called_with_its_keys_and_is_the_data_itself(tmp_path: Path) 
     )
     options.use_files([file])
     record = options.record("dataset", "mine", count=9)
-    assert len(data.load_undivided(record).images.labels) == 9
+    assert len(data.load_undivided(record).dataset.labels) == 9
     assert (record.normalize, record.image_size) == ("standard", None)
 
 
 def test_a_size_of_its_own_is_given_to_the_function(tmp_path: Path) -> None:
     declared(tmp_path, "return X[:, :image_size, :image_size], Y", "image_size: int = 6")
     shapes = [
-        data.load_undivided(options.record("dataset", "mine", **values)).images.images.shape
+        data.load_undivided(options.record("dataset", "mine", **values)).dataset.pixels.shape
         for values in ({}, {"image_size": 8})
     ]
     assert shapes == [(12, 1, 6, 6), (12, 1, 8, 8)]
@@ -250,23 +250,23 @@ def test_files_that_it_reads_are_read_anew_and_nothing_is_kept(tmp_path: Path) -
     assert data.load(record, SplitConfig()).fingerprint == before
     np.save(tmp_path / "x.npy", 255 - X)
     assert data.fingerprint(record) != before
-    assert (data.load(record, SplitConfig()).data.images == 255 - X[:, None]).all()
+    assert (data.load(record, SplitConfig()).data.pixels == 255 - X[:, None]).all()
     assert not [*cache_folder().glob("mine-*")]
 
 
 def test_an_edited_function_gives_its_new_images(tmp_path: Path) -> None:
-    assert (read(tmp_path, "return X, Y").images == X[:, None]).all()
-    assert (read(tmp_path, "return X * 0 + 7, Y").images == 7).all()
+    assert (read(tmp_path, "return X, Y").pixels == X[:, None]).all()
+    assert (read(tmp_path, "return X * 0 + 7, Y").pixels == 7).all()
 
 
 def test_global_generators_draw_the_same_in_each_call_and_go_on_after_it(tmp_path: Path) -> None:
     body = "import random\nreturn np.random.rand(12, 8, 8) * random.random(), Y"
     np.random.seed(5)
-    first = read(tmp_path, body).images
+    first = read(tmp_path, body).pixels
     after = np.random.rand()
     np.random.seed(5)
     assert after == np.random.rand()
-    assert (read(tmp_path, body).images == first).all()
+    assert (read(tmp_path, body).pixels == first).all()
 
 
 def test_images_are_those_that_pillow_reads(tmp_path: Path) -> None:
@@ -275,4 +275,4 @@ def test_images_are_those_that_pillow_reads(tmp_path: Path) -> None:
         "from PIL import Image\n"
         f"return Pairs([Image.open({str(tmp_path / 'one.png')!r}) for _ in range(12)])"
     )
-    assert (read(tmp_path, body).images == X[0]).all()
+    assert (read(tmp_path, body).pixels == X[0]).all()

@@ -39,11 +39,11 @@ def made_up(root: Path, classes: list[str]) -> Path:
 
 @pytest.mark.parametrize("classes", [WORDS, NUMBERED], ids=["words", "numbered"])
 def test_folders_in_words_and_numbered_ones_are_read(tmp_path: Path, classes: list[str]) -> None:
-    images = part_of(Scene15Config(root=str(made_up(tmp_path, classes)))).find().read()
-    assert images.images.shape == (30, 1, 32, 32)
-    assert set(images.classes) == set(classes)
-    for image, label in zip(images.images, images.labels, strict=True):
-        assert abs(int(image.mean()) - 10 * classes.index(images.classes[label])) <= 1
+    dataset = part_of(Scene15Config(root=str(made_up(tmp_path, classes)))).find().read()
+    assert dataset.pixels.shape == (30, 1, 32, 32)
+    assert set(dataset.classes) == set(classes)
+    for image, label in zip(dataset.pixels, dataset.labels, strict=True):
+        assert abs(int(image.mean()) - 10 * classes.index(dataset.classes[label])) <= 1
 
 
 def test_a_split_into_train_and_test_folders_has_15_classes_too(tmp_path: Path) -> None:
@@ -105,10 +105,10 @@ def real(real_data: Path) -> Scene15Config:
 
 
 def test_the_real_15_scene_has_4485_images_in_the_known_classes(real: Scene15Config) -> None:
-    images = data.load(real, SplitConfig()).data
-    assert images.images.shape == (4485, 1, 32, 32)
-    counts = np.bincount(images.labels).tolist()
-    assert dict(zip(images.classes, counts, strict=True)) == COUNTS
+    dataset = data.load(real, SplitConfig()).data
+    assert dataset.pixels.shape == (4485, 1, 32, 32)
+    counts = np.bincount(dataset.labels).tolist()
+    assert dict(zip(dataset.classes, counts, strict=True)) == COUNTS
 
 
 def test_the_rule_of_the_source_text_leaves_448_to_test_and_4037_to_train(

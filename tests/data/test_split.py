@@ -51,7 +51,7 @@ def uneven(count: int = 100, num_classes: int = 5) -> Indices:
 
 
 @st.composite
-def labelled(draw: st.DrawFn) -> Indices:
+def labelings(draw: st.DrawFn) -> Indices:
     """Labels of 40 to 150 images of up to 6 classes; every class has at least 5."""
     num_classes = draw(st.integers(2, 6))
     drawn = draw(st.lists(st.integers(0, num_classes - 1), min_size=10, max_size=120))
@@ -59,7 +59,7 @@ def labelled(draw: st.DrawFn) -> Indices:
 
 
 seeds = st.integers(0, 2**63 - 1)
-shares = st.sampled_from([0.1, 0.2, 0.25, 1 / 3])
+part_fractions = st.sampled_from([0.1, 0.2, 0.25, 1 / 3])
 maybe = st.booleans()
 official = st.sampled_from([0, 10])
 
@@ -80,7 +80,7 @@ def counts(labels: Indices, part: Indices) -> Indices:
 # ---------------------------------------------------------------- for every split
 
 
-@given(labels=labelled(), seed=seeds, val=shares, stratified=maybe, num_official=official)
+@given(labels=labelings(), seed=seeds, val=part_fractions, stratified=maybe, num_official=official)
 def test_parts_are_sorted_disjoint_and_complete(
     labels: Indices, seed: int, val: float, stratified: bool, num_official: int
 ) -> None:
@@ -91,7 +91,7 @@ def test_parts_are_sorted_disjoint_and_complete(
     assert together(result) == list(range(len(labels)))
 
 
-@given(labels=labelled(), seed=seeds, test=shares, val=shares, stratified=maybe)
+@given(labels=labelings(), seed=seeds, test=part_fractions, val=part_fractions, stratified=maybe)
 def test_sizes_are_shares_rounded_down(
     labels: Indices, seed: int, test: float, val: float, stratified: bool
 ) -> None:
@@ -100,7 +100,7 @@ def test_sizes_are_shares_rounded_down(
     assert len(result.val) == int((len(labels) - len(result.test)) * val)
 
 
-@given(labels=labelled(), seed=seeds, stratified=maybe)
+@given(labels=labelings(), seed=seeds, stratified=maybe)
 def test_an_official_test_set_stays_what_it_is(
     labels: Indices, seed: int, stratified: bool
 ) -> None:
@@ -109,7 +109,7 @@ def test_an_official_test_set_stays_what_it_is(
     assert len(result.val) == int((len(labels) - 10) * 0.2)
 
 
-@given(labels=labelled(), seed=seeds, test=shares, val=shares)
+@given(labels=labelings(), seed=seeds, test=part_fractions, val=part_fractions)
 def test_stratified_shares_are_within_one_image_in_every_class(
     labels: Indices, seed: int, test: float, val: float
 ) -> None:
@@ -121,7 +121,7 @@ def test_stratified_shares_are_within_one_image_in_every_class(
         assert (np.abs(counts(labels, part) - exact) < 1 + 1e-9).all()
 
 
-@given(labels=labelled(), seed=seeds, per_class=st.integers(2, 4), num_official=official)
+@given(labels=labelings(), seed=seeds, per_class=st.integers(2, 4), num_official=official)
 def test_train_per_class_takes_as_many_of_each_class_and_the_rest_tests(
     labels: Indices, seed: int, per_class: int, num_official: int
 ) -> None:
@@ -143,7 +143,7 @@ def test_train_per_class_counts_the_validation_images_too() -> None:
 # ---------------------------------------------------------------- folds
 
 
-@given(labels=labelled(), seed=seeds, folds=st.integers(2, 7), stratified=maybe)
+@given(labels=labelings(), seed=seeds, folds=st.integers(2, 7), stratified=maybe)
 def test_the_folds_test_every_image_once(
     labels: Indices, seed: int, folds: int, stratified: bool
 ) -> None:
@@ -155,7 +155,7 @@ def test_the_folds_test_every_image_once(
     assert all(together(result) == list(range(len(labels))) for result in results)
 
 
-@given(labels=labelled(), seed=seeds, folds=st.integers(2, 7))
+@given(labels=labelings(), seed=seeds, folds=st.integers(2, 7))
 def test_stratified_folds_have_each_class_within_one_image(
     labels: Indices, seed: int, folds: int
 ) -> None:
@@ -179,7 +179,7 @@ def test_with_an_official_test_set_the_fold_validates() -> None:
 @st.composite
 def with_duplicates(draw: st.DrawFn) -> tuple[Indices, Indices]:
     """Labels, and for each image the first one with the same pixels."""
-    labels = draw(labelled())
+    labels = draw(labelings())
     pictures = draw(
         st.lists(st.integers(0, 60), min_size=len(labels), max_size=len(labels)).map(np.array)
     )
@@ -326,7 +326,7 @@ def test_duplicates_that_leave_nobody_to_test_are_refused() -> None:
 fractions = st.tuples(st.floats(0.3, 1), st.floats(0.3, 1)).map(sorted)
 
 
-@given(labels=labelled(), seed=seeds, both=fractions, stratified=maybe, num_official=official)
+@given(labels=labelings(), seed=seeds, both=fractions, stratified=maybe, num_official=official)
 def test_smaller_training_sets_are_parts_of_larger_ones_beside_the_same_other_parts(
     labels: Indices, seed: int, both: list[float], stratified: bool, num_official: int
 ) -> None:
@@ -341,7 +341,7 @@ def test_smaller_training_sets_are_parts_of_larger_ones_beside_the_same_other_pa
         assert result.test.tolist() == whole.test.tolist()
 
 
-@given(labels=labelled(), seed=seeds, fraction=st.floats(0.2, 1))
+@given(labels=labelings(), seed=seeds, fraction=st.floats(0.2, 1))
 def test_a_stratified_fraction_has_every_class_near_its_proportion(
     labels: Indices, seed: int, fraction: float
 ) -> None:

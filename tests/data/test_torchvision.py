@@ -26,7 +26,7 @@ from tinylab.commands import doctor
 from tinylab.config.options import options
 from tinylab.config.schema import SplitConfig
 from tinylab.data import part_of
-from tinylab.data.arrays import DataAbsentError, Images
+from tinylab.data.arrays import DataAbsentError, Dataset
 from tinylab.data.torchvision import SETS
 from tinylab.errors import UserError
 
@@ -72,16 +72,16 @@ def config(root: Path, name: str, **keys: Any) -> Any:
     return TorchvisionSetConfig(set=name, root=str(root), **keys)
 
 
-def read(root: Path, name: str, **keys: Any) -> Images:
+def read(root: Path, name: str, **keys: Any) -> Dataset:
     """The images by way of the cache, as every command reads them."""
-    return data.load_undivided(config(root, name, **keys)).images
+    return data.load_undivided(config(root, name, **keys)).dataset
 
 
-def check(result: Images, parts: list[tuple[Pixels, NDArray[np.int64]]]) -> None:
+def check(result: Dataset, parts: list[tuple[Pixels, NDArray[np.int64]]]) -> None:
     """``parts`` hold images (N, H, W) or (N, H, W, 3); the last of two is the official test set."""
     expected = np.concatenate([images for images, _ in parts])
     expected = expected[:, None] if expected.ndim == 3 else expected.transpose(0, 3, 1, 2)
-    assert (result.images == expected).all()
+    assert (result.pixels == expected).all()
     assert result.labels.tolist() == np.concatenate([labels for _, labels in parts]).tolist()
     assert result.num_official_test == (len(parts[1][1]) if len(parts) > 1 else 0)
 
@@ -205,7 +205,7 @@ def usps(root: Path, **amounts: Any) -> list[tuple[Pixels, NDArray[np.int64]]]:
 def test_usps(tmp_path: Path) -> None:
     parts = usps(tmp_path)
     result = read(tmp_path, "USPS")
-    difference = result.images[:, 0].astype(int) - np.concatenate([images for images, _ in parts])
+    difference = result.pixels[:, 0].astype(int) - np.concatenate([images for images, _ in parts])
     assert np.abs(difference).max() <= 1  # torchvision rounds down
     assert result.classes == tuple("0123456789")
     assert result.labels[:4].tolist() == [0, 1, 2, 0]
@@ -285,7 +285,7 @@ def test_flowers_have_an_official_validation_part(
     assert (result.num_official_val, result.num_official_test) == (2, 3)
     order = [number - 1 for part in parts.values() for number in part]
     expected = shrunk([images[place] for place in order], 8)
-    assert (result.images == expected.transpose(0, 3, 1, 2)).all()
+    assert (result.pixels == expected.transpose(0, 3, 1, 2)).all()
     assert result.labels.tolist() == [0, 0, 1, 1, 2, 2, 0, 1]
     assert result.classes[:2] == ("pink primrose", "hard-leaved pocket orchid")
 
@@ -296,7 +296,7 @@ def test_food_is_listed_by_json(tmp_path: Path) -> None:
     write(folder / "meta" / "train.json", b'{"pie": ["pie/1"], "soup": ["soup/2"]}')
     write(folder / "meta" / "test.json", b'{"pie": ["pie/3"], "soup": ["soup/4"]}')
     result = read(tmp_path, "Food101", image_size=8)
-    assert (result.images == shrunk(images, 8).transpose(0, 3, 1, 2)).all()
+    assert (result.pixels == shrunk(images, 8).transpose(0, 3, 1, 2)).all()
     assert (result.labels.tolist(), result.classes) == ([0, 1, 0, 1], ("pie", "soup"))
     assert result.num_official_test == 2
 
@@ -307,7 +307,7 @@ def test_pets_are_listed_by_lines(tmp_path: Path) -> None:
     write(folder / "annotations" / "trainval.txt", b"Birman_1 1 1 1\npug_1 2 2 1\n")
     write(folder / "annotations" / "test.txt", b"Birman_2 1 1 1\npug_2 2 2 1\n")
     result = read(tmp_path, "OxfordIIITPet", image_size=8)
-    assert (result.images == shrunk(images, 8).transpose(0, 3, 1, 2)).all()
+    assert (result.pixels == shrunk(images, 8).transpose(0, 3, 1, 2)).all()
     assert (result.labels.tolist(), result.classes) == ([0, 1, 0, 1], ("Birman", "Pug"))
 
 
@@ -318,7 +318,7 @@ def test_textures_have_three_parts(tmp_path: Path) -> None:
         content = f"a/{number}.jpg\nb/{number}.jpg\n".encode()
         write(folder / "labels" / f"{part}1.txt", content)
     result = read(tmp_path, "DTD", image_size=8)
-    assert (result.num_official_val, result.num_official_test, len(result.images)) == (2, 2, 6)
+    assert (result.num_official_val, result.num_official_test, len(result.pixels)) == (2, 2, 6)
     assert (result.labels.tolist(), result.classes) == ([0, 1] * 3, ("a", "b"))
 
 
@@ -330,7 +330,7 @@ def test_aircraft_are_listed_by_variant(tmp_path: Path) -> None:
         content = f"{2 * number} 707-320\n{2 * number + 1} A 300\n".encode()
         write(folder / f"images_variant_{part}.txt", content)
     result = read(tmp_path, "FGVCAircraft", image_size=8)
-    assert (result.num_official_val, result.num_official_test, len(result.images)) == (2, 2, 6)
+    assert (result.num_official_val, result.num_official_test, len(result.pixels)) == (2, 2, 6)
     assert (result.labels.tolist(), result.classes) == ([0, 1] * 3, ("707-320", "A 300"))
 
 
@@ -348,7 +348,7 @@ def test_class_folders_are_read(
     files = [f"{part}{kind}/00{kind}_0001.jpg" for part in parts for kind in "12"]
     images = photos(tmp_path / folder, *files)
     result = read(tmp_path, name, image_size=8)
-    assert (result.images == shrunk(images, 8).transpose(0, 3, 1, 2)).all()
+    assert (result.pixels == shrunk(images, 8).transpose(0, 3, 1, 2)).all()
     assert (result.num_official_val, result.num_official_test) == counts
     assert (result.labels.tolist(), result.classes) == ([0, 1] * len(parts), ("1", "2"))
 
@@ -360,8 +360,8 @@ def test_gray_photographs_of_caltech_become_color(tmp_path: Path) -> None:
     fill(folder, "ant/image_0001.jpg", "bass/image_0001.jpg", content=encoded.tobytes())
     (folder / "BACKGROUND_Google").mkdir()
     result = read(tmp_path, "Caltech101", image_size=20)
-    assert (result.images == gray).all()
-    assert (result.images.shape[1], result.classes) == (3, ("ant", "bass"))
+    assert (result.pixels == gray).all()
+    assert (result.pixels.shape[1], result.classes) == (3, ("ant", "bass"))
 
 
 def test_imagenette_validates_and_has_no_official_test_part(tmp_path: Path) -> None:
@@ -369,7 +369,7 @@ def test_imagenette_validates_and_has_no_official_test_part(tmp_path: Path) -> N
     names = [f"{part}/{wnid}/1.jpeg" for part in ("train", "val") for wnid in wnids]
     photos(tmp_path / "imagenette2-160", *names)
     result = read(tmp_path, "Imagenette", image_size=8)
-    assert (result.num_official_val, result.num_official_test, len(result.images)) == (2, 0, 4)
+    assert (result.num_official_val, result.num_official_test, len(result.pixels)) == (2, 0, 4)
     assert result.classes == ("tench", "English springer")
 
 

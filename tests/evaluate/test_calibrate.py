@@ -88,7 +88,7 @@ def test_a_calibration_of_other_weights_or_a_damaged_one_is_none(tmp_path: Path)
 
 def digits_images() -> NDArray[np.uint8]:
     splits = data.load(DigitsConfig(), SplitConfig())
-    return splits.data.images[splits.split.test]
+    return splits.data.pixels[splits.split.test]
 
 
 def trained(run: Path, calibrated: bool) -> Trained:

@@ -61,19 +61,19 @@ def test_the_neighbor_is_the_nearest_by_brute_force_and_no_copy() -> None:
 def planted(costly: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A cross-validation of digits with wrong labels, copies and a white image among them."""
     folder = tmp_path_factory.mktemp("planted")
-    images = data.load(DigitsConfig(), SplitConfig()).data
+    dataset = data.load(DigitsConfig(), SplitConfig()).data
     for index in range(600):
-        label = int(images.labels[index])
+        label = int(dataset.labels[index])
         if index % 50 == 0:
             label = (label + 3) % 10
         place = folder / "images" / str(label)
         place.mkdir(parents=True, exist_ok=True)
         name = f"{index}-wrong.png" if index % 50 == 0 else f"{index}.png"
-        cv2.imwrite(str(place / name), images.images[index, 0])
-    copied = images.images[1, 0]
+        cv2.imwrite(str(place / name), dataset.pixels[index, 0])
+    copied = dataset.pixels[1, 0]
     cv2.imwrite(str(folder / "images" / "1" / "same.png"), copied)
     cv2.imwrite(str(folder / "images" / "2" / "torn.png"), copied)
-    nearly = np.maximum(images.images[11, 0], 3)
+    nearly = np.maximum(dataset.pixels[11, 0], 3)
     cv2.imwrite(str(folder / "images" / "1" / "nearly.png"), nearly)
     cv2.imwrite(str(folder / "images" / "1" / "white.png"), np.full((8, 8), 255, np.uint8))
     words = ["dataset=folder", f"dataset.root={folder / 'images'}", "dataset.image_size=8",

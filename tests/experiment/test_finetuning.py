@@ -263,7 +263,7 @@ def test_an_export_is_fine_tuned_with_the_normalization_that_it_was_trained_with
     assert "std.pt was trained with another normalization; use it with" in said
 
 
-def test_a_file_that_does_not_say_its_normalization_is_told(
+def test_a_file_without_its_normalization_is_reported(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     torch.save(torch.load("net.pt", weights_only=True)["state_dict"], "plain.pt")

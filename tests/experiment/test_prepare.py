@@ -62,7 +62,7 @@ def test_threads_follow_from_the_work_of_a_step(
 
 
 @pytest.mark.costly
-def test_a_run_has_the_threads_of_its_work_unless_it_is_told(
+def test_threads_follow_the_work_of_a_step_unless_they_are_set(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)

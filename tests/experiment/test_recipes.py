@@ -46,10 +46,10 @@ def test_nothing_but_the_test_figures_depends_on_the_test_set(
 
     def with_another_test_set(*configs: Any) -> data.Splits:
         splits = load(*configs)
-        images, labels = splits.data.images.copy(), splits.data.labels.copy()
+        images, labels = splits.data.pixels.copy(), splits.data.labels.copy()
         images[splits.split.test] = 255 - images[splits.split.test]
         labels[splits.split.test] = (labels[splits.split.test] + 1) % 10
-        spoiled = dataclasses.replace(splits.data, images=images, labels=labels)
+        spoiled = dataclasses.replace(splits.data, pixels=images, labels=labels)
         return dataclasses.replace(splits, data=spoiled)
 
     monkeypatch.setattr(data, "load", with_another_test_set)

@@ -161,8 +161,8 @@ def test_a_sweep_over_losses_is_compared_and_listed(
     assert cli.run(["train", "-m", *TRAIN[1:], "code=losses.py", *sweep]) == 0
     capsys.readouterr()
     assert cli.run(["compare", "swept"]) == 0
-    told = capsys.readouterr().out
-    rows = {line.split()[1] for line in told.splitlines() if re.match(r"[ABC]  \w", line)}
+    said = capsys.readouterr().out
+    rows = {line.split()[1] for line in said.splitlines() if re.match(r"[ABC]  \w", line)}
     assert rows == {"mine", "focal", "cross_entropy"}
     assert cli.run(["list", "loss=focal", "--outputs", "swept"]) == 0
     assert capsys.readouterr().out.count("digits-mlp-") == 1
@@ -180,7 +180,7 @@ def test_a_finished_run_is_used_as_any_other(student: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "said"),
     [
         (["loss=hard", "augment.mixup=0.2"], "does not accept their targets"),
         (["loss=mine", "train.label_smoothing=0.1"], "only loss=cross_entropy supports it"),
@@ -190,11 +190,11 @@ def test_a_finished_run_is_used_as_any_other(student: Path) -> None:
     ],
 )
 def test_what_does_not_fit_is_refused_before_training(
-    student: Path, capsys: pytest.CaptureFixture[str], words: list[str], told: str
+    student: Path, capsys: pytest.CaptureFixture[str], words: list[str], said: str
 ) -> None:
     assert cli.run([*TRAIN, "code=losses.py", *words, "outputs=refused"]) == 1
     actual = capsys.readouterr()
-    assert told in actual.err
+    assert said in actual.err
     assert len(actual.err.splitlines()) <= 2
     assert "epoch" not in actual.out
     assert not (student / "refused").exists()

@@ -342,7 +342,7 @@ def test_squeeze_and_excitation_scales_each_channel_by_a_share_of_the_means() ->
     fraction = 1 / (1 + (-(hidden @ squeeze.up.weight.T + squeeze.up.bias)).exp())
     torch.testing.assert_close(squeeze(maps), torch.einsum("nchw,nc->nchw", maps, fraction))
     out = model.blocks[0](maps)
-    nn.init.constant_(squeeze.up.bias, -1e9)  # a share of nothing leaves the shortcut
+    nn.init.constant_(squeeze.up.bias, -1e9)  # a factor of 0 leaves the shortcut
     torch.testing.assert_close(model.blocks[0](maps), maps.clamp(min=0))
     assert not torch.equal(out, maps.clamp(min=0))
 
@@ -384,10 +384,10 @@ def test_a_network_of_torchvision_fits_the_data(arch: str, shape: tuple[int, int
 
 @pytest.mark.costly
 def test_kernels_for_one_channel_answer_as_those_for_its_color_copy() -> None:
-    grey = images_of((1, 32, 32))
+    gray = images_of((1, 32, 32))
     networks = [build(TorchvisionConfig(), (C, 32, 32)) for C in (1, 3)]
     answers = [
-        net.conv1(grey.expand(-1, C, -1, -1)) for net, C in zip(networks, (1, 3), strict=True)
+        net.conv1(gray.expand(-1, C, -1, -1)) for net, C in zip(networks, (1, 3), strict=True)
     ]
     torch.testing.assert_close(*answers, rtol=1e-3, atol=1e-5)
 

@@ -139,7 +139,7 @@ def test_a_training_image_resembles_itself(
 ) -> None:
     splits = data.load(DigitsConfig(), SplitConfig())
     place = splits.split.train[5]
-    cv2.imwrite(str(tmp_path / "seen.png"), splits.data.images[place, 0])
+    cv2.imwrite(str(tmp_path / "seen.png"), splits.data.pixels[place, 0])
     out = tmp_path / "page.html"
     words = [str(digits_run), str(tmp_path / "seen.png"), "--out", str(out)]
     assert cli.run(["explain", *words]) == 0
@@ -175,7 +175,7 @@ def test_without_images_the_worst_mistakes_are_explained(copied_run: Path, capsy
     assert right == pytest.approx(trained.result.test.accuracy)
     sheet = cv2.imread(str(folder / "sprite.png"), cv2.IMREAD_GRAYSCALE)
     assert sheet is not None
-    images = data.load(DigitsConfig(), SplitConfig()).data.images
+    images = data.load(DigitsConfig(), SplitConfig()).data.pixels
     cell = sheet[8:16, 16:24]  # of 14 in a row the 17th image
     assert np.array_equal(cell, images[int(known[1 + 14 + 2][3]), 0])
 

@@ -83,7 +83,7 @@ def test_a_negative_of_the_networks_size_is_inverted_and_no_more(pixels: NDArray
 
 
 def test_every_digit_of_scikit_learn_passes_unchanged_and_its_negative_is_recognised() -> None:
-    for image in data.digits.read(8).images[:, 0]:
+    for image in data.digits.read(8).pixels[:, 0]:
         assert (read_digit(image, DIGITS, 8, "auto").pixels[0] == image).all()
         assert (read_digit(255 - image, DIGITS, 8, "auto").pixels[0] == image).all()
 
@@ -327,7 +327,7 @@ def test_class_folders_are_read_as_in_training(grayscale: bool, tmp_path: Path) 
         (tmp_path / name).mkdir()
         image = generator.integers(0, 256, (50, 70, 3), dtype=np.uint8)
         (tmp_path / name / "1.png").write_bytes(encoded(image))
-    trained_on = part_of(config).find().read().images
+    trained_on = part_of(config).find().read().pixels
     read = reader(config, "auto")
     for index, name in enumerate("ab"):
         picture = read(tmp_path / name / "1.png")

@@ -1,4 +1,4 @@
-"""`tinylab report RUN --card`: every figure of the card is one of the run's files."""
+"""`tinylab report RUN --card`: every number on the card is one of the run's files."""
 
 import json
 import re
@@ -87,7 +87,7 @@ def test_duplicates_are_told_and_are_a_limit(trained: Path, tmp_path: Path) -> N
     assert "in both the training and the test set make the test accuracy optimistic" in card
 
 
-def test_overfitting_is_told(trained: Path, tmp_path: Path) -> None:
+def test_the_card_reports_overfitting(trained: Path, tmp_path: Path) -> None:
     assert "Validation loss was" not in card_of(trained, tmp_path)
     rows = [
         {"epoch": epoch, "train_loss": 1 / epoch, "train_accuracy": 1.0, "val_loss": loss}

@@ -131,7 +131,7 @@ def test_the_worst_mistakes_come_first_with_their_pictures(tmp_path: Path) -> No
     assert said == [(2, "2", "6", 0.75), (3, "3", "7", 0.625), (1, "1", "5", 0.5)]
     for mistake in result.worst:
         assert mistake.picture is not None
-        assert np.array_equal(decoded(mistake.picture), DIGITS.data.images[mistake.index])
+        assert np.array_equal(decoded(mistake.picture), DIGITS.data.pixels[mistake.index])
 
 
 def test_there_are_no_more_pictures_than_a_page_can_bear(tmp_path: Path) -> None:
@@ -143,7 +143,7 @@ def test_large_images_are_thinned_out(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(mistakes, "LARGEST", 3)
     [mistake] = mistakes.find([run(tmp_path, [0], [1], [0.5])]).worst
     assert mistake.picture is not None
-    assert np.array_equal(decoded(mistake.picture), DIGITS.data.images[0][:, ::3, ::3])
+    assert np.array_equal(decoded(mistake.picture), DIGITS.data.pixels[0][:, ::3, ::3])
 
 
 def test_changed_data_has_no_pictures_but_words(tmp_path: Path) -> None:

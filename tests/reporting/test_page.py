@@ -1,4 +1,4 @@
-"""Which tables and figures a set of settings gets, and what stands in them."""
+"""Which tables and figures a set of settings gets, and their contents."""
 
 import json
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from tinylab.reporting.tables import Cell, Table
 from tinylab.store.collect import collect
 from tinylab.store.folder import RunFolder
 
-# Half a second a test, for intervals and figures of whole experiments.
+# Half a second per test: intervals and figures of whole experiments.
 pytestmark = pytest.mark.costly
 
 
@@ -261,13 +261,13 @@ def test_what_the_learning_curves_show_is_said_of_those_that_show_something(
 def write_history(folder: Path, epochs: int, **columns: Any) -> None:
     rows = []
     for epoch in range(1, epochs + 1):
-        figures = {
+        metrics = {
             "train_loss": 1 / epoch,
             "train_accuracy": 0.5,
             "val_loss": 1.0,
             "val_accuracy": 0.4,
         }
-        rows.append({"epoch": epoch, **figures, **columns})
+        rows.append({"epoch": epoch, **metrics, **columns})
     (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 

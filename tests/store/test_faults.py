@@ -1,4 +1,4 @@
-"""Kill the real command at random moments; type it again; compare every bit with a run in peace.
+"""Kill the real command at random moments, repeat it, compare bits with an uninterrupted run.
 
 The short form runs with the other tests. The long form, 200 kills and 100 with compiled kernels, is
     TINYLAB_KILLS=200 pytest tests/store/test_faults.py -k killed_again
@@ -64,11 +64,11 @@ def only_run(cwd: Path) -> Path:
 def undisturbed(
     server: Server, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, tuple[dict[str, Any], float]]:
-    """For each config its outcome in peace, and how many seconds the whole command takes."""
-    return {name: in_peace(server, name, tmp_path_factory.mktemp(name)) for name in CONFIGS}
+    """For each config its outcome without kills, and how many seconds the whole command takes."""
+    return {name: uninterrupted(server, name, tmp_path_factory.mktemp(name)) for name in CONFIGS}
 
 
-def in_peace(server: Server, name: str, cwd: Path) -> tuple[dict[str, Any], float]:
+def uninterrupted(server: Server, name: str, cwd: Path) -> tuple[dict[str, Any], float]:
     assert server.run(cwd, command(name)) == 0  # decodes the data, too
     started = time.monotonic()
     assert server.run(cwd, [*command(name), "fresh=true", "outputs=outputs"]) == 0
@@ -93,7 +93,7 @@ def test_a_run_by_compiled_kernels_killed_again_and_again_ends_with_the_same_bit
     tmp_path: Path,
 ) -> None:
     with closing(Server((*TINYLAB, "numba", "always_one_pass"))) as server:
-        outcome_and_seconds = in_peace(server, "dropout", tmp_path)
+        outcome_and_seconds = uninterrupted(server, "dropout", tmp_path)
         result, *_ = (tmp_path / "outputs" / "runs").glob("*/result.json")
         assert "numba" in json.loads(result.read_text())["environment"]
         kill_again_and_again("dropout", server, *outcome_and_seconds, tmp_path)

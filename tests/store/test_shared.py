@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from tinylab.data import cache
-from tinylab.data.arrays import Images, Source
+from tinylab.data.arrays import Dataset, Source
 from tinylab.errors import UserError
 from tinylab.store.folder import RunFolder
 from tinylab.store.lock import is_being_written, sole_writer
@@ -103,7 +103,7 @@ def test_a_lock_file_that_only_its_owner_may_write_is_replaced(mode: int, shared
     with sole_writer(run) as waited:
         assert not waited
         assert lock.stat().st_uid == NOBODY
-        assert is_being_written(run), "whoever comes now is told"
+        assert is_being_written(run), "a newcomer sees the lock"
     with sole_writer(run):
         pass
 
@@ -156,7 +156,7 @@ def test_a_cache_that_another_user_owns_costs_time_and_no_run(
     mode: int, shared: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TINYLAB_CACHE", str(shared / "cache"))
-    images = Images(np.zeros((2, 1, 2, 2), np.uint8), np.array([0, 1]), ("a", "b"))
+    images = Dataset(np.zeros((2, 1, 2, 2), np.uint8), np.array([0, 1]), ("a", "b"))
     source = Source("mine", (), {}, lambda: images)
     os.seteuid(0)
     expected = cache.load(source).fingerprint

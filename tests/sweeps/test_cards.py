@@ -196,12 +196,12 @@ def test_an_error_of_full_memory_is_known_also_as_the_cause_of_another(
         try:
             raise error
         except Exception as cause:
-            raise ValueError("what the user is told") from cause
+            raise ValueError("what the user reads") from cause
 
     monkeypatch.setattr(worker, "_train", full)
     end = worker.train(config(tmp_path), "", None)  # type: ignore[arg-type]
     assert (end.state, end.is_crowded) == ("failed", is_memory)
-    assert run_folder(config(tmp_path)).error() == "ValueError: what the user is told"
+    assert run_folder(config(tmp_path)).error() == "ValueError: what the user reads"
 
 
 @pytest.mark.costly

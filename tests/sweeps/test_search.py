@@ -274,7 +274,7 @@ def test_a_proposed_number_lies_in_its_interval_and_reads_back(interval: Interva
 
 
 def judged(outputs: Path, prune: str) -> Iterator[tuple[Search, Job, int, bool]]:
-    """Drive a search and tell each judgement on a trial that is not at its end."""
+    """Drive a search and yield each decision on a trial that is not at its end."""
     plan = make_plan(outputs, prune=prune, trials=30, search="random")
     answers: list[tuple[Search, Job, int, bool]] = []
     goes_on = plan.goes_on

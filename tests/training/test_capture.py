@@ -190,7 +190,7 @@ def test_recorded_training_that_is_resumed_ends_with_the_same_bits(
     name: str, tmp_path: Path
 ) -> None:
     lab = {**LABS, **NEARLY}[name]
-    for watch in (Watch(steps=2), Watch(steps=3)):  # recorded anew in each process
+    for watch in (Watch(steps=2), Watch(steps=3)):  # recorded again in each process
         with pytest.raises(Stopped):
             lab.run(tmp_path / "resumed", watch)
     resumed = lab.run(tmp_path / "resumed").state_dict()

@@ -28,7 +28,7 @@ OTHER_RUN = "tiny-other-9876543210"
 
 
 def numbered(number: int) -> State:
-    """A state that can be told from others."""
+    """A state that differs from all others."""
     return {"number": number, "weights": torch.full((300,), float(number)), "rows": [{"a": None}]}
 
 

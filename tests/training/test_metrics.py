@@ -91,9 +91,9 @@ def test_the_interval_is_newcombes_table() -> None:
 
 
 @given(st.floats(0, 1), st.floats(1, 1e5))
-def test_the_interval_of_means_over_runs_is_that_of_statsmodels(share: float, num: float) -> None:
-    expected = proportion_confint(share * num, num, alpha=0.05, method="wilson")
-    result = wilson_interval(share * num, num)
+def test_the_interval_of_means_over_runs_is_that_of_statsmodels(p: float, num: float) -> None:
+    expected = proportion_confint(p * num, num, alpha=0.05, method="wilson")
+    result = wilson_interval(p * num, num)
     assert result == pytest.approx(expected, abs=1e-12)
     assert 0 <= result[0] <= result[1] <= 1
 

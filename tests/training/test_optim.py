@@ -1,4 +1,4 @@
-"""Optimisers against torch.optim to the last bit, and the learning rate against its formulas."""
+"""Optimizers against torch.optim to the last bit, and the learning rate against its formulas."""
 
 import copy
 import dataclasses
@@ -129,7 +129,7 @@ def test_parameters_without_a_gradient_are_left_alone(config: OptimConfig, used:
 
 
 def of_torch_in_halves(config: OptimConfig, model: Branches) -> list[torch.optim.Optimizer]:
-    """An optimiser for the branch alone; torch's fused SGD cannot have momenta for some only."""
+    """An optimizer for the branch alone; torch's fused SGD cannot have momenta for some only."""
     trunk = nn.ModuleList([model.trunk, model.output])
     return [of_torch(config, trunk), of_torch(config, model.branch)]
 

@@ -128,7 +128,7 @@ def test_irregular_steps_of_several_threads_are_said_once(
 def test_bars_are_for_terminals_that_can_redraw_them(
     variable: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A notebook's ``!tinylab`` runs in a pseudo terminal, and shows each redrawn bar anew.
+    """A notebook's ``!tinylab`` runs in a pseudo terminal, and prints each redrawn bar again.
 
     In a kernel of VS Code only matplotlib's backend tells; its terminal is one.
     """

@@ -29,7 +29,7 @@ TINY = ["train.epochs=2", "train.batch_size=256", "model=mlp", "threads=1"]
 
 
 class Kept:
-    """A service that keeps what it is sent, and fails where it is told to."""
+    """A service that keeps what it is sent, and fails on request."""
 
     def __init__(self, fails_at: str = "") -> None:
         self.fails_at = fails_at

@@ -16,7 +16,7 @@ LARGEST = 2600  # pixels a side
 
 def drawn(K: int, names: tuple[str, ...] | None = None) -> np.ndarray:
     matrix = np.diag(np.full(K, 3)).astype(np.int64)
-    return plots.draw(plots.confusion(matrix, names or tuple(f"class{k}" for k in range(K)), "t"))
+    return plots.render(plots.confusion(matrix, names or tuple(f"class{k}" for k in range(K)), "t"))
 
 
 @pytest.mark.parametrize("K", [1, 2, 40, 41, 200, 1600])
@@ -49,7 +49,7 @@ def test_one_confusion_among_a_thousand_classes_is_seen() -> None:
     plain, other = (np.diag(np.full(1600, 3)).astype(np.int64) for _ in range(2))
     other[100, 1500], other[100, 100] = 3, 0
     names = tuple(map(str, range(1600)))
-    pictures = [plots.draw(plots.confusion(each, names, "t")) for each in (plain, other)]
+    pictures = [plots.render(plots.confusion(each, names, "t")) for each in (plain, other)]
     assert np.abs(pictures[0].astype(int) - pictures[1]).max() > 100
 
 
@@ -57,5 +57,5 @@ def test_one_confusion_among_a_thousand_classes_is_seen() -> None:
 def test_any_name_can_be_drawn(name: str) -> None:
     assert max(drawn(3, (name, "b", "c")).shape) <= LARGEST
     images = np.zeros((2, 1, 8, 8), np.uint8)
-    sheet = plots.draw(plots.gallery(images, [name, f"{name}, not {name}\n99%"], "t"))
+    sheet = plots.render(plots.gallery(images, [name, f"{name}, not {name}\n99%"], "t"))
     assert max(sheet.shape) <= LARGEST

@@ -133,8 +133,8 @@ def test_the_hparams_tab_has_one_row_a_run_with_real_figures(
     rates = {row["hparams"]["optim.lr"] for row in rows}
     assert rates == {0.001, 0.01}
     for row in rows:
-        figures = {value["name"]["tag"]: value["value"] for value in row["metricValues"]}
-        assert set(figures) >= set(FINALS)
+        metrics = {value["name"]["tag"]: value["value"] for value in row["metricValues"]}
+        assert set(metrics) >= set(FINALS)
         results = [json.loads(p.read_text()) for p in runs_folder.glob("*/result.json")]
         [result] = [r for r in results if r["config"]["optim"]["lr"] == row["hparams"]["optim.lr"]]
-        assert figures["final/test_accuracy"] == pytest.approx(result["test"]["accuracy"])
+        assert metrics["final/test_accuracy"] == pytest.approx(result["test"]["accuracy"])

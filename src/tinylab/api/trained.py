@@ -215,6 +215,6 @@ class TrainedRun:
         lines = [
             f"<tr><th>{name}</th><td>{html.escape(value)}</td></tr>" for name, value in rows.items()
         ]
-        picture = base64.b64encode(plots.to_png(plots.draw(self.plot()))).decode()
+        picture = base64.b64encode(plots.to_png(plots.render(self.plot()))).decode()
         curves = f'<img alt="loss and accuracy by epoch" src="data:image/png;base64,{picture}">'
         return f"<table>{''.join(lines)}</table>{curves}"

@@ -84,7 +84,7 @@ def main(arguments: list[str]) -> None:
         description="Print a shell script that completes commands, config keys and options.",
         epilog="to install it: " + "; ".join(lasting for _, lasting in SCRIPTS.values()),
     )
-    parser.add_argument("shell", choices=SCRIPTS)
+    parser.add_argument("shell", choices=SCRIPTS, help="the shell to complete in")
     say(SCRIPTS[parser.parse_args(arguments).shell][0])
 
 

@@ -21,7 +21,7 @@ from tinylab.commands.parser import Parser
 from tinylab.config.option import Option
 from tinylab.config.options import options
 from tinylab.errors import UserError
-from tinylab.system.project import default_outputs, project
+from tinylab.system.project import project
 from tinylab.ui.console import in_bytes, say
 
 FREE_BYTES = 10**9  # less free space is reported
@@ -50,7 +50,7 @@ def main(arguments: list[str]) -> None:
         description="Check Python, libraries, device, data and disks.",
         epilog="example: tinylab doctor --outputs /scratch/outputs",
     )
-    parser.add_argument("--outputs", type=Path, default=default_outputs(), metavar="FOLDER")
+    parser.add_outputs()
     options = parser.parse_args(arguments)
     checks: dict[str, Callable[[], Findings]] = {
         "python": python,

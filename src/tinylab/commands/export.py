@@ -33,7 +33,7 @@ def main(arguments: list[str]) -> None:
     path = options.out or Path(f"{trained.name}{chosen.suffix}")
     with atomic_path(path, NAMED) as temporary:
         chosen.write(deployed(trained), metadata(trained), temporary)
-        images = splits.data.images[splits.split.test]
+        images = splits.data.pixels[splits.split.test]
         agreement = compare(trained, chosen.open(temporary), images)
         refuse_difference(agreement, path)
     say(

@@ -1,4 +1,4 @@
-"""``tinylab inspect``: what finished runs, or a cross-validation of its own, tell of the data."""
+"""``tinylab inspect``: what finished runs, or a new cross-validation, reveal about the data."""
 
 import argparse
 from collections.abc import Sequence

@@ -14,7 +14,6 @@ from tinylab.config.metrics import METRICS, between
 from tinylab.config.values import shown
 from tinylab.store.query import conditions, in_order, select
 from tinylab.store.run import Run
-from tinylab.system.project import default_outputs
 from tinylab.ui.console import in_bytes, say
 from tinylab.ui.tables import aligned, as_csv, columns_of
 
@@ -72,15 +71,14 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
         metavar="KEY",
         help="key to sort by; -KEY sorts in descending order",
     )
-    parser.add_argument("--format", choices=("table", "csv", "json"), default="table")
-    parser.add_argument("--all", action="store_true", help="include old runs that were set aside")
     parser.add_argument(
-        "--outputs",
-        type=Path,
-        default=default_outputs(),
-        metavar="FOLDER",
-        help="default: the project's outputs folder, or outputs",
+        "--format",
+        choices=("table", "csv", "json"),
+        default="table",
+        help="output format (default: table)",
     )
+    parser.add_argument("--all", action="store_true", help="include old runs that were set aside")
+    parser.add_outputs()
     if "--sort" in arguments[:-1]:  # argparse would treat -KEY as a flag
         index = arguments.index("--sort")
         arguments[index : index + 2] = [f"--sort={arguments[index + 1]}"]

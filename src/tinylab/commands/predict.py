@@ -56,7 +56,9 @@ def _parser() -> Parser:
         help="image files, folders or globs; - reads a list of files from standard input",
     )
     parser.add_argument("--top", type=int, default=3, help="classes to show per file (default: 3)")
-    parser.add_argument("--format", choices=FORMATS, default="table")
+    parser.add_argument(
+        "--format", choices=FORMATS, default="table", help="output format (default: table)"
+    )
     parser.add_argument(
         "--reject",
         type=float,
@@ -207,5 +209,5 @@ def _write_sheet(path: Path, shown: list[Prediction], classes: tuple[str, ...], 
         captions.append(f"{classes[label]}  {probability:.0%}\n{name}")
     pixels = np.stack([prediction.picture.pixels for prediction in shown if prediction.picture])
     title = f"preprocessed images: {len(shown)} of {total:,} files"
-    write_bytes(path, plots.to_png(plots.draw(plots.gallery(pixels, captions, title))), NAMED)
+    write_bytes(path, plots.to_png(plots.render(plots.gallery(pixels, captions, title))), NAMED)
     say(f"sheet: {path}")

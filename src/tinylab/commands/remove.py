@@ -17,7 +17,6 @@ from tinylab.data import cache
 from tinylab.errors import UserError
 from tinylab.store.query import select
 from tinylab.store.run import Run
-from tinylab.system.project import default_outputs
 from tinylab.ui.console import in_bytes, say
 from tinylab.ui.tables import aligned, columns_of
 
@@ -55,13 +54,7 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     )
     parser.add_argument("--cache", action="store_true", help="the cached images of all datasets")
     parser.add_argument("--yes", action="store_true", help="do not ask")
-    parser.add_argument(
-        "--outputs",
-        type=Path,
-        default=default_outputs(),
-        metavar="FOLDER",
-        help="default: outputs, or the project's",
-    )
+    parser.add_outputs()
     return parser.parse_args(arguments)
 
 

@@ -38,7 +38,9 @@ def main(arguments: list[str]) -> None:
         "path", type=Path, nargs="+", help="folder of a run, of a sweep, or of several of them"
     )
     parser.add_argument(
-        "--out", type=Path, help="file to write (default: report.html in the given folder)"
+        "--out",
+        type=Path,
+        help="file to write (default: report.html in the folder of one run or sweep, else here)",
     )
     parser.add_argument(
         "--card", action="store_true", help="write MODEL_CARD.md of a single run instead"

@@ -19,7 +19,7 @@ from tinylab.config.base_records import DatasetConfig
 from tinylab.config.option import OWN
 from tinylab.config.schema import Config, SplitConfig, is_pattern
 from tinylab.data import cache, groups
-from tinylab.data.arrays import DataAbsentError, Images, Source
+from tinylab.data.arrays import DataAbsentError, Dataset, Source
 from tinylab.data.cache import Decoded
 from tinylab.data.split import Split, count_shared, keeps_official_val, split
 from tinylab.errors import UserError
@@ -35,7 +35,7 @@ CHUNK = 1024  # images checked at once
 class Splits:
     """A decoded and split dataset."""
 
-    data: Images
+    data: Dataset
     split: Split
     fingerprint: str
     first_duplicates: NDArray[np.int64]
@@ -96,14 +96,14 @@ class Splits:
 
     def blank(self) -> str:
         """Return the channels in which the training images are nearly blank; empty if none."""
-        C = self.data.images.shape[1]
+        C = self.data.pixels.shape[1]
         low, high, light = np.full(C, 255), np.zeros(C, int), np.zeros(C, int)
         train = self.split.train
-        enough = FEW_LIGHT * len(train) * self.data.images[0, 0].size
+        enough = FEW_LIGHT * len(train) * self.data.pixels[0, 0].size
         for start in range(0, len(train), CHUNK):
             if (light > enough).all() and (high - low >= FLAT).all():
                 return ""  # mostly after the first chunk
-            chunk = self.data.images[train[start : start + CHUNK]]
+            chunk = self.data.pixels[train[start : start + CHUNK]]
             low = np.minimum(low, chunk.min(axis=(0, 2, 3)))
             high = np.maximum(high, chunk.max(axis=(0, 2, 3)))
             light += (chunk >= DARK).sum(axis=(0, 2, 3))
@@ -128,7 +128,7 @@ def load(dataset: DatasetConfig, split_config: SplitConfig) -> Splits:
     with _reading():
         source = _trainable(dataset)
         decoded = cache.load(source)
-    data, first_duplicates = decoded.images, decoded.first_duplicates
+    data, first_duplicates = decoded.dataset, decoded.first_duplicates
     together = groups.of(data, dataset, split_config.group)
     parts = _divided(decoded, split_config, together)
     _refuse_untrained_class(data, parts, split_config)
@@ -139,11 +139,11 @@ def load(dataset: DatasetConfig, split_config: SplitConfig) -> Splits:
 
 def divide(decoded: Decoded, config: SplitConfig, dataset: DatasetConfig) -> Split:
     """Return the split of a dataset. Raises UserError as ``split`` and ``groups.of`` do."""
-    return _divided(decoded, config, groups.of(decoded.images, dataset, config.group))
+    return _divided(decoded, config, groups.of(decoded.dataset, dataset, config.group))
 
 
 def _divided(decoded: Decoded, config: SplitConfig, together: NDArray[np.int64] | None) -> Split:
-    data = decoded.images
+    data = decoded.dataset
     counts = data.num_official_test, data.num_official_val
     return split(data.labels, counts[0], config, decoded.first_duplicates, counts[1], together)
 
@@ -154,7 +154,7 @@ def load_undivided(dataset: DatasetConfig) -> Decoded:
         return cache.load(_find(dataset))
 
 
-def _refuse_untrained_class(data: Images, parts: Split, config: SplitConfig) -> None:
+def _refuse_untrained_class(data: Dataset, parts: Split, config: SplitConfig) -> None:
     """Refuse a split with a class without training images, which can happen to small classes."""
     present = np.bincount(data.labels, minlength=len(data.classes))
     trained = np.bincount(data.labels[parts.train], minlength=len(data.classes))

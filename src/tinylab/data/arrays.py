@@ -15,18 +15,18 @@ class DataAbsentError(UserError):
 
 
 @dataclass(frozen=True)
-class Images:
+class Dataset:
     """Decoded images of one dataset.
 
-    images: uint8 (N, C, H, W). labels: int64 (N,), indices into ``classes``. The official test
+    pixels: uint8 (N, C, H, W). labels: int64 (N,), indices into ``classes``. The official test
     set, where there is one, is the last ``num_official_test`` images; an official validation part
     is the ``num_official_val`` before them. Images that come from files have names, their paths
     below the dataset's folder. ``sources``, uint8 (N, C, S, S), are the same images at a larger
     size, from which training images are made; the fingerprint leaves them out, since what is
-    evaluated and compared is ``images``.
+    evaluated and compared is ``pixels``.
     """
 
-    images: NDArray[np.uint8]
+    pixels: NDArray[np.uint8]
     labels: NDArray[np.int64]
     classes: tuple[str, ...]
     num_official_test: int = 0
@@ -37,16 +37,16 @@ class Images:
     @property
     def nbytes(self) -> int:
         """Bytes of all pixels."""
-        return self.images.nbytes + (0 if self.sources is None else self.sources.nbytes)
+        return self.pixels.nbytes + (0 if self.sources is None else self.sources.nbytes)
 
     def fingerprint(self) -> str:
         """Return SHA-256 over pixels, labels, class names and the official split."""
         digest = hashlib.sha256()
-        shape = (*self.images.shape, self.num_official_test, *self.classes)
+        shape = (*self.pixels.shape, self.num_official_test, *self.classes)
         if self.num_official_val:
             shape = (*shape, self.num_official_val)
         digest.update(repr(shape).encode())
-        digest.update(np.ascontiguousarray(self.images).data)
+        digest.update(np.ascontiguousarray(self.pixels).data)
         digest.update(np.ascontiguousarray(self.labels, "<i8").data)
         return digest.hexdigest()
 
@@ -58,7 +58,7 @@ class Images:
 
     def digests(self) -> NDArray[np.uint64]:
         """128 bits per image, equal for equal pixels. uint64 (N, 2)."""
-        each = (hashlib.blake2b(image.tobytes(), digest_size=16).digest() for image in self.images)
+        each = (hashlib.blake2b(image.tobytes(), digest_size=16).digest() for image in self.pixels)
         return np.frombuffer(b"".join(each), "<u8").reshape(-1, 2)
 
 
@@ -78,7 +78,7 @@ class Source:
     dataset: str
     files: tuple[str, ...]  # absolute; not Paths, which take half a second for 100,000 files
     preparation: dict[str, object]  # what determines the arrays besides the files
-    read: Callable[[], Images] = field(repr=False)
+    read: Callable[[], Dataset] = field(repr=False)
     untrainable: str = ""  # why it can be evaluated on, but not trained on
     is_kept: bool = True  # whether to cache the decoded images; false if some files are unknown
     code: str = ""  # a digest of the code that reads them: arrays from other code are stale

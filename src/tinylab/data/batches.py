@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tinylab.config.base_records import UNIT
-from tinylab.data.arrays import Images
+from tinylab.data.arrays import Dataset
 from tinylab.data.split import Indices
 from tinylab.data.stream import stream
 from tinylab.errors import UserError
@@ -189,7 +189,7 @@ class Batches:
 
 
 def to_device(
-    data: Images, device: torch.device, channels_last: bool, streamed: bool = False
+    data: Dataset, device: torch.device, channels_last: bool, streamed: bool = False
 ) -> Batches:
     """Return all images, in the network's memory format; on the device, or to be streamed."""
 
@@ -200,7 +200,7 @@ def to_device(
 
     labels = _as_tensor(data.labels).to(device)
     sources = None if data.sources is None else placed(data.sources)
-    return Batches(placed(data.images), labels, streamed=streamed, sources=sources)
+    return Batches(placed(data.pixels), labels, streamed=streamed, sources=sources)
 
 
 def _cut(whole: Tensor, bounds: list[tuple[int, int]]) -> Iterator[Tensor]:
@@ -217,7 +217,7 @@ def _as_tensor(array: NDArray[Any]) -> Tensor:
 def batch_bounds(num_images: int, batch_size: int) -> list[tuple[int, int]]:
     """Where each batch of an epoch begins and ends; the last may be short.
 
-    A last batch of a single image joins the batch before it: batch normalisation has no variance
+    A last batch of a single image joins the batch before it: batch normalization has no variance
     of one value.
     """
     starts = list(range(0, num_images, batch_size))

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tinylab.data.arrays import Images, Source, first_duplicates
+from tinylab.data.arrays import Dataset, Source, first_duplicates
 from tinylab.errors import UserError
 from tinylab.system.files import write_npz
 from tinylab.system.paths import cache_root
@@ -26,9 +26,9 @@ from tinylab.system.paths import cache_root
 
 @dataclass(frozen=True)
 class Decoded:
-    """Images with derived values that are worth computing only once."""
+    """A dataset with derived values that are worth computing only once."""
 
-    images: Images
+    dataset: Dataset
     first_duplicates: NDArray[np.int64]
     fingerprint: str
     digests: NDArray[np.uint64]
@@ -46,10 +46,10 @@ def load(source: Source, fresh: bool = False) -> Decoded:
     return (None if fresh else _read(path)) or _build(source, path)
 
 
-def build(images: Images) -> Decoded:
-    """Images with derived values that are worth computing only once."""
-    digests = images.digests()
-    return Decoded(images, first_duplicates(digests), images.fingerprint(), digests)
+def build(dataset: Dataset) -> Decoded:
+    """Derive the values that are worth computing only once."""
+    digests = dataset.digests()
+    return Decoded(dataset, first_duplicates(digests), dataset.fingerprint(), digests)
 
 
 def fingerprint(source: Source) -> str | None:
@@ -96,8 +96,8 @@ def _stamp(file: str) -> tuple[int, ...]:
 
 def _read(path: Path) -> Decoded | None:
     with _damage_ignored(), zipfile.ZipFile(path) as archive:
-        images = Images(
-            images=_array(archive, "images"),
+        dataset = Dataset(
+            pixels=_array(archive, "images"),
             labels=_array(archive, "labels"),
             classes=tuple(str(name) for name in _array(archive, "classes")),
             num_official_test=int(_array(archive, "num_official_test")),
@@ -106,7 +106,7 @@ def _read(path: Path) -> Decoded | None:
             sources=_array(archive, "sources") if "sources.npy" in archive.namelist() else None,
         )
         return Decoded(
-            images,
+            dataset,
             _array(archive, "first_twins"),
             str(_array(archive, "fingerprint")),
             _array(archive, "digests"),
@@ -134,19 +134,19 @@ def _damage_ignored() -> contextlib.suppress:
 
 
 def _build(source: Source, path: Path) -> Decoded:
-    images = source.read()
-    decoded = build(images)
-    sources = {} if images.sources is None else {"sources": images.sources}
+    dataset = source.read()
+    decoded = build(dataset)
+    sources = {} if dataset.sources is None else {"sources": dataset.sources}
     # If it cannot be saved, the next start is slower, and nothing else is lost.
     with contextlib.suppress(UserError):
         write_npz(
             path,
-            images=images.images,
-            labels=images.labels,
-            classes=np.array(images.classes),
-            num_official_test=images.num_official_test,
-            num_official_val=images.num_official_val,
-            names=_packed(images.names),
+            images=dataset.pixels,
+            labels=dataset.labels,
+            classes=np.array(dataset.classes),
+            num_official_test=dataset.num_official_test,
+            num_official_val=dataset.num_official_val,
+            names=_packed(dataset.names),
             first_twins=decoded.first_duplicates,
             fingerprint=decoded.fingerprint,
             digests=decoded.digests,

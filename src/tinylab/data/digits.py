@@ -13,7 +13,7 @@ import numpy as np
 
 from tinylab.config.decorators import dataset
 from tinylab.config.values import option
-from tinylab.data.arrays import Images, Ink, Source, pad_to
+from tinylab.data.arrays import Dataset, Ink, Source, pad_to
 
 
 @dataset
@@ -38,7 +38,7 @@ class Digits:
         return Source("digits", (str(file),), preparation, lambda: read(self.image_size))
 
 
-def read(image_size: int) -> Images:
+def read(image_size: int) -> Dataset:
     """Read all images as uint8 (1797, 1, image_size, image_size); ink 0..16 becomes 0..255."""
     from sklearn.datasets import load_digits
 
@@ -46,4 +46,4 @@ def read(image_size: int) -> Images:
     ink_NHW = digits.images
     images = np.rint(ink_NHW * (255 / 16)).astype(np.uint8)[:, None]
     labels = digits.target.astype(np.int64)
-    return Images(pad_to(images, image_size), labels, tuple("0123456789"))
+    return Dataset(pad_to(images, image_size), labels, tuple("0123456789"))

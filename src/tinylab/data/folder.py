@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from tinylab.config.decorators import dataset
 from tinylab.config.values import option
 from tinylab.data import content
-from tinylab.data.arrays import Images, Source
+from tinylab.data.arrays import Dataset, Source
 from tinylab.data.class_tree import class_folders
 from tinylab.data.decoding import in_threads
 from tinylab.data.label_table import table
@@ -105,7 +105,7 @@ def source_of(files: Listing, config: Folder) -> Source:
 
 def read(
     files: Listing, config: Folder, decode: Callable[[Path], NDArray[np.uint8]] | None = None
-) -> Images:
+) -> Dataset:
     """Decode and resize all files: uint8 (N, C, H, W), C 1 or 3 (RGB).
 
     ``decode`` defaults to ``decoder(config)``. Lists the files that cannot be read, and raises
@@ -144,7 +144,7 @@ def read(
         )
     if not faults:
         counts = files.num_test, files.names, files.num_val
-        return Images(images, files.labels, files.classes, *counts, sources)
+        return Dataset(images, files.labels, files.classes, *counts, sources)
     return _without(faults, images, files, config, sources)
 
 
@@ -163,7 +163,7 @@ def _without(
     files: Listing,
     config: Folder,
     sources: NDArray[np.uint8] | None,
-) -> Images:
+) -> Dataset:
     """Return the readable images, if the user accepts that."""
     bad = sorted(faults)
     say(f"{files.root}: {len(bad):,} of {len(images):,} files cannot be read as images:")
@@ -182,7 +182,7 @@ def _without(
     labels, names = files.labels[good], tuple(files.names[index] for index in good)
     _refuse_lost_class(labels[: len(good) - num_test - num_val], files.classes)
     larger = None if sources is None else sources[good]
-    return Images(images[good], labels, files.classes, num_test, names, num_val, larger)
+    return Dataset(images[good], labels, files.classes, num_test, names, num_val, larger)
 
 
 def _room_for(count: int, config: Folder) -> NDArray[np.uint8]:

@@ -17,7 +17,7 @@ from tinylab.config import options
 from tinylab.config.base_records import DatasetConfig
 from tinylab.config.schema import SplitConfig, is_pattern
 from tinylab.data import label_table
-from tinylab.data.arrays import Images
+from tinylab.data.arrays import Dataset
 from tinylab.data.listing import TABLE
 from tinylab.errors import UserError
 from tinylab.system.paths import user_path
@@ -27,7 +27,7 @@ Mask = NDArray[np.bool_]
 MOST_FOLDS = 20  # folds that a stratified fraction is composed of
 
 
-def of(data: Images, dataset: DatasetConfig, group: str | None) -> Indices | None:
+def of(data: Dataset, dataset: DatasetConfig, group: str | None) -> Indices | None:
     """Return the group of each image, int64 (N,); None if ``group`` is.
 
     A value with a parenthesis is a regular expression that is searched in the file names, and its

@@ -95,12 +95,12 @@ def is_image(name: str) -> bool:
 def listed(root: Path, parts: dict[str, dict[str, list[str]]]) -> Listing:
     """Build a listing of part -> class name -> file names; the part ``train`` is required."""
     classes = tuple(sorted(parts["train"], key=natural_key))
-    labelled = {
+    labeled = {
         part: [(name, label) for label, key in enumerate(classes) for name in files.get(key, [])]
         for part, files in parts.items()
     }
-    counts = {part: len(labelled.get(part, [])) for part in PARTS}
-    every = [pair for part in PARTS for pair in labelled.get(part, [])]
+    counts = {part: len(labeled.get(part, [])) for part in PARTS}
+    every = [pair for part in PARTS for pair in labeled.get(part, [])]
     labels = np.array([label for _, label in every], dtype=np.int64)
     names = tuple(name for name, _ in every)
     return Listing(root, names, labels, classes, counts["test"], counts["val"])

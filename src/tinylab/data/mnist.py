@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from tinylab.config.decorators import dataset
 from tinylab.config.values import option
-from tinylab.data.arrays import DataAbsentError, Images, Ink, Source, pad_to
+from tinylab.data.arrays import DataAbsentError, Dataset, Ink, Source, pad_to
 from tinylab.errors import UserError
 from tinylab.system.paths import data_root, user_path
 from tinylab.ui.console import say
@@ -91,7 +91,7 @@ def _located(root: Path, name: str) -> Path | None:
     return None
 
 
-def read(files: tuple[Path, ...], image_size: int) -> Images:
+def read(files: tuple[Path, ...], image_size: int) -> Dataset:
     """Read all images as uint8 (70000, 1, image_size, image_size), official test set last.
 
     Raises UserError for a file that is not bit-identical to the official one.
@@ -99,8 +99,8 @@ def read(files: tuple[Path, ...], image_size: int) -> Images:
     contents = [_content(file, sha256) for file, sha256 in zip(files, FILES.values(), strict=True)]
     pixels = np.concatenate([content[IMAGE_HEADER:] for content in contents[::2]])
     labels = [content[LABEL_HEADER:] for content in contents[1::2]]
-    return Images(
-        images=pad_to(pixels.reshape(-1, 1, 28, 28), image_size),
+    return Dataset(
+        pixels=pad_to(pixels.reshape(-1, 1, 28, 28), image_size),
         labels=np.concatenate(labels).astype(np.int64),
         classes=tuple("0123456789"),
         num_official_test=len(labels[1]),

@@ -16,7 +16,7 @@ import numpy as np
 from tinylab.config.decorators import dataset
 from tinylab.config.values import option
 from tinylab.data import content
-from tinylab.data.arrays import DataAbsentError, Images, Source
+from tinylab.data.arrays import DataAbsentError, Dataset, Source
 from tinylab.data.listing import Listing
 from tinylab.data.parts import Array, Part, joined
 from tinylab.data.resize import version
@@ -80,7 +80,7 @@ class Arrays:
         return file
 
 
-def read(file: Path, image_size: int | None) -> Images:
+def read(file: Path, image_size: int | None) -> Dataset:
     """Read all images as uint8 (N, C, S, S), C 1 or 3; official validation and test images last.
 
     Raises UserError for an archive without images and labels in one of the ``LAYOUTS``, or with

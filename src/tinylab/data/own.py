@@ -16,7 +16,7 @@ import numpy as np
 from tinylab.config import options
 from tinylab.config.base_records import DatasetConfig
 from tinylab.config.user_code import message_of, mistakes_reported
-from tinylab.data.arrays import DataAbsentError, Images, Source
+from tinylab.data.arrays import DataAbsentError, Dataset, Source
 from tinylab.data.parts import Array, Part, joined, resized_each
 from tinylab.errors import UserError
 from tinylab.ui.console import track
@@ -39,7 +39,7 @@ class Own:
         file = str(options.of(self.config).file)
         return Source(self.config.name, (file,), {}, self.read, is_kept=False)
 
-    def read(self) -> Images:
+    def read(self) -> Dataset:
         """Read all images as uint8 (N, C, S, S), C 1 or 3; official validation and test images
         last.
 

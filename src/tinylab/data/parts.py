@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tinylab.data.arrays import Images
+from tinylab.data.arrays import Dataset
 from tinylab.data.resize import resized
 from tinylab.errors import UserError
 from tinylab.ui.console import say
@@ -28,7 +28,7 @@ class Part:
 
 def joined(
     where: str, parts: dict[str, Part], image_size: int | None, named: Array | None
-) -> Images:
+) -> Dataset:
     """Return all images as uint8 (N, C, S, S), C 1 or 3; official validation and test images last.
 
     parts: in the order train, val, test. named: the class names, if given. ``where`` starts the
@@ -39,7 +39,7 @@ def joined(
     images = _alike(parts, image_size)
     labels, classes = _classes(where, [_labels(each) for each in parts.values()], named)
     counts = {part: len(each.images) for part, each in parts.items()}
-    return Images(
+    return Dataset(
         images, labels, classes, counts.get("test", 0), num_official_val=counts.get("val", 0)
     )
 

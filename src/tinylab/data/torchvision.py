@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from tinylab.config.decorators import dataset
 from tinylab.config.values import option
-from tinylab.data.arrays import DataAbsentError, Images, Source
+from tinylab.data.arrays import DataAbsentError, Dataset, Source
 from tinylab.data.decoding import in_threads
 from tinylab.data.resize import resized, version
 from tinylab.errors import UserError
@@ -205,7 +205,7 @@ class Torchvision:
                 f"  put {files} into {root}, or set dataset.root or TINYLAB_DATA to where they are"
             ) from error
 
-    def read(self) -> Images:
+    def read(self) -> Dataset:
         """Read all images as uint8 (N, C, S, S); official validation and test images last.
 
         Raises UserError if torchvision cannot read its files.
@@ -228,7 +228,7 @@ class Torchvision:
                 f"  remove {files} there to download it again"
             ) from error
         names, first = self._classes(opened)
-        return Images(
+        return Dataset(
             np.concatenate(images),
             np.concatenate(labels) - first,
             names,

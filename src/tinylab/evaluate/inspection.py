@@ -77,19 +77,19 @@ class Inspection:
 
         Papers name MNIST's images so.
         """
-        images = self.decoded.images
-        if images.names:
-            return str(images.names[index])
-        if not images.num_official_test:
+        dataset = self.decoded.dataset
+        if dataset.names:
+            return str(dataset.names[index])
+        if not dataset.num_official_test:
             return f"image {index}"
-        num_others = len(images.labels) - images.num_official_test
+        num_others = len(dataset.labels) - dataset.num_official_test
         is_test = index >= num_others
         return f"test image {index - num_others}" if is_test else f"training image {index}"
 
     def label(self, index: int) -> str:
         """Return the labeled class of an image."""
-        images = self.decoded.images
-        return str(images.classes[images.labels[index]])
+        dataset = self.decoded.dataset
+        return str(dataset.classes[dataset.labels[index]])
 
     def has_two_labels(self, finding: Finding) -> bool:
         """Return whether two duplicates have different labels."""
@@ -112,7 +112,7 @@ def inspect(paths: Sequence[Path]) -> Inspection:
         Finding("label", int(covered[position]), float(margin), suggested=int(suggested))
         for position, suggested, margin in columns
     ]
-    images = decoded.images.images
+    images = decoded.dataset.pixels
     near = neighbors(images, decoded.first_duplicates)
     return Inspection(
         decoded,
@@ -188,7 +188,7 @@ def _out_of_sample(
     every = np.concatenate([probabilities for _, probabilities in parts])
     np.add.at(logarithms, inverse, np.log(np.maximum(every, LEAST_PROBABILITY)))
     mean = np.exp(logarithms / times[:, None])
-    return covered, decoded.images.labels[covered], mean / mean.sum(axis=1, keepdims=True)
+    return covered, decoded.dataset.labels[covered], mean / mean.sum(axis=1, keepdims=True)
 
 
 def _validates_a_fold(run: Run, decoded: Decoded) -> bool:
@@ -197,14 +197,14 @@ def _validates_a_fold(run: Run, decoded: Decoded) -> bool:
     Its predictions on that are not kept, but it is needed where all images are to be inspected.
     """
     is_fold = run.result.config["split"].get("folds") is not None
-    return is_fold and decoded.images.num_official_test > 0 and run.files.best_checkpoint.exists()
+    return is_fold and decoded.dataset.num_official_test > 0 and run.files.best_checkpoint.exists()
 
 
 def _validated(run: Run, decoded: Decoded) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """The indices of a run's validation images, and their probabilities by its network."""
     trained = load(run, runtime.choose_device("auto"))
     index = data.divide(decoded, trained.config.split, trained.config.dataset).val
-    return index, in_batches(trained, trained.probabilities, decoded.images.images[index])
+    return index, in_batches(trained, trained.probabilities, decoded.dataset.pixels[index])
 
 
 def _copies(first_duplicates: NDArray[np.int64], near: Neighbors) -> list[Finding]:

@@ -24,7 +24,7 @@ TITLES = {"label": "Label errors", "near": "Near-duplicates"}
 
 def summary(inspection: Inspection) -> list[str]:
     """Return the summary, one line per kind of finding."""
-    total, errors = len(inspection.decoded.images.labels), inspection.of("label")
+    total, errors = len(inspection.decoded.dataset.labels), inspection.of("label")
     covered = len(inspection.covered)
     lines = [
         f"{covered:,} of {total:,} images were predicted by {len(inspection.runs)} "
@@ -40,7 +40,7 @@ def summary(inspection: Inspection) -> list[str]:
         f"duplicates: {len(identical):,} exact pairs, {len(near):,} near-duplicates; "
         f"{conflicting:,} with two labels, {crossing:,} with only one of the two in the test set"
     )
-    images = inspection.decoded.images.images
+    images = inspection.decoded.dataset.pixels
     kinds = ["odd", "dark", "light", *["blurred"] * can_be_blurred(images)]
     looks = ", ".join(f"{len(inspection.of(kind)):,} {kind}" for kind in kinds)
     size = "x".join(map(str, images.shape[-2:]))
@@ -64,7 +64,7 @@ def write(inspection: Inspection, page: Path, table: Path, paths: Sequence[Path]
 
 def _row(inspection: Inspection, each: Finding) -> dict[str, Any]:
     """Return a finding by column name."""
-    classes, other = inspection.decoded.images.classes, each.other
+    classes, other = inspection.decoded.dataset.classes, each.other
     return {
         "kind": each.kind,
         "index": each.index,
@@ -91,16 +91,16 @@ def _item(inspection: Inspection, each: Finding) -> Item:
     indices = [each.index] if each.other is None else [each.index, each.other]
     words = inspection.label(each.index)
     if each.suggested is not None:
-        suggested = inspection.decoded.images.classes[each.suggested]
+        suggested = inspection.decoded.dataset.classes[each.suggested]
         words = f"{words}, likely {suggested} (+{each.score:.0%})"
     elif each.other is not None and inspection.has_two_labels(each):
         words = f"{words} and {inspection.label(each.other)}: two labels"
-    pictures = [thumbnail(inspection.decoded.images.images[index]) for index in indices]
+    pictures = [thumbnail(inspection.decoded.dataset.pixels[index]) for index in indices]
     return Item(pictures, words, [inspection.name(index) for index in indices])
 
 
 def _overlaps(inspection: Inspection) -> Table:
-    classes, total = inspection.decoded.images.classes, len(inspection.covered)
+    classes, total = inspection.decoded.dataset.classes, len(inspection.covered)
     return Table(
         "Pairs of classes with the most images that are labeled as one and belong, by the "
         "estimate of confident learning, to the other",

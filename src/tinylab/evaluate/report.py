@@ -132,8 +132,8 @@ def write(
         folder.predictions_file, scope.index, scope.labels, whole.predicted, whole.probabilities,
         scope.paths,
     )  # fmt: skip
-    write_bytes(folder.confusion_file, plots.to_png(plots.draw(confusion)))
-    write_bytes(folder.reliability_file, plots.to_png(plots.draw(reliability)))
+    write_bytes(folder.confusion_file, plots.to_png(plots.render(confusion)))
+    write_bytes(folder.reliability_file, plots.to_png(plots.render(reliability)))
     write_json(
         folder.report_file,
         {

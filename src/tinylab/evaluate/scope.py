@@ -72,10 +72,10 @@ def choose(
         trained |= np.isin(decoded.digests[:, 0], member[0])
         chosen_by |= np.isin(decoded.digests[:, 0], member[1])
     return Scope(
-        images=decoded.images.images[index],
+        images=decoded.dataset.pixels[index],
         labels=labels[index],
         index=index,
-        paths=decoded.images.paths(index),
+        paths=decoded.dataset.paths(index),
         part=part,
         trained=int(trained[index].sum()),
         learnt=int((trained | chosen_by)[index].sum()),
@@ -95,7 +95,7 @@ def _decoded(dataset: DatasetConfig, read: Callable[[Path], NDArray[np.uint8]]) 
 def _labels(ensemble: Ensemble, decoded: Decoded, dataset: DatasetConfig) -> NDArray[np.int64]:
     """Return the data's labels in the networks' order of classes, matched by name."""
     known = [composed(name) for name in ensemble.classes]
-    given = [composed(name) for name in decoded.images.classes]
+    given = [composed(name) for name in decoded.dataset.classes]
     strange = [name for name in given if name not in known]
     if strange:
         raise UserError(
@@ -103,11 +103,11 @@ def _labels(ensemble: Ensemble, decoded: Decoded, dataset: DatasetConfig) -> NDA
             f"network's {len(known)}, matched by name\n"
             f"  data: {few(given)}\n  network: {few(known)}"
         )
-    return np.array([known.index(name) for name in given], np.int64)[decoded.images.labels]
+    return np.array([known.index(name) for name in given], np.int64)[decoded.dataset.labels]
 
 
 def _refuse_other_shape(first: Trained, decoded: Decoded, dataset: DatasetConfig) -> None:
-    shape = decoded.images.images.shape[1:]
+    shape = decoded.dataset.pixels.shape[1:]
     if shape != first.image_shape:
         sizes = ["x".join(map(str, each)) for each in (shape, first.image_shape)]
         raise UserError(
@@ -136,7 +136,7 @@ def _indices(
 ) -> NDArray[np.int64]:
     """Return the indices of a part's images, by the split of ``member``."""
     if part == "all":
-        return np.arange(len(decoded.images.labels))
+        return np.arange(len(decoded.dataset.labels))
     parts = data.divide(decoded, member.config.split, dataset)
     if is_own and parts.sha256() != member.result.split_sha256:
         raise UserError(
@@ -157,7 +157,7 @@ def _learnt(
     index: NDArray[np.int64],
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Return which images some network was trained on, and selected by: bool (num_images,)."""
-    trained, chosen_by = np.zeros((2, len(decoded.images.labels)), bool)
+    trained, chosen_by = np.zeros((2, len(decoded.dataset.labels)), bool)
     for member in owners:
         parts = data.divide(decoded, member.config.split, dataset)
         if parts.sha256() != member.result.split_sha256:
@@ -201,11 +201,11 @@ def _own_data(member: Trained) -> tuple[Decoded, Split] | None:
 
 def _alike(ensemble: Ensemble, decoded: Decoded, unlearnt: NDArray[np.int64]) -> int:
     """Count the ``unlearnt`` images that resemble one that a network was trained on."""
-    images = decoded.images.images[unlearnt]
+    images = decoded.dataset.pixels[unlearnt]
     near = np.zeros(len(images), bool)
     by_split = {member.result.split_sha256: member for member in ensemble.members}
     for member in by_split.values():
         if (own := _own_data(member)) is not None:
             theirs, parts = own
-            near |= alike(images, theirs.images.images[parts.train])
+            near |= alike(images, theirs.dataset.pixels[parts.train])
     return int(near.sum())

@@ -77,7 +77,7 @@ def prepare(config: Config) -> Prepared:
     normalization = _normalization(config, parts["train"])
     torch.manual_seed(runtime.derive_seed(config.seed, "weights"))
     num_classes = len(splits.data.classes)
-    C, (H, W) = normalization.channels, splits.data.images.shape[2:]
+    C, (H, W) = normalization.channels, splits.data.pixels.shape[2:]
     model = models.build(config.model, (C, H, W), num_classes)
     if config.threads is None and device.type == "cpu":
         torch.set_num_threads(threads_for(model, (C, H, W), config.train.batch_size))

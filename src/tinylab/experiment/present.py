@@ -37,12 +37,12 @@ WIDE = 16  # input channels of a convolution that bfloat16 speeds up
 
 def introduce(prepared: Prepared, folder: Path) -> None:
     """Describe what is about to be trained, on what, and where."""
-    images, parts = prepared.splits.data, prepared.splits.split
-    N, C, H, W = images.images.shape
+    dataset, parts = prepared.splits.data, prepared.splits.split
+    N, C, H, W = dataset.pixels.shape
     say(f"run     {folder.name}  in {folder}")
     say(
         f"data    {prepared.config.dataset.name}: {N:,} images of {C}x{H}x{W}, "
-        f"{len(images.classes)} classes; train {len(parts.train):,}, val {len(parts.val):,}, "
+        f"{len(dataset.classes)} classes; train {len(parts.train):,}, val {len(parts.val):,}, "
         f"test {len(parts.test):,}"
     )
     imbalance = prepared.splits.imbalance()
@@ -67,7 +67,7 @@ def introduce(prepared: Prepared, folder: Path) -> None:
         say(f"        dataset.normalize={kind}: as the pretrained weights expect it{gray}")
     device = prepared.recipe.device
     if prepared.parts["train"].streamed:
-        size = in_bytes(images.images.nbytes)
+        size = in_bytes(dataset.pixels.nbytes)
         say(f"        {size} of images, more than half of the free memory of {device}: kept")
         say("        in main memory and streamed in pinned chunks")
     count = torch.get_num_threads()
@@ -77,7 +77,7 @@ def introduce(prepared: Prepared, folder: Path) -> None:
     of_them = f", {trained:,} of them trainable" if trained < parameters else ""
     say(
         f"model   {prepared.config.model.name}: {parameters:,} parameters{of_them}, "
-        f"{C}x{H}x{W} -> {len(images.classes)} logits, on {device} "
+        f"{C}x{H}x{W} -> {len(dataset.classes)} logits, on {device} "
         f"({runtime.device_name(device)}{threads})"
     )
     is_fixed = device.type == "cpu" and count > 1 and not prepared.recipe.may_adapt
@@ -141,7 +141,7 @@ def _show_start(prepared: Prepared, tracker: RunTracker) -> None:
     shown = pixels.round().clamp(0, 255).to(torch.uint8).cpu().numpy()
     names = [prepared.splits.data.classes[label] for label in labels.tolist()]
     figure = plots.gallery(shown, names, "training images as the network sees them")
-    tracker.picture("images/augmented", plots.draw(figure))
+    tracker.picture("images/augmented", plots.render(figure))
 
 
 def show_end(
@@ -209,10 +209,10 @@ def _draw_end(
         show_start(prepared, tracker)
     matrix = np.array(result.confusion)
     title = f"test accuracy {_accuracy(result)}"
-    learning = plots.draw(plots.curves(history, result.run_id))
-    confusion = plots.draw(plots.confusion(matrix, splits.data.classes, title))
+    learning = plots.render(plots.curves(history, result.run_id))
+    confusion = plots.render(plots.confusion(matrix, splits.data.classes, title))
     tracker.picture("test/confusion", confusion)
-    tracker.picture("test/worst_mistakes", plots.draw(_worst_mistakes(splits, tested)))
+    tracker.picture("test/worst_mistakes", plots.render(_worst_mistakes(splits, tested)))
     tracker.finish(_finals(result), history[-1]["step"])
     write_bytes(files.curves_file, plots.to_png(learning))
     write_bytes(files.confusion_file, plots.to_png(confusion))  # the last: RunFolder.is_presented
@@ -256,7 +256,7 @@ def _worst_mistakes(splits: data.Splits, tested: Predictions) -> Figure:
         f"{classes[tested.label[i]]}, not {classes[tested.predicted[i]]}\n{probability[i]:.0%}"
         for i in worst
     ]
-    images = splits.data.images[tested.index[worst]]
+    images = splits.data.pixels[tested.index[worst]]
     return plots.gallery(
         images, captions, f"most confident of {len(wrong)} mistakes on the test set"
     )

@@ -276,7 +276,7 @@ def _evaluate(
     matrix = metrics.confusion_matrix(labels, test.predicted, recipe.num_classes)
     train_seconds = sum(row["seconds"] for row in training.history)
     num_trained = len(splits.split.train) * len(training.history)
-    _, C, H, W = splits.data.images.shape
+    _, C, H, W = splits.data.pixels.shape
     result: dict[str, Any] = {
         "run_id": run_id(config),
         "command": command,
@@ -350,8 +350,8 @@ def _with_views(
 
 
 def _write_predictions(prepared: Prepared, test: Evaluation, files: RunFolder) -> None:
-    images, indices = prepared.splits.data, prepared.splits.split.test
+    dataset, indices = prepared.splits.data, prepared.splits.split.test
     predictions.write(
-        files.predictions_file, indices, images.labels[indices], test.predicted,
-        test.probabilities, images.paths(indices),
+        files.predictions_file, indices, dataset.labels[indices], test.predicted,
+        test.probabilities, dataset.paths(indices),
     )  # fmt: skip

@@ -105,7 +105,7 @@ def learnt(trained: Trained, decoded: Decoded, most: int | None = None) -> Learn
     """The training images and their features; of more than ``most`` so many, evenly over all."""
     train = data.divide(decoded, trained.config.split, trained.config.dataset).train
     index = train if most is None else evenly(train, most)
-    features = in_batches(trained, trained.features, decoded.images.images[index])
+    features = in_batches(trained, trained.features, decoded.dataset.pixels[index])
     return Learnt(decoded, index, features, len(train))
 
 

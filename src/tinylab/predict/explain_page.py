@@ -91,11 +91,11 @@ def of_single_run(path: Path) -> Explanation | None:
 
 def worst(run: Run, decoded: Decoded, most: int) -> list[Asked]:
     """The wrong predictions of the highest probability on a run's test images."""
-    predictions, images = mistakes.read(run), decoded.images
+    predictions, dataset = mistakes.read(run), decoded.dataset
     wrong = worst_mistakes(predictions.label, predictions.predicted, predictions.probability)[:most]
-    names = images.names or [f"test image {index}" for index in range(len(images.labels))]
+    names = dataset.names or [f"test image {index}" for index in range(len(dataset.labels))]
     return [
-        Asked(images.images[index], str(names[index]), images.classes[images.labels[index]])
+        Asked(dataset.pixels[index], str(names[index]), dataset.classes[dataset.labels[index]])
         for index in predictions.index[wrong]
     ]
 
@@ -134,9 +134,9 @@ def explanation(
 
 
 def _chart(decoded: Decoded, projected: FeatureMap) -> Chart:
-    images = decoded.images
-    labels = images.labels[projected.index]
-    drawn = figures.feature_map(projected.points, labels, projected.predicted, images.classes)
+    dataset = decoded.dataset
+    labels = dataset.labels[projected.index]
+    drawn = figures.feature_map(projected.points, labels, projected.predicted, dataset.classes)
     caption = (
         f"{len(labels):,} test images by the input of the last layer (t-SNE), colored by class; "
         "ringed: misclassified. Neighbors are similar to the network; distances between "
@@ -166,13 +166,13 @@ def _gallery(
 
 def _alike(known: Learnt, features: NDArray[np.float32]) -> list[list[Item]]:
     """Return the nearest training images of each image."""
-    images = known.decoded.images
+    dataset = known.decoded.dataset
     indices, distances = known.nearest(features)
 
     def item(index: int, distance: float) -> Item:
-        name = images.names[index] if images.names else f"training image {index}"
-        label = images.classes[images.labels[index]]
-        return Item([thumbnail(images.images[index])], f"{label}, distance {distance:.2f}", [name])
+        name = dataset.names[index] if dataset.names else f"training image {index}"
+        label = dataset.classes[dataset.labels[index]]
+        return Item([thumbnail(dataset.pixels[index])], f"{label}, distance {distance:.2f}", [name])
 
     return [
         [item(int(index), float(far)) for index, far in zip(*row, strict=True)]

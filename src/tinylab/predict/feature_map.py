@@ -37,7 +37,7 @@ def feature_map(trained: Trained, decoded: Decoded) -> FeatureMap | None:
     index = evenly(test, MOST)
     if len(index) < FEWEST:
         return None
-    images = decoded.images.images[index]
+    images = decoded.dataset.pixels[index]
     features = in_batches(trained, trained.features, images)
     predicted = in_batches(trained, trained.probabilities, images).argmax(axis=1)
     return FeatureMap(index, features, tsne(features), predicted)

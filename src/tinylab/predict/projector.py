@@ -15,18 +15,18 @@ def write(files: RunFolder, decoded: Decoded, projected: FeatureMap) -> None:
 
     Raises UserError where there is no room for them.
     """
-    folder, images = files.projector_folder, decoded.images
+    folder, dataset = files.projector_folder, decoded.dataset
     folder.mkdir(exist_ok=True)
-    sheet = projector.sprite(images.images[projected.index])
+    sheet = projector.sprite(dataset.pixels[projected.index])
     write_bytes(folder / "sprite.png", png_bytes(sheet))
     write_text(folder / "features.tsv", projector.rows(projected.features))
     write_text(folder / "tsne.tsv", projector.rows(projected.points))
-    labels = images.labels[projected.index]
+    labels = dataset.labels[projected.index]
     known = {
-        "class": [images.classes[label] for label in labels],
-        "predicted": [images.classes[label] for label in projected.predicted],
+        "class": [dataset.classes[label] for label in labels],
+        "predicted": [dataset.classes[label] for label in projected.predicted],
         "right": np.where(labels == projected.predicted, "yes", "no").tolist(),
-        "image": [images.names[n] if images.names else str(n) for n in projected.index],
+        "image": [dataset.names[n] if dataset.names else str(n) for n in projected.index],
     }
     write_text(folder / "metadata.tsv", projector.table(known))
     side = int(np.ceil(np.sqrt(len(labels))))

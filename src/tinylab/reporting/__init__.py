@@ -1,8 +1,9 @@
 """``tinylab report``: a self-contained HTML page about a sweep, or any set of runs.
 
 ``page`` collects its contents from the settings and verdicts of ``compare``; ``answer`` writes its
-first sentences, ``tables`` its tables, ``charts`` selects the figures, ``figures`` draws them (with
-``svg``), ``mistakes`` finds the errors of the best setting, and ``page.html.j2`` is the layout.
+first sentences, ``tables`` its tables, ``charts`` selects the figures, ``figures`` renders them
+(with ``svg``), ``mistakes`` finds the errors of the best setting, and ``page.html.j2`` is the
+layout.
 ``card`` and ``card.md.j2`` do the same for a run's model card. Does not import torch.
 """
 
@@ -27,7 +28,7 @@ def write(
     """Write the page on the finished runs in ``paths`` to ``out``, all at once.
 
     ``question`` is the command that is answered, where the paths do not tell it. ``reload``: the
-    seconds after which a browser loads the page anew; None: never. ``explanation``: that of a
+    seconds after which a browser reloads the page; None: never. ``explanation``: that of a
     single run. Raises UserError where no path holds a finished run.
     """
     page = build(paths, question, explanation)

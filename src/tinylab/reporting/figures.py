@@ -299,7 +299,7 @@ def feature_map(
 ) -> Markup:
     """A dot per image at its point, (N, 2), colored by class; what is classified wrongly, ringed.
 
-    A class's name stands where the middle one of its images is.
+    The name of a class is at the median position of its images.
     """
     x, y = (fit(column.tolist(), 8, WIDTH - 8, may_be_log=False) for column in points.T)
     positions = [(x(float(a)), y(float(b))) for a, b in points]

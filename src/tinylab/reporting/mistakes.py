@@ -259,7 +259,7 @@ def _pictures(result: Result, indices: NDArray[np.int64]) -> tuple[Sequence[str 
         dataset, split = _configs(result.config)
         if data.fingerprint(dataset) != result.dataset.fingerprint:
             return [None] * len(indices), "the dataset has changed since the run"
-        images = data.load(dataset, split).data.images[indices]
+        images = data.load(dataset, split).data.pixels[indices]
     except UserError as error:
         return [None] * len(indices), str(error).partition("\n")[0]
     except IndexError:

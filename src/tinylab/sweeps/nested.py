@@ -45,7 +45,7 @@ def refuse_wrong_space(space: Space, arguments: list[str]) -> None:
 def refuse_official_test(jobs: list[Job]) -> None:
     """Raise UserError for data with a fixed test set: its folds only hold out validation images."""
     for config in {repr(job.config.dataset): job.config for job in jobs}.values():
-        if data.load_undivided(config.dataset).images.num_official_test:
+        if data.load_undivided(config.dataset).dataset.num_official_test:
             raise UserError(
                 f"sweep.nested=true: {config.dataset.name} has an official test set, so folds "
                 "hold out validation images only; leave sweep.nested out"

@@ -162,7 +162,7 @@ def _work(prepared: "Prepared") -> int | None:
     """Multiply-adds of a step's forward pass, counted on the CPU."""
     from tinylab import models
 
-    _, C, H, W = prepared.splits.data.images.shape
+    _, C, H, W = prepared.splits.data.pixels.shape
     try:
         one = models.multiply_adds(copy.deepcopy(prepared.model).cpu(), (C, H, W))
     except Exception:  # a network of the user's own may need its device

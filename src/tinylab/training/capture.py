@@ -28,7 +28,7 @@ class Captured:
     Recording takes a few steps to warm up; ``snapshot`` copies the state of training before them,
     and the function that it returns restores it. So every step, the first one too, is a replay,
     and training that goes on from a checkpoint repeats the bits of training that was not stopped.
-    A batch of another form, as that of an epoch without augmentation, is recorded anew. A step
+    A batch of another form, as that of an epoch without augmentation, is recorded again. A step
     that cannot be recorded is taken as it is, and one line says so.
     """
 

@@ -23,7 +23,7 @@ class Drawing(Figure):
     """A figure that notebooks display, though pyplot does not manage it."""
 
     def _repr_png_(self) -> bytes:
-        return to_png(draw(self))
+        return to_png(render(self))
 
 
 def curves(history: list[dict[str, Any]], title: str) -> Drawing:
@@ -142,7 +142,7 @@ def gallery(images: NDArray[np.uint8], captions: list[str], title: str) -> Figur
     return figure
 
 
-def draw(figure: Figure) -> NDArray[np.uint8]:
+def render(figure: Figure) -> NDArray[np.uint8]:
     """Render the figure as uint8 (H, W, 3)."""
     canvas = FigureCanvasAgg(figure)
     with warnings.catch_warnings():

@@ -4,7 +4,7 @@ Training and validation are two event streams, ``train`` and ``val`` in the run'
 are equal: TensorBoard draws them into one chart, as it does for Keras. Hyperparameters, final
 metrics and pictures are in the folder itself, which is the run of the HParams tab.
 
-The history travels in the checkpoint, and both files are written anew from it when a run is
+The history travels in the checkpoint, and both files are rewritten from it when a run is
 resumed: no gap, no doubled and no stale point, and a lost file is rebuilt.
 """
 

@@ -1,8 +1,8 @@
-"""What no loop round the same network can undercut, by tinylab's own preparation of a run.
+"""A lower bound for any loop that trains the same network, by tinylab's own preparation of it.
 
 Arguments: overrides of ``tinylab train``. Prints a line of JSON with the seconds of an epoch:
 
-kernels: forward, backward and optimiser on one fixed batch, as often as an epoch has steps, and
+kernels: forward, backward and optimizer on one fixed batch, as often as an epoch has steps, and
 the validation images' forward pass; nothing fetches, counts, evaluates or writes.
 product: as many floating-point operations in float32 products of two large matrices.
 """
@@ -87,7 +87,7 @@ def main() -> None:
 
 
 def measure(prepared: Prepared) -> None:
-    """Print the figures."""
+    """Print the times."""
     steps = len(batch_bounds(len(prepared.parts["train"]), prepared.recipe.train.batch_size))
     step, validate = step_of(prepared), validation_of(prepared, prepared.parts["val"])
     prepared.model.train()
@@ -101,8 +101,8 @@ def measure(prepared: Prepared) -> None:
     a, b = torch.rand(SIDE, SIDE), torch.rand(SIDE, SIDE)
     per_second = 2 * SIDE**3 / seconds_of(lambda: a @ b, WARM_UP)
     flops = steps * training_flops.get_total_flops() + validation_flops.get_total_flops()
-    figures = {"flops_per_second": per_second, "flops_per_epoch": flops}
-    print(json.dumps({"kernels": kernels, "product": flops / per_second, **figures}))
+    counts = {"flops_per_second": per_second, "flops_per_epoch": flops}
+    print(json.dumps({"kernels": kernels, "product": flops / per_second, **counts}))
 
 
 if __name__ == "__main__":
