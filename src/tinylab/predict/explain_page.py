@@ -153,7 +153,7 @@ def _gallery(
     alike: Sequence[Item],
 ) -> Gallery:
     order = np.argsort(-probabilities, kind="stable")[:3]
-    said = ", ".join(f"{trained.classes[k]} {probabilities[k]:.1%}" for k in order)
+    said = ", ".join(f"{trained.classes[k]} ({probabilities[k]:.1%})" for k in order)
     seen = f"labeled {asked.label}" if asked.label else "as preprocessed"
     items = [Item([thumbnail(asked.image)], seen, [asked.name])]
     if heat is not None:
