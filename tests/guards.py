@@ -27,7 +27,7 @@ NO_NETWORK = {
     "no_proxy": "127.0.0.1,localhost",
 }  # for processes that tests start: no audit hook is in them
 STARTS = {"subprocess.Popen", "os.fork", "os.forkpty", "os.posix_spawn", "os.exec", "os.system"}
-FREE = {"fc-list", "ldconfig", "uname"}  # for fonts, importing torch, and asking for the platform
+FREE = {"fc-list", "ldconfig", "lscpu", "uname"}  # fonts, importing torch, questions on the machine
 
 
 @dataclass
