@@ -1,6 +1,7 @@
 """What TensorBoard shows: its event files, and a running server."""
 
 import contextlib
+import importlib.util
 import json
 import re
 import subprocess
@@ -8,7 +9,11 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
+
+import pytest
+from packaging.version import Version
 
 ADDRESS = re.compile(r"http://[\d.:]+")
 
@@ -38,6 +43,9 @@ def read_scalars(folder: Path) -> dict[str, list[tuple[int, float, float]]]:
 @contextlib.contextmanager
 def serve_tensorboard(folder: Path, num_runs: int) -> Iterator[str]:
     """The address of a TensorBoard that shows ``folder``, once it has found all runs in it."""
+    is_old = Version(version("tensorboard")) < Version("2.21")
+    if is_old and importlib.util.find_spec("pkg_resources") is None:
+        pytest.skip("TensorBoard before 2.21 needs pkg_resources, of setuptools before 82")
     command = [sys.executable, "-m", "tensorboard.main", "--logdir", str(folder)]
     process = subprocess.Popen(
         [*command, "--host", "127.0.0.1", "--port", "0", "--load_fast", "false"],

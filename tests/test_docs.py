@@ -168,12 +168,12 @@ def test_the_changelog_and_the_citation_have_this_version() -> None:
     assert yaml.safe_load(text("CITATION.cff"))["version"] == __version__
 
 
-def test_every_python_of_ci_is_a_classifier() -> None:
+def test_every_classifier_is_a_python_of_ci() -> None:
     project = tomllib.loads(text("pyproject.toml"))["project"]
     jobs = yaml.safe_load(text(".github/workflows/ci.yml"))["jobs"]
     versions = jobs["test"]["strategy"]["matrix"]["python-version"]
     stated = [line.rpartition(" ")[2] for line in project["classifiers"] if ":: 3." in line]
-    assert versions == stated
+    assert set(stated) <= set(versions)
     assert (ROOT / "src/tinylab/py.typed").is_file()
 
 

@@ -194,7 +194,7 @@ def test_many_numbers_are_a_scatter_plot(tmp_path: Path) -> None:
         write_run(tmp_path, val=0.5 + number / 100, optim__lr=10.0**-number)
     [chart] = charts.effects(compared(tmp_path).rows, "val_accuracy")
     assert "highest, 62%, at optim.lr=1e-12" in chart.svg
-    assert "lr=" not in chart.svg.partition("</desc>")[2]
+    assert "lr=" not in str(chart.svg).partition("</desc>")[2]
     assert chart.svg.count("<circle") == charts.MOST_LINES + 1
 
 
@@ -206,7 +206,7 @@ def test_values_that_come_once_are_a_scatter_plot_and_repeated_ones_are_lines(
         for seed in range(seeds):
             write_run(tmp_path, val=0.5 + number / 100, optim__lr=10.0**-number, seed=seed)
     [chart] = charts.effects(compared(tmp_path).rows, "val_accuracy")
-    assert ("lr=0.1" in chart.svg.partition("</desc>")[2]) == (seeds == 2)
+    assert ("lr=0.1" in str(chart.svg).partition("</desc>")[2]) == (seeds == 2)
 
 
 def test_settings_of_one_run_are_ranked_in_the_table_alone(tmp_path: Path) -> None:
