@@ -36,7 +36,7 @@ def conclude(folder: SweepFolder, jobs: Sequence[Job], table: list[Row]) -> None
 def write(folder: SweepFolder, labels: dict[str, str], table: list[Row]) -> None:
     """Write the table, and its page and curves unless up to date. ``labels``: by run id."""
     runs, _ = collect([folder.path])
-    is_shown = leaderboard.is_written(folder, table) and folder.report_file.exists()
+    is_shown = leaderboard.is_written(folder, table) and report.is_settled(folder.report_file)
     leaderboard.write(folder, table)
     if runs and not is_shown:
         _draw(folder, labels, runs)
@@ -66,11 +66,12 @@ def refuse_unfinished(table: list[Row]) -> None:
 
 
 def _draw(folder: SweepFolder, labels: dict[str, str], runs: Sequence[Run]) -> None:
-    """Write curves and page, the page last: if it exists, both are complete.
+    """Write curves and page, the page last: if it exists and is settled, both are complete.
 
     The jobs are finished already, so a failure here only costs the page.
     """
-    folder.report_file.unlink(missing_ok=True)
+    if report.is_settled(folder.report_file):
+        folder.report_file.unlink()
     try:
         board.write(folder.tensorboard_folder, labels, group(runs))
         report.write([folder.path], folder.report_file)
