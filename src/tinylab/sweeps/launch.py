@@ -124,6 +124,8 @@ class _Going:
         room = self._room
         self._pool.resize(room.now)
         self._at_once |= dict.fromkeys(self._pool.running(), room.now)
+        if took.num_bytes == 0:
+            return
         how = (
             "by NVIDIA's MPS" if self._by_mps else "by time slicing: NVIDIA's MPS is not available"
         )
