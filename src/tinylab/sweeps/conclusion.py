@@ -15,7 +15,7 @@ from tinylab.store.sweep import SweepFolder
 from tinylab.sweeps import board, leaderboard
 from tinylab.sweeps.job import Job
 from tinylab.sweeps.leaderboard import Row
-from tinylab.ui.console import say
+from tinylab.ui.console import counted, say
 from tinylab.ui.tables import on_screen
 
 
@@ -55,12 +55,12 @@ def refuse_unfinished(table: list[Row]) -> None:
     states = [row["state"] for row in table]
     if failed := states.count("failed"):
         raise UserError(
-            f"{failed} of {len(table)} jobs failed; see the log in each job's folder\n"
+            f"{failed} of {counted(len(table), 'job')} failed; see the log in each job's folder\n"
             "  fix the cause and repeat the command: finished jobs are not re-run"
         )
     if unfinished := sum(state not in ("finished", "pruned") for state in states):
         raise UserError(
-            f"{unfinished} of {len(table)} jobs are not finished (stopped, or not run)\n"
+            f"{unfinished} of {counted(len(table), 'job')} not finished (stopped, or not run)\n"
             "  repeat the command to resume them; finished jobs are not re-run"
         )
 
