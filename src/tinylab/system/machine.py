@@ -2,6 +2,7 @@
 
 import contextlib
 import gc
+import itertools
 import math
 import os
 import re
@@ -88,12 +89,18 @@ def contention() -> str:
 
 
 def gpus() -> int:
-    """Return the NVIDIA GPUs visible to this process, by their device files."""
+    """Return the NVIDIA GPUs visible to this process, by their device files.
+
+    In ``CUDA_VISIBLE_DEVICES`` the names before the first invalid one count, as for CUDA: ``-1``,
+    or SLURM's ``NoDevFiles``, hides all.
+    """
     present = [path for path in Path("/dev").glob("nvidia*") if re.fullmatch(r"\D+\d+", path.name)]
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is None:
         return len(present)
-    return min(len(present), len([name for name in visible.split(",") if name.strip()]))
+    names = (name.strip() for name in visible.split(","))
+    valid = itertools.takewhile(lambda name: re.match(r"\d|GPU-|MIG-", name), names)
+    return min(len(present), len(list(valid)))
 
 
 @contextlib.contextmanager
