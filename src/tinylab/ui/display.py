@@ -193,6 +193,10 @@ class SweepDisplay:
         self._best = words
         self._update_sum()
 
+    def catch_up(self, num_ended: int) -> None:
+        """Count jobs that have ended elsewhere too: so many of all."""
+        self._done = max(self._done, num_ended - self._ended)
+
     def end(self, number: int, label: str, state: str, words: str) -> None:
         """Job ``number`` has ended."""
         del self._fractions[number]
@@ -210,7 +214,7 @@ class SweepDisplay:
         """Estimate from the work done so far, weighting all jobs equally."""
         done = self._ended + sum(self._fractions.values())
         all_jobs = self._total - self._done
-        return (time.monotonic() - self._started) * (all_jobs / max(done, 1e-3) - 1)
+        return (time.monotonic() - self._started) * max(0.0, all_jobs / max(done, 1e-3) - 1)
 
     def _update_sum(self) -> None:
         completed = self._done + self._ended + sum(self._fractions.values())
