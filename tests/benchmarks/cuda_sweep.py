@@ -75,7 +75,7 @@ class Timed:
         """How it ended."""
         self.states.append(state)
 
-    best = ""
+    best, num_ended = "", 0
 
 
 def config_of(arguments: argparse.Namespace, network: str, outputs: Path, *more: str) -> Config:
@@ -103,7 +103,7 @@ def only_in_turn() -> Iterator[None]:
 def seconds_of_an_epoch(arguments: argparse.Namespace, network: str, scratch: Path) -> float:
     """By a short run, which also decodes the data and fills the file cache."""
     config = config_of(arguments, network, scratch, "train.epochs=4")
-    launch(Timed([Job([], {}, config)]), cards.Room(1, 1), 1, 0, "")
+    launch(Timed([Job([], {}, config)]), cards.Room(1, 1), 1, "")
     return min(float(row["seconds"]) for row in run_folder(config).history()[1:])
 
 
@@ -119,7 +119,7 @@ def measure(
     room = room_for(configs[0], num_runs)
     with contextlib.nullcontext() if with_mps else only_in_turn():
         plan = Timed(jobs)
-        launch(plan, room, num_runs, 0, "")
+        launch(plan, room, num_runs, "")
     ended = time.perf_counter()
     results = [job.files.result() for job in jobs]
     return {

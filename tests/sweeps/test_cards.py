@@ -177,7 +177,7 @@ def test_a_job_without_memory_is_repeated_with_fewer_at_once_and_does_not_fail(
     monkeypatch.setattr(Card, "most_seen", 0)
     monkeypatch.setitem(launch.__globals__, "Pool", Card)
     monkeypatch.setenv(mps.PIPES, str(tmp_path / "nowhere"))
-    launch(plan, room, 6, 0)
+    launch(plan, room, 6)
     assert sorted(plan.states) == sorted(job.label for job in jobs), "each has ended once"
     assert (Card.most_seen, room.now) == (at_once, at_once)
     out = capsys.readouterr().out
@@ -219,7 +219,7 @@ def test_runs_that_share_a_card_have_the_weights_of_runs_trained_alone(tmp_path:
         for each in configs:
             each.device = "cuda:0"
         jobs = [Job([], {"seed": str(each.seed)}, each) for each in configs]
-        launch(Grid(jobs, jobs), room, 3, 0)
+        launch(Grid(jobs, jobs), room, 3)
         results = [run_folder(each).result() for each in configs]
         actual.append([None if result is None else result.weights_sha256 for result in results])
     assert None not in actual[0]

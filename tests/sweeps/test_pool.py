@@ -239,5 +239,5 @@ def test_a_full_disk_ends_a_sweep_at_its_first_job(
     monkeypatch.setitem(launch.__globals__, "Pool", FailingPool)
     refused = pytest.raises(UserError, match="the disk is full: free some space or choose another")
     with refused if ended == 1 else contextlib.nullcontext():
-        launch(Grid(jobs, jobs), Room(1), 3, 0)
+        launch(Grid(jobs, jobs), Room(1), 3)
     assert capsys.readouterr().out.count("failed  x: cannot be written") == ended

@@ -34,6 +34,19 @@ def screen(monkeypatch: pytest.MonkeyPatch) -> Screen:
     return lines
 
 
+def test_jobs_that_end_elsewhere_are_counted_too(capsys: pytest.CaptureFixture[str]) -> None:
+    shown = SweepDisplay(total=5, done=1)
+    shown.start(0, "seed=0")
+    shown.catch_up(3)
+    shown.end(0, "seed=0", "finished", "")
+    shown.start(1, "seed=1")
+    shown.catch_up(4)
+    shown.end(1, "seed=1", "finished", "")
+    first, second = capsys.readouterr().out.splitlines()
+    assert first.startswith("4 of 5  seed=0  finished  |  ")
+    assert second == "5 of 5  seed=1  finished"
+
+
 def test_the_sum_the_best_and_every_running_job(screen: Screen) -> None:
     shown = SweepDisplay(total=12, done=3)
     for number in range(3):

@@ -86,7 +86,7 @@ def _run_grid(
         elif launched:
             _make_data_ready(launched)
             room = room_for(jobs[0].config, len(jobs))
-            launch(Grid(jobs, launched), room, len(jobs), len(jobs) - len(launched))
+            launch(Grid(jobs, launched), room, len(jobs))
     if jobs[0].config.sweep.keep is not None:
         standings_of(jobs)  # deletes checkpoints that are not kept, wherever the jobs ran
     _write_state(folder, jobs, arguments)
@@ -107,7 +107,7 @@ def _run_search(space: Space, composer: Composer, arguments: list[str]) -> None:
         say(f"{plan}; {done}{runs} already ended")
         _make_data_ready(checked)
         with live.report(folder, config):
-            launch(plan, room_for(config, plan.num_jobs), plan.num_jobs, done)
+            launch(plan, room_for(config, plan.num_jobs), plan.num_jobs)
     importances = [f"{key} {fraction:.0%}" for key, fraction in plan.importances().items()]
     if importances:
         say(f"\nimportance  {', '.join(importances)}")
@@ -164,7 +164,8 @@ def _refuse_other_sweep(folder: SweepFolder, jobs: list[Job], arguments: list[st
     if "search" not in state and before.keys() <= now:
         return
     gone = len(before.keys() - now)
-    what = "a search" if "search" in state else f"a sweep with {gone} jobs that are not in this one"
+    less = counted(gone, "job")
+    what = "a search" if "search" in state else f"a sweep with {less} missing from this one"
     raise UserError(
         f"name={config.name}: {folder.path} holds {what}\n  choose another name, extend the "
         "values of that sweep, or start over with fresh=true"

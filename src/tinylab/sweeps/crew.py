@@ -88,11 +88,7 @@ def serve(work: Work, arguments: list[str], launcher: Launcher | None) -> Shared
         plan.run_again_what_failed()
     with plan.journal.locked():
         plan.write_state(arguments=arguments, shared=_begun(work), **_searched(work))
-    say(
-        f"study of {counted(plan.num_jobs, 'run')} over {work.space}; {plan.num_ended} already "
-        "ended\n"
-        f"  more workers: tinylab work {work.folder.path}"
-    )
+    say(f"{_words(work, plan)}\n  more workers: tinylab work {work.folder.path}")
     if not plan.is_over:
         with live.report(work.folder, config), _Watch(plan).looking():
             if launcher is None:
@@ -111,6 +107,11 @@ def _begun(work: Work) -> dict[str, Any]:
     """Return what a worker elsewhere needs to parse the arguments as they are parsed here."""
     folders = [str(folder.absolute()) for folder in work.composer.folders]
     return {"started_in": os.getcwd(), "config_folders": folders}
+
+
+def _words(work: Work, plan: Shared) -> str:
+    runs = counted(plan.num_jobs, "run")
+    return f"study of {runs} over {work.space}; {plan.num_ended} already ended"
 
 
 def _searched(work: Work) -> dict[str, Any]:
@@ -281,8 +282,9 @@ def work_here(work: Work) -> None:
             )
         begun_by = shlex.join(["tinylab", "train", "-m", *(folder.arguments() or [])])
         room = room_for(config, plan.num_jobs)
+        say(_words(work, plan))
         while not plan.is_over:
-            launch(plan, room, plan.num_jobs, plan.num_ended, begun_by)
+            launch(plan, room, plan.num_jobs, begun_by)
             _wait(plan)
         if plan.has_ended_it:
             try:

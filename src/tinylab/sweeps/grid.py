@@ -49,6 +49,7 @@ class Grid:
         self._unfinished = {id(job) for job in missing}
         self._setting_of = {id(job): each for each in by_setting(jobs) for job in each}
         self._standings = standings_of(jobs, missing)
+        self.num_ended = len(jobs) - len(missing)
 
     def next_job(self) -> Job | None:
         """Return the next job."""
@@ -60,6 +61,7 @@ class Grid:
 
     def ended(self, job: Job, state: str) -> None:
         """Note that a job has ended, which only affects which checkpoints stay."""
+        self.num_ended += 1
         if state == "finished":
             self._unfinished.discard(id(job))
             jobs = self._setting_of[id(job)]

@@ -32,11 +32,15 @@ class Plan(Protocol):
         """Note that a job is finished, failed, pruned or stopped."""
 
     @property
+    def num_ended(self) -> int:
+        """Return how many jobs have ended or will not run, in other processes too."""
+
+    @property
     def best(self) -> str:
         """Return the best setting so far in words; empty if unknown."""
 
 
-def launch(plan: Plan, room: Room, total: int, done: int, command: str | None = None) -> None:
+def launch(plan: Plan, room: Room, total: int, command: str | None = None) -> None:
     """Run the jobs of the plan, as many at a time as there is room for.
 
     ``command``: None means the command line. Raises Stopped after a signal, UserError when the disk
@@ -49,7 +53,7 @@ def launch(plan: Plan, room: Room, total: int, done: int, command: str | None = 
         signals.watch() as stop_signal,
         mps.served() if room.is_shared else contextlib.nullcontext(False) as by_mps,
         Pool(room.now, threads) as pool,
-        SweepDisplay(total, done) as display,
+        SweepDisplay(total, plan.num_ended) as display,
     ):
         going = _Going(plan, room, pool, display, command, by_mps)
         while going.start_jobs():
@@ -112,6 +116,7 @@ class _Going:
         elif message.is_crowded and self._shrink(number):
             self._run_again(number)
         else:
+            self._display.catch_up(self._plan.num_ended)
             words = say_end(job, message, self._display, number)
             self._plan.ended(job, message.state)
             _stop_on_full_disk(words)

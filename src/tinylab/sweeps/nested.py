@@ -78,6 +78,11 @@ class Folds:
         self._searches[job.config.split.fold].ended(job, state)
 
     @property
+    def num_ended(self) -> int:
+        """The number of runs in all folds that have ended."""
+        return sum(each.num_ended for each in self._searches)
+
+    @property
     def best(self) -> str:
         """Empty: each fold selects separately."""
         return ""
@@ -120,11 +125,9 @@ def _searched_here(parts: Sequence[Part], composer: Composer, arguments: list[st
         for _, folder, _ in parts:
             stack.enter_context(folder.sole_writer())
         plans = [Search(own, composer, at, jobs, arguments) for own, at, jobs in parts]
-        done, total = (
-            sum(n) for n in zip(*((e.num_ended, e.num_jobs) for e in plans), strict=True)
-        )
-        say(f"{len(parts)} folds, each with a {plans[0]}; {done} runs already ended")
-        launch(Folds(plans), room_for(parts[0][2][0].config, total), total, done)
+        folds, total = Folds(plans), sum(plan.num_jobs for plan in plans)
+        say(f"{len(parts)} folds, each with a {plans[0]}; {folds.num_ended} runs already ended")
+        launch(folds, room_for(parts[0][2][0].config, total), total)
     return plans
 
 

@@ -86,7 +86,7 @@ class Space:
     repeats: tuple[dict[str, str], ...] = ({},)
 
     def __str__(self) -> str:
-        keys = ", ".join(axis.key for axis in self.axes) or "nothing"
+        keys = ", ".join(" with ".join(axis.keys) for axis in self.axes) or "nothing"
         return (
             keys if len(self.repeats) == 1 else f"{keys}, each repeated {len(self.repeats)} times"
         )

@@ -12,6 +12,7 @@ from tinylab.ui.console import is_terminal, say
 
 REFRESH_SECONDS = 0.2
 IRREGULAR = 4  # ratio to the fast steps: 1.2 to 2 alone, 8 to 30 next to one busy process
+LEAST_FRACTION = 0.1  # of a sweep's job, before which the time left is a guess of hours
 LEAST_STEPS = 20
 BESIDE_LABEL = 42  # columns for a job's bar and metrics
 Progress = Callable[[], str]  # returns the metrics so far; called only when they are shown
@@ -193,6 +194,10 @@ class SweepDisplay:
         self._best = words
         self._update_sum()
 
+    def catch_up(self, num_ended: int) -> None:
+        """Count jobs that have ended elsewhere too: so many of all."""
+        self._done = max(self._done, num_ended - self._ended)
+
     def end(self, number: int, label: str, state: str, words: str) -> None:
         """Job ``number`` has ended."""
         del self._fractions[number]
@@ -210,14 +215,15 @@ class SweepDisplay:
         """Estimate from the work done so far, weighting all jobs equally."""
         done = self._ended + sum(self._fractions.values())
         all_jobs = self._total - self._done
-        return (time.monotonic() - self._started) * (all_jobs / max(done, 1e-3) - 1)
+        return (time.monotonic() - self._started) * max(0.0, all_jobs / max(done, 1e-3) - 1)
 
     def _update_sum(self) -> None:
         completed = self._done + self._ended + sum(self._fractions.values())
         words = [f"{self._done + self._ended - self._failed} of {self._total} done"]
         words += [f"{self._failed} failed"] if self._failed else []
         words += [f"{len(self._fractions)} running"]
-        words += [f"{duration(self._seconds_left())} left"]
+        if self._ended + sum(self._fractions.values()) > LEAST_FRACTION:
+            words += [f"{duration(self._seconds_left())} left"]
         assert self._screen is not None
         self._screen.show(completed, ", ".join(words), self._best)
 
