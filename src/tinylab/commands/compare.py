@@ -71,8 +71,8 @@ def refuse_unknown_metric(said: str, metric: str) -> None:
     known = [name for name in METRICS if METRICS[name].better and name != "test_accuracy"]
     if metric == "test_accuracy":
         raise UserError(
-            f"{said}{metric}: is always shown, and no setting is selected by it\n"
-            f"  expected another metric, such as {known[0]}"
+            f"{said}{metric}: always shown, but no basis for a ranking; expected a metric such as "
+            f"{known[0]}"
         )
     if metric not in known:
         hint = did_you_mean(metric, known)
