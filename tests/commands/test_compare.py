@@ -344,6 +344,15 @@ def test_options_without_effect_are_refused(
     assert len(refused(capsys, outputs, *idle).splitlines()) == 1
 
 
+def test_what_is_asked_for_in_vain_has_a_remedy(
+    capsys: pytest.CaptureFixture[str], outputs: Path
+) -> None:
+    rope = refused(capsys, outputs, "--format", "latex", "--rope", "0.5")
+    assert "cannot show --rope; use one of table, markdown, csv, json" in rope
+    metric = refused(capsys, outputs, "--metric", "test_accuracy")
+    assert "no basis for a ranking; expected a metric such as val_accuracy" in metric
+
+
 def test_settings_without_validation_beside_others_are_named(
     capsys: pytest.CaptureFixture[str], outputs: Path
 ) -> None:

@@ -10,12 +10,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from scipy.special import softmax
 
 from option_records import DigitsConfig
 from tinylab import cli, data
 from tinylab.config.schema import SplitConfig
 from tinylab.evaluate import looks
 from tinylab.evaluate.alike import neighbors
+from tinylab.evaluate.calibrate import fit_temperature
+from tinylab.evaluate.inspection import calibrated
 
 Capture = pytest.CaptureFixture[str]
 
@@ -55,6 +58,19 @@ def test_the_neighbor_is_the_nearest_by_brute_force_and_no_copy() -> None:
     assert np.array_equal(result.nearest, far.argmin(axis=1))
     assert result.distance == pytest.approx(far.min(axis=1), abs=0.02)
     assert np.flatnonzero(result.near).tolist() == [4, 9]
+
+
+def test_smoothed_labels_and_means_over_networks_change_no_calibrated_probability() -> None:
+    rng = np.random.default_rng(0)
+    logits, times = rng.normal(size=(200, 3)), np.repeat([1, 5], 100)
+    labels = np.where(rng.random(200) < 0.8, logits.argmax(axis=1), 0)
+    expected = np.concatenate(
+        [softmax(part / fit_temperature(part, own), axis=1)
+         for part, own in zip(np.split(logits, 2), np.split(labels, 2), strict=True)]
+    )  # fmt: skip
+    assert calibrated(logits, labels, times) == pytest.approx(expected)
+    milder = logits / times[:, None]
+    assert calibrated(milder, labels, times) == pytest.approx(expected)
 
 
 @pytest.fixture(scope="module")

@@ -58,6 +58,11 @@ def test_label_errors_are_what_is_off_the_diagonal_by_margin(case: tuple[int, in
     assert len(result.position) == joint.sum() - joint.trace()
     assert (result.suggested != label[result.position]).all()
     assert (np.diff(result.margin) <= 0).all()
+    others = labels.doubtful_labels(label, probability)
+    assert (np.diff(others.margin) <= 0).all()
+    assert (others.margin > 0).all()
+    mistakes = np.flatnonzero(probability.argmax(axis=1) != label)
+    assert {*others.position} == {*mistakes} - {*result.position}
     overlaps = labels.overlapping(label, probability)
     estimated = labels.estimated_joint(label, probability)
     assert sum(fraction for _, _, fraction in overlaps) == pytest.approx(1 - estimated.trace())

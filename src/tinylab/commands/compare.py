@@ -69,6 +69,11 @@ def refuse_unknown_metric(said: str, metric: str) -> None:
     The user's own metrics are known once a result that contains them has been read.
     """
     known = [name for name in METRICS if METRICS[name].better and name != "test_accuracy"]
+    if metric == "test_accuracy":
+        raise UserError(
+            f"{said}{metric}: always shown, but no basis for a ranking; expected a metric such as "
+            f"{known[0]}"
+        )
     if metric not in known:
         hint = did_you_mean(metric, known)
         raise UserError(f"{said}{metric}: expected one of {', '.join(known)}{hint}")
@@ -95,7 +100,8 @@ def _refuse_idle(parser: Parser, options: argparse.Namespace) -> None:
         raise UserError(f"--diff: only compares two configs; leave out {others}")
     if idle := given & LACKING.get(options.format, set()):
         flag = min(idle)
-        raise UserError(f"--format {options.format}: cannot show --{flag}; use json or table")
+        able = ", ".join(each for each in FORMATS if flag not in LACKING.get(each, set()))
+        raise UserError(f"--format {options.format}: cannot show --{flag}; use one of {able}")
     if "diff" not in given and not options.paths:
         raise UserError("tinylab compare: expected a PATH, such as outputs")
 

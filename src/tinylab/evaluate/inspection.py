@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import softmax
 
 from tinylab import data
 from tinylab.config import code
@@ -14,6 +15,8 @@ from tinylab.data.cache import Decoded
 from tinylab.errors import UserError
 from tinylab.evaluate import labels, looks
 from tinylab.evaluate.alike import Neighbors, neighbors
+from tinylab.evaluate.calibrate import fit_temperature
+from tinylab.evaluate.labels import LabelErrors
 from tinylab.inference import in_batches, load, own_data
 from tinylab.store.collect import collect
 from tinylab.store.run import Run
@@ -31,7 +34,7 @@ class Finding:
     """An image to be looked at.
 
     kind: one of KINDS. score: what it is ranked by within its kind. suggested: the likely class of
-    a label error. other: for duplicates, the other image's index in the dataset.
+    a label error or doubtful label. other: for duplicates, the other image's index in the dataset.
     """
 
     kind: str
@@ -45,6 +48,8 @@ class Finding:
 KINDS = {
     "label": "likely label errors, most certain first, with the margin in probability of the other "
     "class",
+    "doubtful": "labels less probable than another class that is not certain enough for the list "
+    "above, largest margin first",
     "identical": "exact duplicates",
     "near": "near-duplicates, such as re-encoded or slightly resized copies",
     "odd": "outliers: images unlike all others, by their pixels",
@@ -107,18 +112,19 @@ def inspect(paths: Sequence[Path]) -> Inspection:
     decoded = _data(runs[0])
     covered, given, probabilities = _out_of_sample(runs, decoded)
     wrong = labels.label_errors(given, probabilities)
-    columns = zip(wrong.position, wrong.suggested, wrong.margin, strict=True)
-    errors = [
-        Finding("label", int(covered[position]), float(margin), suggested=int(suggested))
-        for position, suggested, margin in columns
-    ]
+    others = labels.doubtful_labels(given, probabilities)
     images = decoded.dataset.pixels
     near = neighbors(images, decoded.first_duplicates)
     return Inspection(
         decoded,
         runs,
         covered,
-        [*errors, *_copies(decoded.first_duplicates, near), *_looks(images, near)],
+        [
+            *_labels("label", covered, wrong),
+            *_labels("doubtful", covered, others),
+            *_copies(decoded.first_duplicates, near),
+            *_looks(images, near),
+        ],
         labels.overlapping(given, probabilities),
     )
 
@@ -170,11 +176,9 @@ def _out_of_sample(
     runs: Sequence[Run], decoded: Decoded
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
     """The images that no training of a run has seen, by place, their labels, and the geometric
-    mean of their probabilities over the runs that predicted them.
+    mean of their probabilities over the runs that predicted them, calibrated.
 
-    (N,), (N,) and (N, K). An arithmetic mean is less extreme than the single predictions of other
-    images, whose mean is the threshold: on MNIST in 3 folds, 9 of the test images reached it, of
-    which 1 is among 17 known label errors; so 15, of which 4.
+    (N,), (N,) and (N, K).
     """
     tested = [run.files.predictions(with_probabilities=True) for run in runs]
     parts = [(each.index, each.probabilities.astype(np.float64)) for each in tested
@@ -184,11 +188,27 @@ def _out_of_sample(
     parts += [_validated(run, decoded) for run in runs if _validates_a_fold(run, decoded)]
     indices = np.concatenate([index for index, _ in parts])
     covered, inverse, times = np.unique(indices, return_inverse=True, return_counts=True)
-    logarithms = np.zeros((len(covered), len(runs[0].result.dataset.classes)))
+    logits = np.zeros((len(covered), len(runs[0].result.dataset.classes)))
     every = np.concatenate([probabilities for _, probabilities in parts])
-    np.add.at(logarithms, inverse, np.log(np.maximum(every, LEAST_PROBABILITY)))
-    mean = np.exp(logarithms / times[:, None])
-    return covered, decoded.dataset.labels[covered], mean / mean.sum(axis=1, keepdims=True)
+    np.add.at(logits, inverse, np.log(np.maximum(every, LEAST_PROBABILITY)))
+    given = decoded.dataset.labels[covered]
+    return covered, given, calibrated(logits / times[:, None], given, times)
+
+
+def calibrated(
+    logits: NDArray[np.float64], given: NDArray[np.int64], times: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """Return probabilities (N, K), with one temperature for all images predicted equally often.
+
+    Label smoothing, and a mean over several networks, make probabilities less extreme, so that
+    few images reach the thresholds of confident learning.
+    """
+    probabilities = np.zeros_like(logits)
+    for count in np.unique(times):
+        alike = times == count
+        scaled = logits[alike] / fit_temperature(logits[alike], given[alike])
+        probabilities[alike] = softmax(scaled, axis=1)
+    return probabilities
 
 
 def _validates_a_fold(run: Run, decoded: Decoded) -> bool:
@@ -205,6 +225,14 @@ def _validated(run: Run, decoded: Decoded) -> tuple[NDArray[np.int64], NDArray[n
     trained = load(run, runtime.choose_device("auto"))
     index = data.divide(decoded, trained.config.split, trained.config.dataset).val
     return index, in_batches(trained, trained.probabilities, decoded.dataset.pixels[index])
+
+
+def _labels(kind: str, covered: NDArray[np.int64], wrong: LabelErrors) -> list[Finding]:
+    columns = zip(wrong.position, wrong.suggested, wrong.margin, strict=True)
+    return [
+        Finding(kind, int(covered[position]), float(margin), suggested=int(suggested))
+        for position, suggested, margin in columns
+    ]
 
 
 def _copies(first_duplicates: NDArray[np.int64], near: Neighbors) -> list[Finding]:

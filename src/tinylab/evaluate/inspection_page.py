@@ -19,20 +19,21 @@ MOST_PAIRS = 15
 SUSPICIOUS = 0.15  # fraction of all labels; more are errors of the network
 # Columns of the CSV if nothing was found.
 NOTHING = dict.fromkeys(("kind", "index", "file", "label"))
-TITLES = {"label": "Label errors", "near": "Near-duplicates"}
+TITLES = {"label": "Label errors", "doubtful": "Doubtful labels", "near": "Near-duplicates"}
 
 
 def summary(inspection: Inspection) -> list[str]:
     """Return the summary, one line per kind of finding."""
     total, errors = len(inspection.decoded.dataset.labels), inspection.of("label")
-    covered = len(inspection.covered)
+    covered, doubtful = len(inspection.covered), len(inspection.of("doubtful"))
     lines = [
         f"{covered:,} of {total:,} images were predicted by {len(inspection.runs)} "
         f"run{'s' * (len(inspection.runs) > 1)} not trained on them",
-        f"likely label errors: {len(errors):,} ({len(errors) / covered:.1%} of these)",
+        f"likely label errors: {len(errors):,} ({len(errors) / covered:.2%} of these)",
     ]
     if len(errors) > SUSPICIOUS * covered:
         lines[-1] += "; that many are more likely errors of the network: train a better one"
+    lines.append(f"doubtful labels: another class is more probable for {doubtful:,} other images")
     identical, near = inspection.of("identical"), inspection.of("near")
     crossing = across(inspection, "identical") + across(inspection, "near")
     conflicting = sum(map(inspection.has_two_labels, [*identical, *near]))

@@ -69,10 +69,23 @@ def label_errors(labels: Labels, probabilities: Probabilities) -> LabelErrors:
     These are the off-diagonal elements of the confident joint (section 3.2, the second method).
     """
     confident = confident_class(labels, probabilities)
-    wrong = np.flatnonzero((confident >= 0) & (confident != labels))
-    margin = probabilities[wrong, confident[wrong]] - probabilities[wrong, labels[wrong]]
+    return _ranked((confident >= 0) & (confident != labels), confident, labels, probabilities)
+
+
+def doubtful_labels(labels: Labels, probabilities: Probabilities) -> LabelErrors:
+    """Return the other images whose label is not the most probable class, largest margin first."""
+    confident, predicted = confident_class(labels, probabilities), probabilities.argmax(axis=1)
+    is_listed = (confident >= 0) & (confident != labels)
+    return _ranked(~is_listed & (predicted != labels), predicted, labels, probabilities)
+
+
+def _ranked(
+    mask: NDArray[np.bool_], suggested: Labels, labels: Labels, probabilities: Probabilities
+) -> LabelErrors:
+    wrong = np.flatnonzero(mask)
+    margin = probabilities[wrong, suggested[wrong]] - probabilities[wrong, labels[wrong]]
     order = np.argsort(-margin, kind="stable")
-    return LabelErrors(wrong[order], confident[wrong][order], margin[order])
+    return LabelErrors(wrong[order], suggested[wrong][order], margin[order])
 
 
 def overlapping(labels: Labels, probabilities: Probabilities) -> list[tuple[int, int, float]]:
