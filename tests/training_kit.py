@@ -94,6 +94,7 @@ class Lab:
     streamed: bool = False
     enlarged: int = 1  # times: the images that training starts from
     in_one_pass: bool = False  # convolution and pooling by Numba
+    may_adapt: bool = False  # CPU threads
 
     def recipe(self) -> Recipe:
         return Recipe(
@@ -110,6 +111,7 @@ class Lab:
                 TrainConfig(**self.train).class_weights,
             ),
             shrink=self.enlarged,
+            may_adapt=self.may_adapt,
             is_frozen=models.is_frozen(self.model),
         )
 

@@ -440,9 +440,9 @@ def test_latex_is_a_table_of_booktabs_with_the_best_bold_and_marks_for_what_beat
     lines = compare(capsys, outputs, "--format", "latex").splitlines()
     rows = [line.strip() for line in lines if line.strip()[:3] in ("A &", "B &", "C &")]
     assert rows == [
-        r"A & 4 & 3 & \textbf{91.00} (1.00) & 86.33 (1.53)$^{B}$ \\",
+        r"A & 4 & 3 & \textbf{91.00} (1.00) & 86.33 (1.53)\rlap{$^{B}$} \\",
         r"B & 8 & 3 & 81.00 (1.00) & \textbf{91.00} (1.00) \\",
-        r"C & 16 & 3 & 71.00 (1.00) & 60.00 (0.00)$^{A}$ \\",
+        r"C & 16 & 3 & 71.00 (1.00) & 60.00 (0.00)\rlap{$^{A}$} \\",
     ]
     text = "\n".join(lines)
     assert [text.count(rule) for rule in (r"\toprule", r"\midrule", r"\bottomrule")] == [1, 1, 1]

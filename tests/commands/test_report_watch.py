@@ -1,7 +1,7 @@
 """`tinylab report SWEEP --watch`: the page of a sweep while it runs."""
 
-import dataclasses
 import json
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,9 +13,6 @@ from compare_kit import config, write_run
 from tinylab import cli
 from tinylab.commands import report
 from tinylab.config.identity import run_id
-from tinylab.config.schema import SweepConfig
-from tinylab.store.sweep import SweepFolder
-from tinylab.sweeps import live
 
 RELOAD = '<meta http-equiv="refresh" content="5.0">'
 
@@ -99,24 +96,60 @@ def test_repeats_that_will_not_run_are_not_waited_for(tmp_path: Path, meanwhile:
     assert cli.run(["report", str(folder), "--watch"]) == 0
 
 
+WAITING = """
+import time
+from pathlib import Path
+
+import tinylab
+from torch import nn
+
+
+@tinylab.model
+class Waiting(nn.Module):
+    def __init__(self, image_shape, num_classes, width: int = 4):
+        super().__init__()
+        while not Path(f"go{width}").exists():
+            time.sleep(0.05)
+        self.layers = nn.Sequential(nn.Flatten(), nn.Linear(64, num_classes))
+
+    def forward(self, images):
+        return self.layers(images)
+"""
+
+
 @pytest.mark.costly
-def test_a_sweep_keeps_its_page_up_to_date_by_itself(tmp_path: Path, capfd: Any) -> None:
-    """``sweep.report=live``, in a process of its own, which ends with the sweep."""
-    folder = write_sweep(tmp_path, 2)
-    write_run(tmp_path, 81, seed=0)
-    page = folder / "report.html"
-    asked = dataclasses.replace(config(), sweep=SweepConfig(report="live"))
-    with live.report(SweepFolder(folder), asked):
+def test_a_sweep_keeps_its_page_up_to_date_by_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """``sweep.report=live``: each job waits until the page shows those before it."""
+    monkeypatch.chdir(tmp_path)
+    Path("waiting.py").write_text(WAITING)
+    page = Path("outputs/sweeps/live/report.html")
+    shown = [""]
+
+    def let_them_run() -> None:
         until = time.monotonic() + 120
-        while not page.exists() and time.monotonic() < until:
-            time.sleep(0.1)
-        assert RELOAD in page.read_text()
-    assert f"report  {page}, rewritten as jobs end" in capfd.readouterr().out
-    page.unlink()
-    write_run(tmp_path, 85, seed=1)
-    with live.report(SweepFolder(folder), config()):  # sweep.report=end
-        pass
-    assert not page.exists()
+        for width in (4, 5, 6):
+            Path(f"go{width}").touch()
+            text = shown[-1]
+            while width < 6 and text == shown[-1] and time.monotonic() < until:
+                time.sleep(0.05)
+                text = page.read_text() if page.exists() else ""
+            shown.append(text)
+
+    looking = threading.Thread(target=let_them_run)
+    looking.start()
+    sweep = ["code=waiting.py", "model=waiting", "model.width=4,5,6", "train.epochs=1", "threads=1"]
+    assert cli.run(["train", "-m", *sweep, "name=live", "jobs=1", "sweep.report=live"]) == 0
+    looking.join()
+    assert f"report  {page}, rewritten as jobs end" in capsys.readouterr().out
+    first, second = shown[1:3]
+    assert first != second, "it shows the second job too"
+    assert RELOAD in first
+    assert RELOAD in second
+    last = page.read_text()
+    assert RELOAD not in last
+    assert last != second, "the ordinary page of all three"
 
 
 @pytest.mark.parametrize("arguments", [["outputs"], ["--card", "x"], ["x", "x"]])

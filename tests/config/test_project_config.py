@@ -141,3 +141,26 @@ def test_the_code_of_an_experiment_must_be_there(project: Path) -> None:
     file.write_text("# @package _global_\ncode: nowhere.py\n")
     with pytest.raises(UserError, match=r"mine\.yaml: code=nowhere\.py: no such file"):
         compose_plain(["experiment=mine"])
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("optim:\n\tlr: 1\n", "expected valid YAML: .*mine.yaml"),
+        ("optim: {lrr: 1}\n", r"mine.yaml: optim.lrr: unknown key \(did you mean 'optim.lr'\?\)"),
+        ("lr: 1\n", r"mine.yaml: lr: unknown key \(did you mean optim.lr\?\)"),
+        ("optim: {lr: ten}\n", "experiment/mine.yaml: optim.lr: Value 'ten'"),
+        (
+            "model: {width: 8}\n",
+            "model.width: belongs to model=resnet, model=tiny; choose it in the defaults",
+        ),
+        ("defaults: [optim: sgd]\n", "expected '- override /optim: sgd'"),
+    ],
+)
+def test_a_fault_in_an_experiment_is_named_by_file_and_key(
+    project: Path, text: str, said: str
+) -> None:
+    file = project / "conf" / "experiment" / "mine.yaml"
+    file.write_text(f"# @package _global_\n{text}")
+    with pytest.raises(UserError, match=said):
+        compose_plain(["experiment=mine"])

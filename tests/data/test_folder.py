@@ -184,7 +184,9 @@ def test_a_home_folder_may_be_written_with_a_tilde(
 def test_a_folder_needs_two_classes(tmp_path: Path) -> None:
     said = refusal(tmp_path)
     assert "contains no folders; expected at least two class folders" in said
-    assert "if this is the folder of a single class, use its parent folder" in said
+    assert "if this is the folder of a single class, use its parent folder; or list" in said
+    (tmp_path / "train.csv").touch()
+    assert "; if train.csv lists the labels, rename it to labels.csv" in refusal(tmp_path)
     fill(tmp_path, "only/1.png")
     config = FolderConfig(root=str(tmp_path), image_size=4)
     with pytest.raises(UserError, match="found only only/; expected at least two class folders"):
@@ -192,10 +194,22 @@ def test_a_folder_needs_two_classes(tmp_path: Path) -> None:
     assert read(tmp_path).classes == ("only",), "which is enough to evaluate on"
 
 
-def test_the_folder_inside_an_archive_of_one_folder_is_named(tmp_path: Path) -> None:
-    fill(tmp_path, "photos/a/1.png", "photos/b/1.png")
-    with pytest.raises(UserError, match=f"did you mean dataset.root={tmp_path}/photos\\?"):
+@pytest.mark.parametrize("inside", ["photos", "photos/train"])
+def test_the_folder_inside_an_archive_is_named(tmp_path: Path, inside: str) -> None:
+    fill(tmp_path, f"{inside}/a/1.png", f"{inside}/b/1.png")
+    with pytest.raises(UserError, match=f"did you mean dataset.root={tmp_path}/{inside}\\?"):
         data.load(FolderConfig(root=str(tmp_path), image_size=4), SplitConfig())
+
+
+def test_a_part_inside_a_folder_of_its_own_name_is_named(tmp_path: Path) -> None:
+    fill(tmp_path, *(f"{part}/{name}/1.png" for part in ("train", "test/inner") for name in "ab"))
+    assert f"{tmp_path}/test: contains only inner/, whose folders look" in refusal(tmp_path)
+
+
+@pytest.mark.parametrize("names", [("seg_train", "seg_test"), ("Test", "val"), ("train", "train2")])
+def test_parts_of_a_split_are_not_taken_for_classes(tmp_path: Path, names: tuple[str, str]) -> None:
+    fill(tmp_path, *(f"{part}/{name}/1.png" for part in names for name in "ab"))
+    assert "look like the parts of a split, not like classes" in refusal(tmp_path)
 
 
 def test_an_empty_class_is_refused_by_name(tmp_path: Path) -> None:
@@ -515,6 +529,21 @@ def test_every_kind_of_unreadable_file_is_refused(tmp_path: Path, number: int) -
     for file in bad[:number] + bad[number + 1 :]:
         file.unlink()
     assert refusal(tmp_path).startswith(f"{bad[number]}: cannot be read as an image: ")
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\n", "a Git LFS pointer"),
+        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "a HEIC image, whatever its suffix"),
+        (b"\n<!DOCTYPE html>", "HTML or XML instead of an image"),
+    ],
+)
+def test_what_a_file_is_instead_of_an_image_is_said(
+    tmp_path: Path, content: bytes, said: str
+) -> None:
+    fill(fill(tmp_path, "a/1.png"), "b/1.png", content=content)
+    assert f"b/1.png: cannot be read as an image: {said}" in refusal(tmp_path)
 
 
 def test_a_link_to_what_has_no_end_is_not_read(tmp_path: Path) -> None:

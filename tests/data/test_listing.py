@@ -132,6 +132,7 @@ def test_changed_labels_are_noticed_though_no_image_changed(
         ("y/../../x.png,a", "../x.png: expected a path inside the folder of labels.csv"),
         ("/etc/x.png,a", "/etc/x.png: expected a path inside the folder of labels.csv"),
         ("gone.png,a", "gone.png: no such file"),
+        ("x.jpg,a", "x.jpg: no such file; there is x.png"),
         ("y,a", "y: not an image suffix (.jpg, .jpeg, .jpe, .png, ...)"),
         ("x.png,", "expected a path and a label"),
         (" ,a", "expected a path and a label"),
@@ -184,6 +185,8 @@ def test_a_split_column_gives_all_three_parts(tmp_path: Path, words: tuple[str, 
         ("label,Image", ["a,{root}/pics/1.jpg", "b,{root}/pics/2.JPG"]),
         ("filename,class", ["1.jpg,a", "2.jpg,b"]),
         ("path,label,id", ["pics/1,a,7", "PICS/2.jpg,b,8"]),
+        ("path;label;size", ["pics/1.jpg;a;0,5", "pics/2.JPG;b;0,5", ";;"]),
+        ("path\tlabel", ["pics/1.jpg\ta", "", "pics/2.JPG\tb"]),
     ],
 )
 def test_tables_as_people_have_them_are_read(tmp_path: Path, head: str, rows: list[str]) -> None:
@@ -216,6 +219,13 @@ def test_a_name_that_fits_several_files_is_wrong(tmp_path: Path) -> None:
     assert refusal(tmp_path).endswith("line 3: 1: ambiguous, may be any of a/1.png, b/1.png")
 
 
+def test_of_equal_names_the_one_in_the_folder_of_the_rows_part_is_meant(tmp_path: Path) -> None:
+    fill(tmp_path, "Train/1.png", "Train/2.png", "test/1.png", "test/2.png")
+    written(tmp_path, "1,a,train", "2,b,train", "1,b,test", "2,a,test", head="id,label,split")
+    files = table(tmp_path, skip_bad=False)
+    assert files.names == ("Train/1.png", "Train/2.png", "test/2.png", "test/1.png")
+
+
 def test_skip_bad_leaves_out_files_that_are_not_there(tmp_path: Path) -> None:
     written(fill(tmp_path, "y.png"), "x.png,a", "y.png,b", "gone.png,b")
     options = {"root": str(tmp_path), "skip_bad": True}
@@ -225,9 +235,13 @@ def test_skip_bad_leaves_out_files_that_are_not_there(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "the header is ; expected path,label"),
+        ("", "the header is empty; expected path,label"),
         ("x.png,a\n", "the header is x.png,a; expected path,label and optionally split"),
-        ("path;label\nx.png;a\n", "the header is path;label; expected"),
+        (
+            'path,label\n"x.png,a\n1.png,b\n',
+            'line 3: a cell with a line break; is a closing " missing?',
+        ),
+        ("path,label\nx.png,0.25\n", "labels such as 0.25 are measurements"),
         ("path,label\n", "0 classes in the training rows; expected at least two"),
         ("path,label\nx.png,\xe9\n", "expected a CSV table in UTF-8 ("),
         (f"path,label\n{'x' * 200_000},a\n", "expected a CSV table in UTF-8 (field larger"),

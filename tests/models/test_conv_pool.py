@@ -26,7 +26,7 @@ def _own_threads() -> Iterator[None]:
 
 def one_pass(filters: int = 5) -> PooledConv2d:
     layer = PooledConv2d(1, filters, 3)
-    layer.in_one_pass = True
+    layer.in_one_pass, layer.parts = True, 2
     return layer
 
 
@@ -79,11 +79,20 @@ def test_a_weight_that_is_no_number_is_seen_in_the_output() -> None:
     assert output[:, [0, 1, 3, 4]].isfinite().all()
 
 
-def test_the_bits_depend_on_the_number_of_threads_alone() -> None:
+@pytest.mark.parametrize("parts", [1, 2, 3])
+def test_the_bits_depend_on_the_parts_of_a_batch_and_not_on_the_threads(parts: int) -> None:
     layer, images = one_pass(), torch.randn(7, 1, 10, 10)
-    for threads in (1, 2, 3):
-        first, again = both(layer, images, threads)[0], both(layer, images, threads)[0]
-        assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
+    layer.parts = parts
+    first, *others = (both(layer, images, threads)[0] for threads in (1, 2, 3, 2, 1))
+    for other in others:
+        assert all(torch.equal(a, b) for a, b in zip(first, other, strict=True))
+
+
+def test_the_parts_of_a_batch_are_as_many_as_threads_when_the_kernel_is_chosen() -> None:
+    torch.set_num_threads(3)
+    network = baseline()
+    models.choose_kernels(network, MNIST, 10**9)
+    assert [each.parts for each in network.modules() if isinstance(each, PooledConv2d)] == [3]
 
 
 def by_torch(layer: PooledConv2d, images: Tensor) -> bool:

@@ -217,6 +217,24 @@ def test_dense_over_map_is_flatten_and_linear(onednn: bool, N: int, C: int, H: i
 
 @needs_onednn
 @on_amd
+def test_a_dense_layer_by_onednn_has_equal_bits_for_any_number_of_threads() -> None:
+    features, layer, before = torch.randn(32, 128), nn.Linear(128, 10), torch.get_num_threads()
+    results = []
+    for threads, by_onednn in ((1, False), (1, True), (2, True), (3, True)):
+        torch.set_num_threads(threads)
+        layer.zero_grad()
+        output = layers.dense(features, layer, by_onednn)
+        output.sin().sum().backward()
+        results.append([output, *(each.grad.clone() for each in layer.parameters())])
+    torch.set_num_threads(before)
+    torchs, one, *others = results
+    torch.testing.assert_close(torchs, one)
+    for other in others:
+        assert all(map(torch.equal, one, other))
+
+
+@needs_onednn
+@on_amd
 def test_dense_over_map_takes_a_gradient_that_is_one_value_expanded() -> None:
     layer, maps = DenseOverMap((3, 4, 5), 6), images_of((3, 4, 5))
     layer(maps).sum().backward()

@@ -186,4 +186,4 @@ def test_what_cannot_be_explained_is_refused(
     assert cli.run(["explain", str(digits_run), str(tmp_path)]) == 1
     assert "no image files to explain" in capsys.readouterr().err
     assert cli.run(["explain", str(digits_run), "absent.png"]) == 1
-    assert "cannot be read" in capsys.readouterr().err
+    assert "absent.png: cannot be read: No such file" in capsys.readouterr().err

@@ -64,6 +64,7 @@ def test_columns_without_a_figure_are_left_out(tmp_path: Path) -> None:
 def test_every_metric_that_a_run_has_is_a_column(tmp_path: Path) -> None:
     edit_result(write_run(tmp_path), test__ece=0.025, test__nll=0.5)
     table = tables.leaderboard(compared(tmp_path))
+    assert table.head.index("95% CI of one test set") < table.head.index("validation loss")
     assert column(table, "test expected calibration error") == ["2.50%"]
     assert column(table, "test negative log-likelihood") == ["0.5000"]
     assert "test macro F1" not in table.head

@@ -1,7 +1,7 @@
 """Kill the real command at random moments, repeat it, compare bits with an uninterrupted run.
 
-The short form runs with the other tests. The long form, 200 kills, is
-    TINYLAB_KILLS=200 pytest tests/test_faults.py
+The short form runs with the other tests. The long form, 200 kills and 100 with compiled kernels, is
+    TINYLAB_KILLS=200 pytest tests/store/test_faults.py -k killed_again
 """
 
 import csv
@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from server_kit import Server
+from server_kit import TINYLAB, Server
 from tensorboard_kit import read_scalars
 
 pytestmark = pytest.mark.costly
@@ -65,16 +65,16 @@ def undisturbed(
     server: Server, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, tuple[dict[str, Any], float]]:
     """For each config its outcome without kills, and how many seconds the whole command takes."""
-    by_key = {}
-    for name in CONFIGS:
-        cwd = tmp_path_factory.mktemp(name)
-        assert server.run(cwd, command(name)) == 0  # decodes the data, too
-        started = time.monotonic()
-        assert server.run(cwd, [*command(name), "fresh=true", "outputs=outputs"]) == 0
-        seconds = time.monotonic() - started
-        newest = min((cwd / "outputs" / "runs").glob("*/result.json"), key=lambda p: len(str(p)))
-        by_key[name] = (outcome(newest.parent), seconds)
-    return by_key
+    return {name: uninterrupted(server, name, tmp_path_factory.mktemp(name)) for name in CONFIGS}
+
+
+def uninterrupted(server: Server, name: str, cwd: Path) -> tuple[dict[str, Any], float]:
+    assert server.run(cwd, command(name)) == 0  # decodes the data, too
+    started = time.monotonic()
+    assert server.run(cwd, [*command(name), "fresh=true", "outputs=outputs"]) == 0
+    seconds = time.monotonic() - started
+    newest = min((cwd / "outputs" / "runs").glob("*/result.json"), key=lambda p: len(str(p)))
+    return outcome(newest.parent), seconds
 
 
 def tensorboard_steps(folder: Path) -> list[int]:
@@ -85,11 +85,27 @@ def tensorboard_steps(folder: Path) -> list[int]:
 def test_a_run_killed_again_and_again_ends_with_the_same_bits(
     name: str, server: Server, undisturbed: dict[str, Any], tmp_path: Path
 ) -> None:
-    expected, seconds = undisturbed[name]
+    kill_again_and_again(name, server, *undisturbed[name], tmp_path)
+
+
+@pytest.mark.skipif(KILLS < 100, reason="compiled kernels: TINYLAB_KILLS=200 kills runs with them")
+def test_a_run_by_compiled_kernels_killed_again_and_again_ends_with_the_same_bits(
+    tmp_path: Path,
+) -> None:
+    with closing(Server((*TINYLAB, "numba", "always_one_pass"))) as server:
+        outcome_and_seconds = uninterrupted(server, "dropout", tmp_path)
+        result, *_ = (tmp_path / "outputs" / "runs").glob("*/result.json")
+        assert "numba" in json.loads(result.read_text())["environment"]
+        kill_again_and_again("dropout", server, *outcome_and_seconds, tmp_path)
+
+
+def kill_again_and_again(
+    name: str, server: Server, expected: dict[str, Any], seconds: float, folder: Path
+) -> None:
     moments = random.Random(f"{name} {KILLS}")
     survived, rounds = 0, 0
     while survived < KILLS // 2:
-        cwd = tmp_path / str(rounds)
+        cwd = folder / str(rounds)
         cwd.mkdir()
         rounds += 1
         for _ in range(4):

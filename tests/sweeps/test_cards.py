@@ -6,9 +6,11 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
 from option_records import AdamConfig, BaselineConfig, DigitsConfig
 from tinylab.config.schema import Config, TrainConfig
@@ -66,6 +68,7 @@ def test_how_many_jobs_run_at_once(
         (Footprint(2 * GB, 70 * GB, 1000 * SMALL), False, 16),
         (Footprint(2 * GB, 70 * GB, None), True, 16),
         (Footprint(9 * GB, 1 * GB, SMALL), False, 1),
+        (Footprint(0, 0, None), True, 16),
     ],
 )
 def test_memory_and_where_nobody_says_how_many_work_decide_after_the_first_step(
@@ -93,7 +96,10 @@ def test_a_full_memory_leaves_fewer_jobs_until_each_has_its_card() -> None:
     assert room.now == 2
     assert room.shrink(4, running=1), "it failed beside others"
     assert not room.shrink(2, running=1)
-    assert not Room(4).shrink(4, running=3), "without a GPU there is nothing to share"
+    unseen = Room(4)
+    assert unseen.shrink(4, running=3), "a GPU without a device file, as under WSL"
+    assert unseen.now == 3
+    assert not unseen.shrink(1, running=0)
 
 
 class Card:
@@ -177,7 +183,7 @@ def test_a_job_without_memory_is_repeated_with_fewer_at_once_and_does_not_fail(
     out = capsys.readouterr().out
     said = "gpu     4 jobs at once on 1 GPU, 1.0 GB each, by time slicing: NVIDIA's MPS is not"
     assert said in out
-    assert (f"again with {at_once} jobs at once" in out) == (at_once < 4)
+    assert (f"again with {at_once} job" in out) == (at_once < 4)
 
 
 @pytest.mark.parametrize(
@@ -218,6 +224,32 @@ def test_runs_that_share_a_card_have_the_weights_of_runs_trained_alone(tmp_path:
         actual.append([None if result is None else result.weights_sha256 for result in results])
     assert None not in actual[0]
     assert actual[0] == actual[1]
+
+
+def test_a_job_that_runs_on_no_gpu_says_so() -> None:
+    on_cpu: Any = SimpleNamespace(recipe=SimpleNamespace(device=torch.device("cpu")))
+    assert worker._footprint(on_cpu) == Footprint(0, 0, None)
+
+
+ASKS_CUDA = """
+import importlib, sys, torch
+def asked(*_):
+    raise SystemExit("CUDA is asked before the fork")
+names = "is_available", "device_count", "_lazy_init", "init", "current_device", "mem_get_info"
+for name in names:
+    setattr(torch.cuda, name, asked)
+for name in ("_cuda_init", "_cuda_getDeviceCount"):
+    setattr(torch._C, name, asked)
+from tinylab.sweeps.pool import IMPORTED
+for name in IMPORTED:
+    importlib.import_module(name)
+"""
+
+
+@pytest.mark.costly
+def test_what_workers_are_forked_from_never_asks_cuda() -> None:
+    """A process forked from one that has initialized CUDA cannot use it."""
+    subprocess.run([sys.executable, "-c", ASKS_CUDA], check=True)
 
 
 # ---------------------------------------------------------------- NVIDIA's MPS

@@ -64,7 +64,7 @@ def test_a_job_that_the_cluster_stops_is_no_failed_one_and_stops_no_other(tmp_pa
     out, _ = sweep.communicate(timeout=120)
     assert sweep.returncode == 1
     assert "Traceback" not in out
-    assert "1 of 1 jobs are not finished (stopped, or not run)" in out
+    assert "1 of 1 job not finished (stopped, or not run)" in out
     assert not list(tmp_path.glob("outputs/runs/*/failure.json"))
     [log] = tmp_path.glob("outputs/sweeps/.launcher/.submitit/*/*.err")
     assert "Traceback" not in log.read_text()

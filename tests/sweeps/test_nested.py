@@ -13,9 +13,14 @@ import pytest
 from compare_kit import write_run
 from server_kit import Server
 from tinylab import cli
+from tinylab.commands import work
 from tinylab.comparison import nested
 from tinylab.comparison.statistics import corrected_t
 from tinylab.store.sweep import SweepFolder
+from tinylab.sweeps import crew, search
+from tinylab.sweeps.cards import Room
+from tinylab.sweeps.job import Composer
+from tinylab.sweeps.space import read
 
 TINY = [
     "model=mlp", "model.hidden=4", "train.epochs=1", "train.batch_size=512", "threads=1",
@@ -71,6 +76,31 @@ def test_each_fold_chooses_by_its_own_validation_and_the_tests_make_one_number(
     assert capsys.readouterr().out.startswith(estimate.sentence)
     page = Path("outputs/sweeps/n/report.html").read_text()
     assert estimate.sentence[1:] in page
+
+
+@pytest.mark.costly
+def test_workers_serve_the_same_search_in_each_fold(
+    composer: Composer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each opens the study by the arguments in its folder, as another process would."""
+
+    def served(folder: SweepFolder, count: int, room: Room) -> None:
+        space = read(work._as_begun(folder.path)[1:], composer)
+        jobs = search.check(space, composer)
+        description = search.describe(space, jobs[0].config)
+        crew.work_here(crew.Work(space, composer, folder, jobs, description))
+
+    monkeypatch.setattr(crew, "_run_here", served)
+    monkeypatch.chdir(tmp_path)
+    assert cli.run([*NESTED, "outputs=plain"]) == 0
+    assert cli.run([*NESTED, "outputs=crew", "sweep.workers=2"]) == 0
+    plain, crews = (state(Path(outputs), "n") for outputs in ("plain", "crew"))
+    assert crews["nested"] == plain["nested"]
+    assert crews["jobs"] == plain["jobs"]
+    for fold in range(3):
+        rows = [state(Path(outputs), f"n-fold{fold}")["jobs"] for outputs in ("plain", "crew")]
+        kept = [[(row["run_id"], row["state"], row["value"]) for row in each] for each in rows]
+        assert kept[0] == kept[1]
 
 
 @pytest.mark.costly

@@ -98,3 +98,19 @@ def test_bfloat16_units_are_recognized_by_the_flags(
     (tmp_path / "cpuinfo").write_text(info)
     assert machine.has_bfloat16(tmp_path / "cpuinfo") is expected
     assert machine.has_bfloat16(tmp_path / "absent") is None
+
+
+@pytest.mark.parametrize(
+    ("visible", "count"),
+    [(None, 2), ("0", 1), ("1,0", 2), ("", 0), ("-1", 0), ("0,-1,1", 1), ("NoDevFiles", 0),
+     ("GPU-8932f937", 1), ("0,1,2", 2)],
+)  # fmt: skip
+def test_gpus_are_those_that_cuda_makes_visible(
+    visible: str | None, count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = [Path(f"/dev/{name}") for name in ("nvidia0", "nvidia1", "nvidiactl", "nvidia-uvm")]
+    monkeypatch.setattr(Path, "glob", lambda *_: there)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert machine.gpus() == count

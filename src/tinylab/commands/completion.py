@@ -116,7 +116,8 @@ def _candidates(words: Sequence[str], word: str) -> Iterable[str]:
 def _flags(command: str) -> list[str]:
     """Return the flags of a command, parsed from its source: importing it may import torch."""
     source = Path(__file__).with_name(f"{command}.py").read_text(encoding="utf-8")
-    return ["--help", *re.findall(r'\badd(?:_argument)?\(\s*"(--[\w-]+)"', source)]
+    own = re.findall(r'\badd(?:_argument)?\(\s*"(--[\w-]+)"', source)
+    return ["--help", *own, *(["--outputs"] if re.search(r"\.add_outputs\(\)", source) else [])]
 
 
 def _keys(words: Sequence[str], word: str) -> Iterator[str]:

@@ -2,7 +2,7 @@
 
 import argparse
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from tinylab.commands.parser import Parser
@@ -13,6 +13,7 @@ from tinylab.inference import Trained, load_ensemble, the_run
 from tinylab.predict import explain, explain_page, pictures, projector
 from tinylab.predict.explain_page import Asked
 from tinylab.predict.gather import gather
+from tinylab.predict.pictures import Picture
 from tinylab.store.run import Run
 from tinylab.ui.console import say
 
@@ -79,10 +80,16 @@ def _files(trained: Trained, options: argparse.Namespace) -> list[Asked]:
         raise UserError(f"{' '.join(options.path)}: no image files to explain")
     if len(files) > MOST:
         say(f"showing the first {MOST} of {len(files):,} images")
+    return [_file(read, Path(file)) for file in files[:MOST]]
+
+
+def _file(read: Callable[[Path], Picture], path: Path) -> Asked:
     try:
-        return [Asked(read(Path(file)).pixels, Path(file).name) for file in files[:MOST]]
+        return Asked(read(path).pixels, path.name)
     except OSError as error:
-        raise UserError(f"image cannot be read: {error.strerror or error}") from error
+        raise UserError(
+            f"{path}: cannot be read: {error.strerror or error}\n  expected image files or folders"
+        ) from error
 
 
 def _present(trained: Trained) -> tuple[Decoded | None, str]:

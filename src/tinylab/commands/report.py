@@ -13,10 +13,6 @@ from tinylab.store.folder import RunFolder
 from tinylab.store.sweep import SweepFolder
 from tinylab.ui.console import say
 
-LOOK_SECONDS = 2.0  # seconds between two checks of a sweep
-RELOAD_SECONDS = 5.0  # seconds after which an open page reloads itself
-WATCH_RATIO = 9.0  # multiples of the time a page took, until the next one
-
 EXAMPLES = """\
 examples:
   tinylab report outputs/sweeps/SWEEP        report.html in that folder
@@ -77,18 +73,9 @@ def _watch(paths: Sequence[Path], out: Path | None, card: bool) -> None:
         raise UserError("--watch: expected the folder of one sweep, such as outputs/sweeps/SWEEP")
     out = out or sweep.report_file
     say(f"report  {out} (until the sweep has ended, or Ctrl-C)")
-    shown: set[str] = set()
-    wait = LOOK_SECONDS
     with contextlib.suppress(KeyboardInterrupt):
-        while (ended := sweep.ended_jobs()) is not None:
-            if ended != shown:
-                started = time.monotonic()
-                with contextlib.suppress(UserError):  # no run is finished yet
-                    report.write(paths, out, reload=RELOAD_SECONDS)
-                shown = ended
-                # A page of many runs takes seconds of CPU time that the sweep needs.
-                wait = max(LOOK_SECONDS, WATCH_RATIO * (time.monotonic() - started))
-            time.sleep(wait)
+        for seconds in report.updates(sweep, out):
+            time.sleep(seconds)
     report.write(paths, out)
     say("the sweep has ended" if sweep.ended_jobs() is None else "stopped; the sweep keeps running")
 

@@ -7,7 +7,17 @@ from tinylab.comparison import columns
 from tinylab.comparison.comparison import Comparison, Row
 from tinylab.config.metrics import METRICS
 
-ESCAPED = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+# In the default font encoding < > | would be printed as other characters, and a double quote is a
+# command in some languages of babel.
+ESCAPED = {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    '"': "''",
+}
 
 
 def as_latex(comparisons: Sequence[Comparison]) -> str:
@@ -21,7 +31,8 @@ def as_latex(comparisons: Sequence[Comparison]) -> str:
 
 def escaped(text: str) -> str:
     """Escape the special characters of LaTeX."""
-    return re.sub(r"[\\~^&%$#_{}]", lambda match: ESCAPED.get(match[0], f"\\{match[0]}"), text)
+    special = r"""[\\~^<>|"&%$#_{}]"""
+    return re.sub(special, lambda match: ESCAPED.get(match[0], f"\\{match[0]}"), text)
 
 
 def _table(comparison: Comparison) -> str:
@@ -29,16 +40,16 @@ def _table(comparison: Comparison) -> str:
     keys = columns.keys(rows) or [columns.labels(rows)]
     asked = dict.fromkeys((comparison.metric, comparison.asked, "test_accuracy"))
     metrics = [name for name in asked if any(row.metrics[name] is not None for row in rows)]
-    units = [METRICS[name].label + " (%)" * _is_percent(name) for name in metrics]
-    head = [escaped(each) for each in ("", *("".join(key.head) for key in keys), "runs", *units)]
+    heads = [("", ""), *(key.head for key in keys), ("", "runs"), *map(_head, metrics)]
+    upper, lower = ([escaped(each) for each in line] for line in zip(*heads, strict=True))
     table = [
         [escaped(row.name) for row in rows],
         *([escaped(cell) for cell in key.cells] for key in keys),
         [str(len(row.setting.runs)) for row in rows],
         *(_metric(comparison, name) for name in metrics),
     ]
-    lines = [rf"    {' & '.join(line)} \\" for line in (head, *zip(*table, strict=True))]
-    lines[:1] = [r"    \toprule", lines[0], r"    \midrule"]
+    lines = [rf"    {' & '.join(each)} \\" for each in (upper, lower, *zip(*table, strict=True))]
+    lines = [r"    \toprule", *lines[:2], r"    \midrule", *lines[2:]]
     align = "l" * (1 + len(keys)) + "r" * (1 + len(metrics))
     before = [r"\begin{table}", r"  \centering", rf"  \caption{{{_caption(comparison)}}}"]
     before.append(rf"  \begin{{tabular}}{{{align}}}")
@@ -46,9 +57,15 @@ def _table(comparison: Comparison) -> str:
     return "\n".join([*before, *lines, *after])
 
 
+def _head(name: str) -> tuple[str, str]:
+    """Return the two lines of a metric's head, since one line would make the table too wide."""
+    first, _, last = METRICS[name].label.rpartition(" ")
+    return first, last + " (%)" * _is_percent(name)
+
+
 def _caption(comparison: Comparison) -> str:
     is_ranked = comparison.selected is not None and len(comparison.rows) > 1
-    ranked = f", ranked by {METRICS[comparison.metric].label}" if is_ranked else ""
+    ranked = f", ranked by {escaped(METRICS[comparison.metric].label)}" if is_ranked else ""
     marks = ""
     if any(verdict.winner for verdict in comparison.verdicts):
         marks = r" A superscript names settings that are better on the test set ($p < 0.05$, Holm)."
@@ -90,7 +107,7 @@ def _beaten_by(comparison: Comparison, row: Row) -> str:
         and any(row.setting is each for each in (verdict.first, verdict.second))
         and verdict.winner is not row.setting
     ]
-    return rf"$^{{{','.join(names)}}}$" if names else ""
+    return rf"\rlap{{$^{{{','.join(names)}}}$}}" if names else ""
 
 
 def _text(value: float, name: str) -> str:

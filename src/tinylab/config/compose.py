@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import hydra
+import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
@@ -30,7 +31,7 @@ from omegaconf.errors import (
 from tinylab.config import code, options, user_code
 from tinylab.config.base_records import AugmentConfig
 from tinylab.config.folders import conf_folder
-from tinylab.config.groups import PLAIN, choices
+from tinylab.config.groups import PLAIN, choices, groups
 from tinylab.config.keys import entries
 from tinylab.config.option import FOLDERS
 from tinylab.config.overrides import IN_PYTHON, checked, typed
@@ -148,7 +149,7 @@ def _explained() -> Iterator[None]:
     """Convert Hydra's errors to UserErrors; HYDRA_FULL_ERROR=1 shows them in full."""
     try:
         yield
-    except (HydraException, OmegaConfBaseException, ValueError) as error:
+    except (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError) as error:
         if "HYDRA_FULL_ERROR" in os.environ:
             raise
         raise explain(error) from error
@@ -319,25 +320,42 @@ def _counts(entry: dataclasses.Field[Any]) -> bool:
 def explain(error: BaseException) -> UserError:
     """Describe an error found by Hydra or OmegaConf, mostly in YAML files, in a line or two."""
     chain = [error]
-    while (inner := chain[-1].__cause__) is not None:
+    while (inner := chain[-1].__cause__ or chain[-1].__context__) is not None:
         chain.append(inner)
     for each in chain:
         if isinstance(each, UserError):
             return each
         if isinstance(each, MissingConfigException) and each.missing_cfg_file:
             return _missing(str(each.missing_cfg_file))
+        if isinstance(each, yaml.YAMLError):
+            return UserError(f"expected valid YAML: {' '.join(str(each).split())}")
     for each in chain:
         if isinstance(each, InterpolationResolutionError):
             return _unfilled(each)
+    composed = re.match(r"In '(.+/.+)': ", str(error))
+    where = f"{composed[1]}.yaml: " if composed else ""
     for each in reversed(chain):
         key = str(getattr(each, "full_key", None) or "")
         if key and isinstance(each, ConfigKeyError | ConfigAttributeError):
-            hint = did_you_mean(key, [entry.name for entry in entries()])
-            return UserError(f"{key}: unknown key{hint}; see tinylab train --help")
+            return UserError(f"{where}{key}: {_unknown_key(key)}")
         if key:
-            return UserError(f"{key}: {str(each).partition(chr(10))[0]}")
+            return UserError(f"{where}{key}: {str(each).partition(chr(10))[0]}")
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return UserError("\n  ".join(lines[:2]) or "the config cannot be composed")
+
+
+def _unknown_key(key: str) -> str:
+    group = key.partition(".")[0]
+    if owners := [entry.choice for entry in entries() if entry.name == key and entry.choice]:
+        listed = ", ".join(f"{group}={owner}" for owner in owners)
+        return (
+            f"belongs to {listed}; choose it in the defaults of this file: '- {owners[0]}' in a "
+            f"file of {group}, '- override /{group}: {owners[0]}' in an experiment"
+        )
+    names = list(dict.fromkeys(entry.name for entry in entries()))
+    by_end = [name for name in names if name.endswith(f".{key}")]
+    hint = f" (did you mean {' or '.join(by_end)}?)" if by_end else did_you_mean(key, names)
+    return f"unknown key{hint}; see tinylab train --help"
 
 
 def _unfilled(error: InterpolationResolutionError) -> UserError:
@@ -362,6 +380,12 @@ def _missing(wanted: str) -> UserError:
         return UserError(
             f"hydra/launcher={option}: not installed; jobs=N runs N jobs at once on this "
             "machine\n  for a cluster: pip install 'tinylab[slurm]' or 'tinylab[ray]'"
+        )
+    outer, _, inner = group.partition("/")
+    if outer == "experiment" and inner in groups():
+        return UserError(
+            f"experiment: its defaults have {inner}: {option}; expected '- override /{inner}: "
+            f"{option}'"
         )
     if not group:
         return UserError(f"--config-name {option}: not available; use experiment= instead")

@@ -113,7 +113,10 @@ def checked(arguments: Sequence[str], sweep: str = IN_SHELL) -> list[str]:
     if not any(flag in flags for flag in MULTIRUN):
         for override in overrides:
             _refuse_sweep(override, sweep)
-    check(overrides, config_folders(flags), sweep)
+    folders = config_folders(flags)
+    if absent := [folder for folder in folders if not folder.is_dir()]:
+        raise UserError(f"--config-dir {absent[0]}: no such folder")
+    check(overrides, folders, sweep)
     return [*flags, *others, *_code_of_experiments(arguments)]
 
 
@@ -141,6 +144,8 @@ def parse(typed: str, parser: OverridesParser | None = None) -> Override:
     """Parse one override as Hydra does. Raises UserError if invalid."""
     parser = parser or OverridesParser.create()
     key, equals, value = typed.partition("=")
+    if not key:
+        raise UserError(f"{typed}: expected key=value, such as optim.lr=0.01")
     if not equals and not typed.startswith("~"):
         meant = [f"{group}={typed}" for group in groups() if typed in choices(group)]
         example = (
@@ -150,9 +155,12 @@ def parse(typed: str, parser: OverridesParser | None = None) -> Override:
     try:
         [override] = parser.parse_overrides([typed])
     except HydraException as error:
-        if re.match(r"(choice|range|interval|tag|glob|sort|shuffle|int|float)\(", value):
+        if re.match(r"(choice|range|interval|tag|glob|sort|shuffle|int|float)\(.*\)$", value):
             raise UserError(f"{typed}: {error.__cause__ or error}".partition("\n")[0]) from error
         raise slips.unparsed(key, value, _quoted(value)) from error
+    steps = override.value()
+    if isinstance(steps, RangeSweep) and steps.step == 0:
+        raise UserError(f"{typed}: expected a step other than 0")
     return override
 
 
@@ -261,7 +269,7 @@ def _check_choice(override: Override, folders: Sequence[Path], sweep: str) -> No
 
 
 def _is_global(file: Path) -> bool:
-    head = file.read_text(encoding="utf-8").lstrip()
+    head = file.read_text(encoding="utf-8", errors="replace").lstrip()
     lines = [line for line in head.splitlines() if line.startswith("#")]
     return any(re.fullmatch(r"#\s*@package\s+_global_\s*", line) for line in lines)
 

@@ -239,11 +239,10 @@ class SweepConfig(Section):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.nested and (self.workers is not None or self.report != "end"):
-            given = "workers" if self.workers is not None else "report"
+        if self.nested and self.report != "end":
             raise UserError(
-                f"sweep.{given}={getattr(self, given)} with sweep.nested=true: not available; "
-                "expected one of them"
+                f"sweep.report={self.report} with sweep.nested=true: not available; expected one "
+                "of them"
             )
         if self.storage is not None and self.workers is None:
             raise UserError(

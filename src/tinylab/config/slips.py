@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tinylab.config.groups import groups
 from tinylab.config.keys import entries, words_of
-from tinylab.config.values import did_you_mean
+from tinylab.config.values import did_you_mean, shown
 from tinylab.errors import UserError
 
 
@@ -25,6 +25,8 @@ def option(group: str, value: str, known: Sequence[str]) -> str:
     for entry in entries():
         if entry.name == f"{group}.{value}":
             return f" (did you mean {entry.name}=...?)"
+        if entry.name.endswith(f".{group}") and value in words_of().get(entry.name, ()):
+            return f" (did you mean {entry.name}={value}?)"
         if entry.name.startswith(f"{group}.") and entry.choice:
             words = {_plain(word): word for word in words_of().get(entry.name, ())}
             if _plain(value) in words:
@@ -75,17 +77,32 @@ def decimal_comma(name: str, typed: str) -> str:
 def unparsed(name: str, typed: str, quoted: str) -> UserError:
     """Refuse ``name=typed``, which Hydra's grammar only accepts as ``quoted``."""
     line = f"{name}={typed}"
-    if name != name.strip():
-        return UserError(f"{line}: expected no spaces around =: {name.strip()}={typed.strip()}")
-    if re.fullmatch(r"[\w.+-]+,", typed):
-        return UserError(
-            f"{line}: ends with a comma; write the values of a sweep without spaces, as in "
-            "-m seed=0,1,2"
-        )
-    if re.fullmatch(r"=+[\w.+-]+", typed):
-        return UserError(f"{line}: expected key=value (did you mean {name}={typed.lstrip('=')}?)")
+    if slip := _slip(name, typed):
+        return UserError(f"{line}: {slip}")
     right = f"{name}={quoted}"
     # Between double quotes a shell keeps a backslash, except before itself, ", $ and `.
     is_plain = not re.search(r'["$`!]|\\\\', right)
     shown = f'"{right}"' if is_plain else shlex.quote(right)
     return UserError(f"{line}: this value needs its own quotes inside the shell's:\n  {shown}")
+
+
+def _slip(name: str, typed: str) -> str:
+    """Return what is wrong with ``name=typed``, if quotes are not the remedy."""
+    if name != name.strip():
+        return f"expected no spaces around =: {name.strip()}={typed.strip()}"
+    if re.fullmatch(r"[\w.+-]+(,[\w.+-]+)*,", typed):
+        return "ends with a comma; write the values of a sweep without spaces, as in -m seed=0,1,2"
+    if re.fullmatch(r"=+[\w.+-]+", typed):
+        return f"expected key=value (did you mean {name}={typed.lstrip('=')}?)"
+    further = re.search(r"\s([\w./]+)=", typed)
+    if further and further[1] in {*groups(), *(entry.name for entry in entries())}:
+        return "expected one key=value per word: quote each on its own"
+    if re.fullmatch(r"['\"][\w ./+-]*|[\w ./+-]*['\"]", typed):
+        return "a quotation mark is missing: expected one at each end, or none"
+    if re.match(r"(choice|range|interval|tag|glob|sort|shuffle)\([^)]*$", typed):
+        return "a closing parenthesis is missing"
+    fields = [entry.field for entry in entries() if entry.name == name]
+    if fields and not any("str" in str(each.type) for each in fields):
+        example = f"{name}={shown(fields[0].default)}"
+        return f"expected a plain number or word, such as {example}"
+    return ""

@@ -1,6 +1,7 @@
 """Image files in class folders: ``root/<class>``, or those of a split, ``root/train/<class>``."""
 
 import os
+import re
 from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +18,7 @@ from tinylab.data.listing import (
     kinds,
     listed,
     natural_key,
+    or_table,
     say_once,
 )
 from tinylab.errors import UserError
@@ -68,6 +70,7 @@ def _part_folders(root: Path) -> dict[str, str]:
         part: [name for name in names if name.lower() in called] for part, called in PARTS.items()
     }
     if not given["train"] or not (given["val"] or given["test"]):
+        _refuse_part_names(root, names)
         return {"train": ""}
     for several in given.values():
         if len(several) > 1:
@@ -77,6 +80,8 @@ def _part_folders(root: Path) -> dict[str, str]:
             )
     known = set(folders_in(root / given["train"][0]))
     parts = {part: present[0] for part, present in given.items() if present}
+    for part, name in parts.items():
+        _refuse_wrapped(root / name, known if part != "train" else set())
     for part in ("val", "test"):
         if part in parts and not _is_labelled(root / parts[part], known):
             say_once(
@@ -91,6 +96,31 @@ def _part_folders(root: Path) -> dict[str, str]:
     return {part: f"{name}/" for part, name in parts.items()}
 
 
+def _refuse_part_names(root: Path, names: list[str]) -> None:
+    """Refuse ``seg_train`` and ``seg_test``, or ``val`` without ``train``, as two classes."""
+    called = {word for words in PARTS.values() for word in words}
+    alike = [
+        f"{name}/"
+        for name in names
+        if called.intersection(re.split(r"[^a-z]+", name.lower())) and folders_in(root / name)
+    ]
+    if len(alike) > 1:
+        raise UserError(
+            f"{root}: {first(alike)} look like the parts of a split, not like classes\n"
+            "  expected train/ with val/, test/ or both, each with one folder per class"
+        )
+
+
+def _refuse_wrapped(folder: Path, known: set[str]) -> None:
+    """Refuse ``train/train/<class>``, unless the inner folder is one of the ``known`` classes."""
+    names = folders_in(folder)
+    if len(names) == 1 and names[0] not in known and len(folders_in(folder / names[0])) > 1:
+        raise UserError(
+            f"{folder}: contains only {names[0]}/, whose folders look like the classes\n"
+            f"  move them up into {folder}"
+        )
+
+
 def _is_labelled(folder: Path, known: set[str]) -> bool:
     """Return whether a part has class folders; a single folder of another name has no labels."""
     names = {composed(name) for name in folders_in(folder)}
@@ -102,8 +132,8 @@ def _class_files(root: Path, part: str, passed: _Passed) -> dict[str, list[str]]
     names = folders_in(root / part)
     if not names:
         raise UserError(
-            f"{root / part}: contains no folders; expected at least two class folders with images "
-            "\n  if this is the folder of a single class, use its parent folder"
+            f"{root / part}: contains no folders; expected at least two class folders with images\n"
+            f"  if this is the folder of a single class, use its parent folder{or_table(root)}"
         )
     classes: dict[str, list[str]] = defaultdict(list)
     for name in names:

@@ -319,5 +319,16 @@ def decode_bytes(data: NDArray[np.uint8], flag: int) -> NDArray[Any]:
         too_large = "MAX_IMAGE_PIXELS" in str(error)
         raise OSError("too many pixels" if too_large else "damaged") from error
     if image is None:
-        raise OSError("damaged, or in a format that OpenCV cannot read")
+        raise OSError(_unreadable(data[:64].tobytes()))
     return image
+
+
+def _unreadable(head: bytes) -> str:
+    """Say why a file that starts so is no image, or none that OpenCV can read."""
+    if head.startswith(b"version https://git-lfs"):
+        return "a Git LFS pointer instead of the image; run git lfs pull"
+    if head[4:8] == b"ftyp" and head[8:11] in (b"hei", b"hev"):
+        return "a HEIC image, whatever its suffix; convert it to JPEG"
+    if head.lstrip().startswith(b"<"):
+        return "HTML or XML instead of an image, as failed downloads are"
+    return "damaged, or in a format that OpenCV cannot read"

@@ -2,6 +2,7 @@
 
 import csv
 import os
+import re
 from collections import defaultdict
 from dataclasses import dataclass
 from functools import cached_property
@@ -55,10 +56,10 @@ def table(root: Path, skip_bad: bool) -> Listing:
     wrong = []
     files = _Files(root)
     for row in _rows(root / TABLE):
-        part = next((part for part, called in PARTS.items() if row.part.lower() in called), "")
+        part = _part(row)
         path, fault = "", _fault(row, part)
         if not fault:
-            path, fault = files.find(row.path, skip_bad)
+            path, fault = files.find(row.path, skip_bad, part)
         if not fault and path in lines:
             fault = f"{path}: already in line {lines[path]}"
         if fault:
@@ -89,7 +90,10 @@ def column(root: Path, name: str) -> dict[str, str]:
     Raises UserError if there is no such column, or a file has no value in it.
     """
     files = _Files(root)
-    rows = {files.find(row.path, skip_bad=True)[0]: row for row in _rows(root / TABLE, name)}
+    rows = {
+        files.find(row.path, skip_bad=True, part=_part(row))[0]: row
+        for row in _rows(root / TABLE, name)
+    }
     if empty := [row.line for row in rows.values() if row.group == ""]:
         raise UserError(
             f"split.group={name}: {root / TABLE} has no value in {len(empty):,} rows, such as line "
@@ -102,14 +106,18 @@ def _rows(file: Path, group: str | None = None) -> list[_Row]:
     """Return all rows, with empty strings for missing cells."""
     try:
         with file.open(encoding="utf-8-sig", newline="") as stream:
-            reader = csv.DictReader(stream, restval="")
+            head = stream.readline()
+            stream.seek(0)
+            # Where the comma is the decimal point, Excel separates by semicolons.
+            delimiter = max(",;\t", key=head.count)
+            reader = csv.DictReader(stream, restval="", delimiter=delimiter)
             columns = {name.strip().lower(): name for name in reversed(reader.fieldnames or [])}
             path = next((columns[name] for name in PATH_COLUMNS if name in columns), None)
             label = next((columns[name] for name in LABEL_COLUMNS if name in columns), None)
             if path is None or label is None:
+                header = ",".join(reader.fieldnames or [])[:80] or "empty"
                 raise UserError(
-                    f"{file}: the header is {','.join(reader.fieldnames or [])[:80]}; expected "
-                    "path,label and optionally split"
+                    f"{file}: the header is {header}; expected path,label and optionally split"
                 )
             part = columns.get("split")
             if group is not None and group.strip().lower() not in columns:
@@ -130,15 +138,23 @@ def _rows(file: Path, group: str | None = None) -> list[_Row]:
                     group="" if of_group is None else row[of_group].strip(),
                 )
                 for row in reader
+                if any(str(cell).strip() for cell in row.values() if cell)
             ]
     except (UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{file}: expected a CSV table in UTF-8 ({error})") from error
+
+
+def _part(row: _Row) -> str:
+    """Return the part that a row's ``split`` names; empty if it names none."""
+    return next((part for part, called in PARTS.items() if row.part.lower() in called), "")
 
 
 def _fault(row: _Row, part: str) -> str:
     """Return what is wrong with a row, except for its file; empty if nothing is."""
     if row.has_more:
         return 'more cells than the header; quote names with a comma: "a, b.jpg",label'
+    if "\n" in row.path + row.label:
+        return 'a cell with a line break; is a closing " missing?'
     if row.path in ("", ".") or "\0" in row.path or row.label == "":
         return "expected a path and a label"
     return "" if part else f"split {row.part}: expected train, val or test"
@@ -151,8 +167,11 @@ class _Files:
         self.root = root
         self.completed: list[str] = []  # as typed -> as found
 
-    def find(self, typed: str, skip_bad: bool) -> tuple[str, str]:
-        """Return a file's path below the folder, and what is wrong with it, if anything."""
+    def find(self, typed: str, skip_bad: bool, part: str) -> tuple[str, str]:
+        """Return a file's path below the folder, and what is wrong with it, if anything.
+
+        Of several that fit, the one in a folder that is called like the row's part is meant.
+        """
         path = os.path.normpath(typed)
         if os.path.isabs(path):
             roots = (os.path.abspath(self.root), os.path.realpath(self.root))
@@ -166,6 +185,8 @@ class _Files:
         fitting = self._index.get(_key(path), [])
         whole = [n for n in fitting if _key(path) in (_key(n), os.path.splitext(_key(n))[0])]
         fitting = whole or fitting
+        if len(fitting) > 1:
+            fitting = [n for n in fitting if _is_of(n, part)] or fitting
         if len(fitting) == 1:
             self.completed.append(f"{typed} -> {fitting[0]}")
             return fitting[0], ""
@@ -173,7 +194,10 @@ class _Files:
             return path, f"{path}: ambiguous, may be any of {first(fitting)}"
         if not is_image(path):
             return path, f"{path}: not an image suffix ({', '.join(SUFFIXES[:4])}, ...)"
-        return path, "" if skip_bad else f"{path}: no such file"
+        if skip_bad:
+            return path, ""
+        alike = self._index.get(os.path.splitext(_key(path))[0], [])
+        return path, f"{path}: no such file{f'; there is {alike[0]}' if alike else ''}"
 
     @cached_property
     def _index(self) -> dict[str, list[str]]:
@@ -188,6 +212,11 @@ class _Files:
         return index
 
 
+def _is_of(name: str, part: str) -> bool:
+    """Return whether a path leads through a folder that is called like a part."""
+    return bool({*PARTS.get(part, ())}.intersection(name.lower().split("/")[:-1]))
+
+
 def _is_in(path: str, folder: str) -> bool:
     return os.path.commonpath([path, folder]) == folder
 
@@ -198,8 +227,14 @@ def _key(path: str) -> str:
 
 
 def _refuse_untrained(file: Path, parts: dict[str, dict[str, list[str]]]) -> None:
-    if not parts["train"]:
+    trained = parts["train"]
+    if not trained:
         raise UserError(f"{file}: 0 classes in the training rows; expected at least two")
+    measured = [label for label in trained if re.fullmatch(r"-?\d*\.\d*[1-9]\d*", label)]
+    if measured and 2 * len(trained) > sum(map(len, trained.values())):
+        raise UserError(
+            f"{file}: labels such as {measured[0]} are measurements; expected one class per image"
+        )
     for part in ("val", "test"):
         lost = sorted(parts[part].keys() - parts["train"].keys())
         if lost:

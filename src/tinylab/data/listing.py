@@ -67,12 +67,23 @@ class Listing:
         if (self.root / TABLE).is_file():
             return f"{self.root / TABLE}: 1 class in the training rows; expected at least two"
         [only] = self.classes
-        inner = self.root / os.path.dirname(self.names[0]).split("/")[0]
-        remedy = f"\n  did you mean dataset.root={inner}?" if len(folders_in(inner)) > 1 else ""
+        inner = self.root
+        for _ in range(4):  # not without end: a link may lead back
+            if len(folders := folders_in(inner)) == 1:
+                inner /= folders[0]
+        remedy = f"\n  did you mean dataset.root={inner}?" if folders else or_table(self.root)
         return (
             f"{self.root}: found only {only}/; expected at least two class folders with images "
             f"inside{remedy}"
         )
+
+
+def or_table(root: Path) -> str:
+    """Return the advice to list the labels in a table, for files that are not in class folders."""
+    others = sorted(file.name for file in root.glob("*.csv"))
+    if others:
+        return f"; if {others[0]} lists the labels, rename it to {TABLE}"
+    return f"; or list the files in {root / TABLE}, with the columns path,label"
 
 
 def natural_key(name: str) -> tuple[list[str | int], str]:

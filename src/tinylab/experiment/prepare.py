@@ -89,6 +89,7 @@ def prepare(config: Config) -> Prepared:
         model = model.to(memory_format=torch.channels_last)
     if config.train.compile:
         model.compile()
+    is_own = any(not option.is_builtin for option in options.chosen(config))
     recipe = Recipe(
         train=config.train,
         optim=config.optim,
@@ -106,10 +107,21 @@ def prepare(config: Config) -> Prepared:
         schedule=own.schedule(config.schedule, _steps(config, len(parts["train"]))),
         shrink=parts["train"].shrink,
         is_frozen=models.is_frozen(config.model),
-        is_own=any(not option.is_builtin for option in options.chosen(config)),
+        may_adapt=_may_adapt(config, is_own),
+        is_own=is_own,
     )
     optim.rehearse(config.optim, model)
     return Prepared(config, splits, parts, model, recipe, data_seconds, recorded, metrics_recorded)
+
+
+def _may_adapt(config: Config, is_own: bool) -> bool:
+    """Whether a step may take fewer threads than the run's, if some steps have equal bits then.
+
+    Not if the number was given. A compiled step is made for one number, and comparing some steps
+    proves too little about a limit of the gradient, which is one number, and about user code.
+    """
+    is_free = config.threads is None and torch.get_num_threads() > 1
+    return is_free and not (is_own or config.train.compile or config.train.grad_clip is not None)
 
 
 def _is_mixed(config: Config) -> bool:

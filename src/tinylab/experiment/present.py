@@ -80,11 +80,9 @@ def introduce(prepared: Prepared, folder: Path) -> None:
         f"{C}x{H}x{W} -> {len(dataset.classes)} logits, on {device} "
         f"({runtime.device_name(device)}{threads})"
     )
-    if device.type == "cpu" and count > 1 and machine.load() > machine.cores() / 2:
-        say(
-            f"        {machine.load():.1f} processes compete for the {machine.cores()} cores: "
-            "threads=1 is faster next to them"
-        )
+    is_fixed = device.type == "cpu" and count > 1 and not prepared.recipe.may_adapt
+    if is_fixed and (busy := machine.contention()):
+        say(f"        {busy}")
     channels = prepared.recipe.normalization.channels
     if device.type == "cpu" and (hint := _precision_hint(prepared, (channels, H, W))):
         say(f"        {hint}")

@@ -83,8 +83,8 @@ def multiply_adds(model: nn.Module, image_shape: tuple[int, int, int]) -> int:
 
 
 # Multiply-adds of convolutions in a whole training, forward, that justify compiling: one core saves
-# 0.2 ns on each, 10 s here, and loses 1.4 s at the start and once some seconds.
-WORTH_COMPILING = 50_000_000_000
+# 0.2 ns on each, 5 s here, and loses 1.4 s at the start and once some seconds.
+WORTH_COMPILING = 25_000_000_000
 
 
 def choose_kernels(
@@ -100,7 +100,7 @@ def choose_kernels(
     if not chosen or importlib.util.find_spec("numba") is None:
         return {}
     for layer in chosen:
-        layer.in_one_pass = True
+        layer.in_one_pass, layer.parts = True, torch.get_num_threads()
     return {"numba": importlib.metadata.version("numba")}
 
 

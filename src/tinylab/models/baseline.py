@@ -10,7 +10,7 @@ from tinylab.config.decorators import model
 from tinylab.config.values import option
 from tinylab.errors import UserError
 from tinylab.models.conv_pool import PooledConv2d
-from tinylab.models.layers import DenseOverMap
+from tinylab.models.layers import DenseOverMap, dense
 
 
 @model
@@ -53,8 +53,7 @@ class Baseline(nn.Module):
         maps = self.conv.pooled(images_NCHW)  # (N, filters, height, width)
         features = F.relu(self.hidden(maps))  # (N, hidden)
         features = F.dropout(features, self.dropout, self.training)
-        logits: Tensor = self.output(features)
-        return logits
+        return dense(features, self.output, self.conv.in_one_pass)  # (N, num_classes)
 
 
 def _start_as_keras(network: Baseline) -> None:

@@ -10,12 +10,12 @@ keeps the sums in registers, and torch's layers were as fast or faster in all va
 
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
@@ -32,6 +32,7 @@ class PooledConv2d(nn.Conv2d):
     """
 
     in_one_pass = False
+    parts = 1  # of a batch, whose gradients are summed one by one: the bits depend on it
 
     def fused_work(self, image_shape: tuple[int, int, int]) -> int:
         """Return the multiply-adds per image in one pass; 0 if it does not support the layer.
@@ -48,7 +49,7 @@ class PooledConv2d(nn.Conv2d):
     def pooled(self, images_NCHW: Tensor) -> Tensor:
         """``F.max_pool2d(self(images_NCHW), 2)``, up to rounding."""
         if self.in_one_pass and self.training and _suits(images_NCHW, self.weight):
-            output: Tensor = OnePass.apply(images_NCHW, self.weight, self.bias)
+            output: Tensor = OnePass.apply(images_NCHW, self.weight, self.bias, self.parts)
             return output
         return F.max_pool2d(self(images_NCHW), 2)
 
@@ -66,49 +67,53 @@ class OnePass(torch.autograd.Function):
     """float32 (N, 1, H, W), (F, 1, 3, 3), (F,) -> (N, F, (H - 2) // 2, (W - 2) // 2).
 
     The output is in channels_last. Among equal positions the first is the maximum, as in torch.
-    Each thread sums the gradients of its own images, and the sums are added in a fixed order: the
-    bits only depend on the number of threads.
+    The gradients are summed over each of ``parts`` equal parts of the images, and the sums added in
+    a fixed order: the bits depend on ``parts``, not on how many threads share them.
     """
 
     @staticmethod
-    def forward(ctx: Any, images: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    def forward(ctx: Any, images: Tensor, weight: Tensor, bias: Tensor, parts: int) -> Tensor:
         N, _, H, W = images.shape
         pixels = images.detach().reshape(N, H, W).numpy()
         kernels = np.ascontiguousarray(weight.detach().reshape(len(weight), -1).numpy().T)
         shape = (N, (H - SIDE + 1) // 2, (W - SIDE + 1) // 2, len(weight))
         output, largest = np.empty(shape, np.float32), np.empty(shape, np.uint8)
         forward, _ = functions()
-        _by_threads(forward, N, (pixels, kernels, bias.detach().numpy(), output, largest))
-        ctx.pixels, ctx.largest = pixels, largest
+        arrays = (pixels, kernels, bias.detach().numpy(), output, largest)
+        _by_threads(forward, [(*arrays, *part) for part in _equal(N, parts)])
+        ctx.pixels, ctx.largest, ctx.parts = pixels, largest, parts
         return torch.from_numpy(output).permute(0, 3, 1, 2)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[None, Tensor, Tensor]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[None, Tensor, Tensor, None]:
         grad_NHWF = grad.permute(0, 2, 3, 1).contiguous().numpy()
         N, _, _, filters = grad_NHWF.shape
-        sums = np.zeros((torch.get_num_threads(), SIDE**2 + 1, filters), np.float32)
+        sums = np.zeros((ctx.parts, SIDE**2 + 1, filters), np.float32)
         _, backward = functions()
-        _by_threads(backward, N, (ctx.pixels, grad_NHWF, ctx.largest), sums)
+        arrays = (ctx.pixels, grad_NHWF, ctx.largest)
+        parts = zip(sums, _equal(N, ctx.parts), strict=True)
+        _by_threads(backward, [(*arrays, own_sums, *part) for own_sums, part in parts])
         total = torch.from_numpy(sums.sum(0))  # of the weights at each position, then of the bias
-        return None, total[:-1].T.reshape(filters, 1, SIDE, SIDE), total[-1]
+        return None, total[:-1].T.reshape(filters, 1, SIDE, SIDE), total[-1], None
 
 
-def _by_threads(
-    function: Any, count: int, arrays: tuple[Any, ...], sums: NDArray[Any] | None = None
-) -> None:
-    """Call it for equal parts of ``count`` images, with one of torch's threads each.
+def _equal(count: int, parts: int) -> list[tuple[int, int]]:
+    """Return the bounds of equal parts of ``count`` images."""
+    bounds = [count * part // parts for part in range(parts + 1)]
+    return list(pairwise(bounds))
+
+
+def _by_threads(function: Any, calls: list[tuple[Any, ...]]) -> None:
+    """Make the calls, with one of torch's threads each, or one after another with one thread.
 
     Python threads: Numba's would be a second OpenMP, whose threads compete with torch's.
     """
-    parts = torch.get_num_threads()
-    bounds = [count * part // parts for part in range(parts + 1)]
-    calls = [
-        (*arrays, *([] if sums is None else [sums[part]]), bounds[part], bounds[part + 1])
-        for part in range(parts)
-    ]
-    others = [_threads(parts).submit(function, *call) for call in calls[1:]]
-    function(*calls[0])
+    others = []
+    if torch.get_num_threads() > 1:
+        others = [_threads(len(calls)).submit(function, *call) for call in calls[1:]]
+    for call in calls[: len(calls) - len(others)]:
+        function(*call)
     for other in others:
         other.result()
 

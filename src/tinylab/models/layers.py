@@ -39,6 +39,19 @@ class DenseOverMap(nn.Module):
         return output
 
 
+def dense(features: Tensor, layer: nn.Linear, by_onednn: bool) -> Tensor:
+    """``layer(features)``; in training by oneDNN if asked for and suitable (``Products``).
+
+    Its bits do not depend on the number of threads, as those of MKL's product do.
+    """
+    tensors = (features, layer.weight, layer.bias)
+    if by_onednn and layer.training and _suits_onednn(*tensors):
+        product: Tensor = Products.apply(*tensors)
+        return product
+    output: Tensor = layer(features)
+    return output
+
+
 # MKL is optimized for Intel processors: on two cores of a Xeon the baseline CNN's step takes 0.94
 # of the time with it in batches of 32, and the same in batches of 512.
 PREFERS_ONEDNN = device_name(torch.device("cpu")).startswith("AMD") and kernels.has_onednn_linear()

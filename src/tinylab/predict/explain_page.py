@@ -59,13 +59,20 @@ def write(
     why = explanation(trained, asked, decoded, projected)
     page = Galleries(
         title=f"Explanation: {trained.name}",
-        summary=why.missing,
+        summary=[*_calibrated(trained), *why.missing],
         galleries=why.galleries,
         repeat=shlex.join(words),
         charts=why.charts,
     )
     reporting.write_galleries(out, page)
     return projected
+
+
+def _calibrated(trained: Trained) -> list[str]:
+    """Return how the probabilities differ from those of the run's own report."""
+    if trained.calibration is None:
+        return []
+    return [f"Probabilities are calibrated: temperature {trained.calibration.temperature:.3f}."]
 
 
 def of_single_run(path: Path) -> Explanation | None:
@@ -80,7 +87,7 @@ def of_single_run(path: Path) -> Explanation | None:
         command = shlex.join(["tinylab", "explain", str(path)])
         return Explanation([f"Your own code is not executed for a report; see {command}."])
     try:
-        trained = load_ensemble([run], "auto", calibrated=True).first
+        trained = load_ensemble([run], "auto").first  # as the report's mistakes: not calibrated
         decoded = present(trained)
         asked = worst(run, decoded, IN_REPORT)
         projected = feature_map(trained, decoded)
@@ -153,7 +160,7 @@ def _gallery(
     alike: Sequence[Item],
 ) -> Gallery:
     order = np.argsort(-probabilities, kind="stable")[:3]
-    said = ", ".join(f"{trained.classes[k]} {probabilities[k]:.1%}" for k in order)
+    said = ", ".join(f"{trained.classes[k]} ({probabilities[k]:.1%})" for k in order)
     seen = f"labeled {asked.label}" if asked.label else "as preprocessed"
     items = [Item([thumbnail(asked.image)], seen, [asked.name])]
     if heat is not None:

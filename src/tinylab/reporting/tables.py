@@ -38,6 +38,7 @@ class Table:
 
 
 ABSENT = Cell("–")
+MAIN = ("val_accuracy", "test_accuracy", "seconds", "parameters")  # the other metrics follow
 LUCK = (
     "Standard deviation (sd) and CI of the mean: variation over seeds (Student's t). CI of one "
     "test set: variation over the choice of test images (Wilson)"
@@ -52,8 +53,9 @@ def number(value: float | None, form: str = "{:.2%}") -> Cell:
 def leaderboard(comparison: Comparison) -> Table:
     """Return a row per setting, in the comparison's order; empty columns are left out."""
     keys = list(dict.fromkeys(key for row in comparison.rows for key in row.setting.values))
-    head = ["setting", *keys, "runs", *(name for name, _ in _metrics(comparison.rows[0]))]
-    rows = [_leader(rank, row, keys) for rank, row in enumerate(comparison.rows)]
+    first = (comparison.metric, *MAIN)
+    head = ["setting", *keys, "runs", *(name for name, _ in _metrics(comparison.rows[0], first))]
+    rows = [_leader(rank, row, keys, first) for rank, row in enumerate(comparison.rows)]
     filled = [any(row[column] is not ABSENT for row in rows) for column in range(len(head))]
     is_ranked = comparison.selected is not None and len(rows) > 1
     return Table(
@@ -63,21 +65,21 @@ def leaderboard(comparison: Comparison) -> Table:
     )
 
 
-def _leader(rank: int, row: Row, keys: Sequence[str]) -> list[Cell]:
+def _leader(rank: int, row: Row, keys: Sequence[str], first: Sequence[str]) -> list[Cell]:
     values = row.setting.values
     return [
         Cell(row.name, rank, key=color(rank)),
         *(value(values[key]) if key in values else ABSENT for key in keys),
         number(len(row.setting.runs), "{}"),
-        *(cell for _, cell in _metrics(row)),
+        *(cell for _, cell in _metrics(row, first)),
     ]
 
 
-def _metrics(row: Row) -> list[tuple[str, Cell]]:
+def _metrics(row: Row, first: Sequence[str]) -> list[tuple[str, Cell]]:
     """Return the head and the cell of each metric; accuracies with their spread."""
     cells = []
-    for name, summary in row.metrics.items():
-        metric = METRICS[name]
+    for name in dict.fromkeys((*first, *row.metrics)):
+        metric, summary = METRICS[name], row.metrics[name]
         mean = ABSENT if summary is None else number(summary.mean, metric.format)
         cells.append((metric.label, mean))
         if name in ("val_accuracy", "test_accuracy"):

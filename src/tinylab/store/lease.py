@@ -5,6 +5,7 @@ trials are free. Both times come from the file server, so clocks need not agree.
 """
 
 import contextlib
+import inspect
 import os
 import secrets
 import socket
@@ -19,6 +20,10 @@ from tinylab.errors import UserError
 from tinylab.system.files import as_shared, disk_errors
 
 TOUCHES = 6  # heartbeats per lease: a slow disk may miss some
+# Where flock is missing, filelock 4 would use marker files, which a killed process leaves behind.
+BY_FLOCK = {"fallback_to_soft": False}
+IS_KNOWN = BY_FLOCK.keys() <= inspect.signature(FileLock.__init__).parameters.keys()
+OPTIONS: dict[str, Any] = BY_FLOCK if IS_KNOWN else {}
 
 
 class BriefLock:
@@ -30,7 +35,7 @@ class BriefLock:
 
     def __init__(self, file: Path) -> None:
         self._folder = file.absolute().parent / ".locks"
-        self._lock = FileLock(self._folder / f"{file.name}.lock", poll_interval=0.01)
+        self._lock = FileLock(self._folder / f"{file.name}.lock", poll_interval=0.01, **OPTIONS)
 
     def acquire(self) -> bool:
         """Acquire the lock. Raises UserError if the disk does not support it."""
@@ -63,7 +68,8 @@ def has_working_locks(folder: Path) -> bool:
     """Return whether a second lock on a file of ``folder`` is refused on this host, as required."""
     file = folder / f".lock-{secrets.token_hex(4)}.tmp"
     try:
-        with FileLock(file), contextlib.suppress(TimeoutError), FileLock(file).acquire(timeout=0):
+        first, second = FileLock(file, **OPTIONS), FileLock(file, **OPTIONS)
+        with first, contextlib.suppress(TimeoutError), second.acquire(timeout=0):
             return False
     except (OSError, NotImplementedError):
         return False

@@ -35,7 +35,7 @@ from tinylab.sweeps.job import Composer, Job
 from tinylab.sweeps.launch import launch
 from tinylab.sweeps.space import Space, read
 from tinylab.sweeps.standings import standings_of
-from tinylab.ui.console import say
+from tinylab.ui.console import counted, say
 
 
 def run(
@@ -48,20 +48,21 @@ def run(
     """
     composer = Composer(loader, master)
     space = read(arguments, composer)
-    if space.settings.workers is not None:
+    settings = space.settings
+    if settings.workers is not None and not settings.nested:
         _run_shared(space, composer, arguments, launcher)
         return []
-    if space.settings.search == "grid" and not space.settings.nested:
+    if settings.search == "grid" and not settings.nested:
         return _run_grid(space, composer, arguments, launcher)
-    if launcher is not None and space.settings.search != "grid":
+    if launcher is not None and settings.search != "grid" and settings.workers is None:
         raise UserError(
-            f"sweep.search={space.settings.search} with hydra/launcher: Hydra's launchers cannot "
-            "run jobs one at a time; leave hydra/launcher out, or use sweep.search=grid"
+            f"sweep.search={settings.search} with hydra/launcher: Hydra's launchers cannot run "
+            "jobs one at a time; expected workers too (sweep.workers=N), or sweep.search=grid"
         )
-    if space.settings.nested:
+    if settings.nested:
         from tinylab.sweeps import nested
 
-        nested.run(space, composer, arguments)
+        nested.run(space, composer, arguments, launcher)
         return []
     _run_search(space, composer, arguments)
     return []
@@ -74,7 +75,8 @@ def _run_grid(
     folder = _folder(jobs)
     _refuse_other_sweep(folder, jobs, arguments)
     missing = _missing(jobs)
-    say(f"sweep of {len(jobs)} jobs over {space}; {len(jobs) - len(missing)} already finished")
+    finished = len(jobs) - len(missing)
+    say(f"sweep of {counted(len(jobs), 'job')} over {space}; {finished} already finished")
     _write_state(folder, jobs, arguments)
     launched = [job for job in missing if job.config.sweep.retry_failed or not _has_failed(job)]
     returns: Sequence[Any] = []

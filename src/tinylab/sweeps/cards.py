@@ -21,7 +21,8 @@ CONTEXT_BYTES = 600_000_000  # of a process, beside what PyTorch allocates
 class Footprint:
     """What a job takes of its GPU after its first step, and what it has left.
 
-    work: multiply-adds of a step's forward pass; None where they are not known.
+    num_bytes: 0 where it runs on no GPU, as by a PyTorch without CUDA. work: multiply-adds of a
+    step's forward pass; None where they are not known.
     """
 
     num_bytes: int
@@ -49,6 +50,9 @@ class Room:
         if not self.is_waiting:
             return False
         self.is_waiting = False
+        if took.num_bytes == 0:
+            self.now = self.most
+            return True
         each = 1 + int(took.free_bytes * SPARE / took.num_bytes)
         if self._is_by_work and took.work is not None:
             each = min(each, max(1, WORK_OF_A_CARD // max(1, took.work)))
@@ -61,10 +65,11 @@ class Room:
         ``at_once``: the most that were allowed while it ran. False where the job had its card to
         itself, and would find no more.
         """
-        if self.cards == 0 or at_once <= self.cards:
+        least = max(1, self.cards)  # GPUs may go unseen: machine.gpus looks for device files
+        if at_once <= least:
             return False
         self.is_waiting = False
-        self.now = max(self.cards, min(self.now, running))
+        self.now = max(least, min(self.now, running))
         return True
 
 

@@ -15,7 +15,7 @@ from tinylab.store.sweep import SweepFolder
 from tinylab.sweeps import board, leaderboard
 from tinylab.sweeps.job import Job
 from tinylab.sweeps.leaderboard import Row
-from tinylab.ui.console import say
+from tinylab.ui.console import counted, say
 from tinylab.ui.tables import on_screen
 
 
@@ -36,7 +36,7 @@ def conclude(folder: SweepFolder, jobs: Sequence[Job], table: list[Row]) -> None
 def write(folder: SweepFolder, labels: dict[str, str], table: list[Row]) -> None:
     """Write the table, and its page and curves unless up to date. ``labels``: by run id."""
     runs, _ = collect([folder.path])
-    is_shown = leaderboard.is_written(folder, table) and folder.report_file.exists()
+    is_shown = leaderboard.is_written(folder, table) and report.is_settled(folder.report_file)
     leaderboard.write(folder, table)
     if runs and not is_shown:
         _draw(folder, labels, runs)
@@ -55,22 +55,23 @@ def refuse_unfinished(table: list[Row]) -> None:
     states = [row["state"] for row in table]
     if failed := states.count("failed"):
         raise UserError(
-            f"{failed} of {len(table)} jobs failed; see the log in each job's folder\n"
+            f"{failed} of {counted(len(table), 'job')} failed; see the log in each job's folder\n"
             "  fix the cause and repeat the command: finished jobs are not re-run"
         )
     if unfinished := sum(state not in ("finished", "pruned") for state in states):
         raise UserError(
-            f"{unfinished} of {len(table)} jobs are not finished (stopped, or not run)\n"
+            f"{unfinished} of {counted(len(table), 'job')} not finished (stopped, or not run)\n"
             "  repeat the command to resume them; finished jobs are not re-run"
         )
 
 
 def _draw(folder: SweepFolder, labels: dict[str, str], runs: Sequence[Run]) -> None:
-    """Write curves and page, the page last: if it exists, both are complete.
+    """Write curves and page, the page last: if it exists and is settled, both are complete.
 
     The jobs are finished already, so a failure here only costs the page.
     """
-    folder.report_file.unlink(missing_ok=True)
+    if report.is_settled(folder.report_file):
+        folder.report_file.unlink()
     try:
         board.write(folder.tensorboard_folder, labels, group(runs))
         report.write([folder.path], folder.report_file)

@@ -29,7 +29,7 @@ from tinylab.sweeps.standings import standings_of
 from tinylab.sweeps.trials import Repeat
 from tinylab.sweeps.worker import End
 from tinylab.system import machine, mps, signals
-from tinylab.ui.console import say
+from tinylab.ui.console import counted, say
 from tinylab.ui.display import SweepDisplay
 
 OPEN = ("waiting", "running")
@@ -64,9 +64,6 @@ class Work:
     def _table(self, plan: Shared) -> tuple[Sequence[Job], list[leaderboard.Row]]:
         if self.description is None:
             return self.jobs, leaderboard.rows(self.jobs)
-        if not plan.trials:
-            raise UserError("no trial has started: see the workers' logs in\n"
-                            f"  {self.folder.workers_folder}")  # fmt: skip
         return plan.jobs, leaderboard.rows_of_search(plan.trials)
 
 
@@ -75,6 +72,14 @@ class Work:
 
 def run(work: Work, arguments: list[str], launcher: Launcher | None) -> None:
     """Start workers for what is missing, show the progress, and conclude."""
+    work.conclude(serve(work, arguments, launcher))
+
+
+def serve(work: Work, arguments: list[str], launcher: Launcher | None) -> Shared:
+    """Start workers for what is missing, show the progress, and return the study.
+
+    ``arguments``: those with which a worker opens it. Raises UserError if no trial has started.
+    """
     config = work.jobs[0].config
     _refuse_unsuitable(work)
     plan = work.plan()
@@ -84,7 +89,8 @@ def run(work: Work, arguments: list[str], launcher: Launcher | None) -> None:
     with plan.journal.locked():
         plan.write_state(arguments=arguments, shared=_begun(work), **_searched(work))
     say(
-        f"study of {plan.num_jobs} runs over {work.space}; {plan.num_ended} already ended\n"
+        f"study of {counted(plan.num_jobs, 'run')} over {work.space}; {plan.num_ended} already "
+        "ended\n"
         f"  more workers: tinylab work {work.folder.path}"
     )
     if not plan.is_over:
@@ -95,7 +101,10 @@ def run(work: Work, arguments: list[str], launcher: Launcher | None) -> None:
             else:
                 _run_elsewhere(work, launcher)
         plan.look()
-    work.conclude(plan)
+    if not plan.trials and work.description is not None:
+        logs = work.folder.workers_folder
+        raise UserError(f"no trial has started: see the workers' logs in\n  {logs}")
+    return plan
 
 
 def _begun(work: Work) -> dict[str, Any]:
@@ -154,7 +163,7 @@ def _run_here(folder: SweepFolder, count: int, room: Room) -> None:
     """Run workers as local processes until they end. Raises Stopped after a signal."""
     jobs = max(1, room.asked // count)
     threads = max(1, machine.thread_limit() // (count * jobs))
-    say(f"{count} worker{'s' if count > 1 else ''}; their logs are in {folder.workers_folder}")
+    say(f"{counted(count, 'worker')}, logging to {folder.workers_folder}")
     is_shared = 0 < room.cards < count * jobs
     with (
         signals.watch() as stop_signal,
@@ -267,9 +276,8 @@ def work_here(work: Work) -> None:
         _agree(work, plan)
         if plan.is_over:
             raise UserError(
-                f"{folder.path}: all {plan.num_jobs} runs have ended, so no worker is needed\n"
-                "  the command that started the study shows its table; raise sweep.trials to "
-                "continue"
+                f"{folder.path}: the study has ended, so no worker is needed\n"
+                "  the command that started it shows its table; raise sweep.trials to continue"
             )
         begun_by = shlex.join(["tinylab", "train", "-m", *(folder.arguments() or [])])
         room = room_for(config, plan.num_jobs)

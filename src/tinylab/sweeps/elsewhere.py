@@ -13,7 +13,7 @@ from tinylab.sweeps.job import Job
 from tinylab.sweeps.launch import say_end
 from tinylab.sweeps.worker import End
 from tinylab.system.project import default_outputs
-from tinylab.ui.console import say
+from tinylab.ui.console import counted, say
 from tinylab.ui.display import SweepDisplay
 
 LOOK_SECONDS = 2.0  # seconds between two checks of the runs' folders
@@ -30,8 +30,7 @@ def launch(launcher: Launcher, jobs: Sequence[Job], total: int) -> Sequence[Any]
     outputs = jobs[0].config.outputs
     where = "" if outputs == default_outputs() else f" --outputs {shlex.quote(outputs)}"
     name = type(launcher).__name__
-    count = f"{len(jobs)} job{'s' * (len(jobs) > 1)}"
-    say(f"{name} runs {count}; tinylab list{where} shows their progress")
+    say(f"{name} runs {counted(len(jobs), 'job')}; tinylab list{where} shows their progress")
     with _ends_said(jobs, total):
         return hand_over(launcher, [job.overrides for job in jobs])
 

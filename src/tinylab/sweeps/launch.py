@@ -15,7 +15,7 @@ from tinylab.sweeps.pool import Pool
 from tinylab.sweeps.worker import End, Epoch, Message, Step
 from tinylab.system import machine, mps, signals
 from tinylab.system.files import IN_OUTPUTS
-from tinylab.ui.console import say
+from tinylab.ui.console import counted, say
 from tinylab.ui.display import SweepDisplay
 
 
@@ -124,13 +124,13 @@ class _Going:
         room = self._room
         self._pool.resize(room.now)
         self._at_once |= dict.fromkeys(self._pool.running(), room.now)
+        if took.num_bytes == 0:
+            return
         how = (
             "by NVIDIA's MPS" if self._by_mps else "by time slicing: NVIDIA's MPS is not available"
         )
-        where = f"{room.cards} GPU{'s' if room.cards > 1 else ''}"
-        say(
-            f"gpu     {room.now} jobs at once on {where}, {took.num_bytes / 1e9:.1f} GB each, {how}"
-        )
+        jobs, where = counted(room.now, "job"), counted(room.cards, "GPU")
+        say(f"gpu     {jobs} at once on {where}, {took.num_bytes / 1e9:.1f} GB each, {how}")
 
     def _shrink(self, number: int) -> bool:
         return self._room.shrink(self._at_once[number], len(self._pool.running()))
@@ -140,7 +140,8 @@ class _Going:
         job.files.forget_failure()
         self._pool.resize(self._room.now)
         self._crowded_out.append(number)
-        say(f"{job.label}: the GPU's memory is full; again with {self._room.now} jobs at once")
+        jobs = counted(self._room.now, "job")
+        say(f"{job.label}: the GPU's memory is full; again with {jobs} at once")
 
 
 def _stop_on_full_disk(words: str) -> None:

@@ -6,23 +6,29 @@ each has selected.
 
 import contextlib
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
+
+from hydra.plugins.launcher import Launcher
 
 from tinylab import data
 from tinylab.comparison import nested
 from tinylab.config.identity import run_id
 from tinylab.errors import UserError
 from tinylab.store.sweep import SweepFolder, sweep_folder
-from tinylab.sweeps import conclusion, leaderboard, search
+from tinylab.sweeps import conclusion, crew, leaderboard, search
 from tinylab.sweeps.cards import room_for
 from tinylab.sweeps.job import Composer, Job, label
 from tinylab.sweeps.launch import launch
 from tinylab.sweeps.search import Search
+from tinylab.sweeps.shared import Shared
 from tinylab.sweeps.space import Space
 from tinylab.ui.console import say
 from tinylab.ui.tables import on_screen
 
 ONE_DIVISION = ("split.fold", "split.seed")
+
+Part = tuple[Space, SweepFolder, list[Job]]  # a fold's search space, folder and checked jobs
 
 
 def refuse_wrong_space(space: Space, arguments: list[str]) -> None:
@@ -77,7 +83,7 @@ class Folds:
         return ""
 
 
-def run(space: Space, composer: Composer, arguments: list[str]) -> None:
+def run(space: Space, composer: Composer, arguments: list[str], launcher: Launcher | None) -> None:
     """Search in every fold, and report the estimate for the whole procedure."""
     refuse_wrong_space(space, arguments)
     checked = [search.check(space, composer)]
@@ -96,19 +102,45 @@ def run(space: Space, composer: Composer, arguments: list[str]) -> None:
     description = search.describe(space, config)
     _refuse_other_sweep(folder, description, config.fresh)
     inner = [sweep_folder(config.outputs, f"{name}-fold{fold}") for fold in range(folds)]
-    with contextlib.ExitStack() as stack:
-        for each in (folder, *inner):
-            stack.enter_context(each.sole_writer())
+    parts = list(zip(spaces, inner, checked, strict=True))
+    plans: Sequence[Search | Shared]
+    with folder.sole_writer():
         _write(folder, description, arguments, [])
-        parts = zip(spaces, inner, checked, strict=True)
+        if space.settings.workers is None:
+            plans = _searched_here(parts, composer, arguments)
+        else:
+            plans = _searched_by_workers(parts, composer, arguments, launcher)
+    _write(folder, description, arguments, _choices(plans, inner))
+    _say(folder, plans)
+
+
+def _searched_here(parts: Sequence[Part], composer: Composer, arguments: list[str]) -> list[Search]:
+    """Run the searches of all folds in one pool of processes."""
+    with contextlib.ExitStack() as stack:
+        for _, folder, _ in parts:
+            stack.enter_context(folder.sole_writer())
         plans = [Search(own, composer, at, jobs, arguments) for own, at, jobs in parts]
         done, total = (
             sum(n) for n in zip(*((e.num_ended, e.num_jobs) for e in plans), strict=True)
         )
-        say(f"{folds} folds, each with a {plans[0]}; {done} runs already ended")
-        launch(Folds(plans), room_for(config, total), total, done)
-    _write(folder, description, arguments, _choices(plans, inner))
-    _say(folder, plans)
+        say(f"{len(parts)} folds, each with a {plans[0]}; {done} runs already ended")
+        launch(Folds(plans), room_for(parts[0][2][0].config, total), total, done)
+    return plans
+
+
+def _searched_by_workers(
+    parts: Sequence[Part], composer: Composer, arguments: list[str], launcher: Launcher | None
+) -> list[Shared]:
+    """Run the search of one fold after another, each as a study that workers share."""
+    plans = []
+    for fold, (own, folder, jobs) in enumerate(parts):
+        say(f"\nfold {fold + 1} of {len(parts)}")
+        kept = [each for each in arguments if not each.startswith(("sweep.nested=", "name="))]
+        kept += ["sweep.nested=false", f"split.fold={fold}", f"name={folder.path.name}"]
+        description = search.describe(own, jobs[0].config)
+        work = crew.Work(own, composer, folder, jobs, description)
+        plans.append(crew.serve(work, kept, launcher))
+    return plans
 
 
 def _refuse_other_sweep(folder: SweepFolder, description: dict[str, Any], fresh: bool) -> None:
@@ -135,7 +167,7 @@ def _write(
 
 
 def _choices(
-    plans: list[Search], inner: list[SweepFolder]
+    plans: Sequence[Search | Shared], inner: list[SweepFolder]
 ) -> list[tuple[dict[str, Any], list[dict[str, Any]]]]:
     """Write the results of each search, and select a setting. Raises UserError if one is
     unfinished.
@@ -147,7 +179,7 @@ def _choices(
     return [_choice(fold, plan) for fold, plan in enumerate(plans)]
 
 
-def _say(folder: SweepFolder, plans: list[Search]) -> None:
+def _say(folder: SweepFolder, plans: Sequence[Search | Shared]) -> None:
     """Print the estimate, and write the page and curves."""
     estimate = nested.of_sweep(folder)
     assert estimate is not None
@@ -163,7 +195,7 @@ def _say(folder: SweepFolder, plans: list[Search]) -> None:
     conclusion.say_files(folder)
 
 
-def _choice(fold: int, plan: Search) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+def _choice(fold: int, plan: Search | Shared) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Return the best setting of a fold by validation, and its runs."""
     best = leaderboard.best(plan.trials)
     if best is None:

@@ -25,7 +25,7 @@ from tinylab.sweeps.proposals import Study
 from tinylab.sweeps.space import Axis, Space
 from tinylab.sweeps.standings import Standings
 from tinylab.sweeps.trials import Repeat, Rules, Trial, end_repeat, next_repeat, tell_epoch
-from tinylab.ui.console import say
+from tinylab.ui.console import counted, say
 
 MOST_CHECKED = 100  # combinations composed before the first job starts, 5 ms each
 ATTEMPTS = 10  # at a proposal that was not made before
@@ -131,7 +131,7 @@ class Proposer:
                 return point, jobs
         if number == 0:
             raise UserError(f"none of {ATTEMPTS} proposals is valid; narrow the search space")
-        say(f"no combinations are left: {number} trials in total")
+        say(f"no combinations are left: {counted(number, 'trial')} in total")
         return None
 
     def _new_jobs(self, point: dict[str, str]) -> list[Job] | None:
@@ -188,8 +188,9 @@ class Search:
 
     def __str__(self) -> str:
         settings = self._space.settings
+        trials = counted(self.total, "trial")
         pruned = f", pruned by {settings.prune}" if settings.prune != "none" else ""
-        return f"search of {self.total} trials by {settings.search}{pruned} over {self._space}"
+        return f"search of {trials} by {settings.search}{pruned} over {self._space}"
 
     @property
     def trials(self) -> list[Trial]:

@@ -74,9 +74,8 @@ class Link:
 
     def footprint(self, prepared: "Prepared") -> None:
         """Tell, after the first step, what the job takes of its GPU."""
-        if prepared.recipe.device.type == "cuda":
-            with contextlib.suppress(OSError):  # the next step tells why
-                self.connection.send(_footprint(prepared))
+        with contextlib.suppress(OSError):  # the next step tells why
+            self.connection.send(_footprint(prepared))
 
     def epoch(self, row: dict[str, Any]) -> None:
         """Send the metrics of an epoch; raises Pruned if they are not promising."""
@@ -153,6 +152,8 @@ def _footprint(prepared: "Prepared") -> Footprint:
     import torch
 
     device = prepared.recipe.device
+    if device.type != "cuda":
+        return Footprint(0, 0, None)
     free, _ = torch.cuda.mem_get_info(device)
     own = torch.cuda.max_memory_reserved(device) + CONTEXT_BYTES
     return Footprint(own, free, _work(prepared))

@@ -2,6 +2,7 @@
 
 import contextlib
 import gc
+import itertools
 import math
 import os
 import re
@@ -78,13 +79,28 @@ def load() -> float:
     return os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
 
 
+def contention() -> str:
+    """Return a line with the remedy if other processes use the cores; otherwise nothing."""
+    if load() <= cores() / 2:
+        return ""
+    return (
+        f"{load():.1f} processes compete for the {cores()} cores: threads=1 is faster next to them"
+    )
+
+
 def gpus() -> int:
-    """Return the NVIDIA GPUs visible to this process, by their device files."""
+    """Return the NVIDIA GPUs visible to this process, by their device files.
+
+    In ``CUDA_VISIBLE_DEVICES`` the names before the first invalid one count, as for CUDA: ``-1``,
+    or SLURM's ``NoDevFiles``, hides all.
+    """
     present = [path for path in Path("/dev").glob("nvidia*") if re.fullmatch(r"\D+\d+", path.name)]
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is None:
         return len(present)
-    return min(len(present), len([name for name in visible.split(",") if name.strip()]))
+    names = (name.strip() for name in visible.split(","))
+    valid = itertools.takewhile(lambda name: re.match(r"\d|GPU-|MIG-", name), names)
+    return min(len(present), len(list(valid)))
 
 
 @contextlib.contextmanager

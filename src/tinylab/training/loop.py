@@ -27,6 +27,7 @@ from tinylab.training.capture import Captured
 from tinylab.training.evaluate import Evaluation, evaluate
 from tinylab.training.state import Recipe, Training, snapshot
 from tinylab.training.step import Batch, ema_decay, scalar, train_step
+from tinylab.training.threads import AdaptiveThreads
 from tinylab.ui.console import say
 from tinylab.ui.tensorboard import Row, now
 
@@ -124,6 +125,8 @@ def train_epoch(
 def _full_step(training: Training, recipe: Recipe) -> Callable[[Batch], None]:
     """Return ``train_step`` for all batches of an epoch but the last; a CUDA graph on CUDA."""
     step = functools.partial(train_step, training, recipe)
+    if recipe.device.type == "cpu" and recipe.may_adapt:
+        return AdaptiveThreads(step, training.state_dict, functools.partial(snapshot, training))
     if recipe.device.type != "cuda":
         return step
     if recipe.is_own:

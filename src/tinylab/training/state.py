@@ -41,6 +41,7 @@ class Recipe:
     schedule: own.Schedule | None = None
     shrink: int = 1  # times: from the images that are augmented to those of the network
     is_frozen: bool = False  # partly, by ``model.freeze``
+    may_adapt: bool = False  # a step's CPU threads to the load of the machine (threads.py)
     is_own: bool = False  # whether any part is user code, whose Python a recorded step would freeze
 
     def augments(self, epoch: int) -> bool:

@@ -46,6 +46,11 @@ def say(line: str) -> None:
     _log.info("%s", line)
 
 
+def counted(number: int, noun: str) -> str:
+    """As in ``1 job`` and ``2 jobs``."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def in_bytes(count: int) -> str:
     """As in ``1.2 MB``."""
     from rich.filesize import decimal
