@@ -40,11 +40,16 @@ def read_scalars(folder: Path) -> dict[str, list[tuple[int, float, float]]]:
     return by_key
 
 
+def can_serve() -> bool:
+    """Return whether the installed TensorBoard starts beside the installed setuptools."""
+    is_old = Version(version("tensorboard")) < Version("2.21")
+    return not is_old or importlib.util.find_spec("pkg_resources") is not None
+
+
 @contextlib.contextmanager
 def serve_tensorboard(folder: Path, num_runs: int) -> Iterator[str]:
     """The address of a TensorBoard that shows ``folder``, once it has found all runs in it."""
-    is_old = Version(version("tensorboard")) < Version("2.21")
-    if is_old and importlib.util.find_spec("pkg_resources") is None:
+    if not can_serve():
         pytest.skip("TensorBoard before 2.21 needs pkg_resources, of setuptools before 82")
     command = [sys.executable, "-m", "tensorboard.main", "--logdir", str(folder)]
     process = subprocess.Popen(

@@ -165,7 +165,7 @@ def test_python_finds_what_the_shell_has_trained(
     assert tinylab.load(digits_run).result == run.result
 
 
-def test_a_run_tells_all_that_was_found(trained: TrainedRun) -> None:
+def test_a_run_reports_all_findings(trained: TrainedRun) -> None:
     assert isinstance(trained.config, Config)
     assert trained.config.name == "it is one"
     assert list(trained.metrics["epoch"]) == [1]

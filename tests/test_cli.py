@@ -345,7 +345,7 @@ def test_a_loss_that_is_no_number_fails_with_the_remedy(
     assert not (folder / "result.json").exists()
 
 
-def test_an_error_of_torch_that_the_user_can_mend_comes_with_the_remedy(
+def test_an_error_of_torch_that_the_user_can_fix_comes_with_the_remedy(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     wrong = ["model=resnet", "model.stages=4", "train.batch_size=1", "train.epochs=1"]

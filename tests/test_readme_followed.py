@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import pytest
 
+from tensorboard_kit import can_serve
 from tinylab.store.folder import RunFolder
 
 pytestmark = pytest.mark.costly
@@ -124,7 +125,8 @@ def follow(command: str, desk: Path) -> None:
     line = ["bash", "-c", filled(command, desk)]
     environment = {**os.environ, "PATH": path}
     if command.startswith("tensorboard"):
-        serve(line, desk, environment)
+        if can_serve():
+            serve(line, desk, environment)
         return
     done = subprocess.run(
         line, cwd=desk, env=environment, capture_output=True, text=True, stdin=subprocess.DEVNULL

@@ -79,7 +79,7 @@ def test_quiet_rounds_have_medians_of_their_own() -> None:
     assert row["quiet_ratio"] == {"median": 2.5, "low": 2, "high": 3}
 
 
-def test_what_others_take_is_told_from_proc_stat() -> None:
+def test_what_others_take_is_read_from_proc_stat() -> None:
     before = quiet.parse("cpu  100 0 50 800 50 0 0 0 0 0")
     after = quiet.parse("cpu  150 10 60 850 60 5 5 60 0 0")
     assert (before.total, before.idle) == (1000, 850)
@@ -247,7 +247,7 @@ def test_what_is_waited_for_is_seen_and_the_program_killed(tmp_path: Path) -> No
     assert not survived.exists()
 
 
-def test_an_environment_is_made_once_and_anew_for_other_packages(
+def test_an_environment_is_made_once_and_again_for_other_packages(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     commands: list[list[str]] = []
@@ -323,9 +323,9 @@ def test_the_repeated_mnist_is_read_in_place_of_mnist(monkeypatch: pytest.Monkey
     once = Dataset(images, np.arange(3), ("a", "b", "c"), num_official_test=1)
     monkeypatch.setattr(Mnist, "find", lambda self: Source("mnist", (), {"kept": 1}, lambda: once))
     repeated.repeat_mnist(4)
-    found = Mnist().find()
-    assert found.preparation == {"kept": 1, "times": 4}
-    assert len(found.read().labels) == 2 * 4 + 1
+    source = Mnist().find()
+    assert source.preparation == {"kept": 1, "times": 4}
+    assert len(source.read().labels) == 2 * 4 + 1
 
 
 @pytest.mark.costly

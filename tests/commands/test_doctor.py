@@ -34,7 +34,7 @@ def only(check: Callable[[], Findings]) -> Finding:
 
 
 @pytest.mark.costly
-def test_a_sound_machine_has_nothing_to_mend(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_sound_machine_has_no_problems(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run(["doctor"]) == 0
     said = capsys.readouterr().out
     assert said.endswith("\nno problems found\n")
@@ -66,10 +66,10 @@ BROKEN_TORCH = 'raise ImportError("libtorch_cpu.so: cannot open shared object fi
 def test_a_torch_that_cannot_be_imported_is_said_and_the_rest_looked_at(tmp_path: Path) -> None:
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "torch.py").write_text(BROKEN_TORCH)
-    places = [str(tmp_path / "broken"), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
+    paths = [str(tmp_path / "broken"), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
     done = subprocess.run(
         [sys.executable, "-m", "tinylab", "doctor"],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, places))},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))},
         capture_output=True,
         text=True,
     )

@@ -63,7 +63,7 @@ def the_test_part() -> NDArray[np.int64]:
     return data.load(DigitsConfig(), SplitConfig()).split.test
 
 
-def test_the_own_test_part_gives_the_runs_own_figures_and_leaves_the_run_alone(
+def test_the_own_test_part_gives_the_runs_own_metrics_and_leaves_the_run_alone(
     digits_run: Path, tmp_path: Path, capsys: Capture
 ) -> None:
     before = contents(digits_run)
@@ -83,7 +83,7 @@ def test_the_own_test_part_gives_the_runs_own_figures_and_leaves_the_run_alone(
     assert "digits, test: 179 images, none of them seen in training" in capsys.readouterr().out
 
 
-def test_with_views_averaged_the_runs_own_figures_come_out_too(tmp_path: Path) -> None:
+def test_with_views_averaged_the_runs_own_metrics_come_out_too(tmp_path: Path) -> None:
     options = ["model=mlp", "train.tta=shift", "dataset.normalize=standard"]
     assert cli.run(["train", *TINY, *options, f"outputs={tmp_path}"]) == 0
     [run] = (tmp_path / "runs").glob("digits-*")
@@ -366,7 +366,7 @@ def test_wrong_input_is_refused_in_words_and_leaves_nothing(
 
 
 @given(st.integers(2, 5), st.integers(1, 40), st.integers(0, 2**32 - 1))
-def test_the_figures_are_scikit_learns(K: int, N: int, seed: int) -> None:
+def test_the_metrics_are_scikit_learns(K: int, N: int, seed: int) -> None:
     generator = np.random.default_rng(seed)
     labels = generator.integers(0, K, N)
     probabilities = generator.dirichlet(np.ones(K), N)

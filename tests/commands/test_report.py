@@ -135,7 +135,7 @@ def test_every_figure_and_picture_has_words(sweep: Path) -> None:
     assert all(attributes.get("alt") for tag, attributes in page.tags if tag == "img")
 
 
-def test_figures_on_the_page_are_those_of_the_results(sweep: Path, outputs: Path) -> None:
+def test_numbers_on_the_page_are_those_of_the_results(sweep: Path, outputs: Path) -> None:
     said = written(sweep)
     results = [json.loads(path.read_text()) for path in outputs.glob("runs/*/result.json")]
     for hidden in (4, 32):
@@ -296,7 +296,7 @@ def test_a_lost_or_damaged_file_costs_only_its_part(
 
 
 def leaves(value: Any, path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
-    """The places of all values in a result."""
+    """The paths of all values in a result."""
     if not isinstance(value, dict):
         return [path]
     return [path, *(leaf for key in value for leaf in leaves(value[key], (*path, key)))]
@@ -311,8 +311,8 @@ def test_a_result_with_anything_in_it_is_no_crash(outputs: Path) -> None:
     wrongs: list[Any] = [None, "x", [], {}, math.nan]
     # Of the config's values one of each kind is enough.
     seeds = ("name", "seed", "fold")
-    places = [p for p in leaves(good[one])[1:] if p[0] != "config" or len(p) < 3 or p[2] in seeds]
-    for number, (*parts, name) in enumerate(places):
+    paths = [p for p in leaves(good[one])[1:] if p[0] != "config" or len(p) < 3 or p[2] in seeds]
+    for number, (*parts, name) in enumerate(paths):
         result = copy.deepcopy(good[one])
         inner = result
         for key in parts:

@@ -296,7 +296,7 @@ def test_mcnemar_of_equal_predictions_and_of_a_tie_shows_nothing() -> None:
         assert result.high > 0
 
 
-def test_the_interval_of_matched_shares_is_agresti_and_mins() -> None:
+def test_the_interval_of_matched_proportions_is_agresti_and_mins() -> None:
     """Approval of a president in two surveys (Agresti, Categorical Data Analysis, table 10.1).
 
     By hand: (86 - 150) / 1602 plus and minus 1.96 standard errors, each cell with 0.5 more.

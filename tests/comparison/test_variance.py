@@ -89,7 +89,7 @@ def test_a_negative_estimate_becomes_zero_and_is_named() -> None:
     assert variance.clipped == ("split", "seed")
 
 
-def test_without_spread_there_are_no_shares() -> None:
+def test_without_spread_there_are_no_fractions() -> None:
     assert Variance(2, 2, {"split": 0.0, "seed": 0.0, "rest": 0.0}, (), 0).fractions is None
 
 

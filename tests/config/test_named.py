@@ -255,7 +255,7 @@ def test_of_a_module_of_the_users_the_content_counts(tmp_path: Path) -> None:
     assert "has changed since" in message
 
 
-def test_an_edited_signature_is_read_anew(library: Path) -> None:
+def test_an_edited_signature_is_read_again(library: Path) -> None:
     assert "depth" in keys("nets_of_theirs.zoo:Net")
     file = library / "nets_of_theirs" / "zoo.py"
     file.write_text(NETS.replace("depth: int", "layers_more: int"))
@@ -278,7 +278,7 @@ def test_a_module_of_a_package_may_import_relatively(tmp_path: Path) -> None:
         assert options.options("model")["relative_package.part:net"].load()(10) == 1
 
 
-def test_what_cannot_be_imported_is_told_in_words(library: Path) -> None:
+def test_what_cannot_be_imported_is_described_in_words(library: Path) -> None:
     (library / "nets_of_theirs" / "__init__.py").write_text("import no_such_library\n")
     options.add_named("model", "nets_of_theirs.zoo:Net")
     with pytest.raises(UserError, match=r"zoo cannot be imported: ModuleNotFoundError: .*no_such"):

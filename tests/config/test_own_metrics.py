@@ -188,7 +188,7 @@ def test_the_table_knows_both_parts_and_which_is_better(marks: Path) -> None:
 # ---------------------------------------------------------------- values
 
 
-def test_an_edited_metric_is_imported_anew(marks: Path) -> None:
+def test_an_edited_metric_is_imported_again(marks: Path) -> None:
     labels, probabilities = np.zeros(4, np.int64), np.eye(4)
     assert load(4).of(labels, probabilities) == {"far": 1.5, "score": 0.25}
     edit(marks, "* FACTOR", "* 4")

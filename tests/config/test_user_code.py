@@ -373,7 +373,7 @@ def test_nothing_that_comes_with_a_run_is_found_as_its_code(tiny: Path, tmp_path
 # ---------------------------------------------------------------- import
 
 
-def test_it_is_imported_anew_after_an_edit_with_what_lies_beside_it(tiny: Path) -> None:
+def test_it_is_imported_again_after_an_edit_with_its_neighbors(tiny: Path) -> None:
     helper = tiny.with_name("my_helper.py")
     helper.write_text("SIZE = 1\n")
     tiny.write_text("from my_helper import SIZE\n" + SOURCE)

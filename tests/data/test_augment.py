@@ -337,7 +337,7 @@ def test_light_is_scaled_about_the_mean_and_moved(
         np.testing.assert_allclose(actual.numpy(), changed.clip(0, 255), atol=1e-3)
 
 
-def test_brightness_is_a_share_of_white() -> None:
+def test_brightness_is_a_fraction_of_white() -> None:
     gray = torch.full((1, 3, 2, 2), 100, dtype=torch.uint8)
     draws = Draws(
         **{**OFF, "gain": torch.ones(1, 1, 1, 1), "shift": torch.full((1, 1, 1, 1), 51.0)}
@@ -366,7 +366,7 @@ def test_cutout_blanks_the_pixels_whose_center_is_in_the_square(
         torch.testing.assert_close(actual, expected)
 
 
-def test_the_side_of_the_square_is_a_share_of_the_side_of_the_image() -> None:
+def test_the_side_of_the_square_is_a_fraction_of_the_side_of_the_image() -> None:
     images = some_images((1, 1, 8, 8))
     result = apply(images, Draws(**{**OFF, "hole": torch.zeros(1, 2)}), cutout=0.5)
     blank = result == images.float().mean()
@@ -404,7 +404,7 @@ def test_mixup_takes_the_draws_of_the_batch() -> None:
 
 
 @pytest.mark.parametrize("alpha", [1e-9, 1e9])
-def test_extreme_alphas_give_shares(alpha: float) -> None:
+def test_extreme_alphas_give_fractions(alpha: float) -> None:
     keep = draw(AugmentConfig(mixup=alpha), 100).keep
     assert keep is not None
     assert math.isclose(keep.mean().item(), 1.0 if alpha < 1 else 0.5, abs_tol=1e-3)

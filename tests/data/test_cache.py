@@ -63,7 +63,7 @@ def test_the_second_load_does_not_read(own_cache: Path) -> None:
     assert len(list(own_cache.iterdir())) == 1
 
 
-def test_another_size_time_name_or_preparation_is_read_anew(
+def test_another_size_time_name_or_preparation_is_read_again(
     tmp_path: Path, own_cache: Path
 ) -> None:
     file, reader = tmp_path / "a", Reader()
@@ -84,7 +84,7 @@ def test_another_size_time_name_or_preparation_is_read_anew(
     assert times_read(file.rename(tmp_path / "b")) == 5
 
 
-def test_a_file_replaced_by_one_of_equal_size_and_time_is_read_anew(
+def test_a_file_replaced_by_one_of_equal_size_and_time_is_read_again(
     tmp_path: Path, own_cache: Path
 ) -> None:
     file, other, reader = tmp_path / "a", tmp_path / "b", Reader()
@@ -117,7 +117,7 @@ def test_another_dataset_has_another_file(own_cache: Path) -> None:
     ]
 
 
-def test_changed_reading_code_reads_anew(
+def test_changed_reading_code_reads_again(
     own_cache: Path,
 ) -> None:
     reader = Reader()

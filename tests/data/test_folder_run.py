@@ -130,7 +130,7 @@ def test_a_class_of_which_none_is_left_to_train_on_is_refused(photos: Path) -> N
     assert 0 in data.load(config, SplitConfig(stratified=True)).split.train
 
 
-def test_a_stratified_split_is_not_told_to_stratify(photos: Path) -> None:
+def test_a_stratified_split_is_not_asked_to_stratify(photos: Path) -> None:
     for file in [*(photos / "My cat").iterdir()][1:]:
         file.unlink()
     config = FolderConfig(root=str(photos), image_size=8)

@@ -65,7 +65,7 @@ def test_a_group_is_never_on_two_sides_and_no_image_is_lost(
 
 
 @given(drawn=grouped(), seed=st.integers(0, 999), test=st.sampled_from([0.1, 0.25, 0.6]))
-def test_a_share_is_met_to_half_a_group(
+def test_a_fraction_is_met_to_half_a_group(
     drawn: tuple[Indices, Indices], seed: int, test: float
 ) -> None:
     labels, together = drawn

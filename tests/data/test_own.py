@@ -239,7 +239,7 @@ def test_nothing_is_executed_before_images_are_needed(tmp_path: Path) -> None:
     assert run_id(config).startswith("mine-mlp-")
 
 
-def test_files_that_it_reads_are_read_anew_and_nothing_is_kept(tmp_path: Path) -> None:
+def test_files_that_it_reads_are_read_again_and_nothing_is_kept(tmp_path: Path) -> None:
     declared(tmp_path, "return np.load(file), Y", f"file: str = {str(tmp_path / 'x.npy')!r}")
     record = options.record("dataset", "mine")
     with pytest.raises(DataAbsentError, match="FileNotFoundError"):

@@ -92,7 +92,7 @@ def test_parts_are_sorted_disjoint_and_complete(
 
 
 @given(labels=labelings(), seed=seeds, test=part_fractions, val=part_fractions, stratified=maybe)
-def test_sizes_are_shares_rounded_down(
+def test_sizes_are_fractions_rounded_down(
     labels: Indices, seed: int, test: float, val: float, stratified: bool
 ) -> None:
     result = divide(labels, seed=seed, test=test, val=val, stratified=stratified)
@@ -235,7 +235,7 @@ def test_the_split_seed_decides_who_is_where() -> None:
     assert divide(uneven(), seed=7).sha256() in hashes
 
 
-def test_the_test_set_does_not_depend_on_the_validation_share() -> None:
+def test_the_test_set_does_not_depend_on_the_validation_fraction() -> None:
     tests = [divide(uneven(), val=val).test.tolist() for val in (0, 0.1, 0.5)]
     assert tests[0] == tests[1] == tests[2]
 
@@ -279,7 +279,7 @@ def test_the_rule_of_15_scene_gives_448_and_4037() -> None:
     assert (len(result.train), len(result.val), len(result.test)) == (4037, 0, 448)
 
 
-def test_the_hash_tells_the_parts_apart() -> None:
+def test_the_hash_distinguishes_the_parts() -> None:
     one, two, none = np.array([1]), np.array([2]), np.array([], dtype=np.int64)
     parts = [Split(one, two, none), Split(one, none, two), Split(two, one, none)]
     assert len({part.sha256() for part in parts}) == 3

@@ -54,5 +54,5 @@ def test_the_bound_is_a_fraction_of_the_contrast() -> None:
         assert alike(noisy.astype(np.uint8), clean)[0] == is_alike
 
 
-def test_images_that_show_nothing_are_not_told_apart() -> None:
+def test_images_that_show_nothing_are_not_distinguished() -> None:
     assert not alike(np.zeros((3, 1, 8, 8), np.uint8), np.zeros((5, 1, 8, 8), np.uint8)).any()

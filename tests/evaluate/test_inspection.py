@@ -184,7 +184,7 @@ def test_a_fold_that_validates_counts_beside_the_official_test_set(
     assert any(name.startswith("test image ") for name in names), names
 
 
-def test_one_run_tells_of_the_images_it_was_tested_on(
+def test_one_run_covers_the_images_it_was_tested_on(
     digits_run: Path, tmp_path: Path, capsys: Capture
 ) -> None:
     assert cli.run(["inspect", str(digits_run), "--out", str(tmp_path / "page.html")]) == 0

@@ -37,7 +37,7 @@ def result_of(folder: Path, *arguments: str) -> dict[str, Any]:
 
 
 @pytest.mark.costly
-def test_nothing_but_the_test_figures_depends_on_the_test_set(
+def test_nothing_but_the_test_metrics_depends_on_the_test_set(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Other images and labels in the test set leave training and validation as they are."""

@@ -333,7 +333,7 @@ def test_a_stem_with_a_stride_halves_the_image_at_once() -> None:
     assert model.blocks(maps).shape == (3, 8, 8, 8)
 
 
-def test_squeeze_and_excitation_scales_each_channel_by_a_share_of_the_means() -> None:
+def test_squeeze_and_excitation_scales_each_channel_by_a_factor_from_the_means() -> None:
     model = build(ResnetConfig(width=12, stages=1, squeeze=4), (1, 8, 8))
     squeeze = model.blocks[0].squeeze
     assert squeeze.down.weight.shape == (3, 12)

@@ -78,9 +78,9 @@ def test_neighbors_are_the_nearest_by_brute_force() -> None:
     points, others = (rng.normal(size=(n, 4)) for n in (5, 30))
     points, others = (each / np.linalg.norm(each, axis=1)[:, None] for each in (points, others))
     known = Learnt(None, np.arange(30) + 100, others, 30)  # type: ignore[arg-type]
-    places, distances = known.nearest(points)
+    indices, distances = known.nearest(points)
     far = np.linalg.norm(points[:, None] - others, axis=2)
-    assert np.array_equal(places - 100, far.argsort(axis=1)[:, : explain.NEIGHBORS])
+    assert np.array_equal(indices - 100, far.argsort(axis=1)[:, : explain.NEIGHBORS])
     assert distances == pytest.approx(np.sort(far, axis=1)[:, : explain.NEIGHBORS])
 
 

@@ -118,7 +118,7 @@ def test_a_name_that_ends_in_a_carriage_return_is_believed_where_it_is_there(
     assert gather(["-"]) == ["odd\r", "x.png"]
 
 
-def test_what_is_passed_over_in_folders_is_told_by_its_suffix() -> None:
+def test_what_is_passed_over_in_folders_is_named_by_its_suffix() -> None:
     make("f/1.jfif", "f/2.HEIC", "f/in/3.heic", "f/.x", "f/__MACOSX/4.png")
     others: list[str] = []
     assert gather(["f"], others) == ["f/1.jfif"]

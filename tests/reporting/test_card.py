@@ -67,7 +67,7 @@ def test_the_card_says_what_the_run_found(
     assert "- Duplicates: none (no two images have the same pixels)." in card
 
 
-def test_confusion_is_told_in_words(trained: Path) -> None:
+def test_confusion_is_described_in_words(trained: Path) -> None:
     report.write_card(trained, trained / "card.md")
     message = re.findall(
         r"^- (\d) was predicted as (\d) in (\d+) test images? \(",
@@ -81,7 +81,7 @@ def test_confusion_is_told_in_words(trained: Path) -> None:
     assert int(message[0][2]) == most
 
 
-def test_duplicates_are_told_and_are_a_limit(trained: Path, tmp_path: Path) -> None:
+def test_duplicates_are_reported_and_are_a_limit(trained: Path, tmp_path: Path) -> None:
     card = card_of(trained, tmp_path, duplicates="18 duplicate images, 4 in test and train")
     assert "- Duplicates: 18 duplicate images, 4 in test and train." in card
     assert "in both the training and the test set make the test accuracy optimistic" in card

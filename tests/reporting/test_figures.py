@@ -23,7 +23,7 @@ def parsed(figure: Markup) -> ElementTree.Element:
     return ElementTree.fromstring(figure)
 
 
-def places(tree: ElementTree.Element) -> list[tuple[float, float]]:
+def points(tree: ElementTree.Element) -> list[tuple[float, float]]:
     """Every point that is drawn."""
     results = []
     for each in tree.iter():
@@ -39,7 +39,7 @@ def check(figure: Markup) -> ElementTree.Element:
     """What holds of every figure: inside its frame, and with words for who cannot see it."""
     tree = parsed(figure)
     _, _, width, height = map(float, tree.attrib["viewBox"].split())
-    for x, y in places(tree):
+    for x, y in points(tree):
         assert 0 <= x <= width
         assert 0 <= y <= height
     assert tree.attrib["role"] == "img"

@@ -70,7 +70,7 @@ def test_every_metric_that_a_run_has_is_a_column(tmp_path: Path) -> None:
     assert "test macro F1" not in table.head
 
 
-def test_an_interval_does_not_leave_what_a_share_can_be(tmp_path: Path) -> None:
+def test_an_interval_does_not_leave_what_a_fraction_can_be(tmp_path: Path) -> None:
     for seed, right in enumerate((70, 99)):
         write_run(tmp_path, right, seed=seed)
     table = tables.leaderboard(compared(tmp_path))
@@ -167,8 +167,8 @@ def test_one_key_has_one_figure_in_the_order_of_its_values(tmp_path: Path) -> No
             write_run(tmp_path, val=0.9 + seed / 100, model__filters=filters, seed=seed)
     [chart] = charts.effects(compared(tmp_path).rows, "val_accuracy")
     assert chart.caption == "model.filters: one dot per run; line: mean and 95% CI"
-    places = [chart.svg.index(f"filters={value}") for value in (4, 16, 128)]
-    assert places == sorted(places)
+    positions = [chart.svg.index(f"filters={value}") for value in (4, 16, 128)]
+    assert positions == sorted(positions)
     assert chart.svg.count("<circle") == 6
 
 

@@ -147,9 +147,7 @@ def test_a_part_that_is_missing_or_of_another_kind_is_named(tmp_path: Path, key:
         {"dataset__fingerprint": 7},
     ],
 )
-def test_figures_that_cannot_be_reckoned_with_are_left_out(
-    tmp_path: Path, damage: dict[str, Any]
-) -> None:
+def test_values_that_are_no_numbers_are_left_out(tmp_path: Path, damage: dict[str, Any]) -> None:
     run = write_run(tmp_path)
     edit_result(run, **damage)
     [key] = damage
@@ -213,7 +211,7 @@ def test_a_copy_of_a_run_does_not_count_twice(tmp_path: Path) -> None:
     assert skipped == [Skipped(copied, f"the same run as {run}")]
 
 
-def test_a_repeat_with_other_bits_is_told_from_a_copy(tmp_path: Path) -> None:
+def test_a_repeat_with_other_bits_differs_from_a_copy(tmp_path: Path) -> None:
     first = write_run(tmp_path / "a", seed=1)
     edit_result(first, weights_sha256="1f", environment__threads=1)
     for name, threads, code in (("b", 2, "c0de"), ("c", 1, "c0de"), ("d", 1, "other")):

@@ -49,7 +49,7 @@ def seeds(result: list[Run]) -> list[int]:
     ("make", "state"),
     [(begun, "stopped"), (stopped, "stopped"), (failed, "failed"), (finished, "finished")],
 )
-def test_the_state_is_told_by_the_files(make: object, state: str, outputs: Path) -> None:
+def test_the_state_follows_from_the_files(make: object, state: str, outputs: Path) -> None:
     folder = make(outputs)  # type: ignore[operator]
     [run] = runs_in(outputs)
     assert (run.folder, run.row["run"], run.row["state"]) == (folder, folder.name, state)
@@ -138,7 +138,7 @@ def test_a_renamed_run_is_a_run_still(outputs: Path, capsys: pytest.CaptureFixtu
     assert "the best one" in listed(capsys)
 
 
-def test_a_row_has_config_figures_time_and_size(outputs: Path) -> None:
+def test_a_row_has_config_metrics_time_and_size(outputs: Path) -> None:
     folder = finished(outputs, test=0.9, val=None, lr=0.25, seed=3)
     os.utime(folder / "result.json", (0, 1_700_000_000))
     row = query.read(folder).row
@@ -303,7 +303,7 @@ def test_keys_that_are_asked_for_are_shown(
     assert [row.split()[-2:] for row in rows] == [["0.25", str(seed)] for seed in (2, 1, 0)]
 
 
-def test_what_tells_the_runs_apart_is_shown_unasked(
+def test_what_distinguishes_the_runs_is_shown_unasked(
     outputs: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for seed, lr in ((0, 0.1), (1, 0.1), (2, 0.25)):

@@ -46,9 +46,9 @@ def test_a_folder_that_its_group_may_write_gives_that_right_on(
         run.path.mkdir()
         run.log_file.write_text("said")
         write_text(run.result_file, "{}")
-    places = [run.path.parent, run.path, run.path.parent / ".locks"]
+    paths = [run.path.parent, run.path, run.path.parent / ".locks"]
     files = [run.log_file, run.result_file, *(run.path.parent / ".locks").iterdir()]
-    assert {rights(place) & 0o070 for place in places} == {0o070}
+    assert {rights(place) & 0o070 for place in paths} == {0o070}
     assert {rights(file) & 0o070 for file in files} == {0o060}
     (tmp_path / "later").touch()
     assert rights(tmp_path / "later") == 0o666 & ~mask, "the umask is as it was"

@@ -123,7 +123,7 @@ def test_long_settings_that_end_differently_have_folders_of_their_own(tmp_path: 
     assert len(list((tmp_path / "board" / "mean").iterdir())) == 2
 
 
-def test_figures_that_no_run_has_make_no_column(tmp_path: Path) -> None:
+def test_metrics_that_no_run_has_make_no_column(tmp_path: Path) -> None:
     write_run(tmp_path, val=None, model__filters=4)
     write_run(tmp_path, val=None, model__filters=8)
     runs = collect([tmp_path])[0]

@@ -122,7 +122,7 @@ def test_a_worker_that_is_killed_costs_its_own_job_alone(tmp_path: Path) -> None
 
 @pytest.mark.costly
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGUSR1])
-def test_a_job_whose_worker_is_told_to_end_is_stopped_and_has_not_failed(
+def test_a_job_whose_worker_is_asked_to_end_is_stopped_and_has_not_failed(
     signum: int, tmp_path: Path
 ) -> None:
     """As by SLURM before a preemption; the others go on."""
@@ -145,7 +145,7 @@ def test_a_job_whose_worker_is_told_to_end_is_stopped_and_has_not_failed(
 
 
 @pytest.mark.costly
-def test_a_worker_that_is_told_to_end_before_it_trains_has_not_failed(tmp_path: Path) -> None:
+def test_a_worker_that_is_asked_to_end_before_it_trains_has_not_failed(tmp_path: Path) -> None:
     with Pool(1) as pool:
         pool.start(0, config(tmp_path, epochs=5000), "")
         pool._workers[0].process.terminate()

@@ -119,7 +119,7 @@ def test_parallel_trials_are_as_many_as_asked_and_none_is_trained_twice(
     assert again <= len(kills)
 
 
-def test_finished_trials_are_told_and_not_run(tmp_path: Path) -> None:
+def test_finished_trials_are_reported_and_not_run(tmp_path: Path) -> None:
     finish(make_plan(tmp_path))
     plan = make_plan(tmp_path, retry_failed=False)
     assert plan.num_ended == 16
@@ -348,7 +348,7 @@ def test_nothing_is_pruned_at_its_last_epoch(tmp_path: Path) -> None:
     assert [plan.goes_on(job, row) for row in rows_of([0.5] * EPOCHS)] == [True] * EPOCHS
 
 
-def test_an_epoch_of_which_nobody_was_told_is_judged_in_its_turn(tmp_path: Path) -> None:
+def test_an_epoch_that_was_not_reported_is_judged_in_its_turn(tmp_path: Path) -> None:
     """The process was killed between the end of an epoch and the word of it."""
     plan, job = after_others(tmp_path, "halving", [0.5, 0.6, 0.7, 0.8])
     rows = rows_of([0.1, 0.9])
@@ -361,7 +361,7 @@ def test_an_epoch_of_which_nobody_was_told_is_judged_in_its_turn(tmp_path: Path)
     assert again.trials[5].asked.study.trials[-1].intermediate_values == {1: 0.1}
 
 
-def test_a_pruned_trial_has_its_last_figures_in_the_table(tmp_path: Path) -> None:
+def test_a_pruned_trial_has_its_last_metrics_in_the_table(tmp_path: Path) -> None:
     plan = finish(make_plan(tmp_path, prune="halving"))
     for job in plan.jobs:
         if run_id(job.config) not in plan.pruned:

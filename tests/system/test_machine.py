@@ -92,7 +92,7 @@ def test_omp_num_threads_limits_and_never_raises(
         ("processor: an unknown kind", None),
     ],
 )
-def test_bfloat16_units_are_told_by_the_flags(
+def test_bfloat16_units_are_recognized_by_the_flags(
     info: str, expected: bool | None, tmp_path: Path
 ) -> None:
     (tmp_path / "cpuinfo").write_text(info)

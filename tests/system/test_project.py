@@ -70,7 +70,7 @@ def test_the_environment_wins_over_the_data_of_the_table(
     assert data_root() == Path("/elsewhere")
 
 
-def test_an_edited_table_is_read_anew(folder: Path) -> None:
+def test_an_edited_table_is_read_again(folder: Path) -> None:
     write(folder, "[tool.tinylab]\noutputs = 'one'\n")
     assert project.default_outputs() == "one"
     write(folder, "[tool.tinylab]\noutputs = 'second'\n")

@@ -117,7 +117,7 @@ def test_a_variable_of_the_users_is_kept_and_one_of_ours_goes(
     assert "TINYLAB_TEST" not in os.environ
 
 
-def test_the_first_signal_is_told_and_a_second_ctrl_c_leaves_at_once() -> None:
+def test_the_first_signal_is_reported_and_a_second_ctrl_c_leaves_at_once() -> None:
     before = signal.getsignal(signal.SIGINT)
     with signals.watch() as stop_signal:
         assert stop_signal() is None

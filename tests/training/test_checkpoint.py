@@ -148,7 +148,7 @@ def test_the_previous_checkpoint_is_used_and_a_line_says_so(
 
 
 @every_damage
-def test_without_a_whole_one_training_begins_anew(damage: Any, tmp_path: Path) -> None:
+def test_without_a_whole_one_training_starts_over(damage: Any, tmp_path: Path) -> None:
     checkpoints = save(tmp_path, 1, 2)
     for path in (checkpoints.last, checkpoints.previous):
         path.write_bytes(damage(path.read_bytes()))
@@ -256,7 +256,7 @@ def test_a_full_disk_leaves_the_old_checkpoint_whole(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["last.ckpt", "previous.ckpt"]
 
 
-def test_a_rename_that_fails_is_told_as_a_disk_error(
+def test_a_rename_that_fails_is_reported_as_a_disk_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     checkpoints, rename = save(tmp_path, 1), Path.replace

@@ -387,7 +387,7 @@ def test_mixed_precision_trains_nearly_the_same(
 # ---------------------------------------------------------------- the record
 
 
-def test_a_row_holds_the_figures_of_its_epoch(fit: Callable[..., Training]) -> None:
+def test_a_row_holds_the_metrics_of_its_epoch(fit: Callable[..., Training]) -> None:
     lab = changed(LAB, optim=AdamConfig(lr=0.01, schedule="cosine"))
     watch = Watch()
     training = fit(lab, watch=watch)

@@ -83,7 +83,7 @@ def test_without_validation_there_is_the_epoch(screen: Screen) -> None:
         "cut": ("model.hidden=1 " * 5, "hidden=1 hidden=1 hidden=1 hidden=1 h…"),
     }.values(),
 )
-def test_a_label_leaves_room_for_the_figures(screen: Screen, label: str, name: str) -> None:
+def test_a_label_leaves_room_for_the_numbers(screen: Screen, label: str, name: str) -> None:
     shown = SweepDisplay(total=1, done=0)
     shown.start(0, label)
     shown.epoch(0, {"epoch": 100, "val_accuracy": 1.0})

@@ -49,7 +49,7 @@ def test_the_event_file_holds_what_metrics_jsonl_holds(runs_folder: Path) -> Non
             assert scalars[tag] == expected
 
 
-def test_the_final_figures_are_the_results(runs_folder: Path) -> None:
+def test_the_final_metrics_are_the_results(runs_folder: Path) -> None:
     for folder in runs_folder.glob("digits-*"):
         result = json.loads((folder / "result.json").read_text())
         scalars = read_scalars(folder)
@@ -113,7 +113,7 @@ def test_train_and_validation_of_a_run_are_two_runs_with_the_same_tags(
     assert [value for _, _, value in points] == pytest.approx(expected)  # type: ignore[attr-defined]
 
 
-def test_the_hparams_tab_has_one_row_a_run_with_real_figures(
+def test_the_hparams_tab_has_one_row_per_run_with_real_metrics(
     server: str, runs_folder: Path
 ) -> None:
     experiment = fetch(f"{server}/data/plugin/hparams/experiment", {})
