@@ -168,8 +168,12 @@ def test_without_validation_the_table_warns(capsys: pytest.CaptureFixture[str]) 
     assert "do not select a setting by test accuracy" in capsys.readouterr().out
 
 
-def test_a_sweep_leaves_its_state_and_a_leaderboard() -> None:
+def test_a_sweep_leaves_its_state_and_a_leaderboard(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run(["train", "-m", "model.hidden=8,32", "name=widths", *TINY]) == 0
+    out = capsys.readouterr().out
+    assert "Best of 2 settings by validation: model.hidden=" in out
+    assert "On the test set, " in out, "a single run per setting has a verdict, too"
+    assert "One run per setting" in out
     state = json.loads(Path("outputs/sweeps/widths/sweep.json").read_text())
     assert [job["overrides"] for job in state["jobs"]] == [
         {"model.hidden": "8"},
