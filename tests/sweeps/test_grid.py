@@ -37,7 +37,7 @@ def test_two_jobs_leave_two_runs_and_a_table(capsys: pytest.CaptureFixture[str])
     assert cli.run(command) == 0
     assert {result["command"] for result in results()} == {shlex.join(["tinylab", *command])}
     assert {result["config"]["model"]["name"] for result in results()} == {"baseline", "mlp"}
-    table = capsys.readouterr().out.split("\n\n")[-2].splitlines()
+    table = capsys.readouterr().out.split("\n\n")[1].splitlines()
     assert table[0].split()[:2] == ["model", "state"]
     assert len(table) == 3
     best = max(results(), key=lambda result: result["val"]["accuracy"])

@@ -26,7 +26,7 @@ from tinylab.system.files import write_bytes
 from tinylab.training.metrics import worst_mistakes
 from tinylab.ui import curves, plots
 from tinylab.ui.console import in_bytes, log_to, say
-from tinylab.ui.display import duration
+from tinylab.ui.display import short_duration
 from tinylab.ui.mirrors import Mirror
 from tinylab.ui.tables import WIDTH
 from tinylab.ui.tensorboard import Row, RunTracker
@@ -222,7 +222,7 @@ def _say_end(config: Config, files: RunFolder, result: Result) -> None:
     say(
         f"test    accuracy {_accuracy(result)}, loss {result.test.loss:.4f}, on "
         f"{result.test.num:,} images; epoch {result.best_epoch}, trained in "
-        f"{duration(result.seconds.train)}"
+        f"{short_duration(result.seconds.train)}"
     )
     if result.test_plain is not None:
         say(
