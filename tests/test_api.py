@@ -206,6 +206,7 @@ def test_a_run_predicts_as_in_its_own_test(trained: TrainedRun, tmp_path: Path) 
     ("images", "words"),
     [
         (np.zeros((2, 8, 8)), r"expected uint8 \(N, 1, 8, 8\) or \(N, 8, 8\), not float64"),
+        (np.zeros((2, 8, 8)), "by 255"),
         (np.zeros((2, 3, 8, 8), np.uint8), r"not uint8 \(2, 3, 8, 8\)"),
         ("none.png", "1 of 1 files cannot be read; first: none.png"),
         ([], "no image file"),

@@ -69,6 +69,8 @@ def test_what_is_right_passes(arguments: list[str]) -> None:
         (["dropout=0.1"], "did you mean model.dropout?"),
         (["optim.lrr=0.1"], "did you mean 'optim.lr'?"),
         (["Optim.LR=0.1"], "did you mean 'optim.lr'?"),
+        (["optim.learning_rate=0.1"], "did you mean 'optim.lr'?"),
+        (["optim.wd=0.1"], "did you mean 'optim.weight_decay'?"),
         (["optm=adam"], "did you mean 'optim'?"),
         (["dataset=MNIST"], "dataset=MNIST: no such option (did you mean 'mnist'?)"),
         (["model=ressnet"], "did you mean 'resnet'?"),

@@ -39,6 +39,15 @@ def test_a_small_device_has_the_images_streamed_and_says_so(
         assert getattr(results[0], key) == getattr(results[1], key)
 
 
+def test_few_validation_images_are_said_to_choose_the_epoch(tmp_path: Path) -> None:
+    few = present._few_validation_images
+    assert few(config(tmp_path), 5).startswith("only 5 validation images to choose the epoch: ")
+    assert not few(config(tmp_path), present.FEW_IMAGES)
+    assert not few(config(tmp_path), 0)
+    assert not few(config(tmp_path, "split=crossval", "split.fold=0"), 5), "it is applied"
+    assert not few(config(tmp_path, "train.weights=last"), 5)
+
+
 def test_main_memory_has_room_for_all_images() -> None:
     assert runtime.room_for_images(torch.device("cpu")) == float("inf")
 

@@ -134,6 +134,13 @@ def test_the_worst_mistakes_come_first_with_their_pictures(tmp_path: Path) -> No
         assert np.array_equal(decoded(mistake.picture), DIGITS.data.pixels[mistake.index])
 
 
+@pytest.mark.parametrize("wrong", [1, 9, 10])
+def test_the_effect_of_rejection_is_shown_from_ten_mistakes(tmp_path: Path, wrong: int) -> None:
+    predicted = [1] * wrong + [0] * (50 - wrong)
+    result = mistakes.find([run(tmp_path, [0] * 50, predicted, [0.5] * 50)])
+    assert (result.rejecting is not None) == (wrong == 10)
+
+
 def test_there_are_no_more_pictures_than_a_page_can_bear(tmp_path: Path) -> None:
     result = mistakes.find([run(tmp_path, [0] * 100, [1] * 100, [0.5] * 100)])
     assert len(result.worst) == mistakes.MOST

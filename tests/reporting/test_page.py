@@ -328,7 +328,9 @@ def test_the_answer_names_few_and_counts_many(tmp_path: Path) -> None:
     best, verdict = answer.answer(compared(tmp_path))
     assert best.startswith("Best of 5 settings by validation: model.filters=100 (A), with 95.00%.")
     assert "91.00%" in best
-    assert verdict.startswith("On the test set, it beats 4 others, of which B is best.")
+    assert verdict.startswith(
+        "On the test set, it beats all 4 others, the closest by validation being B (model.filters=4"
+    )
 
 
 def test_one_run_has_the_interval_of_its_test_set(tmp_path: Path) -> None:

@@ -101,13 +101,21 @@ def test_every_label_has_a_name_of_its_own(labels: list[str]) -> None:
 
 
 def test_names_are_as_typed_unless_that_is_too_long_or_taken() -> None:
-    long = "augment.scale=0.123456789 " * 10
+    long = "augment.scale=0.123456789 " * 12
     labels = ["optim.lr=0.1 seed=2", f"{long}seed=1", f"{long}seed=2", "a/b=1", "a_b=1", "A_B=1"]
     names = board.file_names(labels)
-    assert names[0] == "optim.lr=0.1,seed=2"
+    assert names[0] == "lr=0.1,seed=2"
     assert len(set(names)) == 6
-    assert all(name.startswith("augment.scale=0.123456789,augment") for name in names[1:3])
+    assert all(name.startswith("scale=0.123456789,scale") for name in names[1:3])
     assert [len(name) for name in names[1:3]] == [120, 120]
+
+
+def test_groups_of_keys_are_kept_where_names_alone_are_ambiguous() -> None:
+    labels = [
+        "model.dropout=0.1 loss.dropout=0.2 seed=1",
+        "model.dropout=0.2 loss.dropout=0.1 seed=1",
+    ]
+    assert board.file_names(labels) == [label.replace(" ", ",") for label in labels]
 
 
 def test_long_settings_that_end_differently_have_folders_of_their_own(tmp_path: Path) -> None:

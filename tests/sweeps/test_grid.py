@@ -37,7 +37,7 @@ def test_two_jobs_leave_two_runs_and_a_table(capsys: pytest.CaptureFixture[str])
     assert cli.run(command) == 0
     assert {result["command"] for result in results()} == {shlex.join(["tinylab", *command])}
     assert {result["config"]["model"]["name"] for result in results()} == {"baseline", "mlp"}
-    table = capsys.readouterr().out.split("\n\n")[-2].splitlines()
+    table = capsys.readouterr().out.split("\n\n")[1].splitlines()
     assert table[0].split()[:2] == ["model", "state"]
     assert len(table) == 3
     best = max(results(), key=lambda result: result["val"]["accuracy"])
@@ -168,8 +168,12 @@ def test_without_validation_the_table_warns(capsys: pytest.CaptureFixture[str]) 
     assert "do not select a setting by test accuracy" in capsys.readouterr().out
 
 
-def test_a_sweep_leaves_its_state_and_a_leaderboard() -> None:
+def test_a_sweep_leaves_its_state_and_a_leaderboard(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run(["train", "-m", "model.hidden=8,32", "name=widths", *TINY]) == 0
+    out = capsys.readouterr().out
+    assert "Best of 2 settings by validation: model.hidden=" in out
+    assert "On the test set, " in out, "a single run per setting has a verdict, too"
+    assert "One run per setting" in out
     state = json.loads(Path("outputs/sweeps/widths/sweep.json").read_text())
     assert [job["overrides"] for job in state["jobs"]] == [
         {"model.hidden": "8"},

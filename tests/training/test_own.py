@@ -234,6 +234,17 @@ def test_a_global_generator_is_warned_about_and_put_back(
     assert (torch.get_rng_state().tolist(), random.getstate(), str(np.random.get_state())) == before
 
 
+def test_values_from_0_to_255_are_warned_about(
+    declared: Declare, capsys: pytest.CaptureFixture[str]
+) -> None:
+    augmentation_of(
+        declared("@tinylab.augmentation\ndef mine(images, generator):\n    return images * 255\n")
+    )
+    output = capsys.readouterr().out
+    assert "warning: augment=mine: gives values from 0 to 25" in output
+    assert "expected 0 to 1" in output
+
+
 def test_the_given_generator_is_not_warned_about(
     declared: Declare, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -4,6 +4,7 @@ import io
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,20 @@ def closed() -> io.StringIO:
     stream = io.StringIO()
     stream.close()
     return stream
+
+
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_a_slow_block_is_announced_on_a_terminal_alone(
+    is_terminal: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(console, "is_terminal", lambda: is_terminal)
+    said = threading.Event()
+    monkeypatch.setattr(console, "say", lambda line: said.set())
+    with console.said_if_slow("loading ...", 60):
+        pass
+    assert not said.is_set()
+    with console.said_if_slow("loading ...", 0):
+        assert said.wait(5 if is_terminal else 0.01) == is_terminal
 
 
 @pytest.mark.parametrize("stdout", [None, Full(), closed()])

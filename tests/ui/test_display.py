@@ -106,6 +106,20 @@ def test_a_run_resumed_after_an_epochs_last_step_says_that_epoch(
     assert capsys.readouterr().out.startswith("epoch 3/4  train loss 0.5000  accuracy  75.00%")
 
 
+@pytest.mark.parametrize(
+    ("value", "said"), [(0.25, "worst_class 0.2500  |"), (None, "worst_class -")]
+)
+def test_the_metric_that_chooses_the_epoch_is_shown(value: float | None, said: str) -> None:
+    shown = {**row(1), "val_worst_class": value}
+    assert said in display.epoch_line(shown, 4, 0, "worst_class")
+    assert "worst_class" not in display.epoch_line(shown, 4, 0, "loss")
+
+
+def test_a_training_of_less_than_a_second_took_some_time() -> None:
+    assert display.short_duration(0.31) == "0.3 s"
+    assert display.short_duration(75) == "1:15"
+
+
 def row(epoch: int) -> dict[str, Any]:
     losses = dict.fromkeys(("train_loss", "train_accuracy", "val_loss", "val_accuracy"), 0.5)
     return {"epoch": epoch, "images_per_second": 1.0, **losses}

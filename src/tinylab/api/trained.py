@@ -157,9 +157,11 @@ class TrainedRun:
         pixels = images[:, None] if images.ndim == 3 and C == 1 else images
         if pixels.dtype != np.uint8 or pixels.shape[1:] != (C, H, W):
             gray = f" or (N, {H}, {W})" if C == 1 else ""
+            is_float = np.issubdtype(pixels.dtype, np.floating)
+            remedy = "\n  multiply values from 0 to 1 by 255, and convert to uint8" * is_float
             raise UserError(
                 f"images: expected uint8 (N, {C}, {H}, {W}){gray}, not {images.dtype} "
-                f"{images.shape}"
+                f"{images.shape}{remedy}"
             )
         return np.ascontiguousarray(pixels)
 

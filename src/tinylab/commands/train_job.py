@@ -10,7 +10,7 @@ from tinylab.config import own_metrics
 from tinylab.config.compose import to_config
 from tinylab.config.schema import Config, SweepConfig
 from tinylab.errors import Stopped, UserError
-from tinylab.ui.console import say
+from tinylab.ui.console import said_if_slow, say
 
 if TYPE_CHECKING:
     from tinylab.store.run import Run
@@ -74,8 +74,9 @@ def train(config: Config, command: str | None = None) -> "Run":
     if result is not None and files.is_presented():
         files.say_finished(result)
     else:
-        from tinylab.experiment import run as experiment
-        from tinylab.system import runtime
+        with said_if_slow("loading PyTorch ..."):  # seconds on a busy machine or a slow disk
+            from tinylab.experiment import run as experiment
+            from tinylab.system import runtime
 
         if config.fresh:
             data.make_ready(config.dataset, fresh=True)

@@ -47,6 +47,9 @@ def key(typed: str, siblings: list[str]) -> str:
     names = {name.rpartition(".")[2]: name for name in siblings}
     others = {e.name.rpartition(".")[2]: e for e in entries() if e.name.startswith(f"{group}.")}
     words = {word: name for end, name in names.items() for word in end.split("_")} | names
+    for end, name in names.items():
+        if last == _initials(end) or end == _initials(last):  # learning_rate is lr
+            return f" (did you mean '{name}'?)"
     if hint := did_you_mean(last, [*names, *others]) or did_you_mean(last, list(words)):
         near = hint.split("'")[1]
         if near in words:
@@ -55,6 +58,11 @@ def key(typed: str, siblings: list[str]) -> str:
     if last in groups():
         return f" (did you mean {last}=...?)"
     return ""
+
+
+def _initials(words: str) -> str | None:
+    """As in ``lr`` for ``learning_rate``; None for a single word."""
+    return "".join(word[:1] for word in words.split("_")) if "_" in words else None
 
 
 def value(name: str, typed: object, kind: type) -> str:

@@ -26,11 +26,12 @@ from tinylab.system.files import write_bytes
 from tinylab.training.metrics import worst_mistakes
 from tinylab.ui import curves, plots
 from tinylab.ui.console import in_bytes, log_to, say
-from tinylab.ui.display import duration
+from tinylab.ui.display import short_duration
 from tinylab.ui.mirrors import Mirror
 from tinylab.ui.tables import WIDTH
 from tinylab.ui.tensorboard import Row, RunTracker
 
+FEW_IMAGES = 30  # of validation: one more right is 3 points
 GALLERY = 32  # images in each gallery
 WIDE = 16  # input channels of a convolution that bfloat16 speeds up
 
@@ -54,6 +55,8 @@ def introduce(prepared: Prepared, folder: Path) -> None:
     for line in (splits.official_val(), splits.grouping(), splits.duplicates()):
         if line:
             say(f"        {line}")
+    if few := _few_validation_images(prepared.config, len(parts.val)):
+        say(f"        {few}")
     if blank := splits.blank():
         say(
             f"data    in all training images, {blank}: check the files (16-bit values are divided "
@@ -86,6 +89,15 @@ def introduce(prepared: Prepared, folder: Path) -> None:
     channels = prepared.recipe.normalization.channels
     if device.type == "cpu" and (hint := _precision_hint(prepared, (channels, H, W))):
         say(f"        {hint}")
+
+
+def _few_validation_images(config: Config, num_val: int) -> str:
+    """Return the remedy if few images choose the epoch; empty if not, or if it is applied."""
+    is_chosen = config.train.weights != "last" and config.split.folds is None
+    if not is_chosen or not 0 < num_val < FEW_IMAGES:
+        return ""
+    images = f"{num_val} validation image{'s' * (num_val > 1)}"
+    return f"only {images} to choose the epoch: consider split=crossval"
 
 
 # Multiply-adds of a training, forward, that are worth a word on its precision: a minute or so.
@@ -222,7 +234,7 @@ def _say_end(config: Config, files: RunFolder, result: Result) -> None:
     say(
         f"test    accuracy {_accuracy(result)}, loss {result.test.loss:.4f}, on "
         f"{result.test.num:,} images; epoch {result.best_epoch}, trained in "
-        f"{duration(result.seconds.train)}"
+        f"{short_duration(result.seconds.train)}"
     )
     if result.test_plain is not None:
         say(

@@ -55,8 +55,9 @@ def run(config: Config, command: str) -> Result:
 
     Raises what ``events`` raises.
     """
+    train = config.train
     with (
-        RunDisplay(config.train.epochs, lambda: torch.get_num_threads() > 1) as display,
+        RunDisplay(train.epochs, lambda: torch.get_num_threads() > 1, train.monitor) as display,
         contextlib.closing(events(config, command)) as run_events,
     ):
         for event in run_events:

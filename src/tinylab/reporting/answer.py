@@ -68,11 +68,12 @@ def _comparison(comparison: Comparison) -> str:
 
 
 def _listed(comparison: Comparison, verdicts: Sequence[Verdict]) -> str:
-    """Name all of a few settings, or their number and the best of them."""
-    first, *others = [comparison.name_of(each.second) for each in verdicts]
-    if len(others) < MOST_NAMED:
+    """Name all of a few settings, or their number and the first of them, by validation."""
+    if len(verdicts) <= MOST_NAMED:
         return " and ".join(_named(comparison, each) for each in verdicts)
-    return f"{len(verdicts)} others, of which {first} is best"
+    every = "all " if len(verdicts) == len(comparison.verdicts) else ""
+    first = _named(comparison, verdicts[0])
+    return f"{every}{len(verdicts)} others, the closest by validation being {first}"
 
 
 def _named(comparison: Comparison, verdict: Verdict) -> str:
@@ -123,8 +124,14 @@ def warnings(comparison: Comparison) -> list[str]:
     """Return caveats."""
     sentences = [f"{text[0].upper()}{text[1:]}." for text in comparison.warnings]
     if all(len(row.setting.runs) == 1 for row in comparison.rows):
-        sentences.append(
-            f"One run{' per setting' if len(comparison.rows) > 1 else ''}: the CI covers the "
-            "choice of test images, but not other seeds. Repeat with seed=0,1,2."
-        )
+        sentences.append(one_run(comparison))
     return sentences
+
+
+def one_run(comparison: Comparison) -> str:
+    """Return what a single run per setting does not show."""
+    each = " per setting" if len(comparison.rows) > 1 else ""
+    return (
+        f"One run{each}: the CI covers the choice of test images, but not other seeds. Repeat with "
+        "seed=0,1,2."
+    )

@@ -30,6 +30,7 @@ LARGEST = 64  # maximum side in pixels; larger images are subsampled
 MOST_CLASSES = 20  # of a confusion matrix with names and counts
 MOST_PAIRS = 15
 MOST_CELLS = 1000  # of the picture of a confusion matrix, along each side
+LEAST_WRONG = 10  # for a risk-coverage curve; with fewer it is noise
 KEPT = 0.9  # fraction of the images, in the sentence on rejection
 SPLIT = ("split.folds", "split.seed")  # equal for all folds of a cross-validation
 
@@ -91,7 +92,7 @@ class Mistakes:
     recall: Table
     worst: Sequence[Mistake]
     no_pictures: str  # why the worst have no pictures, if so
-    rejecting: Markup | None  # the risk-coverage curve; None without mistakes
+    rejecting: Markup | None  # the risk-coverage curve; None for fewer than LEAST_WRONG
     rejected: str
 
 
@@ -105,11 +106,11 @@ def find(runs: Sequence[Run]) -> Mistakes:
     chosen, no_pictures = worst(folds[0], predictions)
     whose = f"all {len(folds)} folds pooled" if len(folds) > 1 else f"the run {folds[0].name}"
     curve = risk_coverage(predictions.probability, predictions.predicted == predictions.label)
-    has_mistakes = bool(curve.risk[-1] > 0)
+    num_wrong = int(np.count_nonzero(predictions.predicted != predictions.label))
     return Mistakes(
         whose, confusion(predictions), confused(predictions), recall(predictions), chosen,
         no_pictures,
-        figures.risk_coverage(curve.coverage, curve.risk) if has_mistakes else None,
+        figures.risk_coverage(curve.coverage, curve.risk) if num_wrong >= LEAST_WRONG else None,
         _rejected(curve),
     )  # fmt: skip
 

@@ -3,6 +3,7 @@
 import hashlib
 import math
 import os
+import re
 import shutil
 from collections import Counter
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ from tinylab.config.metrics import CHOOSABLE, METRICS
 from tinylab.store.run import Run
 from tinylab.ui.tensorboard import Point, Row, write_band, write_columns
 
+KEY = re.compile(r"(?<!\S)([\w./]+\.)?(\w+)(?==)")  # its groups, and its name
 LONGEST = 120  # bytes of a name; most file systems allow 255, TensorBoard's page shows fewer
 
 
@@ -47,11 +49,15 @@ def _link(link: Path, target: Path) -> None:
 
 
 def file_names(labels: Sequence[str]) -> list[str]:
-    """Return labels as folder names, ``optim.lr=0.1,seed=2``, all different.
+    """Return labels as folder names, ``lr=0.1,seed=2``, all different.
 
-    A label that is too long, or not unique, gets a hash of the full label as suffix.
+    TensorBoard's narrow list cuts names off, so keys lack their groups if unambiguous. A label that
+    is too long, or not unique, gets a hash of the full label as suffix.
     """
-    plain = [label.replace("/", "_").replace(" ", ",") for label in labels]
+    keys = {match.group(): match[2] for label in labels for match in KEY.finditer(label)}
+    is_plain = len(set(keys.values())) == len(keys)
+    short = [KEY.sub(r"\2", label) if is_plain else label for label in labels]
+    plain = [label.replace("/", "_").replace(" ", ",") for label in short]
     taken = Counter(name.casefold() for name in plain)  # some file systems are case-insensitive
     return [
         name

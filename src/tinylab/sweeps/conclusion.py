@@ -9,6 +9,7 @@ from tinylab.comparison.comparison import compare
 from tinylab.comparison.settings import group
 from tinylab.config.identity import run_id
 from tinylab.errors import UserError
+from tinylab.reporting.answer import answer, one_run
 from tinylab.store.collect import collect
 from tinylab.store.run import Run
 from tinylab.store.sweep import SweepFolder
@@ -16,7 +17,7 @@ from tinylab.sweeps import board, leaderboard
 from tinylab.sweeps.job import Job
 from tinylab.sweeps.leaderboard import Row
 from tinylab.ui.console import counted, say
-from tinylab.ui.tables import on_screen
+from tinylab.ui.tables import Section, on_screen
 
 
 def conclude(folder: SweepFolder, jobs: Sequence[Job], table: list[Row]) -> None:
@@ -83,12 +84,16 @@ def _draw(folder: SweepFolder, labels: dict[str, str], runs: Sequence[Run]) -> N
 def _show(runs: Sequence[Run], first: Job, table: list[Row]) -> None:
     """Show settings with verdicts if seeds were repeated, otherwise one line per run."""
     metric = first.config.sweep.metric
-    if all(len(setting.runs) == 1 for setting in group(runs, metric=metric)):
+    comparisons = compare(runs, metric=metric)
+    if all(len(row.setting.runs) == 1 for each in comparisons for row in each.rows):
         leaderboard.show(table, first)
+        answers = [[*answer(each), one_run(each)] for each in comparisons if len(each.rows) > 1]
+        for sentences in answers:
+            say("\n" + "\n".join(on_screen([Section(sentences)])))
         return
     unfinished = [row for row in table if row["state"] != "finished"]
     if unfinished:
         leaderboard.show(unfinished, first)
     say("")
-    for line in on_screen(show.sections(compare(runs, metric=metric), [], is_narrow=True)):
+    for line in on_screen(show.sections(comparisons, [], is_narrow=True)):
         say(line)

@@ -84,7 +84,7 @@ def contention() -> str:
     if load() <= cores() / 2:
         return ""
     return (
-        f"{load():.1f} processes compete for the {cores()} cores: threads=1 is faster next to them"
+        f"{load():.0f} processes compete for the {cores()} cores: threads=1 is faster next to them"
     )
 
 

@@ -179,8 +179,13 @@ def augmentation(config: AugmentConfig, train: Batches) -> Augmentation | None:
         made = Augmentation(said, option.file, option.function(config))
     images, _ = train.take(torch.arange(min(len(train), TRIED)))
     with _refuse_global_draws(said, images.device), errors_reported(said, option.file):
-        for seed in range(TIMES):
-            made(images.float(), seed)
+        tried = [made(images.float(), seed) for seed in range(TIMES)]
+    low, high = (float(end) / 255 for end in torch.stack(tried).aminmax())
+    if low < -1 or high > 2:  # noise may exceed the range a little
+        say(
+            f"warning: {said}: gives values from {low:.4g} to {high:.4g}; expected 0 to 1, the "
+            f"range of the images it is given\n  see {option.file}"
+        )
     return made
 
 

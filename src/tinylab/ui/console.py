@@ -4,6 +4,7 @@ import contextlib
 import logging
 import os
 import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TypeVar
@@ -107,6 +108,21 @@ def is_terminal() -> bool:
         return sys.stdout.isatty() and not wants_plain and not is_notebook
     except (AttributeError, ValueError):  # None, or closed
         return False
+
+
+@contextlib.contextmanager
+def said_if_slow(words: str, seconds: float = 2.0) -> Iterator[None]:
+    """Show a line on a terminal if the block takes longer than ``seconds``."""
+    if not is_terminal():
+        yield
+        return
+    timer = threading.Timer(seconds, say, [words])
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def drop_unwritten() -> OSError | None:

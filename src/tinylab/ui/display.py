@@ -47,11 +47,15 @@ class Paces:
 class RunDisplay:
     """One line per epoch; on a terminal a live bar below the lines.
 
-    ``is_threaded`` tells whether a step has threads that may wait for each other.
+    ``is_threaded`` tells whether a step has threads that may wait for each other. ``monitor``: the
+    validation metric that chooses the epoch.
     """
 
-    def __init__(self, epochs: int, is_threaded: Callable[[], bool] = bool) -> None:
+    def __init__(
+        self, epochs: int, is_threaded: Callable[[], bool] = bool, monitor: str = "accuracy"
+    ) -> None:
         self._epochs = epochs
+        self._monitor = monitor
         self._started = 0.0
         self._epochs_before: int | None = None  # until the first event: loading takes time
         self._bar = _live_bar() if is_terminal() else None
@@ -82,7 +86,7 @@ class RunDisplay:
             self._epochs_before = self._start(row["epoch"] - 1)
         done = row["epoch"] - self._epochs_before
         seconds_left = (time.monotonic() - self._started) / done * (self._epochs - row["epoch"])
-        say(epoch_line(row, self._epochs, seconds_left))
+        say(epoch_line(row, self._epochs, seconds_left, self._monitor))
         if self._paces is None or not self._is_threaded():
             return
         if (slower := self._paces.slower()) > IRREGULAR:
@@ -130,7 +134,7 @@ def _live_bar() -> Any:
     return bar
 
 
-def epoch_line(row: dict[str, Any], epochs: int, seconds_left: float) -> str:
+def epoch_line(row: dict[str, Any], epochs: int, seconds_left: float, monitor: str) -> str:
     """Return one epoch's metrics as a line of text."""
     line = (
         f"epoch {row['epoch']:>{len(str(epochs))}}/{epochs}  "
@@ -138,6 +142,9 @@ def epoch_line(row: dict[str, Any], epochs: int, seconds_left: float) -> str:
     )
     if row["val_loss"] is not None:
         line += f"  |  val loss {row['val_loss']:.4f}  accuracy {row['val_accuracy']:7.2%}"
+        if monitor not in ("loss", "accuracy"):
+            value = row[f"val_{monitor}"]
+            line += f"  {monitor} {'-' if value is None else f'{value:.4f}'}"
     return f"{line}  |  {row['images_per_second']:,.0f} images/s  {duration(seconds_left)} left"
 
 
@@ -146,6 +153,11 @@ def duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def short_duration(seconds: float) -> str:
+    """As ``duration``; below ten seconds as in ``0.3 s``."""
+    return f"{seconds:.1f} s" if seconds < 10 else duration(seconds)
 
 
 class SweepDisplay:
