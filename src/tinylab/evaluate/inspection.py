@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
-from scipy.special import softmax
 
 from tinylab import data
 from tinylab.config import code
@@ -207,7 +207,7 @@ def calibrated(
     for count in np.unique(times):
         alike = times == count
         scaled = logits[alike] / fit_temperature(logits[alike], given[alike])
-        probabilities[alike] = softmax(scaled, axis=1)
+        probabilities[alike] = torch.from_numpy(scaled).softmax(1).numpy()
     return probabilities
 
 
