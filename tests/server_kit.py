@@ -1,5 +1,6 @@
 """The real command in processes that can be killed, started in milliseconds."""
 
+import contextlib
 import json
 import os
 import select
@@ -48,7 +49,8 @@ class Server:
         pid = self.start(cwd, arguments)
         ended, _, _ = select.select([self.process.stdout], [], [], seconds)
         if not ended:
-            os.killpg(pid, signum)
+            with contextlib.suppress(ProcessLookupError):  # it has ended in between
+                os.killpg(pid, signum)
         return self.wait()
 
     def _answer(self, word: str) -> str:
