@@ -183,6 +183,7 @@ UNUSABLE = {
     "cut result": (lambda f: (f / "result.json").write_text("{"), ["cannot be read", "--from"]),
     "strange result": (lambda f: (f / "result.json").write_text('{"status": "finished"}'), ["not"]),
     "older result": (older_result, ["another version", "normalization", "fresh=true"]),
+    "newer result": (lambda f: change_result(f, format=99), ["format 99", "\n  update tinylab"]),
     "newer key": (lambda f: other_config(f, "optim", lrr=1), ["another version", "lrr"]),
     "newer model": (lambda f: other_config(f, "model", name="vit"), ["another version", "vit"]),
     "other network": (lambda f: other_config(f, "model", hidden=9), ["another version", "hidden"]),

@@ -30,7 +30,7 @@ from tinylab.models.pretrained import head
 from tinylab.store.calibration import Calibration
 from tinylab.store.collect import Skipped, collect, read
 from tinylab.store.folder import RunFolder
-from tinylab.store.result import Result
+from tinylab.store.result import Fault, Result
 from tinylab.store.run import Run
 from tinylab.store.sweep import SweepFolder
 from tinylab.system import runtime
@@ -260,7 +260,10 @@ def the_run(path: Path) -> Run:
     run = read(path)
     if isinstance(run, Skipped):
         remedy = "expected the folder of a finished run or a sweep"
-        if is_run(path):
+        fault = RunFolder(path).result_or_fault()
+        if isinstance(fault, Fault) and fault.is_newer:
+            remedy = "update tinylab"
+        elif is_run(path):
             remedy = f"finish it: {_again(path)}"
         raise UserError(f"{path}: {run.reason}\n  {remedy}")
     return run
