@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from run_folders import begun, config, failed, finished, stopped
 from tinylab import cli
 from tinylab.config.identity import run_id
+from tinylab.config.schema import SplitConfig, TrainConfig
 from tinylab.errors import UserError
 from tinylab.store import query
 from tinylab.store.folder import RunFolder
@@ -311,6 +312,39 @@ def test_what_distinguishes_the_runs_is_shown_unasked(
     head, *rows, _ = listed(capsys, "--sort", "seed").splitlines()
     assert head.split()[-2:] == ["seed", "optim.lr"], "threads do not count"
     assert [row.split()[-2:] for row in rows] == [["0", "0.1"], ["1", "0.1"], ["2", "0.25"]]
+
+
+def test_keys_of_the_users_own_parts_are_shown_unasked(
+    outputs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for seed, channels in ((0, 4), (1, 8)):
+        file = finished(outputs, seed=seed) / "result.json"
+        values = json.loads(file.read_text())
+        values["config"]["model"] = {"name": "mycnn", "channels": channels}
+        values["config"]["seed"] = 0
+        file.write_text(json.dumps(values))
+    failed(outputs, seed=2)
+    for file in (outputs / "runs").glob("*/config.yaml"):
+        if not file.with_name("result.json").exists():
+            file.unlink()  # it failed before its config was written
+    head, *rows, _ = listed(capsys, "--sort", "model.channels").splitlines()
+    assert head.split()[-1] == "model.channels"
+    assert [row.split()[-1] for row in rows[:2]] == ["4", "8"]
+
+
+def test_keys_that_have_no_column_are_named_below(
+    outputs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for seed in (0, 1):
+        split = SplitConfig(seed=seed + 3, val=0.1 + 0.1 * seed, stratified=bool(seed))
+        train = TrainConfig(epochs=1 + seed, batch_size=32 + seed)
+        finished(outputs, seed=seed, lr=0.1 + seed, split=split, train=train)
+    head, *_, last = listed(capsys).splitlines()
+    assert last.startswith("more varying keys: ")
+    shown, named = set(head.split()), {word.strip(",") for word in last.split()}
+    assert not shown & named
+    varied = {"seed", "optim.lr", "split.seed", "split.val", "split.stratified", "train.batch_size"}
+    assert varied <= shown | named
 
 
 def test_csv_and_json_hold_every_key_and_figure(

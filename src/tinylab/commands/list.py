@@ -9,11 +9,11 @@ from typing import Any
 
 from tinylab.commands.parser import Parser
 from tinylab.comparison.settings import distinguishes
-from tinylab.config.keys import defaults, without_effect
+from tinylab.config.keys import without_effect
 from tinylab.config.metrics import METRICS, between
 from tinylab.config.values import shown
 from tinylab.store.query import conditions, in_order, select
-from tinylab.store.run import Run
+from tinylab.store.run import OTHERS, Run
 from tinylab.ui.console import in_bytes, say
 from tinylab.ui.tables import aligned, as_csv, columns_of
 
@@ -43,11 +43,14 @@ def main(arguments: list[str]) -> None:
         say(as_csv([run.row for run in runs]).rstrip("\n"))
     elif runs:
         asked = [*(each.key for each in conditions(options.filters)), options.sort.lstrip("-")]
-        keys = dict.fromkeys([*asked, *_own_metrics(runs), *_varied_keys(runs)])
+        varied = _varied_keys(runs)
+        keys = dict.fromkeys([*asked, *_own_metrics(runs), *varied[:MOST_KEYS]])
         columns = [key for key in keys if key not in IN_HEAD]
         rows = [_cells(run, columns) for run in runs]
         say("\n".join(aligned(columns_of([*HEAD, *columns, ""], rows), width=None)))
         say(_summary(runs))
+        if more := [key for key in varied if key not in columns]:
+            say(f"more varying keys: {', '.join(more)} (in --format csv)")
     else:
         say(f"no {'such ' if options.filters else ''}run in {options.outputs / 'runs'}")
 
@@ -97,13 +100,12 @@ def _own_metrics(runs: Sequence[Run]) -> list[str]:
 
 
 def _varied_keys(runs: Sequence[Run]) -> list[str]:
-    """Return the first few config keys that differ between the runs."""
-    counts = {key for key, _ in defaults()} - without_effect()
-    rows = [{k: v for k, v in run.row.items() if k in counts} for run in runs]
-    keys = [
-        key for key in dict.fromkeys(key for row in rows for key in row) if distinguishes(key, rows)
-    ]
-    return [key for key in keys if key not in IN_NAME][:MOST_KEYS]
+    """Return the config keys that differ between the runs, including those of user code."""
+    omitted = {*IN_HEAD, *METRICS, *OTHERS, *without_effect()}
+    known = [run.row for run in runs if "model" in run.row]  # those whose config can be read
+    rows = [{k: v for k, v in row.items() if k not in omitted} for row in known]
+    keys = dict.fromkeys(key for row in rows for key in row)
+    return [key for key in keys if key not in IN_NAME and distinguishes(key, rows)]
 
 
 def _cells(run: Run, columns: Sequence[str]) -> list[str]:
