@@ -497,3 +497,21 @@ def test_import_tinylab_brings_nothing_with_it() -> None:
     completed = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
     loaded = completed.stdout.decode().split()
     assert not {"torch", "numpy", "hydra", "yaml", "omegaconf"} & set(loaded)
+
+
+def test_another_file_is_told_from_an_edited_one(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tiny.parent)
+    options.use_files([tiny])
+    before = code.recorded(config())
+    other = tiny.with_name("other.py")
+    other.write_text(tiny.read_text() + "\nMORE = 1\n")
+    options.use_files([other])
+    made = dataclasses.replace(config(), code="marks.py")
+    for listed in (str(tiny), [str(tiny)], [str(tiny), "marks.py"]):
+        message = code.changed(before["code_sha256"], before, made, listed)
+        assert message == f"trained from {tiny.name}, now from other.py"
+    for edited in (str(other), [str(other), str(tiny)], None):
+        message = code.changed(before["code_sha256"], before, made, edited)
+        assert message == "other.py has changed since"

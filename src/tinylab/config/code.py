@@ -51,20 +51,42 @@ def recorded(config: Any) -> dict[str, str]:
     return digests | ({"libraries": ", ".join(versions)} if versions else {})
 
 
-def changed(code_sha256: str, recorded: Mapping[str, Any], config: Any) -> str | None:
+def changed(
+    code_sha256: str, recorded: Mapping[str, Any], config: Any, before: object = None
+) -> str | None:
     """Return which code has changed since a result, in words; None if it gives the same bits.
 
-    recorded: the other recorded facts, as created by ``recorded``.
+    recorded: the other recorded facts, as created by ``recorded``. before: the ``code`` of the
+    result's config.
     """
     if is_same(code_sha256, config):
         return None
     own, own_sha256 = own_files(config), recorded.get("own_code_sha256")
     if own and own_sha256 is not None and own_digest(own) != own_sha256:
-        return f"{' or '.join(file.name for file in own)} has changed since"
+        names = " or ".join(file.name for file in own)
+        return _other_file(before, config) or f"{names} has changed since"
     today = ", ".join(libraries(config))
     if today != (before := recorded.get("libraries", "")):
         return f"made with {before}, but this is {today}"
     return "tinylab's code has changed since"
+
+
+def _other_file(before: object, config: Any) -> str | None:
+    """Return, in words, that a part of a config came from another file; None if not."""
+    listed, now = (
+        [each] if isinstance(each, str) else each or [] for each in (before, config.code)
+    )
+    assert isinstance(listed, list)
+    chosen = [str(each.file) for each in options.chosen(config) if each.is_of_file]
+    old = [file for file in listed if file not in (*now, *chosen)]
+    new = [file for file in chosen if file not in listed]
+    return f"trained from {_in_words(old)}, now from {_in_words(new)}" if old and new else None
+
+
+def _in_words(files: Iterable[str]) -> str:
+    here = Path.cwd()
+    paths = map(Path, files)
+    return " and ".join(str(p.relative_to(here) if p.is_relative_to(here) else p) for p in paths)
 
 
 def core() -> str:

@@ -159,7 +159,7 @@ def _resume_state(prepared: Prepared, files: RunFolder, checkpoints: Checkpoints
     state = checkpoints.load_last()
     if state is None:
         return None
-    why = code.changed(state["code_sha256"], state, config)
+    why = code.changed(state["code_sha256"], state, config, files.config().get("code"))
     why = why or own_metrics.changed(state.get("own_metrics", {}), config)
     if why is not None:
         files.archive(f"half finished, and {why}")

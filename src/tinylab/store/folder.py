@@ -364,7 +364,8 @@ def outdated(
             )
         return outcome.reason
     environment = outcome.environment
-    if (why := code.changed(environment.code_sha256, environment.extra, config)) is not None:
+    before = environment.code_sha256, environment.extra
+    if (why := code.changed(*before, config, outcome.config.get("code"))) is not None:
         return why
     if (why := own_metrics.changed(outcome.own_metrics or {}, config)) is not None:
         return why
