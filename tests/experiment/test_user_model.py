@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tinylab import cli
-from tinylab.store.run import ARCHIVED
+from tinylab.store.folder import ARCHIVED, RunFolder
 from workplace_kit import begun, result
 
 SOURCE = '''import tinylab
@@ -158,6 +158,18 @@ def test_the_same_command_finds_it_and_an_edit_outdates_it_and_no_other(
     assert cli.run(mine) == 0
     output = capsys.readouterr().out
     assert "mine.py or layers_of_mine.py has changed since; old folder kept" in output
+    (student / "layers_of_mine.py").write_text(HELPER)
+    assert cli.run(mine) == 0
+    output = capsys.readouterr().out
+    assert "this code and data were trained before; brought back" in output
+    assert "already finished" in output
+    RunFolder(run_of(student)).archive("interrupted")
+    (student / "outputs/runs" / output.partition(":")[0]).mkdir()  # without a checkpoint
+    capsys.readouterr()
+    assert cli.run(mine) == 0
+    assert "unfinished; old folder kept" in (output := capsys.readouterr().out)
+    assert "brought back" in output
+    assert "epoch" not in output
     assert cli.run([*TRAIN, "model=mlp", "code=mine.py"]) == 0
     assert "already finished" in capsys.readouterr().out
 

@@ -1,11 +1,16 @@
 """The names of a run's files, which the store alone knows, and what is read of them."""
 
 import ast
+import dataclasses
+import json
 from pathlib import Path
 
 import pytest
 
-from run_folders import finished
+from run_folders import config, finished, stopped
+from tinylab import data
+from tinylab.config import code
+from tinylab.config.identity import run_id
 from tinylab.errors import UserError
 from tinylab.store.folder import RunFolder
 from tinylab.store.sweep import SweepFolder
@@ -61,3 +66,70 @@ def test_an_archived_run_keeps_its_files_under_another_name(tmp_path: Path) -> N
     kept = sorted(path.name for path in (tmp_path / "runs").iterdir())
     assert len(kept) == 3
     assert all((tmp_path / "runs" / name / "result.json").exists() for name in kept)
+
+
+def version(outputs: Path, test: float, is_valid: bool) -> RunFolder:
+    """A finished run of one config, by the code and data of today or not."""
+    files = RunFolder(finished(outputs, test=test))
+    made = config()
+    values = json.loads(files.result_file.read_text()) | {"run_id": run_id(made)}
+    values["dataset"]["fingerprint"] = data.fingerprint(made.dataset)
+    values["environment"]["code_sha256"] = code.of_result(made) if is_valid else "other"
+    files.result_file.write_text(json.dumps(values))
+    return files
+
+
+def accuracies(files: RunFolder) -> dict[str, float]:
+    """The test accuracy of the run in its place, and of its archived versions."""
+    found = {"in place" if path == files.path else "archived": path
+             for path in files.path.parent.glob(f"{files.name}*")}  # fmt: skip
+    results = {where: RunFolder(path).result() for where, path in found.items()}
+    return {where: each.test.accuracy for where, each in results.items() if each is not None}
+
+
+def test_an_archived_version_that_is_valid_again_takes_its_place(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    version(tmp_path, 0.7, is_valid=True).archive("edited")
+    files = version(tmp_path, 0.6, is_valid=False)
+    fresh = dataclasses.replace(config(), fresh=True)
+    assert files.bring_back(fresh) is None
+    assert accuracies(files) == {"in place": 0.6, "archived": 0.7}
+    capsys.readouterr()
+    outcome = files.bring_back(config())
+    assert outcome is not None
+    assert outcome.test.accuracy == 0.7
+    assert accuracies(files) == {"in place": 0.7, "archived": 0.6}
+    assert "tinylab's code has changed since; old folder kept" in (said := capsys.readouterr().out)
+    assert "this code and data were trained before; brought back" in said
+
+
+def test_a_version_is_brought_back_after_a_kill_between_the_renames(tmp_path: Path) -> None:
+    files = version(tmp_path, 0.7, is_valid=True)
+    files.archive("edited")
+    assert files.bring_back(config()) is not None
+    assert accuracies(files) == {"in place": 0.7}
+
+
+def test_only_a_version_of_the_same_run_code_and_data_is_brought_back(tmp_path: Path) -> None:
+    version(tmp_path, 0.6, is_valid=False).archive("edited")
+    foreign = version(tmp_path, 0.7, is_valid=True)
+    values = json.loads(foreign.result_file.read_text())
+    foreign.result_file.write_text(json.dumps(values | {"run_id": "digits-mlp-0123456789"}))
+    foreign.archive("edited")
+    changed = version(tmp_path, 0.8, is_valid=True)
+    values = json.loads(changed.result_file.read_text())
+    values["dataset"]["fingerprint"] = "of other data"
+    changed.result_file.write_text(json.dumps(values))
+    changed.archive("edited")
+    assert changed.bring_back(config()) is None
+    assert not changed.path.exists()
+
+
+def test_an_unfinished_run_gives_way_only_once_it_cannot_be_resumed(tmp_path: Path) -> None:
+    version(tmp_path, 0.7, is_valid=True).archive("edited")
+    files = RunFolder(stopped(tmp_path))
+    assert files.bring_back(config()) is None
+    assert files.brought_back(config()) is not None
+    assert accuracies(files) == {"in place": 0.7}
+    assert len(list(files.path.parent.glob(f"{files.name}.*"))) == 1

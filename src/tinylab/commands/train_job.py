@@ -70,7 +70,7 @@ def train(config: Config, command: str | None = None) -> "Run":
     own_metrics.refuse_undeclared(config)
     config = weights.identified(data.identified(config))
     files = run_folder(config)
-    result = files.valid_result(config)
+    result = files.valid_result(config) or files.bring_back(config)
     if result is not None and files.is_presented():
         files.say_finished(result)
     else:

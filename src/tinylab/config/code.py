@@ -73,14 +73,15 @@ def changed(
 
 def _other_file(before: object, config: Any) -> str | None:
     """Return, in words, that a part of a config came from another file; None if not."""
-    listed, now = (
-        [each] if isinstance(each, str) else each or [] for each in (before, config.code)
-    )
-    assert isinstance(listed, list)
+    listed, now = _listed(before), _listed(config.code)
     chosen = [str(each.file) for each in options.chosen(config) if each.is_of_file]
     old = [file for file in listed if file not in (*now, *chosen)]
     new = [file for file in chosen if file not in listed]
     return f"trained from {_in_words(old)}, now from {_in_words(new)}" if old and new else None
+
+
+def _listed(saved: object) -> list[str]:
+    return saved if isinstance(saved, list) else [saved] if isinstance(saved, str) else []
 
 
 def _in_words(files: Iterable[str]) -> str:

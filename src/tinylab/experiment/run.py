@@ -102,6 +102,10 @@ def _events(config: Config, command: str) -> Iterator[RunEvent]:
             files.best_checkpoint, run_id(config),
         )  # fmt: skip
         state = _resume_state(prepared, files, checkpoints)
+        if state is None and (earlier := files.brought_back(config)) is not None:
+            present.answer(prepared, files, earlier)
+            yield RunDone(earlier)
+            return
         with disk_errors(files.path):
             files.path.mkdir(parents=True, exist_ok=True)
         with log_to(files.log_file):

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tinylab.store.folder import RunFolder
+from tinylab.store.folder import ARCHIVED, RunFolder
 from tinylab.store.result import Result
-from tinylab.store.run import ARCHIVED, Run, open_run
+from tinylab.store.run import Run, open_run
 from tinylab.store.sweep import SweepFolder
 
 # Facts about a machine that affect the bits of a result -> their names.

@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 import json
 import os
+import re
 import time
 import traceback
 import zipfile
@@ -32,6 +33,8 @@ from tinylab.store.predictions import Predictions
 from tinylab.store.result import Fault, Result
 from tinylab.system.files import disk_errors, read_json, write_json, write_npz, write_text
 from tinylab.ui.console import log_to, say
+
+ARCHIVED = re.compile(r"\.\d{8}-\d{6}(-\d+)?$")  # the end of a name given by RunFolder.archive
 
 
 class RunFolder:
@@ -258,6 +261,50 @@ class RunFolder:
         with disk_errors(self.path):
             self.path.rename(kept)
         say(f"{self.name}: {why}; old folder kept as {kept.name}")
+
+    def brought_back(self, config: Config) -> Result | None:
+        """Put an archived version of this run that is valid today back into its place.
+
+        So an edit that is undone trains nothing again. What is in its place is archived in turn:
+        after a kill in between, nothing is there, and the next call goes on. Returns its result;
+        None if there is none. Requires the run's lock.
+        """
+        found = None if config.fresh else self._valid_archived(config)
+        if found is None:
+            return None
+        kept, outcome = found
+        if self.path.exists():
+            now = self.result_or_fault()
+            why = None if now is None else outdated(now, config)
+            self.archive(why or "unfinished")
+        with disk_errors(self.path):
+            kept.rename(self.path)
+        say(f"{self.name}: this code and data were trained before; brought back {kept.name}")
+        return outcome
+
+    def bring_back(self, config: Config) -> Result | None:
+        """Like ``brought_back``, without the lock, and only in place of an outdated result.
+
+        Whether an unfinished run can be resumed is known once its checkpoint has been read.
+        """
+        if self.result_or_fault() is None and self.path.exists():
+            return None
+        if config.fresh or self._valid_archived(config) is None:
+            return None
+        with self.sole_writer():
+            return self.valid_result(config) or self.brought_back(config)
+
+    def _valid_archived(self, config: Config) -> tuple[Path, Result] | None:
+        """Return the newest archived version that is valid today, and its result."""
+        versions = [each for each in self.path.parent.glob(f"{self.name}.*")
+                    if ARCHIVED.fullmatch(each.name.removeprefix(self.name))]  # fmt: skip
+        fingerprints: dict[str, str | None] = {}
+        for kept in sorted(versions, key=lambda each: each.name, reverse=True):
+            outcome = RunFolder(kept).result()
+            is_same = outcome is not None and outcome.run_id == self.name
+            if outcome and is_same and outdated(outcome, config, fingerprints) is None:
+                return kept, outcome
+        return None
 
     # ------------------------------------------------------------ locking and failures
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from tinylab.config.values import did_you_mean, is_number, order, shown
 from tinylab.errors import UserError
-from tinylab.store.folder import RunFolder, named
-from tinylab.store.run import ARCHIVED, Row, Run, open_run
+from tinylab.store.folder import ARCHIVED, RunFolder, named
+from tinylab.store.run import Row, Run, open_run
 
 RUN_NAME = re.compile(rf".+-.+-[0-9a-f]{{10}}({ARCHIVED.pattern})?")  # unless it was renamed
 

@@ -7,7 +7,6 @@ share one set of names: config keys as typed, and metrics. Does not import torch
 import contextlib
 import hashlib
 import os
-import re
 import time
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,14 +17,13 @@ from tinylab.config.identity import flatten
 from tinylab.config.keys import completed, without_effect
 from tinylab.config.metrics import METRICS
 from tinylab.errors import UserError
-from tinylab.store.folder import RunFolder
+from tinylab.store.folder import ARCHIVED, RunFolder
 from tinylab.store.lock import is_being_written
 from tinylab.store.predictions import Predictions
 from tinylab.store.result import Fault, Result
 
 Row = dict[str, Any]
 
-ARCHIVED = re.compile(r"\.\d{8}-\d{6}(-\d+)?$")  # the end of a name given by RunFolder.archive
 SET_ASIDE = "set aside"
 STATES = ("finished", "running", "stopped", "failed", "damaged", SET_ASIDE)
 # Columns of a finished run besides its config and metrics.

@@ -182,6 +182,8 @@ def _missing(jobs: list[Job]) -> list[Job]:
         files = job.files
         outcome = files.result_or_fault()
         why = None if outcome is None else outdated(outcome, job.config, fingerprints)
+        if why and (earlier := files.bring_back(job.config)) is not None:
+            outcome, why = earlier, None
         if job.config.fresh or outcome is None or why or not files.is_presented():
             missing.append(job)
         elif isinstance(outcome, Result):
