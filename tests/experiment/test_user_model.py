@@ -167,7 +167,8 @@ def test_the_same_command_finds_it_and_an_edit_outdates_it_and_no_other(
     (student / "outputs/runs" / output.partition(":")[0]).mkdir()  # without a checkpoint
     capsys.readouterr()
     assert cli.run(mine) == 0
-    assert "unfinished; old folder kept" in (output := capsys.readouterr().out)
+    output = capsys.readouterr().out
+    assert "unfinished; old folder kept" in output
     assert "brought back" in output
     assert "epoch" not in output
     assert cli.run([*TRAIN, "model=mlp", "code=mine.py"]) == 0

@@ -227,6 +227,35 @@ def test_a_repeat_with_other_bits_differs_from_a_copy(tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("facts", "said"),
+    [
+        ({"own_code_sha256": "2"}, "your code differed: mine.py, softmax.py"),
+        ({"libraries": "timm 2"}, "timm 1 and timm 2"),
+        ({"core_sha256": "2"}, "a different version of tinylab's code"),
+        ({}, "a different version of tinylab's code"),  # in one of its options
+    ],
+)
+def test_it_is_said_whose_code_differed(facts: dict[str, str], said: str, tmp_path: Path) -> None:
+    first = write_run(tmp_path / "a", seed=1)
+    known = {"code_sha256": "1", "own_code_sha256": "1", "core_sha256": "1", "libraries": "timm 1"}
+    edit_result(first, weights_sha256="1f")
+    for key, value in known.items():
+        edit_result(first, **{f"environment__{key}": value})
+    files = {"mine.py": "1", "same.py": "1"}
+    (first / "code").mkdir()
+    for name, text in files.items():
+        (first / "code" / name).write_text(text)
+    again = shutil.copytree(first, tmp_path / "b" / "runs" / first.name)
+    edit_result(again, weights_sha256="2f")
+    for key, value in {"code_sha256": "2", **facts}.items():
+        edit_result(again, **{f"environment__{key}": value})
+    for name in ("mine.py", "softmax.py"):
+        (again / "code" / name).write_text("2")
+    _, [skipped] = collect([first, again])
+    assert skipped.reason == f"same config as {first}, but other bits ({said})"
+
+
 def test_values_are_what_can_change_a_result_by_the_keys_one_types(tmp_path: Path) -> None:
     [run], _ = collect([write_run(tmp_path, model="mlp", device="cpu", name="mine")])
     assert run.values["model"] == "mlp"

@@ -14,6 +14,7 @@ from tinylab.store.sweep import SweepFolder
 
 # Facts about a machine that affect the bits of a result -> their names.
 BITS_DEPEND_ON = {"threads": "threads", "device_name": "on", "torch": "torch"}
+CODE = ("own_code_sha256", "libraries", "core_sha256")  # digests and versions in a result
 
 
 @dataclass(frozen=True)
@@ -56,10 +57,27 @@ def _repetition(first: Run, second: Run) -> str:
         for key, words in BITS_DEPEND_ON.items()
         if here.get(key) != there.get(key)
     ]
-    if a.environment.code_sha256 != b.environment.code_sha256:
-        causes.append("a different version of tinylab's code")
+    causes += _code_differences(first, second)
     why = f" ({', '.join(causes)})" if causes else ""
     return f"same config as {first.folder}, but other bits{why}"
+
+
+def _code_differences(first: Run, second: Run) -> list[str]:
+    """Return what differs in the code of two runs: the user's, that of libraries, tinylab's."""
+    a, b = first.result.environment, second.result.environment
+    if a.code_sha256 == b.code_sha256:
+        return []
+    here, there = a.facts(), b.facts()
+    own, libraries, core = (here.get(key) != there.get(key) for key in CODE)
+    texts = [{file.name: file.read_bytes() for file in run.files.code_folder.rglob("*.py")}
+             for run in (first, second)]  # fmt: skip
+    names = sorted(name for name, text in texts[1].items() if texts[0].get(name) != text)
+    own_words = ": ".join(["your code differed", *filter(None, [", ".join(names)])])
+    differences = [own_words] * own
+    differences += [f"{here.get('libraries')} and {there.get('libraries')}"] * libraries
+    if core or not differences:
+        differences.append("a different version of tinylab's code")
+    return differences
 
 
 def read(folder: Path) -> Run | Skipped:
