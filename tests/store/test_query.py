@@ -392,6 +392,38 @@ print("HEAVY" if {"torch", "hydra", "matplotlib"} & set(sys.modules) else "LEAN"
     assert done.stdout.endswith("LEAN\n"), done.stdout + done.stderr
 
 
+def test_a_sweep_stands_for_its_runs(outputs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folders = [finished(outputs, seed=seed) for seed in (0, 1, 2)]
+    sweep = outputs / "sweeps" / "own"
+    sweep.mkdir(parents=True)
+    jobs = [{"run_id": folder.name, "state": "finished"} for folder in folders[:2]]
+    missing = {"run_id": "digits-mlp-0123456789", "state": "missing"}
+    (sweep / "sweep.json").write_text(json.dumps({"jobs": [*jobs, missing]}))
+    assert seeds(select([str(sweep)], outputs)) == [0, 1]
+    assert seeds(select([str(sweep), "seed=1"], outputs)) == [1]
+    assert "2 finished" in listed(capsys, str(sweep))
+    (sweep / "sweep.json").write_text("{}")
+    with pytest.raises(UserError, match="no such run"):
+        select([str(sweep)], outputs)
+
+
+@pytest.mark.parametrize(
+    ("typed", "holds"),
+    [
+        ("mine.py", True), ("nets/mine.py", True), ("./nets/mine.py", True), ("*.py", True),
+        ("/a/nets/mine.py", True), ("marks.py", True), ("ine.py", False), ("mine", False),
+        ("other/mine.py", False), ("null", False), ("", False),
+    ],
+)  # fmt: skip
+def test_a_file_of_the_users_may_be_named_by_the_end_of_its_path(typed: str, holds: bool) -> None:
+    row = {"code": ["/a/nets/mine.py", "/a/marks.py"]}
+    assert Condition("code", "=", typed).holds(row) is holds
+    assert Condition("code", "!=", typed).holds(row) is not holds
+    assert Condition("code", "=", "mine.py").holds({"code": "/a/nets/mine.py"})
+    assert not Condition("code", "=", "mine.py").holds({"code": None})
+    assert Condition("code", "=", "null").holds({"code": None})
+
+
 def test_a_run_may_be_named_by_dots(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = finished(tmp_path)
     monkeypatch.chdir(folder)

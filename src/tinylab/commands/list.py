@@ -18,8 +18,8 @@ from tinylab.ui.console import in_bytes, say
 from tinylab.ui.tables import aligned, as_csv, columns_of
 
 FILTERS = """\
-A filter is a condition on a config key or metric, or a run's name or folder, with * as a
-wildcard. All conditions must hold. Quote < and >, which the shell would interpret.
+A filter is a condition on a config key or metric, a run's name or folder, with * as a wildcard,
+or a sweep's folder. All conditions must hold. Quote < and >, which the shell would interpret.
 
   tinylab list                                           all runs, newest last
   tinylab list dataset=mnist 'optim.lr<0.01' state=failed
@@ -66,7 +66,7 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
         "filters",
         nargs="*",
         metavar="FILTER",
-        help="an outputs folder, or runs to list (default: all)",
+        help="an outputs folder, or runs or sweeps to list (default: all)",
     )
     parser.add_argument(
         "--sort",

@@ -14,6 +14,7 @@ from tinylab.config.values import did_you_mean, is_number, order, shown
 from tinylab.errors import UserError
 from tinylab.store.folder import ARCHIVED, RunFolder, named
 from tinylab.store.run import Row, Run, open_run
+from tinylab.store.sweep import SweepFolder
 
 RUN_NAME = re.compile(rf".+-.+-[0-9a-f]{{10}}({ARCHIVED.pattern})?")  # unless it was renamed
 
@@ -70,12 +71,21 @@ class Condition:
     def holds(self, row: Row) -> bool:
         """Return whether a run's row satisfies it. Raises UserError if a number is required."""
         value, compare = row.get(self.key), OPERATORS[self.operator]
+        if self.key == "code" and value is not None and self.operator in ("=", "!="):
+            return bool(
+                compare(any(map(self._is_file, [value] if isinstance(value, str) else value)), True)
+            )
         if is_number(value):
             return bool(compare(value, self._number()))
         if self.operator in ("=", "!="):
             pattern = self.typed.replace("[", "[[]")
             return bool(compare(fnmatchcase(shown(value), pattern), True))
         return isinstance(value, str) and bool(compare(value, self.typed))
+
+    def _is_file(self, path: str) -> bool:
+        """Return whether a user's file, of which the whole path is recorded, is as typed."""
+        typed = os.path.expanduser(self.typed)
+        return Path(path) == Path(os.path.abspath(typed)) or Path(path).match(typed or "-")
 
     def _number(self) -> float:
         for number in (int, float):
@@ -89,9 +99,10 @@ class Condition:
 def select(words: Sequence[str], outputs: Path, with_archived: bool = False) -> list[Run]:
     """Return the runs selected by ``words``: conditions, which must all hold, and runs.
 
-    A run is named by its folder or by its name in ``outputs``, with wildcards ``*`` and ``?``;
-    without a name, all runs are selected. Archived runs must be requested or named in full. Raises
-    UserError for a run that does not exist, and for a key that no run has.
+    A run is named by its folder or by its name in ``outputs``, with wildcards ``*`` and ``?``, or,
+    with the other runs of its sweep, by the sweep's folder; without a name, all runs are selected.
+    Archived runs must be requested or named in full. Raises UserError for a run that does not
+    exist, and for a key that no run has.
     """
     named = [word for word in words if not _is_condition(word)]
     candidates = _named(named, outputs) if named else runs_in(outputs)
@@ -120,7 +131,10 @@ def _named(words: Sequence[str], outputs: Path) -> list[Run]:
     """Return the named runs without repetition, in the order of the words."""
     runs: dict[Path, Run] = {}
     for word in words:
-        if os.path.isdir(word):
+        if (sweep := SweepFolder(Path(word))).is_sweep():
+            paths = map(sweep.run_path, sweep.jobs() or {})
+            chosen = [read(path) for path in paths if _is_run(path)]
+        elif os.path.isdir(word):
             chosen = [read(named(Path(word)))]
         else:
             chosen = [run for run in runs_in(outputs) if fnmatchcase(run.folder.name, word)]
