@@ -341,7 +341,9 @@ def test_a_loss_that_is_no_number_fails_with_the_remedy(
     assert "lower optim.lr" in error
     [folder] = Path("outputs/runs").glob("digits-*")
     assert json.loads((folder / "failure.json").read_text())["status"] == "failed"
-    assert "Traceback" in (folder / "train.log").read_text()
+    log = (folder / "train.log").read_text()
+    assert "became non-finite" in log
+    assert "Traceback" not in log
     assert not (folder / "result.json").exists()
 
 

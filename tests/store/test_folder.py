@@ -133,3 +133,18 @@ def test_an_unfinished_run_gives_way_only_once_it_cannot_be_resumed(tmp_path: Pa
     assert files.brought_back(config()) is not None
     assert accuracies(files) == {"in place": 0.7}
     assert len(list(files.path.parent.glob(f"{files.name}.*"))) == 1
+
+
+def test_the_log_of_a_failure_has_a_traceback_only_of_what_is_no_message(tmp_path: Path) -> None:
+    files = RunFolder(tmp_path)
+    files.record_failure(UserError("model=tiny: gives 2x11\n  expected 2x10"))
+    assert "failed: model=tiny: gives 2x11\n  expected 2x10" in files.log_file.read_text()
+    assert "Traceback" not in files.log_file.read_text()
+    files.log_file.unlink()
+    error = UserError("AttributeError in mine.py:18")
+    error.__cause__ = AttributeError("no_such")
+    files.record_failure(error)
+    assert "AttributeError: no_such" in files.log_file.read_text()
+    assert "failed: AttributeError in mine.py:18" in files.log_file.read_text()
+    files.record_failure(ValueError("too hot"))
+    assert files.error() == "ValueError: too hot"

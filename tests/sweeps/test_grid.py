@@ -4,6 +4,7 @@ import csv
 import json
 import shlex
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hydra import initialize_config_dir
@@ -13,9 +14,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import DictConfig, OmegaConf
 
+from run_folders import failed, finished
 from tinylab import cli
 from tinylab.config import compose
 from tinylab.config.folders import conf_folder
+from tinylab.errors import UserError
+from tinylab.store.folder import RunFolder
+from tinylab.sweeps.conclusion import refuse_unfinished
 from tinylab.sweeps.job import Composer
 
 pytestmark = pytest.mark.costly
@@ -142,11 +147,31 @@ def test_one_failed_job_does_not_stop_the_others(capsys: pytest.CaptureFixture[s
     command = ["train", "-m", "optim=sgd", "optim.lr=1e30,0.1", "train.grad_clip=null", *TINY]
     assert cli.run(command) == 1
     captured = capsys.readouterr()
-    assert "1 of 2 jobs failed" in captured.err
+    assert "1 of 2 jobs failed: the loss or a weight became non-finite" in captured.err
+    assert "lower optim.lr" in captured.err
     assert "became non-finite" in captured.out
     assert len(results()) == 1
     [failure] = Path("outputs/runs").glob("*/failure.json")
-    assert "Traceback" in (failure.parent / "train.log").read_text()
+    assert "became non-finite" in (failure.parent / "train.log").read_text()
+
+
+@pytest.mark.parametrize("others", ["model=tiny: gives 2x11\n  expected 2x10", "killed"])
+def test_the_error_of_all_failed_jobs_is_shown_in_full_if_it_is_the_same(
+    others: str, tmp_path: Path
+) -> None:
+    error = "model=tiny: gives 2x11\n  expected 2x10"
+    folders = [
+        failed(tmp_path, error),
+        failed(tmp_path, others, seed=1),
+        finished(tmp_path, seed=2),
+    ]
+    jobs = [SimpleNamespace(files=RunFolder(folder)) for folder in folders]
+    table = [{"state": "failed"}, {"state": "failed"}, {"state": "finished"}]
+    with pytest.raises(UserError) as raised:
+        refuse_unfinished(table, jobs)  # type: ignore[arg-type]
+    same = f"2 of 3 jobs failed: {error}\n"
+    different = f"2 of 3 jobs failed; see train.log in their folders in {tmp_path / 'runs'}\n"
+    assert str(raised.value).startswith(same if others == error else different)
 
 
 def test_a_sweep_that_cannot_write_its_runs_ends_in_two_lines(

@@ -313,15 +313,18 @@ class RunFolder:
         return lock.sole_writer(self.path, wait)
 
     def record_failure(self, error: BaseException) -> None:
-        """Write ``failure.json``, and the traceback into ``train.log``.
-
-        Raises UserError if the disk is full.
+        """Write ``failure.json``, and the error into ``train.log``, with the traceback of what is
+        not only words for the user. Raises UserError if the disk is full.
         """
         with disk_errors(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
+        is_said = isinstance(error, UserError)
+        text = str(error) if is_said else f"{type(error).__name__}: {error}"
+        origin = error.__cause__ if is_said else error
         with log_to(self.log_file) as write_line:
-            write_line("".join(traceback.format_exception(error)).rstrip())
-        text = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+            if origin is not None:
+                write_line("".join(traceback.format_exception(origin)).rstrip())
+            write_line(f"failed: {text}")
         failures = [*self.past_failures(), {"time": time.time(), "error": text}]
         write_json(self.failure_file, {"status": "failed", "error": text, "failures": failures})
 

@@ -31,7 +31,7 @@ def conclude(folder: SweepFolder, jobs: Sequence[Job], table: list[Row]) -> None
         _show(runs, jobs[0], table)
     write(folder, {run_id(job.config): job.label for job in jobs}, table)
     say_files(folder)
-    refuse_unfinished(table)
+    refuse_unfinished(table, jobs)
 
 
 def write(folder: SweepFolder, labels: dict[str, str], table: list[Row]) -> None:
@@ -51,12 +51,16 @@ def say_files(folder: SweepFolder) -> None:
         say(f"curves  tensorboard --logdir {shlex.quote(str(folder.tensorboard_folder))}")
 
 
-def refuse_unfinished(table: list[Row]) -> None:
-    """Raise UserError if not all jobs are finished or pruned."""
+def refuse_unfinished(table: list[Row], jobs: Sequence[Job]) -> None:
+    """Raise UserError if not all jobs are finished or pruned, with the error if it is the same."""
     states = [row["state"] for row in table]
     if failed := states.count("failed"):
+        errors = {error for job in jobs if (error := job.files.error()) is not None}
+        log = jobs[0].files.log_file
+        where = f"; see {log.name} in their folders in {log.parents[1]}"
+        why = f": {errors.pop()}" if len(errors) == 1 else where
         raise UserError(
-            f"{failed} of {counted(len(table), 'job')} failed; see the log in each job's folder\n"
+            f"{failed} of {counted(len(table), 'job')} failed{why}\n"
             "  fix the cause and repeat the command: finished jobs are not re-run"
         )
     if unfinished := sum(state not in ("finished", "pruned") for state in states):

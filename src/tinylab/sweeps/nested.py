@@ -178,7 +178,8 @@ def _choices(
     tables = [leaderboard.rows_of_search(plan.trials) for plan in plans]
     for at, plan, table in zip(inner, plans, tables, strict=True):
         conclusion.write(at, {run_id(job.config): job.label for job in plan.jobs}, table)
-    conclusion.refuse_unfinished([row for table in tables for row in table])
+    jobs = [job for plan in plans for job in plan.jobs]
+    conclusion.refuse_unfinished([row for table in tables for row in table], jobs)
     return [_choice(fold, plan) for fold, plan in enumerate(plans)]
 
 
