@@ -6,6 +6,7 @@ never executed.
 
 import contextlib
 import dataclasses
+import glob
 import shlex
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -265,8 +266,17 @@ def the_run(path: Path) -> Run:
             remedy = "update tinylab"
         elif is_run(path):
             remedy = f"finish it: {_again(path)}"
+        elif not path.exists() and (meant := _meant(path.name)) is not None:
+            remedy = f"did you mean {meant}?"
         raise UserError(f"{path}: {run.reason}\n  {remedy}")
     return run
+
+
+def _meant(name: str) -> Path | None:
+    """Return the run or sweep of this name, or the run of this hash, in the outputs folder."""
+    runs, sweeps = (Path(default_outputs()) / kind for kind in ("runs", "sweeps"))
+    by_hash = runs.glob(f"*-{glob.escape(name)}")
+    return next(filter(is_run, [runs / name, *by_hash, sweeps / name]), None)
 
 
 def _best(sweep: Path) -> Run:

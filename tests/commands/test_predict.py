@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 import weakref
 from collections.abc import Callable
 from pathlib import Path
@@ -15,8 +16,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from option_records import DigitsConfig, MnistConfig
+from run_folders import finished
 from tinylab import cli, data
 from tinylab.config.schema import SplitConfig
+from tinylab.errors import UserError
 from tinylab.inference import load_ensemble, the_run
 from tinylab.predict import classify as classifying
 from tinylab.predict import pictures
@@ -286,7 +289,7 @@ def test_a_sheet_shows_what_the_network_saw(
     predict(capsys, digits_run, digits_files, "--sheet", sheet)
     full = cv2.imread(str(sheet))
     assert full.shape[0] > 20 * 100, "179 images are 23 rows"
-    monkeypatch.setattr("tinylab.commands.predict.SHEET", 10)
+    monkeypatch.setattr("tinylab.commands.predict_job.SHEET", 10)
     predict(capsys, digits_run, digits_files, "--sheet", sheet)
     assert cv2.imread(str(sheet)).shape[0] < full.shape[0] / 5
 
@@ -315,7 +318,7 @@ def test_memory_is_flat_over_two_thousand_files(
 ) -> None:  # fmt: skip
     """Of 2,000 files no more pictures are held than two batches and the sheet take."""
     monkeypatch.setattr(classifying, "BATCH_SIZE", 64)
-    monkeypatch.setattr("tinylab.commands.predict.SHEET", 16)
+    monkeypatch.setattr("tinylab.commands.predict_job.SHEET", 16)
     alive, reader = Alive(), pictures.reader
     monkeypatch.setattr(pictures, "reader", lambda *options: alive.watch(reader(*options)))
     files = [digits_files / f"{number % 179}.png" for number in range(2000)]
@@ -342,7 +345,7 @@ def test_batches_do_not_matter(
 
 WRONG = {
     "no run": (["nowhere", "x.png"], ["nowhere", "expected the folder of a finished run"]),
-    "no path": (["{run}"], ["path"]),
+    "no path": (["{run}"], ["no image files given"]),
     "only runs": (["{run}", "{run}"], ["no image file"]),
     "empty folder": (["{run}", "{empty}"], ["empty", "no image file"]),
     "no class shown": (["{run}", "x.png", "--top", "0"], ["--top 0", "1 or more"]),
@@ -364,3 +367,20 @@ def test_wrong_input_is_refused_in_words(
         assert words in error
     assert "Traceback" not in error
     assert not (Path("s.jpg")).exists()
+
+
+def test_a_run_named_without_its_folder_is_suggested(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    run = finished(Path("outputs"))
+    sweep = Path("outputs/sweeps/own")
+    sweep.mkdir(parents=True)
+    (sweep / "sweep.json").write_text("{}")
+    for typed, meant in ((run.name, run), (run.name.rpartition("-")[2], run), ("own", sweep)):
+        with pytest.raises(UserError, match=re.escape(f"{typed}: not there")) as raised:
+            the_run(Path(typed))
+        assert f"did you mean {meant}?" in str(raised.value)
+    for typed in ("mlp", "*", "nowhere/x"):
+        with pytest.raises(UserError, match="expected the folder of a finished run"):
+            the_run(Path(typed))

@@ -40,3 +40,11 @@ def test_a_quick_answer_imports_nothing_heavy(
     assert not (HEAVY | also) & {*loaded.split()}
     assert "executed" not in completed.stdout + completed.stderr
     assert "model.w" in "\n".join(lines) or "did you mean" in completed.stderr
+
+
+@pytest.mark.costly
+def test_predict_without_a_file_imports_nothing_heavy(tmp_path: Path) -> None:
+    asked = [sys.executable, "-c", PROGRAM, "predict", "outputs/runs/RUN"]
+    completed = subprocess.run(asked, capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert "no image files given" in completed.stderr
+    assert not HEAVY & {*completed.stdout.split()}

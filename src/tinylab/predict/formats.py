@@ -4,16 +4,17 @@ import csv
 import io
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from tinylab.predict.classify import Prediction
+if TYPE_CHECKING:  # which imports torch
+    from tinylab.predict.classify import Prediction
 
 DONE = ("inverted", "fitted", "several")  # what is noted about a digit's picture
-Format = Callable[[Iterable[Prediction], tuple[str, ...], int, Sequence[str]], Iterator[str]]
+Format = Callable[[Iterable["Prediction"], tuple[str, ...], int, Sequence[str]], Iterator[str]]
 
 
 def as_table(
-    predictions: Iterable[Prediction], classes: tuple[str, ...], top: int, marks: Sequence[str]
+    predictions: Iterable["Prediction"], classes: tuple[str, ...], top: int, marks: Sequence[str]
 ) -> Iterator[str]:
     """One line per file, with its name last. Unreadable files are left out: they are listed."""
     width = max(map(len, classes))
@@ -31,7 +32,7 @@ def as_table(
 
 
 def as_csv(
-    predictions: Iterable[Prediction], classes: tuple[str, ...], top: int, marks: Sequence[str]
+    predictions: Iterable["Prediction"], classes: tuple[str, ...], top: int, marks: Sequence[str]
 ) -> Iterator[str]:
     """One line per file; unreadable ones have the reason in the last column."""
     ranks = [f"{name}_{rank + 1}" for rank in range(top) for name in ("class", "probability")]
@@ -53,7 +54,7 @@ def as_csv(
 
 
 def as_json(
-    predictions: Iterable[Prediction], classes: tuple[str, ...], top: int, marks: Sequence[str]
+    predictions: Iterable["Prediction"], classes: tuple[str, ...], top: int, marks: Sequence[str]
 ) -> Iterator[str]:
     """An array with one object per file; there is at least one file."""
     before = "[\n"
@@ -64,7 +65,7 @@ def as_json(
 
 
 def _as_object(
-    prediction: Prediction, classes: tuple[str, ...], top: int, marks: Sequence[str]
+    prediction: "Prediction", classes: tuple[str, ...], top: int, marks: Sequence[str]
 ) -> dict[str, Any]:
     if prediction.picture is None:
         return {"file": prediction.file, "error": prediction.fault}
