@@ -72,16 +72,23 @@ def changed(
 
 
 def _other_file(before: object, config: Any) -> str | None:
-    """Return, in words, that a part of a config came from another file; None if not."""
+    """Return, in words, that a part of a config came from a file of another name; None if not.
+
+    A file of the same name in another folder is taken for the same file: folders are moved.
+    """
     listed, now = _listed(before), _listed(config.code)
     chosen = [str(each.file) for each in options.chosen(config) if each.is_of_file]
-    old = [file for file in listed if file not in (*now, *chosen)]
-    new = [file for file in chosen if file not in listed]
+    old = [file for file in listed if Path(file).name not in _names([*now, *chosen])]
+    new = [file for file in chosen if Path(file).name not in _names(listed)]
     return f"trained from {_in_words(old)}, now from {_in_words(new)}" if old and new else None
 
 
 def _listed(saved: object) -> list[str]:
     return saved if isinstance(saved, list) else [saved] if isinstance(saved, str) else []
+
+
+def _names(files: Iterable[str]) -> set[str]:
+    return {Path(file).name for file in files}
 
 
 def _in_words(files: Iterable[str]) -> str:
