@@ -117,7 +117,8 @@ def _flags(command: str) -> list[str]:
     """Return the flags of a command, parsed from its source: importing it may import torch."""
     source = Path(__file__).with_name(f"{command}.py").read_text(encoding="utf-8")
     own = re.findall(r'\badd(?:_argument)?\(\s*"(--[\w-]+)"', source)
-    return ["--help", *own, *(["--outputs"] if re.search(r"\.add_outputs\(\)", source) else [])]
+    shared = re.findall(r"\bparser\.add_(\w+)\(\)", source)  # by methods of Parser
+    return ["--help", *own, *(f"--{name}" for name in shared)]
 
 
 def _keys(words: Sequence[str], word: str) -> Iterator[str]:

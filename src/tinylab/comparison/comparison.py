@@ -20,6 +20,7 @@ from tinylab.config.values import shown
 from tinylab.errors import UserError
 from tinylab.store.run import Run
 from tinylab.training.metrics import wilson_interval
+from tinylab.ui.console import counted
 
 FEW = 5  # maximum number of settings for which all pairs are compared
 
@@ -80,6 +81,11 @@ class Comparison:
     def num_runs(self) -> int:
         """The total number of runs of all settings."""
         return sum(len(row.setting.runs) for row in self.rows)
+
+    @property
+    def tried(self) -> str:
+        """As in ``3 settings tried in 9 runs``."""
+        return f"{counted(len(self.rows), 'setting')} tried in {counted(self.num_runs, 'run')}"
 
     def name_of(self, setting: Setting) -> str:
         """The letter of a setting."""

@@ -95,11 +95,9 @@ def _settings(comparison: Comparison, is_narrow: bool) -> list[Section]:
 
 def _heading(comparison: Comparison) -> str:
     """Return how many settings were tried, which matters before reading the test column."""
-    rows, runs = len(comparison.rows), comparison.num_runs
-    tried = f"{rows} setting{'s' * (rows > 1)} tried in {runs} run{'s' * (runs > 1)}"
-    is_ranked = rows > 1 and comparison.selected is not None
+    is_ranked = len(comparison.rows) > 1 and comparison.selected is not None
     ranked = f", ranked by {METRICS[comparison.metric].label}" if is_ranked else ""
-    return f"{comparison.dataset}: {tried}{ranked}"
+    return f"{comparison.dataset}: {comparison.tried}{ranked}"
 
 
 def _legend(comparison: Comparison) -> list[str]:

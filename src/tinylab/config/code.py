@@ -63,11 +63,11 @@ def changed(
         return None
     own, own_sha256 = own_files(config), recorded.get("own_code_sha256")
     if own and own_sha256 is not None and own_digest(own) != own_sha256:
-        names = " or ".join(file.name for file in own)
-        return _other_file(before, config) or f"{names} has changed since"
+        edited = " or ".join(file.name for file in own)
+        return _other_file(before, config) or f"{edited} has changed since"
     today = ", ".join(libraries(config))
-    if today != (before := recorded.get("libraries", "")):
-        return f"made with {before}, but this is {today}"
+    if today != (then := recorded.get("libraries", "")):
+        return f"made with {then}, but this is {today}"
     return "tinylab's code has changed since"
 
 
@@ -76,25 +76,19 @@ def _other_file(before: object, config: Any) -> str | None:
 
     A file of the same name in another folder is taken for the same file: folders are moved.
     """
-    listed, now = _listed(before), _listed(config.code)
-    chosen = [str(each.file) for each in options.chosen(config) if each.is_of_file]
-    old = [file for file in listed if Path(file).name not in _names([*now, *chosen])]
-    new = [file for file in chosen if Path(file).name not in _names(listed)]
+    listed = [Path(name) for name in user_code.names(before)]
+    chosen = [each.file for each in options.chosen(config) if each.is_of_file]
+    now = {Path(name).name for name in user_code.names(config.code)}
+    now |= {file.name for file in chosen}
+    then = {file.name for file in listed}
+    old = [file for file in listed if file.name not in now]
+    new = [file for file in chosen if file.name not in then]
     return f"trained from {_in_words(old)}, now from {_in_words(new)}" if old and new else None
 
 
-def _listed(saved: object) -> list[str]:
-    return saved if isinstance(saved, list) else [saved] if isinstance(saved, str) else []
-
-
-def _names(files: Iterable[str]) -> set[str]:
-    return {Path(file).name for file in files}
-
-
-def _in_words(files: Iterable[str]) -> str:
+def _in_words(files: Iterable[Path]) -> str:
     here = Path.cwd()
-    paths = map(Path, files)
-    return " and ".join(str(p.relative_to(here) if p.is_relative_to(here) else p) for p in paths)
+    return " and ".join(str(f.relative_to(here) if f.is_relative_to(here) else f) for f in files)
 
 
 def core() -> str:

@@ -94,10 +94,13 @@ def _existing(typed: str, said: str, *roots: Path) -> Path:
 
 def paths(value: object) -> list[Path]:
     """Return the files of a config's ``code``: null, one, or a list. Raises UserError."""
+    return [_existing(each, f"code={each}", Path.cwd()) for each in names(value)]
+
+
+def names(value: object) -> list[str]:
+    """Return the files of a config's ``code`` as they are written: null, one, or a list."""
     listed = [value] if isinstance(value, str) else value
-    if not isinstance(listed, Sequence):
-        return []
-    return [_existing(str(each), f"code={each}", Path.cwd()) for each in listed]
+    return [str(each) for each in listed] if isinstance(listed, Sequence) else []
 
 
 def of_run(value: object, folder: Path) -> list[Path]:
@@ -107,8 +110,7 @@ def of_run(value: object, folder: Path) -> list[Path]:
     nor relative paths.
     """
     runs = Path(os.path.realpath(folder)).parent
-    listed = [value] if isinstance(value, str) else value
-    absolute = [Path(str(each)) for each in listed or [] if os.path.isabs(str(each))]  # type: ignore[attr-defined]
+    absolute = [Path(each) for each in names(value) if os.path.isabs(each)]
     beside = [each for each in absolute if Path(os.path.realpath(each)).is_relative_to(runs)]
     return [each for each in absolute if each.is_file() and each not in beside]
 

@@ -76,6 +76,12 @@ def fit_temperature(logits: NDArray[np.float64], labels: NDArray[np.int64]) -> f
     return float(np.exp((low + high) / 2))
 
 
+def at_temperature(logits: NDArray[np.float64], temperature: float) -> NDArray[np.float64]:
+    """Return the probabilities (N, num_classes) of float64 logits at a temperature."""
+    probabilities: NDArray[np.float64] = torch.from_numpy(logits / temperature).softmax(1).numpy()
+    return probabilities
+
+
 def _evenly(count: int, most: int) -> NDArray[np.int64]:
     """Return at most this many positions, evenly spaced: most datasets are sorted by class."""
     return np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(np.int64))
@@ -85,8 +91,7 @@ def _say(
     member: Trained, logits: NDArray[np.float64], labels: NDArray[np.int64], temperature: float
 ) -> None:
     before, after = (
-        Scores(labels, torch.from_numpy(logits / each).softmax(1).numpy(), member.classes)
-        for each in (1.0, temperature)
+        Scores(labels, at_temperature(logits, each), member.classes) for each in (1.0, temperature)
     )
     say(f"calibration of {member.name}, on {len(labels):,} validation images:")
     if (before.predicted == labels).all():

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from tinylab import data
@@ -15,7 +14,7 @@ from tinylab.data.cache import Decoded
 from tinylab.errors import UserError
 from tinylab.evaluate import labels, looks
 from tinylab.evaluate.alike import Neighbors, neighbors
-from tinylab.evaluate.calibrate import fit_temperature
+from tinylab.evaluate.calibrate import at_temperature, fit_temperature
 from tinylab.evaluate.labels import LabelErrors
 from tinylab.inference import in_batches, load, own_data
 from tinylab.store.collect import collect
@@ -206,8 +205,8 @@ def calibrated(
     probabilities = np.zeros_like(logits)
     for count in np.unique(times):
         alike = times == count
-        scaled = logits[alike] / fit_temperature(logits[alike], given[alike])
-        probabilities[alike] = torch.from_numpy(scaled).softmax(1).numpy()
+        temperature = fit_temperature(logits[alike], given[alike])
+        probabilities[alike] = at_temperature(logits[alike], temperature)
     return probabilities
 
 

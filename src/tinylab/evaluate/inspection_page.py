@@ -11,6 +11,7 @@ from tinylab.reporting.gallery import Galleries, Gallery, Item
 from tinylab.reporting.mistakes import thumbnail
 from tinylab.reporting.tables import Cell, Table, number
 from tinylab.system.files import NAMED, write_text
+from tinylab.ui.console import counted
 from tinylab.ui.tables import as_csv
 
 MOST_LABELS = 60  # label errors on the page; the CSV has all
@@ -27,8 +28,8 @@ def summary(inspection: Inspection) -> list[str]:
     total, errors = len(inspection.decoded.dataset.labels), inspection.of("label")
     covered, doubtful = len(inspection.covered), len(inspection.of("doubtful"))
     lines = [
-        f"{covered:,} of {total:,} images were predicted by {len(inspection.runs)} "
-        f"run{'s' * (len(inspection.runs) > 1)} not trained on them",
+        f"{covered:,} of {total:,} images were predicted by "
+        f"{counted(len(inspection.runs), 'run')} not trained on them",
         f"likely label errors: {len(errors):,} ({len(errors) / covered:.2%} of these)",
     ]
     if len(errors) > SUSPICIOUS * covered:

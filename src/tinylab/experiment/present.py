@@ -25,7 +25,7 @@ from tinylab.system import machine, runtime
 from tinylab.system.files import write_bytes
 from tinylab.training.metrics import worst_mistakes
 from tinylab.ui import curves, plots
-from tinylab.ui.console import in_bytes, log_to, say
+from tinylab.ui.console import counted, in_bytes, log_to, say
 from tinylab.ui.display import short_duration
 from tinylab.ui.mirrors import Mirror
 from tinylab.ui.tables import WIDTH
@@ -74,7 +74,7 @@ def introduce(prepared: Prepared, folder: Path) -> None:
         say(f"        {size} of images, more than half of the free memory of {device}: kept")
         say("        in main memory and streamed in pinned chunks")
     count = torch.get_num_threads()
-    threads = f", {count} thread{'s' * (count > 1)}" if device.type == "cpu" else ""
+    threads = f", {counted(count, 'thread')}" if device.type == "cpu" else ""
     parameters = models.count_parameters(prepared.model)
     trained = models.count_trained(prepared.model)
     of_them = f", {trained:,} of them trainable" if trained < parameters else ""
@@ -96,7 +96,7 @@ def _few_validation_images(config: Config, num_val: int) -> str:
     is_chosen = config.train.weights != "last" and config.split.folds is None
     if not is_chosen or not 0 < num_val < FEW_IMAGES:
         return ""
-    images = f"{num_val} validation image{'s' * (num_val > 1)}"
+    images = counted(num_val, "validation image")
     return f"only {images} to choose the epoch: consider split=crossval"
 
 

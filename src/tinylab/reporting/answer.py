@@ -110,8 +110,7 @@ def discipline(comparison: Comparison, num_left_out: int) -> str:
     more = f", not counting {num_left_out} left out below" if num_left_out else ""
     if len(comparison.rows) == 1 and not more:
         return "Only one setting was tried, so its test accuracy has no selection bias."
-    settings, runs = len(comparison.rows), comparison.num_runs
-    tried = f"{settings} setting{'s' * (settings > 1)} tried in {runs} run{'s' * (runs > 1)}{more}."
+    tried = f"{comparison.tried}{more}."
     if comparison.selected is None:
         return tried
     return (

@@ -22,6 +22,7 @@ from tinylab.reporting.svg import (
     x_axis,
     y_axis,
 )
+from tinylab.ui.console import counted
 
 Values = NDArray[np.float64]
 COLORS = 7  # told apart by people with any color vision; what comes after them is gray
@@ -169,7 +170,7 @@ def _dot_row(row: Dots, x: Scale, y: float) -> Markup:
 
 def _summary(row: Dots) -> str:
     """Describe a row in words."""
-    runs = f"{len(row.values)} run{'s' if len(row.values) > 1 else ''}"
+    runs = counted(len(row.values), "run")
     if row.interval is None:
         return f"mean {percent(round(row.mean, 4))} of {runs}"
     low, high = (percent(round(end, 4)) for end in row.interval)

@@ -269,8 +269,7 @@ class RunFolder:
         after a kill in between, nothing is there, and the next call goes on. Returns its result;
         None if there is none. Requires the run's lock.
         """
-        found = None if config.fresh else self._valid_archived(config)
-        if found is None:
+        if (found := self._valid_archived(config)) is None:
             return None
         kept, outcome = found
         if self.path.exists():
@@ -289,20 +288,23 @@ class RunFolder:
         """
         if self.result_or_fault() is None and self.path.exists():
             return None
-        if config.fresh or self._valid_archived(config) is None:
+        if self._valid_archived(config) is None:
             return None
         with self.sole_writer():
             return self.valid_result(config) or self.brought_back(config)
 
     def _valid_archived(self, config: Config) -> tuple[Path, Result] | None:
-        """Return the newest archived version that is valid today, and its result."""
+        """Return the newest archived version that is valid today, and its result; none if fresh."""
+        if config.fresh:
+            return None
         versions = [each for each in self.path.parent.glob(f"{self.name}.*")
                     if ARCHIVED.fullmatch(each.name.removeprefix(self.name))]  # fmt: skip
         fingerprints: dict[str, str | None] = {}
         for kept in sorted(versions, key=lambda each: each.name, reverse=True):
             outcome = RunFolder(kept).result()
-            is_same = outcome is not None and outcome.run_id == self.name
-            if outcome and is_same and outdated(outcome, config, fingerprints) is None:
+            if outcome is None or outcome.run_id != self.name:
+                continue
+            if outdated(outcome, config, fingerprints) is None:
                 return kept, outcome
         return None
 

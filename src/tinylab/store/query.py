@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+from tinylab.config import user_code
 from tinylab.config.values import did_you_mean, is_number, order, shown
 from tinylab.errors import UserError
 from tinylab.store.folder import ARCHIVED, RunFolder, named
@@ -72,9 +73,7 @@ class Condition:
         """Return whether a run's row satisfies it. Raises UserError if a number is required."""
         value, compare = row.get(self.key), OPERATORS[self.operator]
         if self.key == "code" and value is not None and self.operator in ("=", "!="):
-            return bool(
-                compare(any(map(self._is_file, [value] if isinstance(value, str) else value)), True)
-            )
+            return bool(compare(any(map(self._is_file, user_code.names(value))), True))
         if is_number(value):
             return bool(compare(value, self._number()))
         if self.operator in ("=", "!="):

@@ -48,18 +48,22 @@ class AdaptiveThreads:
 
     def __call__(self, batch: Batch) -> None:
         """Take the step with ``batch``."""
-        form = tuple(batch.shapes())
-        left = self._checks_left.setdefault(form, CHECKS)
-        if left and not self._is_fixed:
-            self._checks_left[form] = left - 1
-            self._compare(batch)
-        if left or self._is_fixed:
+        if self._is_fixed or self._was_compared(batch):
             self._step(batch)
             return
         started = time.perf_counter()
         with _threads(self._pace.threads):
             self._step(batch)
         self._pace.took(time.perf_counter() - started)
+
+    def _was_compared(self, batch: Batch) -> bool:
+        """Compare the step with both numbers if the batch is one of the first of its form."""
+        form = tuple(batch.shapes())
+        left = self._checks_left.setdefault(form, CHECKS)
+        if left:
+            self._checks_left[form] = left - 1
+            self._compare(batch)
+        return left > 0
 
     def _compare(self, batch: Batch) -> None:
         states = []
