@@ -1,5 +1,6 @@
 """Convolution and pooling in one pass beside torch's two layers."""
 
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -46,7 +47,7 @@ def both(layer: PooledConv2d, images: Tensor, threads: int = 1) -> list[list[Ten
 
 @settings(max_examples=40)
 @given(
-    st.integers(1, 9), st.integers(4, 12), st.integers(4, 12), st.integers(1, 20),
+    st.integers(1, 9), st.integers(4, 12), st.integers(4, 12), st.integers(1, 40),
     st.integers(1, 3), st.integers(0, 99), st.booleans(),
 )  # fmt: skip
 def test_it_is_torchs_convolution_and_pooling(
@@ -86,6 +87,26 @@ def test_the_bits_depend_on_the_parts_of_a_batch_and_not_on_the_threads(parts: i
     first, *others = (both(layer, images, threads)[0] for threads in (1, 2, 3, 2, 1))
     for other in others:
         assert all(torch.equal(a, b) for a, b in zip(first, other, strict=True))
+
+
+def test_without_torchs_openmp_the_parts_follow_one_another(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    layer, images = one_pass(), torch.randn(7, 1, 10, 10)
+    shared = both(layer, images, threads=2)[0]
+    monkeypatch.setattr("tinylab.models.one_pass._openmp", lambda: None)
+    alone = both(layer, images, threads=2)[0]
+    assert all(torch.equal(a, b) for a, b in zip(shared, alone, strict=True))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="torch's OpenMP is called on Linux alone")
+def test_torchs_own_threads_share_the_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*arguments: object) -> None:
+        raise AssertionError("not by torch's threads")
+
+    monkeypatch.setattr("tinylab.models.one_pass._forward_part", refuse)
+    monkeypatch.setattr("tinylab.models.one_pass._backward_part", refuse)
+    both(one_pass(), torch.randn(7, 1, 10, 10), threads=2)
 
 
 def test_the_parts_of_a_batch_are_as_many_as_threads_when_the_kernel_is_chosen() -> None:
