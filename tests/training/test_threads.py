@@ -58,6 +58,16 @@ def test_what_the_machine_does_is_followed() -> None:
         assert steps > 0.9 * 5 / machine[fastest]
 
 
+@pytest.mark.parametrize(("one", "chosen"), [(0.0028, 2), (0.0026, 1)])
+def test_one_thread_is_chosen_only_if_it_is_clearly_faster(one: float, chosen: int) -> None:
+    steps: dict[int, int] = {1: 0, 2: 0}
+    pace = Pace(2)
+    for _ in range(20_000):
+        steps[pace.threads] += 1
+        pace.took({2: 0.0030, 1: one}[pace.threads])
+    assert steps[chosen] > 0.9 * 20_000
+
+
 def test_one_slow_moment_is_soon_forgotten() -> None:
     pace = Pace(2)
     train(pace, ALONE, 20)

@@ -6,6 +6,7 @@ two threads are 1.1 to 1.6 times as fast as one. What else a machine does change
 """
 
 import contextlib
+import math
 import time
 from collections.abc import Callable, Iterator
 from statistics import fmean
@@ -21,6 +22,7 @@ from tinylab.ui.console import say
 CHECKS = 3  # batches of each form whose steps are compared, bit by bit
 WINDOW = 16  # steps that are timed together
 SHORTEST_PAUSE, LONGEST_PAUSE = 0.25, 4.0  # seconds until the slower number is timed again
+CLEARLY = 0.9  # of the time with more threads must one thread take: a slow moment is not a reason
 DISTURBED = 2  # times as slow as one thread: not a matter of the step's size
 
 
@@ -102,7 +104,8 @@ class Pace:
             self._choose()
 
     def _choose(self) -> None:
-        fastest = min(self._seconds, key=self._seconds.__getitem__)
+        most, one = (self._seconds.get(threads, math.inf) for threads in (self._most, 1))
+        fastest = 1 if one < CLEARLY * most else self._most
         if fastest == self.threads and not self._is_trial:
             if self._until_trial <= 0:
                 self.threads, self._is_trial = self._other(), True
