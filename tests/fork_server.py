@@ -5,12 +5,16 @@ imports for each. The parent runs no torch kernel, so the children start as a fr
 
 Reads one JSON request a line: {"arguments": [...], "cwd": ..., "max_file_bytes": null}. Answers
 "started PID" and, when the child has ended, "ended STATUS" (negative: killed by that signal).
+
+With --socket=PATH it answers typed_tinylab.py instead, any number at a time: each sends its three
+streams with {"arguments": [...], "cwd": ..., "environment": {...}} and gets the exit code.
 """
 
 import importlib
 import json
 import os
 import resource
+import socket
 import sys
 
 
@@ -40,7 +44,54 @@ def run(request: dict) -> None:
     os._exit(cli.run(request["arguments"]))
 
 
+def listen(path: str) -> None:
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(path)
+        listener.listen(16)
+        print("listening", flush=True)
+        while True:
+            connection, _ = listener.accept()
+            if os.fork() == 0:
+                listener.close()
+                answer(connection)
+            connection.close()
+            while reaped():
+                pass
+
+
+def reaped() -> bool:
+    """Whether a child had ended."""
+    try:
+        return os.waitpid(-1, os.WNOHANG)[0] != 0
+    except ChildProcessError:
+        return False
+
+
+def answer(connection: socket.socket) -> None:
+    """The child: the command as if it were typed there."""
+    sent, streams, _, _ = socket.recv_fds(connection, 1 << 20, 3)
+    request = json.loads(sent)
+    for number, stream in enumerate(streams):
+        os.dup2(stream, number)
+        os.close(stream)
+    os.environ.clear()
+    os.environ.update(request["environment"])
+    os.chdir(request["cwd"])
+    from tinylab import cli
+
+    code = cli.run(request["arguments"])
+    sys.stdout.flush()
+    sys.stderr.flush()
+    connection.sendall(str(code).encode())
+    os._exit(code)
+
+
 if __name__ == "__main__":
-    for name in sys.argv[1:]:
+    names = sys.argv[1:]
+    address = names.pop(0).removeprefix("--socket=") if names[0].startswith("--socket=") else None
+    for name in names:
         importlib.import_module(name)
-    serve()
+    if address is None:
+        serve()
+    else:
+        listen(address)

@@ -6,6 +6,7 @@ import os
 import select
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 TINYLAB = (
@@ -65,3 +66,23 @@ class Server:
         self.process.stdin.close()
         self.process.wait()
         self.process.stdout.close()
+
+
+@contextlib.contextmanager
+def typed(folder: Path) -> Iterator[dict[str, str]]:
+    """The environment of a shell in which ``tinylab`` starts in milliseconds.
+
+    ``python`` is that of the tests. ``folder`` gets the program and its socket.
+    """
+    program, address = folder / "tinylab", folder / "socket"
+    client = Path(__file__).with_name("typed_tinylab.py")
+    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -ESs "{client}" "$@"\n')
+    program.chmod(0o755)
+    server = Path(__file__).with_name("fork_server.py")
+    command = [sys.executable, str(server), f"--socket={address}", *TINYLAB]
+    folders = os.pathsep.join([str(folder), str(Path(sys.executable).parent), os.environ["PATH"]])
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "listening\n"
+        yield {**os.environ, "PATH": folders, "TYPED_TINYLAB": str(address)}
+        process.kill()

@@ -1,16 +1,16 @@
 """The commands of the README and of each page of docs, typed one after another in a folder."""
 
-import os
 import re
 import shutil
 import subprocess
-import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
+from server_kit import typed
 from tensorboard_kit import can_serve
 from tinylab.store.folder import RunFolder
 
@@ -24,7 +24,7 @@ ELSEWHERE = (
     ">> ~/.bashrc", "optuna-dashboard", "srun ",
 )  # fmt: skip
 SLOW = (
-    "dataset=mnist", "train dataset=folder", "inspect dataset=folder", "-m dataset=folder",
+    "dataset=mnist", "train dataset=folder", "inspect dataset=", "cleaned", "-m dataset=folder",
     "train experiment=",
     "split.seed=0,1,2,3,4", "split.train_fraction", "sweeps/size", "--pair optim.lr",
     "sweep.trials", "sweep.zip", "sweep.settings", "sweep.exclude", "model.hidden=64,256",
@@ -97,11 +97,20 @@ def newcomers(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def experienced(newcomers: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """The environment of the commands."""
+    with typed(tmp_path_factory.mktemp("bin")) as environment:
+        yield environment
+
+
+@pytest.fixture(scope="module")
+def experienced(
+    newcomers: Path, shell: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
     """The same with a sweep of two runs, ``a``."""
     folder = tmp_path_factory.mktemp("experienced") / "desk"
     shutil.copytree(newcomers, folder)
-    follow("tinylab train -m seed=0,1 train.epochs=2 name=a", folder)
+    follow("tinylab train -m seed=0,1 train.epochs=2 name=a", folder, shell)
     return folder
 
 
@@ -120,10 +129,8 @@ def filled(command: str, desk: Path) -> str:
     return re.sub(r"sweeps/(SWEEP|NAME|A|B)\b", "sweeps/a", command)
 
 
-def follow(command: str, desk: Path) -> None:
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+def follow(command: str, desk: Path, environment: dict[str, str]) -> None:
     line = ["bash", "-c", filled(command, desk)]
-    environment = {**os.environ, "PATH": path}
     if command.startswith("tensorboard"):
         if can_serve():
             serve(line, desk, environment)
@@ -154,7 +161,7 @@ def serve(line: list[str], desk: Path, environment: dict[str, str]) -> None:
 
 @pytest.mark.parametrize("page", TYPED, ids=lambda page: page.name)
 def test_every_quick_command_of_a_page_works(
-    page: Path, desk: Path, request: pytest.FixtureRequest
+    page: Path, desk: Path, shell: dict[str, str], request: pytest.FixtureRequest
 ) -> None:
     start = "newcomers" if page == README else "experienced"
     shutil.copytree(request.getfixturevalue(start), desk)
@@ -162,22 +169,27 @@ def test_every_quick_command_of_a_page_works(
         if name:
             (desk / name).write_text(block)
     for command in quick_commands(page):
-        follow(command, desk)
+        follow(command, desk, shell)
 
 
 @pytest.mark.parametrize("page", SCRIPTS, ids=lambda page: page.name)
-def test_the_python_of_a_page_works(page: Path, desk: Path, experienced: Path) -> None:
+def test_the_python_of_a_page_works(
+    page: Path, desk: Path, shell: dict[str, str], experienced: Path
+) -> None:
     shutil.copytree(experienced, desk)
     blocks = [block for name, block in python_of(page) if not name]
     (desk / "script.py").write_text(filled("\n".join(blocks), desk))
-    follow("python script.py", desk)
+    follow("python script.py", desk, shell)
 
 
 @pytest.mark.slow
 def test_every_slow_command_of_the_pages_works(
-    desk: Path, experienced: Path, real_data: Path
+    desk: Path, shell: dict[str, str], experienced: Path, real_data: Path
 ) -> None:
     shutil.copytree(experienced, desk)
+    for name, block in (each for page in PAGES for each in python_of(page)):
+        if name:
+            (desk / name).write_text(block)
     for command in dict.fromkeys(line for page in PAGES for line in commands(page)):
         if is_slow(command):
-            follow(command, desk)
+            follow(command, desk, shell)
