@@ -6,10 +6,12 @@ from pathlib import Path
 import pytest
 import yaml
 
+from run_folders import finished
 from tinylab import __version__, cli
 from tinylab.commands.cite import WORKS, bibtex, entries
 from tinylab.config import options
 from tinylab.data.torchvision import SETS
+from tinylab.store.sweep import SweepFolder
 
 
 def cited(capsys: pytest.CaptureFixture[str], *words: str) -> list[str]:
@@ -43,6 +45,15 @@ def test_a_run_is_cited_as_its_config_is(
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
     result = cited(capsys, str(tmp_path), str(tmp_path))
     assert result == ["tinylab", "lazebnik2006scene15", "feifei2005scene", "oliva2001scene"]
+
+
+def test_a_sweep_is_cited_as_its_runs_are(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    runs = [finished(tmp_path, seed=seed) for seed in range(2)]
+    sweep = SweepFolder(tmp_path / "sweeps" / "s")
+    sweep.write_state(arguments=["seed=0,1"], jobs=[{"run_id": run.name} for run in runs])
+    assert cited(capsys, str(sweep.path)) == cited(capsys, str(runs[0]))
 
 
 def test_data_without_an_entry_is_said_in_a_comment() -> None:

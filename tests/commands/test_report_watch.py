@@ -142,7 +142,7 @@ def test_a_sweep_keeps_its_page_up_to_date_by_itself(
     sweep = ["code=waiting.py", "model=waiting", "model.width=4,5,6", "train.epochs=1", "threads=1"]
     assert cli.run(["train", "-m", *sweep, "name=live", "jobs=1", "sweep.report=live"]) == 0
     looking.join()
-    assert f"report  {page}, rewritten as jobs end" in capsys.readouterr().out
+    assert f"report  {page}, written when the first job ends" in capsys.readouterr().out
     first, second = shown[1:3]
     assert first != second, "it shows the second job too"
     assert RELOAD in first

@@ -47,6 +47,13 @@ def test_jobs_that_end_elsewhere_are_counted_too(capsys: pytest.CaptureFixture[s
     assert second == "5 of 5  seed=1  finished"
 
 
+def test_a_stopped_job_is_not_done(capsys: pytest.CaptureFixture[str]) -> None:
+    shown = SweepDisplay(total=2, done=0)
+    shown.start(0, "seed=0")
+    shown.end(0, "seed=0", "stopped", "")
+    assert capsys.readouterr().out.startswith("0 of 2  seed=0  stopped")
+
+
 def test_the_sum_the_best_and_every_running_job(screen: Screen) -> None:
     shown = SweepDisplay(total=12, done=3)
     for number in range(3):

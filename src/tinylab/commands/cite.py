@@ -12,7 +12,9 @@ from tinylab.commands.parser import Parser
 from tinylab.config.compose import compose_plain
 from tinylab.config.options import without_code
 from tinylab.errors import UserError
+from tinylab.store.collect import collect
 from tinylab.store.folder import RunFolder
+from tinylab.store.sweep import SweepFolder
 from tinylab.ui.console import say
 
 TINYLAB = f"""\
@@ -63,10 +65,17 @@ def main(arguments: list[str]) -> None:
     overrides = [word for word in words if Path(word) not in folders]
     if folders and overrides:
         raise UserError("tinylab cite: expected run folders or config keys, not both")
-    configs = [RunFolder(folder).config() for folder in folders]
+    configs = [config for folder in folders for config in _configs(folder)]
     if overrides:
         configs.append(dataclasses.asdict(compose_plain(overrides)))
     say("\n\n".join([TINYLAB, *bibtex(configs)]))
+
+
+def _configs(folder: Path) -> list[dict[str, Any]]:
+    """Return the config of a run, or of all finished runs of a sweep. Raises UserError."""
+    if SweepFolder(folder).is_sweep():
+        return [run.files.config() for run in collect([folder])[0]]
+    return [RunFolder(folder).config()]
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -75,7 +84,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Print BibTeX entries for tinylab and for what a run or config uses.",
         epilog="""examples:
   tinylab cite                                  tinylab alone
-  tinylab cite outputs/runs/RUN                 also a run's dataset and methods
+  tinylab cite outputs/runs/RUN                 also a run's dataset and methods, or a sweep's
   tinylab cite experiment=mnist_best > refs.bib""",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -17,6 +17,7 @@ from tinylab.data import cache
 from tinylab.errors import UserError
 from tinylab.store.query import select
 from tinylab.store.run import Run
+from tinylab.store.sweep import SweepFolder
 from tinylab.ui.console import in_bytes, say
 from tinylab.ui.tables import aligned, columns_of
 
@@ -37,6 +38,9 @@ def main(arguments: list[str]) -> None:
         raise UserError("tinylab remove: expected filters or runs (all of them: '*'), or --cache")
     if options.filters or options.set_aside:
         _remove_runs(_chosen(options), options.yes)
+        for sweep in options.filters:
+            if SweepFolder(Path(sweep)).is_sweep():
+                say(f"{sweep} keeps its tables and report: delete the folder if not needed")
     if options.cache:
         _remove_caches(cache.kept(), options.yes)
 

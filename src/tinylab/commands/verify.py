@@ -173,4 +173,4 @@ def _kill(command: list[str], outputs: Path, seconds: float) -> None:
         process.send_signal(signal.SIGKILL)
         process.wait()
     ended = ", finished" if _finished(outputs) else ""
-    say(f"        killed after {seconds:.1f} s of training{ended}")
+    say(f"        killed after {1000 * seconds:,.0f} ms of training{ended}")

@@ -164,10 +164,15 @@ def know(saved: dict[str, Any], folder: Path) -> bool:
         options.add_files(user_code.of_run(saved.get("code"), folder))
         options.add_saved(group, saved[group])
         if (group, name) not in _known():
-            file = _first(saved["code"])
+            file = Path(_first(saved["code"]))
+            why = "no longer exists"
+            if file.is_absolute() and file.is_file():
+                why = (
+                    "lies beside this folder and may have come with it: it is not executed unasked"
+                )
             raise UserError(
-                f"{folder}: {group}={name} is defined in your file {file}, which no longer exists\n"
-                f"  pass the file: code={Path(file).name}, or {user_code.VARIABLE}=FILE"
+                f"{folder}: {group}={name} is defined in your file {file}, which {why}\n"
+                f"  pass the file: code={file}, or {user_code.VARIABLE}=FILE"
             )
     return bool(missing)
 

@@ -13,15 +13,16 @@ from tinylab.ui.console import say
 
 
 @contextlib.contextmanager
-def sole_writer(folder: Path, wait: bool = True) -> Iterator[bool]:
+def sole_writer(folder: Path, wait: bool = True, busy: str = "being trained") -> Iterator[bool]:
     """Hold the folder's lock; waits while another process trains the same run.
 
     Yields whether it had to wait. Files created in the block are group-writable if the parent
-    folder is. Raises UserError at once if another process has the lock and ``wait`` is false.
+    folder is. ``busy`` is what another process may do to it, in words. Raises UserError at once if
+    another process has the lock and ``wait`` is false.
     """
     with as_shared(folder.parent):
         lock = FileLock(_lock_path(folder))
-        waited = _acquire(lock, folder.name, wait)
+        waited = _acquire(lock, f"{folder.name} is {busy} by another process", wait)
         try:
             # Temporary files of a killed process.
             for rest in folder.glob(".*.tmp"):
@@ -32,7 +33,7 @@ def sole_writer(folder: Path, wait: bool = True) -> Iterator[bool]:
             lock.release()
 
 
-def _acquire(lock: FileLock, name: str, wait: bool) -> bool:
+def _acquire(lock: FileLock, busy: str, wait: bool) -> bool:
     path = Path(lock.lock_file)
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -40,8 +41,8 @@ def _acquire(lock: FileLock, name: str, wait: bool) -> bool:
             _take(lock, path, timeout=0)
         except Timeout as error:
             if not wait:
-                raise UserError(f"{name} is being trained by another process") from error
-            say(f"{name} is being trained by another process: waiting")
+                raise UserError(busy) from error
+            say(f"{busy}: waiting")
             _take(lock, path, timeout=-1)
             return True
     return False

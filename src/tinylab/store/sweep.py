@@ -98,7 +98,7 @@ class SweepFolder:
 
     def sole_writer(self) -> contextlib.AbstractContextManager[bool]:
         """Hold the sweep's lock, see ``lock.sole_writer``."""
-        return lock.sole_writer(self.path)
+        return lock.sole_writer(self.path, busy="in use")
 
 
 def sweep_folder(outputs: str, name: str) -> SweepFolder:

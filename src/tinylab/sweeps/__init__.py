@@ -76,7 +76,9 @@ def _run_grid(
     _refuse_other_sweep(folder, jobs, arguments)
     missing = _missing(jobs)
     finished = len(jobs) - len(missing)
-    say(f"sweep of {counted(len(jobs), 'job')} over {space}; {finished} already finished")
+    begun = sum(job.files.last_checkpoint.exists() for job in missing)
+    resumed = f", {begun} to resume" if begun else ""
+    say(f"sweep of {counted(len(jobs), 'job')} over {space}; {finished} already finished{resumed}")
     _write_state(folder, jobs, arguments)
     launched = [job for job in missing if job.config.sweep.retry_failed or not _has_failed(job)]
     returns: Sequence[Any] = []

@@ -23,7 +23,7 @@ def report(folder: SweepFolder, config: Config) -> Iterator[None]:
     if config.sweep.report != "live":
         yield
         return
-    say(f"report  {folder.report_file}, rewritten as jobs end")
+    say(f"report  {folder.report_file}, written when the first job ends, and again as others do")
     watching = multiprocessing.get_context("spawn").Process(target=_watch, args=[folder.path])
     watching.start()
     try:

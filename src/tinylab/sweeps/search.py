@@ -188,7 +188,10 @@ class Search:
 
     def __str__(self) -> str:
         settings = self._space.settings
+        assert settings.trials is not None
         trials = counted(self.total, "trial")
+        if self.total < settings.trials:
+            trials += f", all settings of the space (sweep.trials={settings.trials}),"
         pruned = f", pruned by {settings.prune}" if settings.prune != "none" else ""
         return f"search of {trials} by {settings.search}{pruned} over {self._space}"
 

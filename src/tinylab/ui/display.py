@@ -213,7 +213,7 @@ class SweepDisplay:
     def end(self, number: int, label: str, state: str, words: str) -> None:
         """Job ``number`` has ended."""
         del self._fractions[number]
-        self._ended += 1
+        self._ended += state != "stopped"  # the same command resumes it
         self._failed += state == "failed"
         if self._screen is not None:
             self._screen.end(number)
