@@ -369,7 +369,7 @@ def test_nothing_that_comes_with_a_run_is_found_as_its_code(tiny: Path, tmp_path
     named = [str(copied), str(run.parent / "beside.py"), os.path.relpath(tiny), str(tiny)]
     assert user_code.of_run(named, run) == [tiny]
     saved = {"model": {"name": "tiny"}, "code": [str(run.parent / "beside.py")]}
-    with pytest.raises(UserError, match="beside.py, which lies beside this folder and may have"):
+    with pytest.raises(UserError, match=r"beside\.py, which lies beside this folder and may have"):
         code.know(saved, run)
 
 
