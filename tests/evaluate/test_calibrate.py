@@ -85,7 +85,7 @@ def test_a_fit_that_rests_on_few_mistakes_is_said_to_be_uncertain() -> None:
 
     assert [line.partition(":")[0] for line in said(400)] == ["temperature 2.828"]
     few = next(each for each in map(said, range(8, 40)) if each[0].startswith("temperature"))
-    assert "misclassified: the loss on new images may rise" in few[1]
+    assert "are misclassified: the loss on new images may rise" in few[1]
 
 
 @pytest.mark.parametrize("count", [4, 40])

@@ -21,7 +21,7 @@ from tinylab.inference import Ensemble, Trained, in_batches, neighbor_distance
 from tinylab.store import calibration
 from tinylab.store.calibration import Calibration
 from tinylab.store.folder import RunFolder
-from tinylab.ui.console import counted, say
+from tinylab.ui.console import say
 
 LARGEST = 20.0  # largest temperature; the smallest is 1 / LARGEST
 HALVINGS = 60  # bisections of the interval of its logarithm: to the last bit
@@ -161,6 +161,8 @@ def _outcome(before: Scores, after: Scores, best: float, p: float) -> list[str]:
     ece = f"calibration error {before.score.ece:.2%} to {after.score.ece:.2%}"
     lines = [f"temperature {best:.3f}: {nll}, {ece}"]
     if errors < FEW_ERRORS:
-        of_them = f"only {counted(errors, 'image')} of these misclassified"
-        lines.append(f"uncertain, with {of_them}: the loss on new images may rise")
+        lines.append(
+            f"uncertain, since only {errors} of these are misclassified: the loss on new images "
+            "may rise"
+        )
     return lines
