@@ -128,6 +128,11 @@ def test_lists_are_axes_of_a_sweep_but_for_its_own_keys() -> None:
         (lambda: tinylab.compose(model=nn.Linear), "model=Linear: expected a name.*%%writefile"),
         (lambda: tinylab.compose(seed=1j), "seed=1j: expected a number, .* not complex"),
         (lambda: tinylab.train({"optim.lr": -1}), "optim.lr=-1.*: expected"),
+        (
+            lambda: tinylab.train(train={"epochs": 3}),
+            r"train={'epochs': 3}: expected \"train.epochs=3\" or {'train.epochs': 3}$",
+        ),
+        (lambda: tinylab.sweep({"optim": {"lr": [1, 2]}}), r"expected \"optim.lr=1,2\" or"),
         (lambda: tinylab.sweep(seed=[]), "seed=.*: expected at least one value"),
         (lambda: tinylab.load("nowhere"), "nowhere: not there"),
         (lambda: tinylab.compare("nowhere"), "no finished run in nowhere"),

@@ -149,11 +149,19 @@ class Ensemble:
             ]
         )
 
+    @property
+    def judges(self) -> list[Trained]:
+        """The members that can tell which images are unlike their training data."""
+        return [
+            each for each in self.members
+            if each.calibration is not None and each.calibration.tells_unlike
+        ]  # fmt: skip
+
     def unlike(self, images: NDArray[np.uint8]) -> NDArray[np.bool_] | None:
-        """uint8 (N, C, H, W) -> (N,): which images most calibrated members find unlike their
-        training data; None if no member is calibrated.
+        """uint8 (N, C, H, W) -> (N,): which images most ``judges`` find unlike their training data;
+        None without any.
         """
-        votes = [each.unlike(images) for each in self.members if each.calibration is not None]
+        votes = [each.unlike(images) for each in self.judges]
         return np.mean(votes, axis=0) > 0.5 if votes else None
 
 

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,15 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 from scipy.spatial.distance import cdist
 from scipy.special import log_softmax, softmax
+from scipy.stats import chi2
 
 from option_records import DigitsConfig
 from tinylab import cli, data, inference
 from tinylab.config.schema import SplitConfig
-from tinylab.evaluate.calibrate import LARGEST, fit_temperature
-from tinylab.inference import NEIGHBOR, Trained, load_ensemble, neighbor_distance, the_run
+from tinylab.evaluate import calibrate
+from tinylab.evaluate.calibrate import LARGEST, fit_temperature, p_of_one
+from tinylab.inference import NEIGHBOR, Ensemble, Trained, load_ensemble, neighbor_distance, the_run
+from tinylab.predict.classify import marks_of
 from tinylab.store import calibration
 from tinylab.store.calibration import Calibration
 from tinylab.store.folder import RunFolder
@@ -57,6 +61,31 @@ def test_of_many_labels_the_true_temperature_is_found() -> None:
 
 def test_where_all_is_right_nothing_is_fitted() -> None:
     assert fit_temperature(np.eye(3) * 2, np.arange(3)) == 1.0
+
+
+@given(st.integers(0, 999), st.floats(0.3, 4))
+def test_the_p_value_of_temperature_1_is_that_of_the_likelihood_ratio(
+    seed: int, temperature: float
+) -> None:
+    logits, labels = sampled(seed, temperature, 30)
+    best = fit_temperature(logits, labels)
+    first, last = (
+        log_softmax(logits / each, axis=1)[np.arange(30), labels].sum() for each in (1.0, best)
+    )
+    expected = chi2.sf(2 * (last - first), df=1)
+    assert p_of_one(logits, labels, best) == pytest.approx(expected, abs=1e-6)
+
+
+def test_a_fit_that_rests_on_few_mistakes_is_said_to_be_uncertain() -> None:
+    def said(num: int) -> list[str]:
+        logits, labels = sampled(0, 3.0, num)
+        best = fit_temperature(logits, labels)
+        scores = calibrate._at(logits, labels, ("a", "b", "c", "d"), best)
+        return calibrate._outcome(*scores, best, p_of_one(logits, labels, best))
+
+    assert [line.partition(":")[0] for line in said(400)] == ["temperature 2.828"]
+    few = next(each for each in map(said, range(8, 40)) if each[0].startswith("temperature"))
+    assert "are misclassified: the loss on new images may rise" in few[1]
 
 
 @pytest.mark.parametrize("count", [4, 40])
@@ -136,6 +165,29 @@ def test_predict_applies_the_temperature_and_evaluate_alone_does_not(
     assert json.loads(report.read_text())["nll"] == pytest.approx(result["test"]["nll"])
     assert cli.run(["evaluate", str(calibrated_run), "--calibrate", outputs]) == 0
     assert len(list(tmp_path.glob("evaluations/*"))) == 2, "it is another question"
+    assert f"(before {result['test']['nll']:.4f}), calibration" in capsys.readouterr().out
+
+
+@pytest.mark.costly
+def test_of_too_few_validation_images_nothing_is_concluded(
+    copied_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    monkeypatch.setattr(calibrate, "LEVEL", 0.0)
+    monkeypatch.setattr(calibrate, "ENOUGH", 1000)
+    words = ["evaluate", str(copied_run), "--calibrate", f"outputs={tmp_path}"]
+    assert cli.run(words) == 0
+    said = capsys.readouterr().out
+    assert "the temperature stays 1: 0." in said
+    assert "unlike the training data will not be marked: that needs 1000 validation images" in said
+    assert re.search(
+        r"calibrated: accuracy .* loss (\S+) \(before \1\), .* (\S+) \(before \2\)", said
+    )
+    warm = trained(copied_run, True)
+    assert warm.calibration is not None
+    assert (warm.calibration.temperature, warm.calibration.tells_unlike) == (1.0, False)
+    ensemble = Ensemble((warm,))
+    assert marks_of(ensemble, 0.5) == ["rejected"]
+    assert ensemble.unlike(digits_images()[:2]) is None
 
 
 @pytest.mark.costly

@@ -19,6 +19,7 @@ from tinylab.evaluate import looks
 from tinylab.evaluate.alike import neighbors
 from tinylab.evaluate.calibrate import fit_temperature
 from tinylab.evaluate.inspection import calibrated
+from tinylab.store.collect import collect
 
 Capture = pytest.CaptureFixture[str]
 
@@ -120,6 +121,11 @@ def test_planted_faults_are_found(planted: Path, capsys: Capture) -> None:
     assert "604 of 604 images were predicted by 3 runs not trained on them" in said
     assert "images of 8x8 pixels are too small to distinguish blur from thick strokes" in said
     assert "2 exact pairs, 1 near-duplicates; 1 with two labels" in said
+    assert " of which one is tested in a fold while the other trains\n" in said
+    accuracies = [run.result.test.accuracy for run in collect([planted])[0]]
+    assert f"; mean test accuracy {np.mean(accuracies):.2%}\n" in said
+    remedy = "correct or move the files, or save a corrected copy of the data: docs/insight.md"
+    assert f"look at the page; {remedy}\n" in said
     with (planted / "inspect.csv").open() as file:
         rows = list(csv.DictReader(file))
     errors = [row["file"] for row in rows if row["kind"] == "label"]
@@ -136,6 +142,7 @@ def test_planted_faults_are_found(planted: Path, capsys: Capture) -> None:
     page = Text()
     page.feed((planted / "inspect.html").read_text())
     assert "1/white.png" in page.words
+    assert f"Look at each image; then {remedy}." in " ".join(page.words)
     assert all(source.startswith("data:image/png") for source in page.sources)
 
 
@@ -188,7 +195,7 @@ def test_one_run_covers_the_images_it_was_tested_on(
     digits_run: Path, tmp_path: Path, capsys: Capture
 ) -> None:
     assert cli.run(["inspect", str(digits_run), "--out", str(tmp_path / "page.html")]) == 0
-    assert (
-        "179 of 1,797 images were predicted by 1 run not trained on them" in capsys.readouterr().out
-    )
+    said = capsys.readouterr().out
+    assert "179 of 1,797 images were predicted by 1 run not trained on them; test acc" in said
+    assert " with only one of the two in the test set\n" in said
     assert (tmp_path / "page.csv").exists()

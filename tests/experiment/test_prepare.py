@@ -41,11 +41,30 @@ def test_a_small_device_has_the_images_streamed_and_says_so(
 
 def test_few_validation_images_are_said_to_choose_the_epoch(tmp_path: Path) -> None:
     few = present._few_validation_images
-    assert few(config(tmp_path), 5).startswith("only 5 validation images to choose the epoch: ")
-    assert not few(config(tmp_path), present.FEW_IMAGES)
-    assert not few(config(tmp_path), 0)
-    assert not few(config(tmp_path, "split=crossval", "split.fold=0"), 5), "it is applied"
-    assert not few(config(tmp_path, "train.weights=last"), 5)
+    assert few(config(tmp_path), 16, True) == (
+        "only 16 validation images to choose the epoch: split.val=0.2 gives at least 30, "
+        "train.weights=last needs none"
+    )
+    remedy = "only 5 validation images to choose the epoch: train.weights=last needs none"
+    assert few(config(tmp_path), 5, True) == remedy, "of 50 images, 30 cannot be spared"
+    assert few(config(tmp_path, "split=crossval"), 5, False) == remedy
+    assert not few(config(tmp_path), present.FEW_IMAGES, True)
+    assert not few(config(tmp_path), 0, True)
+    assert not few(config(tmp_path, "train.weights=last"), 5, True)
+
+
+def test_a_run_says_which_fold_it_is_and_that_no_epoch_is_augmented(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    keys = ["split=crossval", "augment.flip=true", "augment.no_aug_epochs=1"]
+    present.introduce(prepare(config(tmp_path, *keys)), tmp_path)
+    said = capsys.readouterr().out
+    assert "fold 0 of 5 is held out; all folds: -m split.fold=0,1,2,3,4\n" in said
+    assert "no epoch is augmented: train.epochs=1 is not above augment.no_aug_epochs=1\n" in said
+    present.introduce(prepare(config(tmp_path)), tmp_path)
+    said = capsys.readouterr().out
+    assert "held out" not in said
+    assert "augmented" not in said
 
 
 def test_main_memory_has_room_for_all_images() -> None:

@@ -47,12 +47,21 @@ def _checked(override: str) -> str:
 def _override(key: object, value: Any, with_axes: bool) -> str:
     if not isinstance(key, str):
         raise UserError(f"{key!r}: expected a key such as 'optim.lr'")
+    if isinstance(value, Mapping) and value and "." not in key:
+        raise UserError(f"{key}={value!r}: {_dotted(key, value, with_axes)}")
     is_axis = with_axes and isinstance(value, AXES) and not key.startswith(("sweep.", "+", "code"))
     if not is_axis:
         return f"{key}={_typed(key, value)}"
     if not len(value):
         raise UserError(f"{key}=[]: expected at least one value to sweep over")
     return f"{key}={','.join([_typed(key, each) for each in value])}"
+
+
+def _dotted(section: str, values: Mapping[Any, Any], with_axes: bool) -> str:
+    """Return the remedy for ``train={"epochs": 3}``."""
+    first = {f"{section}.{name}": value for name, value in [*values.items()][:1]}
+    [override] = arguments([first], {}, with_axes)
+    return f'expected "{override}" or {first!r}'
 
 
 def _typed(key: str, value: Any) -> str:

@@ -2,7 +2,7 @@
 
 import argparse
 from collections.abc import Callable, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +20,7 @@ from tinylab.data.folder import Folder
 from tinylab.errors import UserError
 from tinylab.evaluate import report
 from tinylab.evaluate.calibrate import calibrate
-from tinylab.evaluate.scope import PARTS, choose
+from tinylab.evaluate.scope import PARTS, Scope, choose
 from tinylab.evaluate.scores import Scores
 from tinylab.inference import Ensemble, Trained, load_ensemble, the_run
 from tinylab.predict.formats import DONE
@@ -55,11 +55,9 @@ def main(arguments: list[str]) -> None:
     seen: list[Picture] = []
     read = _reader(ensemble.first, config.dataset, options.invert, seen)
     scope = choose(ensemble, config.dataset, options.part, read)
-    probabilities = _probabilities(ensemble, scope.images)
-    _count_as_wrong(probabilities, scope.labels)
-    members = [Scores(scope.labels, each, ensemble.classes) for each in probabilities]
-    whole = Scores(scope.labels, probabilities.mean(axis=0), ensemble.classes)
-    report.show(ensemble, members, whole, scope, config.dataset.name, _handling(seen))
+    members, whole = _scores(ensemble, scope)
+    _, before = _scores(_uncalibrated(ensemble), scope) if options.calibrate else ([], None)
+    report.show(ensemble, members, whole, scope, config.dataset.name, _handling(seen), before)
     folder = report.folder_of(ensemble, config, scope)
     report.write(folder, ensemble, config, members, whole, scope, command_line("evaluate"))
 
@@ -160,6 +158,18 @@ def _as_trained(trained: Trained, dataset: str) -> list[str]:
     option = options_of("dataset").get(dataset)
     known = {key.name for key in fields(option.record)} if option is not None else set()
     return [f"dataset.{key}={value}" for key, value in alike.items() if key in known]
+
+
+def _uncalibrated(ensemble: Ensemble) -> Ensemble:
+    return Ensemble(tuple(replace(member, calibration=None) for member in ensemble.members))
+
+
+def _scores(ensemble: Ensemble, scope: Scope) -> tuple[list[Scores], Scores]:
+    """Return the scores of each member, and of their mean probabilities."""
+    probabilities = _probabilities(ensemble, scope.images)
+    _count_as_wrong(probabilities, scope.labels)
+    members = [Scores(scope.labels, each, ensemble.classes) for each in probabilities]
+    return members, Scores(scope.labels, probabilities.mean(axis=0), ensemble.classes)
 
 
 def _probabilities(ensemble: Ensemble, images: NDArray[np.uint8]) -> NDArray[np.float64]:

@@ -63,6 +63,7 @@ def main(arguments: list[str]) -> None:
     for line in inspection_page.summary(inspection):
         say(line)
     say(f"files   {page} and {table.name}")
+    say(f"next    look at the page; {inspection_page.NEXT}")
 
 
 def _cross_validation(overrides: Sequence[str]) -> Path:

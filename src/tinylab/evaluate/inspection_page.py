@@ -14,6 +14,7 @@ from tinylab.system.files import NAMED, write_text
 from tinylab.ui.console import counted
 from tinylab.ui.tables import as_csv
 
+NEXT = "correct or move the files, or save a corrected copy of the data: docs/insight.md"
 MOST_LABELS = 60  # label errors on the page; the CSV has all
 MOST_SHOWN = 24  # of every other kind
 MOST_PAIRS = 15
@@ -29,7 +30,7 @@ def summary(inspection: Inspection) -> list[str]:
     covered, doubtful = len(inspection.covered), len(inspection.of("doubtful"))
     lines = [
         f"{covered:,} of {total:,} images were predicted by "
-        f"{counted(len(inspection.runs), 'run')} not trained on them",
+        f"{counted(len(inspection.runs), 'run')} not trained on them; {_accuracy(inspection)}",
         f"likely label errors: {len(errors):,} ({len(errors) / covered:.2%} of these)",
     ]
     if len(errors) > SUSPICIOUS * covered:
@@ -40,7 +41,7 @@ def summary(inspection: Inspection) -> list[str]:
     conflicting = sum(map(inspection.has_two_labels, [*identical, *near]))
     lines.append(
         f"duplicates: {len(identical):,} exact pairs, {len(near):,} near-duplicates; "
-        f"{conflicting:,} with two labels, {crossing:,} with only one of the two in the test set"
+        f"{conflicting:,} with two labels, {crossing:,} {_across(inspection)}"
     )
     images = inspection.decoded.dataset.pixels
     kinds = ["odd", "dark", "light", *["blurred"] * can_be_blurred(images)]
@@ -50,13 +51,33 @@ def summary(inspection: Inspection) -> list[str]:
     return [*lines, f"appearance: {looks}{'' if can_be_blurred(images) else too_small}"]
 
 
+def _accuracy(inspection: Inspection) -> str:
+    accuracies = [run.result.test.accuracy for run in inspection.runs]
+    mean = "mean " if len(accuracies) > 1 else ""
+    return f"{mean}test accuracy {sum(accuracies) / len(accuracies):.2%}"
+
+
+def _across(inspection: Inspection) -> str:
+    """Describe the duplicates that ``across`` counts: in a cross-validation every image is tested.
+
+    Where there is an official test set, folds hold out validation images.
+    """
+    has_folds = inspection.runs[0].result.config["split"].get("folds") is not None
+    if has_folds and not inspection.decoded.dataset.num_official_test:
+        return "of which one is tested in a fold while the other trains"
+    return "with only one of the two in the test set"
+
+
 def write(inspection: Inspection, page: Path, table: Path, paths: Sequence[Path]) -> None:
     """Write the page and the CSV. Raises UserError if the disk is full."""
     rows = [_row(inspection, each) for each in inspection.findings]
     write_text(table, as_csv(rows or [NOTHING]), NAMED)
     shown = Galleries(
         title=f"Inspection of {inspection.runs[0].result.dataset.name}",
-        summary=[f"{line[0].upper()}{line[1:]}." for line in summary(inspection)],
+        summary=[
+            *(f"{line[0].upper()}{line[1:]}." for line in summary(inspection)),
+            f"Look at each image; then {NEXT}.",
+        ],
         galleries=[gallery for kind in KINDS if (gallery := _gallery(inspection, kind)).items],
         repeat=shlex.join(["tinylab", "inspect", *map(str, paths)]),
         tables=[_overlaps(inspection)],

@@ -45,8 +45,12 @@ def show(
     scope: Scope,
     dataset: str,
     handling: str,
+    before: Scores | None,
 ) -> None:
-    """Show the metrics: of each member if there are several, then of all, also by class."""
+    """Show the metrics: of each member if there are several, then of all, also by class.
+
+    before: those without the calibration, if the command has made one.
+    """
     for member, scores in zip(ensemble.members, members, strict=True):
         alone = f"  accuracy {accuracy(scores)}" if len(members) > 1 else ""
         say(f"run     {member.name}{alone}")
@@ -55,16 +59,24 @@ def show(
         say(f"        {scope.alike:,} others resemble training images (re-encoded or resized?)")
     if handling:
         say(f"        {handling}")
-    bins = whole.reliability
-    say(
-        f"result  accuracy {accuracy(whole)}, {_loss_of(ensemble)} {whole.score.loss:.4f}, "
-        f"calibration error {bins.error:.2%} (ECE, {len(bins.counts)} bins)"
-    )
+    say(f"result  {_result(ensemble, whole, before)}")
     if whole.own:
         words = [f"{name} {'-' if value is None else f'{value:.4f}'}"
                  for name, value in whole.own.items()]  # fmt: skip
         say(f"        {', '.join(words)}")
     _show_classes(whole)
+
+
+def _result(ensemble: Ensemble, whole: Scores, before: Scores | None) -> str:
+    bins = whole.reliability
+    loss = f"{_loss_of(ensemble)} {whole.score.loss:.4f}"
+    error = f"calibration error {bins.error:.2%}"
+    if before is None:
+        return f"accuracy {accuracy(whole)}, {loss}, {error} (ECE, {len(bins.counts)} bins)"
+    return (
+        f"calibrated: accuracy {accuracy(whole)}, {loss} (before {before.score.loss:.4f}), "
+        f"{error} (before {before.reliability.error:.2%})"
+    )
 
 
 def _loss_of(ensemble: Ensemble) -> str:

@@ -1,6 +1,7 @@
 """Present: a run's messages, figures and TensorBoard entries, which do not affect results."""
 
 import dataclasses
+import math
 import shlex
 import textwrap
 from pathlib import Path
@@ -14,8 +15,9 @@ from torch import nn
 from tinylab import data, models
 from tinylab.config.identity import flatten, identity, run_id
 from tinylab.config.metrics import METRICS, with_interval
-from tinylab.config.schema import Config
+from tinylab.config.schema import Config, SplitConfig
 from tinylab.data import augment
+from tinylab.data.split import keeps_official_val
 from tinylab.errors import UserError
 from tinylab.experiment.prepare import Prepared
 from tinylab.store.folder import RunFolder
@@ -32,6 +34,7 @@ from tinylab.ui.tables import WIDTH
 from tinylab.ui.tensorboard import Row, RunTracker
 
 FEW_IMAGES = 30  # of validation: one more right is 3 points
+LARGEST_VAL = 0.3  # validation fraction that is suggested: the others train
 GALLERY = 32  # images in each gallery
 WIDE = 16  # input channels of a convolution that bfloat16 speeds up
 
@@ -55,8 +58,14 @@ def introduce(prepared: Prepared, folder: Path) -> None:
     for line in (splits.official_val(), splits.grouping(), splits.duplicates()):
         if line:
             say(f"        {line}")
-    if few := _few_validation_images(prepared.config, len(parts.val)):
-        say(f"        {few}")
+    config = prepared.config
+    for line in (
+        _fold(config.split),
+        _few_validation_images(config, len(parts.val), _is_val_a_fraction(splits)),
+        _unaugmented(config),
+    ):
+        if line:
+            say(f"        {line}")
     if blank := splits.blank():
         say(
             f"data    in all training images, {blank}: check the files (16-bit values are divided "
@@ -91,13 +100,45 @@ def introduce(prepared: Prepared, folder: Path) -> None:
         say(f"        {hint}")
 
 
-def _few_validation_images(config: Config, num_val: int) -> str:
-    """Return the remedy if few images choose the epoch; empty if not, or if it is applied."""
-    is_chosen = config.train.weights != "last" and config.split.folds is None
-    if not is_chosen or not 0 < num_val < FEW_IMAGES:
+def _fold(split: SplitConfig) -> str:
+    """Return which fold is held out, and how to train all; empty without a cross-validation.
+
+    In a sweep only the run's log shows it.
+    """
+    if split.folds is None:
+        return ""
+    every = ",".join(map(str, range(split.folds)))
+    return f"fold {split.fold} of {split.folds} is held out; all folds: -m split.fold={every}"
+
+
+def _is_val_a_fraction(splits: data.Splits) -> bool:
+    """Return whether ``split.val`` determines the validation part: no fold, no official part."""
+    has_test = splits.data.num_official_test > 0
+    if has_test and splits.config.folds is not None:
+        return False
+    return not (splits.data.num_official_val and keeps_official_val(splits.config, has_test))
+
+
+def _few_validation_images(config: Config, num_val: int, is_fraction: bool) -> str:
+    """Return the remedy if few images choose the epoch; empty if not.
+
+    A cross-validation is none: its folds hold out test images, and leave fewer for validation.
+    """
+    if config.train.weights == "last" or not 0 < num_val < FEW_IMAGES:
         return ""
     images = counted(num_val, "validation image")
-    return f"only {images} to choose the epoch: consider split=crossval"
+    steps = math.ceil(20 * (config.split.val or 0) * FEW_IMAGES / num_val)  # of 0.05
+    larger = is_fraction and steps / 20 <= LARGEST_VAL
+    more = f"split.val={steps / 20:g} gives at least {FEW_IMAGES}, " if larger else ""
+    return f"only {images} to choose the epoch: {more}train.weights=last needs none"
+
+
+def _unaugmented(config: Config) -> str:
+    """Return that the epochs without augmentation are all there are; empty if they are not."""
+    epochs, last = config.train.epochs, config.augment.no_aug_epochs
+    if last < epochs:
+        return ""
+    return f"no epoch is augmented: train.epochs={epochs} is not above augment.no_aug_epochs={last}"
 
 
 # Multiply-adds of a training, forward, that are worth a word on its precision: a minute or so.

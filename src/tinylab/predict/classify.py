@@ -39,8 +39,7 @@ class Prediction:
 
 def marks_of(ensemble: Ensemble, reject: float | None) -> list[str]:
     """Return the names of the marks that ``classify`` sets."""
-    can_tell = any(member.calibration is not None for member in ensemble.members)
-    return [*["rejected"] * (reject is not None), *["unlike"] * can_tell]
+    return [*["rejected"] * (reject is not None), *["unlike"] * bool(ensemble.judges)]
 
 
 def classify(

@@ -18,13 +18,19 @@ class Calibration:
     """The calibration fitted on the validation images for the weights with this digest.
 
     temperature: the divisor of the logits. features: float16 (M, D), of M training images, of unit
-    length. threshold: images farther from these than this are unlike the training data.
+    length; none (M = 0) if validation images were too few for a threshold. threshold: images
+    farther from these than this are unlike the training data.
     """
 
     weights_sha256: str
     temperature: float
     features: NDArray[np.float16]
     threshold: float
+
+    @property
+    def tells_unlike(self) -> bool:
+        """Whether it can tell which images are unlike the training data."""
+        return len(self.features) > 0
 
 
 def write(path: Path, calibration: Calibration) -> None:
