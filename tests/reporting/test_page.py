@@ -342,6 +342,13 @@ def test_one_run_has_the_interval_of_its_test_set(tmp_path: Path) -> None:
     assert answer.discipline(comparison, 0).startswith("Only one setting was tried")
 
 
+def test_equal_runs_have_the_interval_of_their_test_set(tmp_path: Path) -> None:
+    for seed in (0, 1):
+        write_run(tmp_path, 90, seed=seed)
+    [sentence] = answer.answer(compared(tmp_path))
+    assert "(95% CI 82.56–94.48; 2 runs of equal accuracy, 100 images)" in sentence
+
+
 def test_two_settings_without_validation_are_still_tested(tmp_path: Path) -> None:
     write_run(tmp_path, range(50), None, model__filters=4)
     write_run(tmp_path, range(20, 100), None, model__filters=8)

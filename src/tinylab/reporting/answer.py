@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from tinylab.comparison.columns import pair
 from tinylab.comparison.comparison import Comparison, Row
 from tinylab.comparison.data_size import KEY, LEAST_RUNS, LEAST_SIZES, DataSize
+from tinylab.comparison.show import caveats
 from tinylab.comparison.verdicts import Verdict, p_text, points
 from tinylab.config.metrics import between
 
@@ -43,11 +44,12 @@ def _of_pairs(comparison: Comparison) -> list[str]:
 
 
 def _test(row: Row) -> str:
-    """Return the test accuracy with its CI: of the mean over seeds, otherwise of one test set."""
+    """Return the test accuracy with its CI: of the mean over runs, otherwise of one test set."""
     low, high = row.test.low, row.test.high
     what = f"mean of {len(row.setting.runs)} runs"
     if low is None or high is None:
-        (low, high), what = row.one_test_set, f"one run, {row.num_test:,.0f} images"
+        runs = "one run" if row.test.num == 1 else f"{row.test.num} runs of equal accuracy"
+        (low, high), what = row.one_test_set, f"{runs}, {row.num_test:,.0f} images"
     return f"{row.test.mean:.2%} (95% CI {between(max(low, 0), min(high, 1))}; {what})"
 
 
@@ -122,15 +124,4 @@ def discipline(comparison: Comparison, num_left_out: int) -> str:
 def warnings(comparison: Comparison) -> list[str]:
     """Return caveats."""
     sentences = [f"{text[0].upper()}{text[1:]}." for text in comparison.warnings]
-    if all(len(row.setting.runs) == 1 for row in comparison.rows):
-        sentences.append(one_run(comparison))
-    return sentences
-
-
-def one_run(comparison: Comparison) -> str:
-    """Return what a single run per setting does not show."""
-    each = " per setting" if len(comparison.rows) > 1 else ""
-    return (
-        f"One run{each}: the CI covers the choice of test images, but not other seeds. Repeat with "
-        "seed=0,1,2."
-    )
+    return [*sentences, *caveats(comparison)]

@@ -9,7 +9,7 @@ from tinylab.comparison.columns import pair
 from tinylab.comparison.comparison import Comparison, Row
 from tinylab.comparison.nested import HEAD, MEANING, METHOD, Estimate
 from tinylab.comparison.settings import Setting, varied
-from tinylab.comparison.show import FAMILY
+from tinylab.comparison.show import FAMILY, luck
 from tinylab.comparison.statistics import Adjusted
 from tinylab.comparison.verdicts import points, points_span
 from tinylab.config.metrics import METRICS, between
@@ -39,10 +39,6 @@ class Table:
 
 ABSENT = Cell("–")
 MAIN = ("val_accuracy", "test_accuracy", "seconds", "parameters")  # the other metrics follow
-LUCK = (
-    "Standard deviation (sd) and CI of the mean: variation over seeds (Student's t). CI of one "
-    "test set: variation over the choice of test images (Wilson)"
-)
 
 
 def number(value: float | None, form: str = "{:.2%}") -> Cell:
@@ -58,8 +54,9 @@ def leaderboard(comparison: Comparison) -> Table:
     rows = [_leader(rank, row, keys, first) for rank, row in enumerate(comparison.rows)]
     filled = [any(row[column] is not ABSENT for row in rows) for column in range(len(head))]
     is_ranked = comparison.selected is not None and len(rows) > 1
+    words = luck(comparison).removesuffix(".")
     return Table(
-        f"Settings{', best validation first' if is_ranked else ''}. {LUCK}",
+        f"Settings{', best validation first' if is_ranked else ''}. {words[0].upper()}{words[1:]}",
         list(compress(head, filled)),
         [list(compress(row, filled)) for row in rows],
     )
