@@ -253,7 +253,7 @@ def test_what_the_learning_curves_show_is_said_of_those_that_show_something(
             (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     [said] = charts.readings(compared(tmp_path).rows)
     assert said.startswith(
-        "A (2 of 2 runs, showing the first): validation loss was best at epoch 3"
+        "In 2 of 2 runs of A (values of the first), validation loss was best at epoch 3"
     )
     reporting.write([tmp_path], tmp_path / "report.html")
     assert f"<p>{said}</p>" in (tmp_path / "report.html").read_text()
@@ -331,6 +331,13 @@ def test_the_answer_names_few_and_counts_many(tmp_path: Path) -> None:
     assert verdict.startswith(
         "On the test set, it beats all 4 others, the closest by validation being B (model.filters=4"
     )
+
+
+def test_no_difference_from_many_is_said_of_any_of_them(tmp_path: Path) -> None:
+    for filters in range(1, 5):
+        write_run(tmp_path, 80, 0.5 + filters / 100, model__filters=filters)
+    _, verdict = answer.answer(compared(tmp_path))
+    assert "no difference is shown from any of the 3 others, the closest" in verdict
 
 
 def test_one_run_has_the_interval_of_its_test_set(tmp_path: Path) -> None:

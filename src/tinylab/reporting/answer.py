@@ -56,26 +56,30 @@ def _test(row: Row) -> str:
 def _comparison(comparison: Comparison) -> str:
     """Return which settings the best one beats, and which it does not."""
     best, verdicts = comparison.rows[0].setting, comparison.verdicts
-    kinds = {
-        "it beats": [each for each in verdicts if each.winner is best],
-        "it is beaten by": [each for each in verdicts if each.winner is each.second],
-        "no difference is shown from": [
-            each for each in verdicts if each.p and each.winner is None
-        ],
-        "it could not be tested against": [each for each in verdicts if each.p is None],
-    }
+    alike = [each for each in verdicts if each.p and each.winner is None]
+    kinds = [
+        ("it beats", "all", [each for each in verdicts if each.winner is best]),
+        ("it is beaten by", "all", [each for each in verdicts if each.winner is each.second]),
+        ("no difference is shown from", "any of the", alike),
+        ("it could not be tested against", "any of the", [v for v in verdicts if v.p is None]),
+    ]
     return "; ".join(
-        f"{words} {_listed(comparison, inner)}" for words, inner in kinds.items() if inner
+        f"{words} {_listed(comparison, inner, every)}" for words, every, inner in kinds if inner
     )
 
 
-def _listed(comparison: Comparison, verdicts: Sequence[Verdict]) -> str:
-    """Name all of a few settings, or their number and the first of them, by validation."""
+def _listed(comparison: Comparison, verdicts: Sequence[Verdict], every: str) -> str:
+    """Name all of a few settings, or their number and the first of them, by validation.
+
+    ``every`` precedes the number of all others.
+    """
     if len(verdicts) <= MOST_NAMED:
         return " and ".join(_named(comparison, each) for each in verdicts)
-    every = "all " if len(verdicts) == len(comparison.verdicts) else ""
+    number = f"{len(verdicts)} others"
+    if len(verdicts) == len(comparison.verdicts):
+        number = f"{every} {number}"
     first = _named(comparison, verdicts[0])
-    return f"{every}{len(verdicts)} others, the closest by validation being {first}"
+    return f"{number}, the closest by validation being {first}"
 
 
 def _named(comparison: Comparison, verdict: Verdict) -> str:

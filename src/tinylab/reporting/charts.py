@@ -44,14 +44,23 @@ class Chart:
 
 def readings(rows: Sequence[Row]) -> list[str]:
     """What the learning curves of the first settings show; nothing of those that show nothing."""
-    lines = []
-    for row in rows[:MOST_READ]:
-        said = [words for run in row.setting.runs if (words := reading(run.files.history()))]
-        if said:
-            runs = len(row.setting.runs)
-            where = f" ({len(said)} of {runs} runs, showing the first)" if runs > 1 else ""
-            lines.append(f"{row.name}{where}: {said[0]}.")
-    return lines
+    return [line for row in rows[:MOST_READ] for line in _readings(row)]
+
+
+def _readings(row: Row) -> list[str]:
+    """Return a line per finding, with the values of the first run of which it is true."""
+    by_finding: dict[str, list[str]] = {}
+    for run in row.setting.runs:
+        if words := reading(run.files.history()):
+            by_finding.setdefault(words.partition(" at ")[0], []).append(words)
+    total = len(row.setting.runs)
+    if total == 1:
+        return [f"{row.name}: {words}." for [words] in by_finding.values()]
+    return [
+        f"In {len(said)} of {total} runs of {row.name}{' (values of the first)' * (len(said) > 1)}"
+        f", {said[0]}."
+        for said in by_finding.values()
+    ]
 
 
 def learning_curves(rows: Sequence[Row]) -> tuple[list[Chart], list[Chart]]:
