@@ -133,6 +133,13 @@ def test_short_names_where_they_stay_clear(tmp_path: Path) -> None:
     assert "model.filters=4" in tables.short(compared(tmp_path).rows[0])
 
 
+@pytest.mark.parametrize(
+    ("value", "text"), [(0.000168998, "0.000169"), (0.9995, "0.9995"), (12345678, "12345678")]
+)
+def test_numbers_of_a_search_have_three_digits_in_figures(value: float, text: str) -> None:
+    assert tables.brief(value) == text
+
+
 def test_verdicts_name_the_settings_by_letter(tmp_path: Path) -> None:
     for seed in range(3):
         write_run(tmp_path, 90 + seed, 0.9, model__filters=4, seed=seed)
@@ -167,7 +174,7 @@ def test_one_key_has_one_figure_in_the_order_of_its_values(tmp_path: Path) -> No
             write_run(tmp_path, val=0.9 + seed / 100, model__filters=filters, seed=seed)
     [chart] = charts.effects(compared(tmp_path).rows, "val_accuracy")
     assert chart.caption == "model.filters: one dot per run; line: mean and 95% CI"
-    positions = [chart.svg.index(f"filters={value}") for value in (4, 16, 128)]
+    positions = [chart.svg.index(f"filters={value}<") for value in (4, 16, 128)]
     assert positions == sorted(positions)
     assert chart.svg.count("<circle") == 6
 
@@ -182,10 +189,8 @@ def test_where_other_keys_vary_too_no_interval_is_drawn(tmp_path: Path) -> None:
                 )  # fmt: skip
     ranking, *effects = charts.effects(compared(tmp_path).rows, "val_accuracy")
     assert "95% CI" in ranking.caption
-    assert captions(effects) == [
-        "model.filters: one dot per run; line: mean",
-        "model.hidden: one dot per run; line: mean",
-    ]
+    said = "one dot per run; line: mean, without a CI since other keys vary within a row"
+    assert captions(effects) == [f"model.filters: {said}", f"model.hidden: {said}"]
     assert not any('class="interval"' in chart.svg for chart in effects)
 
 

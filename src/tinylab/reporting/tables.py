@@ -38,6 +38,7 @@ class Table:
 
 
 ABSENT = Cell("–")
+LONGEST = 7  # characters of a number in a figure; people type shorter ones
 MAIN = ("val_accuracy", "test_accuracy", "seconds", "parameters")  # the other metrics follow
 
 
@@ -54,9 +55,9 @@ def leaderboard(comparison: Comparison) -> Table:
     rows = [_leader(rank, row, keys, first) for rank, row in enumerate(comparison.rows)]
     filled = [any(row[column] is not ABSENT for row in rows) for column in range(len(head))]
     is_ranked = comparison.selected is not None and len(rows) > 1
-    words = luck(comparison).removesuffix(".")
+    ranked = ", best validation first" if is_ranked else ""
     return Table(
-        f"Settings{', best validation first' if is_ranked else ''}. {words[0].upper()}{words[1:]}",
+        f"Settings{ranked}; {luck(comparison).removesuffix('.')}",
         list(compress(head, filled)),
         [list(compress(row, filled)) for row in rows],
     )
@@ -114,7 +115,13 @@ def short(row: Row) -> str:
     if not names or len(set(names)) < len(names):
         return f"{row.name}  {row.setting.label}"
     pairs = zip(names, values.values(), strict=True)
-    return "  ".join([row.name, *(f"{name}={shown(each)}" for name, each in pairs)])
+    return "  ".join([row.name, *(f"{name}={brief(each)}" for name, each in pairs)])
+
+
+def brief(setting: Any) -> str:
+    """Return a config value for a figure; a search's 0.000168998 to three significant digits."""
+    text = shown(setting)
+    return f"{setting:.3g}" if isinstance(setting, float) and len(text) > LONGEST else text
 
 
 def verdicts(comparison: Comparison) -> Table | None:
