@@ -32,7 +32,7 @@ from tinylab.store.calibration import Calibration
 from tinylab.store.collect import Skipped, collect, read
 from tinylab.store.folder import RunFolder
 from tinylab.store.result import Fault, Result
-from tinylab.store.run import Run
+from tinylab.store.run import Run, best_first
 from tinylab.store.sweep import SweepFolder
 from tinylab.system import runtime
 from tinylab.system.project import default_outputs
@@ -300,15 +300,9 @@ def _best(sweep: Path) -> Run:
             "  pass the folder of a single run"
         )
     kept = [run for run in ranked if run.files.best_checkpoint.exists()]
-    best = max(group(kept or ranked)[0].runs, key=_goodness)
+    best = min(group(kept or ranked)[0].runs, key=best_first)
     say(f"{sweep.name}: the best of {len(ranked)} by validation is {best.name}")
     return best
-
-
-def _goodness(run: Run) -> tuple[float, float]:
-    val = run.result.val
-    assert val is not None
-    return val.accuracy, -val.loss
 
 
 def _again(folder: Path) -> str:

@@ -480,3 +480,58 @@ def test_the_spread_over_seeds_is_divided_where_there_are_enough(
     known = comparison["settings"][0]["seed_variance"]
     assert known["networks"] + known["noise"] == pytest.approx(known["total"])
     assert known["num"] == 5
+
+
+def test_what_varied_is_named_in_the_legend(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    for fold in (0, 1, 2):
+        for filters in (4, 8):
+            more = {"model__filters": filters, "split__folds": 3, "split__fold": fold}
+            write_run(tmp_path, 80 + filters + fold, 0.9, **more)
+    out = compare(capsys, tmp_path)
+    assert "sd and CI of the mean: variation over folds (Student's t)" in out
+    assert "(standard deviation over folds)" in compare(capsys, tmp_path, "--format", "latex")
+    assert "per setting" not in out, "three runs need no caveat"
+
+
+def test_a_verdict_on_single_runs_says_what_it_does_not_cover(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    write_run(tmp_path, 90, 0.9, model__filters=4)
+    write_run(tmp_path, 70, 0.8, model__filters=8)
+    said = "One run per setting: the CI covers the choice of test images, but not other seeds."
+    assert said in " ".join(compare(capsys, tmp_path).split())
+    assert said in compare(capsys, tmp_path, "--format", "latex")
+    [comparison] = as_json(capsys, tmp_path)["comparisons"]
+    assert any(said in warning for warning in comparison["warnings"])
+
+
+def test_single_runs_beside_repeated_ones_are_named_in_the_caveat(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    write_run(tmp_path, 90, 0.9, model__filters=4)
+    write_run(tmp_path, 70, 0.8, model__filters=8)
+    for seed in (0, 1):
+        write_run(tmp_path, 60 + seed, 0.7, model__filters=16, seed=seed)
+    assert "One run each of A - B: the CI covers" in compare(capsys, tmp_path)
+
+
+def test_two_seeds_are_said_to_be_too_few(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    for seed in (0, 1):
+        write_run(tmp_path, 90 + seed, 0.9, model__filters=4, seed=seed)
+        write_run(tmp_path, 50 + 9 * seed, 0.8, model__filters=8, seed=seed)
+    out = compare(capsys, tmp_path)
+    assert out.count("Two seeds per setting are too few for a reliable verdict") == 1
+
+
+def test_equal_runs_have_no_interval_of_their_mean(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    for seed in (0, 1):
+        write_run(tmp_path, 81, 0.9, seed=seed)
+    out = compare(capsys, tmp_path)
+    assert "81.00 0.00 - 72.22–87.49" in " ".join(out.split())
+    assert "A: no CI of the mean, since all runs" in out

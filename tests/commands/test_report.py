@@ -25,7 +25,7 @@ HOSTILE = '<script>alert("x")</script>'
 class Reader(html.parser.HTMLParser):
     """Notes every tag that is opened, and refuses one that is closed without having been opened."""
 
-    VOID = frozenset({"meta", "img", "input", "br"})
+    VOID = frozenset({"meta", "img", "input", "br", "wbr"})
 
     def __init__(self) -> None:
         super().__init__()

@@ -27,7 +27,13 @@ def test_what_only_one_choice_has_is_said_so(tmp_path: Path) -> None:
     assert "model: baseline in A, mlp in B" in lines
     assert "model.filters: only in A, 28 (channels of the convolution)" in lines
     assert "model.layers: only in B, 2 (number of hidden layers)" in lines
-    assert any(line.startswith("model.hidden: 128 in A, 256 in B") for line in lines)
+    both = "width of the dense layer; width of each hidden layer"
+    assert f"model.hidden: 128 in A, 256 in B ({both})" in lines
+
+
+def test_a_key_is_described_by_the_option_that_the_run_chose(tmp_path: Path) -> None:
+    first, second = (write_run(tmp_path, model__hidden=hidden) for hidden in (8, 16))
+    assert said(first, second) == ["model.hidden: 8 in A, 16 in B (width of the dense layer)"]
 
 
 def test_words_and_nothing_are_shown_as_they_are_typed(tmp_path: Path) -> None:

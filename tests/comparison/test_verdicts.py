@@ -208,7 +208,7 @@ def test_differences_without_spread_are_not_tested(
 
 def test_unpaired_runs_without_spread_are_not_tested(tmp_path: Path) -> None:
     write_pairs(tmp_path, [80, 80, 80], [70, 70], "seed")
-    assert tried(tmp_path).otherwise == "not tested: neither varies over its seeds"
+    assert tried(tmp_path).otherwise == "not tested: neither varies over its runs"
 
 
 def test_what_cannot_be_compared_is_refused_with_the_reason(tmp_path: Path) -> None:
@@ -219,7 +219,7 @@ def test_what_cannot_be_compared_is_refused_with_the_reason(tmp_path: Path) -> N
     [verdict] = judge([(made[4], made[8])])
     assert verdict.p is None
     assert verdict.words() == (
-        "not compared: one setting has a single run, so its spread over seeds is unknown"
+        "not compared: one setting has a single run, so its spread is unknown"
     )
 
 

@@ -2,6 +2,7 @@
 
 import base64
 import io
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -132,6 +133,18 @@ def test_the_worst_mistakes_come_first_with_their_pictures(tmp_path: Path) -> No
     for mistake in result.worst:
         assert mistake.picture is not None
         assert np.array_equal(decoded(mistake.picture), DIGITS.data.pixels[mistake.index])
+
+
+def test_the_mistakes_are_of_the_best_run_by_validation(tmp_path: Path) -> None:
+    runs = []
+    for name, accuracy in (("first", 0.8), ("second", 0.9), ("third", 0.8)):
+        (tmp_path / name).mkdir()
+        each = run(tmp_path / name, [0, 1], [0, 5], [0.9, 0.5])
+        assert each.result.val is not None
+        val = replace(each.result.val, accuracy=accuracy)
+        runs.append(Run(each.files, replace(each.result, val=val)))
+    found = mistakes.find(runs)
+    assert found.whose == f"the run {runs[1].name}, the best by validation of 3"
 
 
 @pytest.mark.parametrize("wrong", [1, 9, 10])

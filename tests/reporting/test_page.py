@@ -133,6 +133,13 @@ def test_short_names_where_they_stay_clear(tmp_path: Path) -> None:
     assert "model.filters=4" in tables.short(compared(tmp_path).rows[0])
 
 
+@pytest.mark.parametrize(
+    ("value", "text"), [(0.000168998, "0.000169"), (0.9995, "0.9995"), (12345678, "12345678")]
+)
+def test_numbers_of_a_search_have_three_digits_in_figures(value: float, text: str) -> None:
+    assert tables.brief(value) == text
+
+
 def test_verdicts_name_the_settings_by_letter(tmp_path: Path) -> None:
     for seed in range(3):
         write_run(tmp_path, 90 + seed, 0.9, model__filters=4, seed=seed)
@@ -167,7 +174,7 @@ def test_one_key_has_one_figure_in_the_order_of_its_values(tmp_path: Path) -> No
             write_run(tmp_path, val=0.9 + seed / 100, model__filters=filters, seed=seed)
     [chart] = charts.effects(compared(tmp_path).rows, "val_accuracy")
     assert chart.caption == "model.filters: one dot per run; line: mean and 95% CI"
-    positions = [chart.svg.index(f"filters={value}") for value in (4, 16, 128)]
+    positions = [chart.svg.index(f"filters={value}<") for value in (4, 16, 128)]
     assert positions == sorted(positions)
     assert chart.svg.count("<circle") == 6
 
@@ -182,10 +189,8 @@ def test_where_other_keys_vary_too_no_interval_is_drawn(tmp_path: Path) -> None:
                 )  # fmt: skip
     ranking, *effects = charts.effects(compared(tmp_path).rows, "val_accuracy")
     assert "95% CI" in ranking.caption
-    assert captions(effects) == [
-        "model.filters: one dot per run; line: mean",
-        "model.hidden: one dot per run; line: mean",
-    ]
+    said = "one dot per run; line: mean, without a CI since other keys vary within a row"
+    assert captions(effects) == [f"model.filters: {said}", f"model.hidden: {said}"]
     assert not any('class="interval"' in chart.svg for chart in effects)
 
 
@@ -253,7 +258,7 @@ def test_what_the_learning_curves_show_is_said_of_those_that_show_something(
             (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     [said] = charts.readings(compared(tmp_path).rows)
     assert said.startswith(
-        "A (2 of 2 runs, showing the first): validation loss was best at epoch 3"
+        "In 2 of 2 runs of A (values of the first), validation loss was best at epoch 3"
     )
     reporting.write([tmp_path], tmp_path / "report.html")
     assert f"<p>{said}</p>" in (tmp_path / "report.html").read_text()
@@ -333,6 +338,13 @@ def test_the_answer_names_few_and_counts_many(tmp_path: Path) -> None:
     )
 
 
+def test_no_difference_from_many_is_said_of_any_of_them(tmp_path: Path) -> None:
+    for filters in range(1, 5):
+        write_run(tmp_path, 80, 0.5 + filters / 100, model__filters=filters)
+    _, verdict = answer.answer(compared(tmp_path))
+    assert "no difference is shown from any of the 3 others, the closest" in verdict
+
+
 def test_one_run_has_the_interval_of_its_test_set(tmp_path: Path) -> None:
     write_run(tmp_path, 90)
     comparison = compared(tmp_path)
@@ -340,6 +352,13 @@ def test_one_run_has_the_interval_of_its_test_set(tmp_path: Path) -> None:
     interval = "95% CI 82.56–94.48; one run, 100 images"
     assert sentence == f"digits baseline: test accuracy 90.00% ({interval})."
     assert answer.discipline(comparison, 0).startswith("Only one setting was tried")
+
+
+def test_equal_runs_have_the_interval_of_their_test_set(tmp_path: Path) -> None:
+    for seed in (0, 1):
+        write_run(tmp_path, 90, seed=seed)
+    [sentence] = answer.answer(compared(tmp_path))
+    assert "(95% CI 82.56–94.48; 2 runs of equal accuracy, 100 images)" in sentence
 
 
 def test_two_settings_without_validation_are_still_tested(tmp_path: Path) -> None:

@@ -199,6 +199,8 @@ def test_a_sweep_leaves_its_state_and_a_leaderboard(capsys: pytest.CaptureFixtur
     assert "Best of 2 settings by validation: model.hidden=" in out
     assert "On the test set, " in out, "a single run per setting has a verdict, too"
     assert "One run per setting" in out
+    assert "test acc *" in out
+    assert "* not for selection" in out
     state = json.loads(Path("outputs/sweeps/widths/sweep.json").read_text())
     assert [job["overrides"] for job in state["jobs"]] == [
         {"model.hidden": "8"},

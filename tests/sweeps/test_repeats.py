@@ -2,6 +2,8 @@
 
 import itertools
 import json
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from statistics import fmean, median
 from types import SimpleNamespace
@@ -11,10 +13,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from compare_kit import config, write_run
 from search_kit import AXES, EPOCHS, curve, drive, finish, make_plan, states, trials
 from tinylab import cli
 from tinylab.config.identity import run_id
+from tinylab.config.metrics import NOT_FOR_SELECTION
 from tinylab.store.collect import collect
+from tinylab.store.sweep import SweepFolder
 from tinylab.sweeps import leaderboard
 from tinylab.sweeps.combinations import repeats_in_order
 from tinylab.sweeps.job import Job
@@ -333,3 +338,38 @@ def test_searches_are_compared_at_equal_effort(
     assert cli.run(["compare", str(folder), "--format", "json"]) == 0
     [curve] = json.loads(capsys.readouterr().out)["tuning_curves"]
     assert [point["k"] for point in curve["points"]] == list(range(1, 10))
+
+
+def made(outputs: Path, values: Sequence[float]) -> Trial:
+    """A finished trial with a repeat for each validation accuracy."""
+    repeats = []
+    for seed, value in enumerate(values):
+        write_run(outputs, 50, value, seed=seed)
+        job = Job([], {"seed": str(seed)}, config(seed=seed, outputs=str(outputs)))
+        repeats.append(Repeat(partial(lambda job: job, job), "finished", value))
+    asked: Any = None
+    return Trial(0, {"optim.lr": "0.1"}, tuple(repeats), asked, "finished")
+
+
+def test_means_stay_in_the_range_of_the_metric_and_integers_stay_integers(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trial = made(tmp_path, (0.2, 0.9))
+    [row] = leaderboard.rows_of_search([trial])
+    assert (row["val_accuracy_low"], row["val_accuracy_high"]) == (0.0, 1.0)
+    assert row["parameters"] == 1234
+    sweep = SweepFolder(tmp_path / "sweep")
+    sweep.path.mkdir()
+    leaderboard.write(sweep, [row])
+    assert "| 1234 |" in sweep.markdown_file.read_text()
+    leaderboard.show_means([row], [each.job for each in trial.repeats])
+    said = capsys.readouterr().out
+    assert "test acc *" in said
+    assert "CI: variation over seeds" in said
+    assert NOT_FOR_SELECTION in said
+
+
+def test_equal_repeats_have_no_interval(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    trial = made(tmp_path, (0.5, 0.5))
+    leaderboard.show_means(leaderboard.rows_of_search([trial]), [e.job for e in trial.repeats])
+    assert "50.00%               -" in capsys.readouterr().out

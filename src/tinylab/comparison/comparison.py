@@ -35,7 +35,7 @@ class Row:
 
     @property
     def test(self) -> Summary:
-        """The test accuracy with Student's t interval: variation over seeds."""
+        """The test accuracy with Student's t interval: variation over the runs."""
         summary = self.metrics["test_accuracy"]
         assert summary is not None
         return summary

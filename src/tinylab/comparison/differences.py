@@ -5,7 +5,7 @@ from typing import Any
 
 from tinylab.comparison.settings import varied
 from tinylab.config.identity import flatten
-from tinylab.config.keys import completed, helps, without_effect
+from tinylab.config.keys import completed, help_of, without_effect
 from tinylab.config.values import shown
 from tinylab.store.folder import RunFolder
 from tinylab.store.result import Result
@@ -46,7 +46,8 @@ def _same_config(first: RunFolder, second: RunFolder) -> str:
 
 
 def _in_words(key: str, a: dict[str, Any], b: dict[str, Any]) -> str:
-    what = f" ({helps()[key]})" if helps().get(key) else ""
+    description = help_of(key, (a, b))
+    what = f" ({description})" if description else ""
     if key not in a or key not in b:
         name, value = ("A", a[key]) if key in a else ("B", b[key])
         return f"{key}: only in {name}, {shown(value)}{what}"

@@ -13,6 +13,7 @@ from typing import Any
 from tinylab.comparison.comparison import Comparison, Row
 from tinylab.comparison.effects import Effect
 from tinylab.comparison.nested import Estimate
+from tinylab.comparison.show import caveats
 from tinylab.comparison.statistics import Adjusted, design
 from tinylab.comparison.tuning import TuningCurve
 from tinylab.comparison.variance import Variance
@@ -71,7 +72,7 @@ def _comparison(comparison: Comparison) -> dict[str, Any]:
         "num_settings": len(comparison.rows),
         "num_runs": comparison.num_runs,
         "selected": None if selected is None else selected.name,
-        "warnings": list(comparison.warnings),
+        "warnings": [*comparison.warnings, *caveats(comparison)],
         "settings": [_setting(row) for row in comparison.rows],
         "verdicts": [_verdict(comparison, verdict) for verdict in comparison.verdicts],
         "effects": [_effect(effect) for effect in comparison.effects],

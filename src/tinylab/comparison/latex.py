@@ -5,6 +5,8 @@ from collections.abc import Sequence
 
 from tinylab.comparison import columns
 from tinylab.comparison.comparison import Comparison, Row
+from tinylab.comparison.settings import repeated
+from tinylab.comparison.show import caveats
 from tinylab.config.metrics import METRICS
 
 # In the default font encoding < > | would be printed as other characters, and a double quote is a
@@ -69,8 +71,10 @@ def _caption(comparison: Comparison) -> str:
     marks = ""
     if any(verdict.winner for verdict in comparison.verdicts):
         marks = r" A superscript names settings that are better on the test set ($p < 0.05$, Holm)."
+        marks += "".join(f" {escaped(caveat)}" for caveat in caveats(comparison))
     is_repeated = any(row.test.std is not None for row in comparison.rows)
-    spread = " (standard deviation over the runs)" if is_repeated else ""
+    unit = escaped(repeated(row.setting for row in comparison.rows))
+    spread = f" (standard deviation over {unit})" if is_repeated else ""
     return f"{escaped(comparison.dataset)}: means{spread}{ranked}; the best of each in bold.{marks}"
 
 

@@ -41,21 +41,25 @@ class Fold:
 
 @dataclass(frozen=True)
 class Estimate:
-    """The test accuracy of searching and training: the mean over folds with its 95% CI."""
+    """The test accuracy of searching and training: the mean over folds with its 95% CI.
+
+    ``low`` and ``high`` are None where all folds have the same accuracy.
+    """
 
     name: str
     folds: tuple[Fold, ...]
     mean: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
 
     @property
     def sentence(self) -> str:
         """The estimate in words."""
-        return (
-            f"nested cross-validation of {self.name}: test accuracy "
-            f"{with_interval(self.mean, self.low, self.high)} over {len(self.folds)} folds"
-        )
+        mean = f"{self.mean:.2%}, the same in each,"
+        if self.low is not None and self.high is not None:
+            mean = with_interval(self.mean, self.low, self.high)
+        folds = f"over {len(self.folds)} folds"
+        return f"nested cross-validation of {self.name}: test accuracy {mean} {folds}"
 
 
 def of_sweeps(paths: Sequence[str | Path]) -> list[Estimate]:
@@ -77,7 +81,7 @@ def of_sweep(folder: SweepFolder) -> Estimate | None:
     scores = [fold.test for fold in folds]
     mean = fmean(scores)
     if not have_spread(scores):
-        return Estimate(folder.path.resolve().name, folds, mean, mean, mean)
+        return Estimate(folder.path.resolve().name, folds, mean, None, None)
     ratio = fmean(ratio for _, ratio in filter(None, listed))
     outcome = corrected_t(scores, ratio)
     low, high = max(outcome.low, 0.0), min(outcome.high, 1.0)

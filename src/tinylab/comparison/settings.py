@@ -8,7 +8,7 @@ from statistics import fmean
 from typing import Any
 
 from tinylab.comparison.statistics import Cell
-from tinylab.config.keys import SEEDS, SPLIT_SEEDS, defaults
+from tinylab.config.keys import SEEDS, SPLIT_SEEDS, defaults, unit
 from tinylab.config.metrics import goodness
 from tinylab.config.options import WHICH_DATA
 from tinylab.config.values import did_you_mean, order, shown
@@ -47,9 +47,14 @@ class Setting:
         return {test_set: tuple(inner) for test_set, inner in runs.items()}
 
     @cached_property
+    def varied(self) -> list[str]:
+        """The keys in which the runs differ."""
+        return varied([run.values for run in self.runs])
+
+    @property
     def pooled(self) -> list[str]:
         """The keys besides seeds in which the runs differ: those that ``--group-by`` pooled."""
-        return [key for key in varied([run.values for run in self.runs]) if key not in SEEDS]
+        return [key for key in self.varied if key not in SEEDS]
 
     @cached_property
     def cells(self) -> dict[Cell, Run]:
@@ -61,6 +66,11 @@ class Setting:
         values = {cell: run.metric(name) for cell, run in self.cells.items()}
         known = {cell: value for cell, value in values.items() if value is not None}
         return known if len(known) == len(values) else None
+
+
+def repeated(settings: Iterable[Setting]) -> str:
+    """What differs between the runs of a setting: ``splits and seeds``, ``folds``; or ``runs``."""
+    return unit(key for setting in settings for key in setting.varied)
 
 
 def cells(runs: Iterable[Run], pooled: Sequence[str] = ()) -> dict[Cell, Run]:

@@ -6,17 +6,17 @@ from collections.abc import Sequence
 from tinylab.comparison import columns
 from tinylab.comparison.comparison import Comparison, Row
 from tinylab.comparison.effects import Effect
+from tinylab.comparison.settings import repeated
 from tinylab.comparison.statistics import is_crossed
 from tinylab.comparison.verdicts import DECISIVE
-from tinylab.config.metrics import METRICS
+from tinylab.config.metrics import METRICS, NOT_FOR_SELECTION
 from tinylab.config.values import shown
 from tinylab.store.collect import Skipped
 from tinylab.ui.tables import WIDTH, Section, aligned
 
-LEGEND = (
-    "* not for selection: read it only for the setting selected by validation.",
-    "sd and CI of the mean: variation over seeds (Student's t). CI of one test set: variation "
-    "over the choice of test images (Wilson). Neither includes the other.",
+LUCK = (
+    "sd and CI of the mean: variation over {} (Student's t). CI of one test set: variation over "
+    "the choice of test images (Wilson). Neither includes the other."
 )
 LEGEND_CROSSED = (
     "a x b: a splits by b seeds. Runs that share a split or a seed are not independent, so the CI "
@@ -35,6 +35,13 @@ LEGEND_POSTERIORS = (
     "assumed independent, over splits and folds correlated by the test fraction. Not adjusted "
     "for the number of pairs."
 )
+EQUAL = "{}: no CI of the mean, since all runs happen to have the same test accuracy."
+ONE_RUN = "the CI covers the choice of test images, but not other seeds. Repeat with seed=0,1,2."
+# Student's t over n runs: 12.71 / sqrt(2) and 4.30 / sqrt(3) sd.
+TWO_RUNS = (
+    "are too few for a reliable verdict: the CI extends 9 sd to either side, with three 2.5. Run "
+    "three or more."
+)
 FAMILY = "p (Holm) and intervals (simultaneous) are adjusted for {} {}"
 SHOWN = 5e-5  # a smaller standard deviation would be shown as 0.00 points
 LEAST_SEEDS = 5  # runs needed to split their variance; with fewer the estimate is too rough
@@ -50,7 +57,8 @@ def sections(
         parts += _settings(comparison, is_narrow)
         if comparison.verdicts:
             table = columns.verdicts(comparison)
-            parts.append(Section([_verdict_heading(comparison)], table, _methods(comparison)))
+            notes = [*_methods(comparison), *caveats(comparison)]
+            parts.append(Section([_verdict_heading(comparison)], table, notes))
         if comparison.verdicts and comparison.rope is not None:
             heading, table = _posterior_heading(comparison.rope), columns.posteriors(comparison)
             parts.append(Section([heading], table, [LEGEND_POSTERIORS]))
@@ -102,12 +110,35 @@ def _heading(comparison: Comparison) -> str:
 
 def _legend(comparison: Comparison) -> list[str]:
     settings = [row.setting for row in comparison.rows]
-    lines = [*LEGEND]
+    lines = [NOT_FOR_SELECTION, luck(comparison)]
     if any(is_crossed(setting.cells) for setting in settings):
         lines.append(LEGEND_CROSSED)
     if any(len(setting.by_test_set) > 1 for setting in settings):
         lines.append(LEGEND_SPLITS)
     return [*lines, *seed_spread(comparison.rows[0])]
+
+
+def luck(comparison: Comparison) -> str:
+    """Return what the two intervals of an accuracy cover."""
+    words = LUCK.format(repeated(row.setting for row in comparison.rows))
+    equal = [row.name for row in comparison.rows if row.test.std == 0]
+    return words + (f" {EQUAL.format(', '.join(equal))}" if equal else "")
+
+
+def caveats(comparison: Comparison) -> list[str]:
+    """Return what one or two runs per setting do not show; empty with three or more."""
+    if all(len(row.setting.runs) == 1 for row in comparison.rows):
+        each = " per setting" if len(comparison.rows) > 1 else ""
+        return [f"One run{each}: {ONE_RUN}"]
+    tested = [verdict for verdict in comparison.verdicts if verdict.p is not None]
+    fewest = [min(len(each.first.runs), len(each.second.runs)) for each in tested]
+    singles = [v for v, num in zip(tested, fewest, strict=True) if num == 1]
+    named = ", ".join(" - ".join(columns.pair(comparison, each)) for each in singles)
+    lines = [f"One run each of {named}: {ONE_RUN}"] if named else []
+    if 2 in fewest:
+        unit = repeated(row.setting for row in comparison.rows)
+        lines.append(f"Two {unit} per setting {TWO_RUNS}")
+    return lines
 
 
 def seed_spread(row: Row) -> list[str]:

@@ -24,7 +24,8 @@ MOST = 1024  # maximum number of repetitions considered in power calculations
 class Summary:
     """A metric over ``num`` runs: mean, standard deviation (n - 1), 95% CI of the mean.
 
-    With a single run, ``std``, ``low`` and ``high`` are None.
+    With a single run, ``std``, ``low`` and ``high`` are None; ``low`` and ``high`` also where all
+    values are equal, which would make an interval without width.
     """
 
     num: int
@@ -97,6 +98,8 @@ def summarize(cells: Cells) -> Summary:
     mean = fmean(values)
     if len(values) < 2:
         return Summary(1, mean, None, None, None)
+    if not have_spread(values):
+        return Summary(len(values), mean, 0.0, None, None)
     from scipy import stats
 
     std = stdev(values)

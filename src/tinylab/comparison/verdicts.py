@@ -246,7 +246,7 @@ def of_differences(differences: Cells, test_train_ratio: float, test: str) -> Tr
         plan = Plan(stdev(values), n, "split", test_train_ratio=test_train_ratio)
         return Trial(method, mean, outcome, plan=plan)
     method = f"paired t over {n} pairs, on one test set"
-    plan = Plan(stdev(values), n, "seed")
+    plan = Plan(stdev(values), n, "seed" if statistics.design(differences)[0] == 1 else "split")
     return Trial(method, mean, statistics.paired_t(values), plan=plan)
 
 
@@ -278,13 +278,13 @@ def _crossed(differences: Cells, test_train_ratio: float) -> Trial:
 
 def _unpaired(a: Mapping[Cell, Run], b: Mapping[Cell, Run], test: str) -> Trial:
     if min(len(a), len(b)) == 1:
-        return _refused("one setting has a single run, so its spread over seeds is unknown")
+        return _refused("one setting has a single run, so its spread is unknown")
     if statistics.is_crossed(dict.fromkeys((*a, *b), 0.0)):
         return _refused("crossed splits and seeds are compared in pairs, and theirs differ")
     first, second = ([_accuracy(run) for run in runs.values()] for runs in (a, b))
     difference = fmean(first) - fmean(second)
     if not (statistics.have_spread(first) or statistics.have_spread(second)):
-        return Trial("", difference, None, "not tested: neither varies over its seeds")
+        return Trial("", difference, None, "not tested: neither varies over its runs")
     outcome = statistics.welch(first, second)
     method = "Welch's t"
     if test == "wilcoxon":

@@ -1,7 +1,7 @@
 """What the schema says about each config key: type, help, default, part of the identity or not."""
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ from tinylab.config.schema import Config
 
 SPLIT_SEEDS = ("split.seed", "split.fold")
 SEEDS = (*SPLIT_SEEDS, "seed")  # what is repeated within a setting
+REPEATED = dict(zip(SEEDS, ("splits", "folds", "seeds"), strict=True))
 
 
 @dataclass(frozen=True)
@@ -81,10 +82,28 @@ def _neutral() -> dict[tuple[str, str], Any]:
     return {(entry.name, entry.choice): entry.field.default for entry in neutral}
 
 
+def unit(varied: Iterable[str]) -> str:
+    """Return what differs between runs that differ in these keys: ``splits and seeds``."""
+    keys = dict.fromkeys(varied)
+    seeds = [words for key, words in REPEATED.items() if key in keys]
+    return " and ".join([*seeds, *(key for key in keys if key not in REPEATED)]) or "runs"
+
+
 @kept
-def helps() -> dict[str, str]:
-    """Return key -> description."""
-    return {entry.name: entry.field.metadata.get("help", "") for entry in entries()}
+def _helps() -> dict[tuple[str, str], str]:
+    return {(e.name, e.choice): e.field.metadata.get("help", "") for e in entries()}
+
+
+def help_of(key: str, configs: Iterable[Mapping[str, Any]]) -> str:
+    """Return the description of a key by the options that the configs chose; empty if unknown.
+
+    ``model.hidden`` of the baseline is another thing than that of an MLP.
+    """
+    group = key.partition(".")[0]
+    chosen = [str(config.get(group, "")) for config in configs if key in config]
+    known = _helps()
+    texts = [known.get((key, choice)) or known.get((key, "")) for choice in chosen]
+    return "; ".join(dict.fromkeys(filter(None, texts)))
 
 
 @kept

@@ -49,6 +49,7 @@ METRICS = {
     "seconds": Metric(("seconds", "train"), "training time", "{:,.1f} s"),
     "parameters": Metric(("num_parameters",), "parameters", "{:,.0f}"),
 }
+NOT_FOR_SELECTION = "* not for selection: read it only for the setting selected by validation."
 # Names that the user's own metrics cannot have: results and histories use them.
 TAKEN = (*_OF_A_PART, "num", "accuracy_ci95", "per_class_recall", "confusion", "extra")
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from tinylab.comparison.columns import pair
 from tinylab.comparison.comparison import Comparison, Row
 from tinylab.comparison.data_size import KEY, LEAST_RUNS, LEAST_SIZES, DataSize
+from tinylab.comparison.show import caveats
 from tinylab.comparison.verdicts import Verdict, p_text, points
 from tinylab.config.metrics import between
 
@@ -43,37 +44,42 @@ def _of_pairs(comparison: Comparison) -> list[str]:
 
 
 def _test(row: Row) -> str:
-    """Return the test accuracy with its CI: of the mean over seeds, otherwise of one test set."""
+    """Return the test accuracy with its CI: of the mean over runs, otherwise of one test set."""
     low, high = row.test.low, row.test.high
     what = f"mean of {len(row.setting.runs)} runs"
     if low is None or high is None:
-        (low, high), what = row.one_test_set, f"one run, {row.num_test:,.0f} images"
+        runs = "one run" if row.test.num == 1 else f"{row.test.num} runs of equal accuracy"
+        (low, high), what = row.one_test_set, f"{runs}, {row.num_test:,.0f} images"
     return f"{row.test.mean:.2%} (95% CI {between(max(low, 0), min(high, 1))}; {what})"
 
 
 def _comparison(comparison: Comparison) -> str:
     """Return which settings the best one beats, and which it does not."""
     best, verdicts = comparison.rows[0].setting, comparison.verdicts
-    kinds = {
-        "it beats": [each for each in verdicts if each.winner is best],
-        "it is beaten by": [each for each in verdicts if each.winner is each.second],
-        "no difference is shown from": [
-            each for each in verdicts if each.p and each.winner is None
-        ],
-        "it could not be tested against": [each for each in verdicts if each.p is None],
-    }
+    alike = [each for each in verdicts if each.p and each.winner is None]
+    kinds = [
+        ("it beats", "all", [each for each in verdicts if each.winner is best]),
+        ("it is beaten by", "all", [each for each in verdicts if each.winner is each.second]),
+        ("no difference is shown from", "any of the", alike),
+        ("it could not be tested against", "any of the", [v for v in verdicts if v.p is None]),
+    ]
     return "; ".join(
-        f"{words} {_listed(comparison, inner)}" for words, inner in kinds.items() if inner
+        f"{words} {_listed(comparison, inner, every)}" for words, every, inner in kinds if inner
     )
 
 
-def _listed(comparison: Comparison, verdicts: Sequence[Verdict]) -> str:
-    """Name all of a few settings, or their number and the first of them, by validation."""
+def _listed(comparison: Comparison, verdicts: Sequence[Verdict], every: str) -> str:
+    """Name all of a few settings, or their number and the first of them, by validation.
+
+    ``every`` precedes the number of all others.
+    """
     if len(verdicts) <= MOST_NAMED:
         return " and ".join(_named(comparison, each) for each in verdicts)
-    every = "all " if len(verdicts) == len(comparison.verdicts) else ""
+    number = f"{len(verdicts)} others"
+    if len(verdicts) == len(comparison.verdicts):
+        number = f"{every} {number}"
     first = _named(comparison, verdicts[0])
-    return f"{every}{len(verdicts)} others, the closest by validation being {first}"
+    return f"{number}, the closest by validation being {first}"
 
 
 def _named(comparison: Comparison, verdict: Verdict) -> str:
@@ -122,15 +128,4 @@ def discipline(comparison: Comparison, num_left_out: int) -> str:
 def warnings(comparison: Comparison) -> list[str]:
     """Return caveats."""
     sentences = [f"{text[0].upper()}{text[1:]}." for text in comparison.warnings]
-    if all(len(row.setting.runs) == 1 for row in comparison.rows):
-        sentences.append(one_run(comparison))
-    return sentences
-
-
-def one_run(comparison: Comparison) -> str:
-    """Return what a single run per setting does not show."""
-    each = " per setting" if len(comparison.rows) > 1 else ""
-    return (
-        f"One run{each}: the CI covers the choice of test images, but not other seeds. Repeat with "
-        "seed=0,1,2."
-    )
+    return [*sentences, *caveats(comparison)]

@@ -17,7 +17,7 @@ from tinylab.config.values import is_number, order, shown
 from tinylab.reporting import figures
 from tinylab.reporting.figures import Curves, Dots, Sizes, Values
 from tinylab.reporting.svg import percent, plain
-from tinylab.reporting.tables import Cell, short
+from tinylab.reporting.tables import Cell, brief, short
 from tinylab.ui.curves import reading
 
 MOST_LINES = 12  # values per key for rows of dots; with more, a scatter plot is used
@@ -44,14 +44,23 @@ class Chart:
 
 def readings(rows: Sequence[Row]) -> list[str]:
     """What the learning curves of the first settings show; nothing of those that show nothing."""
-    lines = []
-    for row in rows[:MOST_READ]:
-        said = [words for run in row.setting.runs if (words := reading(run.files.history()))]
-        if said:
-            runs = len(row.setting.runs)
-            where = f" ({len(said)} of {runs} runs, showing the first)" if runs > 1 else ""
-            lines.append(f"{row.name}{where}: {said[0]}.")
-    return lines
+    return [line for row in rows[:MOST_READ] for line in _readings(row)]
+
+
+def _readings(row: Row) -> list[str]:
+    """Return a line per finding, with the values of the first run of which it is true."""
+    by_finding: dict[str, list[str]] = {}
+    for run in row.setting.runs:
+        if words := reading(run.files.history()):
+            by_finding.setdefault(words.partition(" at ")[0], []).append(words)
+    total = len(row.setting.runs)
+    if total == 1:
+        return [f"{row.name}: {words}." for [words] in by_finding.values()]
+    return [
+        f"In {len(said)} of {total} runs of {row.name}{' (values of the first)' * (len(said) > 1)}"
+        f", {said[0]}."
+        for said in by_finding.values()
+    ]
 
 
 def learning_curves(rows: Sequence[Row]) -> tuple[list[Chart], list[Chart]]:
@@ -150,14 +159,15 @@ def _effect(rows: Sequence[Row], key: str, metric: str) -> Chart:
     if len(by_value) > most and all(is_number(row.setting.values[key]) for row in rows):
         return Chart(_scatter(rows, key, metric), caption)
     name = key.rpartition(".")[2]
+    labels = [f"{name}={brief(first.setting.values[key])}" for first, *_ in by_value.values()]
+    grouped = list(zip(labels, by_value.values(), strict=True))
     if all(len(inner) == 1 for inner in by_value.values()):
-        lines = [_dots(f"{name}={text}", row, metric) for text, [row] in by_value.items()]
+        lines = [_dots(label, row, metric) for label, [row] in grouped]
         caption += _interval_words(lines)
     else:
-        # The dots of a row differ in more than their seeds, so no CI applies.
-        scores = {text: _scores(inner, metric) for text, inner in by_value.items()}
-        lines = [Dots(f"{name}={text}", s, fmean(s), None) for text, s in scores.items()]
-        caption += "; line: mean"
+        scores = [(label, _scores(inner, metric)) for label, inner in grouped]
+        lines = [Dots(label, each, fmean(each), None) for label, each in scores]
+        caption += "; line: mean, without a CI since other keys vary within a row"
     return Chart(figures.dots(lines, METRICS[metric].label), caption)
 
 

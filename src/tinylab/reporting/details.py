@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from tinylab.comparison.comparison import Row
 from tinylab.comparison.settings import varied
-from tinylab.config.keys import defaults, helps
+from tinylab.config.keys import defaults, help_of
 from tinylab.config.values import shown
 from tinylab.reporting.tables import ABSENT, Cell, Table, in_order, number, value
 from tinylab.store.collect import Skipped
@@ -24,7 +24,7 @@ def differences(runs: Sequence[Run]) -> Table:
             [
                 Cell(key),
                 Cell(", ".join(in_order(each[key] for each in values if key in each))),
-                Cell(helps().get(key, "")),
+                Cell(help_of(key, values)),
             ]
             for key in varied(values)
         ],

@@ -22,7 +22,7 @@ from tinylab.reporting import figures
 from tinylab.reporting.risk import RiskCoverage, risk_coverage
 from tinylab.reporting.tables import ABSENT, Cell, Table, number
 from tinylab.store.result import Result
-from tinylab.store.run import Run
+from tinylab.store.run import Run, best_first
 from tinylab.training.metrics import confusion_matrix, worst_mistakes
 
 MOST = 24  # pictures
@@ -97,14 +97,15 @@ class Mistakes:
 
 
 def find(runs: Sequence[Run]) -> Mistakes:
-    """Find the mistakes of the first of ``runs``, or of all folds of its cross-validation.
+    """Find the mistakes of the best run by validation, or of all folds of its cross-validation.
 
+    It is the run that ``tinylab predict`` takes from a sweep.
     Raises UserError if their predictions are missing or damaged.
     """
-    folds = one_of_each_fold(runs)
+    folds = one_of_each_fold(sorted(runs, key=best_first))
     predictions = _joined([read(run) for run in folds])
     chosen, no_pictures = worst(folds[0], predictions)
-    whose = f"all {len(folds)} folds pooled" if len(folds) > 1 else f"the run {folds[0].name}"
+    whose = f"all {len(folds)} folds pooled" if len(folds) > 1 else _whose(folds[0], len(runs))
     curve = risk_coverage(predictions.probability, predictions.predicted == predictions.label)
     num_wrong = int(np.count_nonzero(predictions.predicted != predictions.label))
     return Mistakes(
@@ -115,8 +116,13 @@ def find(runs: Sequence[Run]) -> Mistakes:
     )  # fmt: skip
 
 
+def _whose(run: Run, total: int) -> str:
+    chosen = "the first" if run.result.val is None else "the best by validation"
+    return f"the run {run.name}{f', {chosen} of {total}' if total > 1 else ''}"
+
+
 def one_of_each_fold(runs: Sequence[Run]) -> list[Run]:
-    """Return the first run, and for a cross-validation the runs that tested other images.
+    """Return the first of ``runs``, and for a cross-validation the runs that tested other images.
 
     Folds of data with an official test set are all tested on it, and are not pooled.
     """

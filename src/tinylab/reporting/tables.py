@@ -9,7 +9,7 @@ from tinylab.comparison.columns import pair
 from tinylab.comparison.comparison import Comparison, Row
 from tinylab.comparison.nested import HEAD, MEANING, METHOD, Estimate
 from tinylab.comparison.settings import Setting, varied
-from tinylab.comparison.show import FAMILY
+from tinylab.comparison.show import FAMILY, luck
 from tinylab.comparison.statistics import Adjusted
 from tinylab.comparison.verdicts import points, points_span
 from tinylab.config.metrics import METRICS, between
@@ -38,11 +38,8 @@ class Table:
 
 
 ABSENT = Cell("–")
+LONGEST = 7  # characters of a number in a figure; people type shorter ones
 MAIN = ("val_accuracy", "test_accuracy", "seconds", "parameters")  # the other metrics follow
-LUCK = (
-    "Standard deviation (sd) and CI of the mean: variation over seeds (Student's t). CI of one "
-    "test set: variation over the choice of test images (Wilson)"
-)
 
 
 def number(value: float | None, form: str = "{:.2%}") -> Cell:
@@ -58,8 +55,9 @@ def leaderboard(comparison: Comparison) -> Table:
     rows = [_leader(rank, row, keys, first) for rank, row in enumerate(comparison.rows)]
     filled = [any(row[column] is not ABSENT for row in rows) for column in range(len(head))]
     is_ranked = comparison.selected is not None and len(rows) > 1
+    ranked = ", best validation first" if is_ranked else ""
     return Table(
-        f"Settings{', best validation first' if is_ranked else ''}. {LUCK}",
+        f"Settings{ranked}; {luck(comparison).removesuffix('.')}",
         list(compress(head, filled)),
         [list(compress(row, filled)) for row in rows],
     )
@@ -117,7 +115,13 @@ def short(row: Row) -> str:
     if not names or len(set(names)) < len(names):
         return f"{row.name}  {row.setting.label}"
     pairs = zip(names, values.values(), strict=True)
-    return "  ".join([row.name, *(f"{name}={shown(each)}" for name, each in pairs)])
+    return "  ".join([row.name, *(f"{name}={brief(each)}" for name, each in pairs)])
+
+
+def brief(setting: Any) -> str:
+    """Return a config value for a figure; a search's 0.000168998 to three significant digits."""
+    text = shown(setting)
+    return f"{setting:.3g}" if isinstance(setting, float) and len(text) > LONGEST else text
 
 
 def verdicts(comparison: Comparison) -> Table | None:

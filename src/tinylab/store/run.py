@@ -6,6 +6,7 @@ share one set of names: config keys as typed, and metrics. Does not import torch
 
 import contextlib
 import hashlib
+import math
 import os
 import time
 from dataclasses import dataclass
@@ -157,6 +158,12 @@ class Run:
                 with contextlib.suppress(FileNotFoundError):  # training replaces its files
                     total += os.lstat(os.path.join(folder, name)).st_size
         return total
+
+
+def best_first(run: Run) -> tuple[float, float]:
+    """Return the sort key of finished runs, the best validation accuracy first."""
+    val = run.result.val
+    return (math.inf, 0.0) if val is None else (-val.accuracy, val.loss)
 
 
 def open_run(folder: Path) -> Run:

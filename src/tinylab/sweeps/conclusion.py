@@ -9,7 +9,7 @@ from tinylab.comparison.comparison import compare
 from tinylab.comparison.settings import group
 from tinylab.config.identity import run_id
 from tinylab.errors import UserError
-from tinylab.reporting.answer import answer, one_run
+from tinylab.reporting.answer import answer
 from tinylab.store.collect import collect
 from tinylab.store.run import Run
 from tinylab.store.sweep import SweepFolder
@@ -26,7 +26,7 @@ def conclude(folder: SweepFolder, jobs: Sequence[Job], table: list[Row]) -> None
     """
     runs, _ = collect([folder.path])
     if "runs" in table[0]:
-        leaderboard.show_means(table, jobs[0])
+        leaderboard.show_means(table, jobs)
     else:
         _show(runs, jobs[0], table)
     write(folder, {run_id(job.config): job.label for job in jobs}, table)
@@ -91,9 +91,10 @@ def _show(runs: Sequence[Run], first: Job, table: list[Row]) -> None:
     comparisons = compare(runs, metric=metric)
     if all(len(row.setting.runs) == 1 for each in comparisons for row in each.rows):
         leaderboard.show(table, first)
-        answers = [[*answer(each), one_run(each)] for each in comparisons if len(each.rows) > 1]
-        for sentences in answers:
-            say("\n" + "\n".join(on_screen([Section(sentences)])))
+        for each in comparisons:
+            if len(each.rows) > 1:
+                sentences = [*answer(each), *show.caveats(each)]
+                say("\n" + "\n".join(on_screen([Section(sentences)])))
         return
     unfinished = [row for row in table if row["state"] != "finished"]
     if unfinished:

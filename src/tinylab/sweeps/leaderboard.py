@@ -7,7 +7,8 @@ from typing import Any
 
 from tinylab.comparison.statistics import summarize
 from tinylab.config.identity import run_id
-from tinylab.config.metrics import CHOOSABLE, METRICS, between, goodness
+from tinylab.config.keys import SEEDS, unit
+from tinylab.config.metrics import CHOOSABLE, METRICS, NOT_FOR_SELECTION, between, goodness
 from tinylab.config.values import is_number
 from tinylab.store.run import result_row
 from tinylab.store.sweep import SweepFolder
@@ -19,6 +20,7 @@ from tinylab.ui.console import say
 from tinylab.ui.tables import Section, aligned, as_csv, as_markdown, columns_of, names_of
 
 Row = dict[str, Any]
+TEST = "test acc *"  # as in NOT_FOR_SELECTION
 NO_MEAN = ("test_low", "test_high")  # of one test set
 
 
@@ -62,13 +64,21 @@ def _mean_row(trial: Trial, metric: str) -> Row:
         state = "stopped" if trial.state == "running" else trial.state
         return {**row, "state": state, "error": next(iter(errors), "")}
     means = {
-        key: fmean(each[key] for each in finished)
+        key: _mean([each[key] for each in finished])
         for key in finished[0]
         if key not in NO_MEAN and all(is_number(each.get(key)) for each in finished)
     }
     spread = summarize({cell_of(e.job): e.value for e in trial.repeats if e.value is not None})
-    interval = {f"{metric}_low": spread.low, f"{metric}_high": spread.high}
+    low, high = clipped(spread, metric) or (None, None)
+    interval = {f"{metric}_low": low, f"{metric}_high": high}
     return {**row, metric: spread.mean, **interval, **means}
+
+
+def _mean(values: Sequence[float]) -> float:
+    """Return the mean; that of integers, such as numbers of parameters, stays one if possible."""
+    mean = fmean(values)
+    are_integers = all(isinstance(value, int) for value in values)
+    return int(mean) if are_integers and mean.is_integer() else mean
 
 
 def _row(job: Job, pruned: bool) -> Row:
@@ -119,33 +129,31 @@ def show(table: list[Row], first: Job) -> None:
     varied = _varied(table)
     ranked = [] if metric == "val_accuracy" else [metric]  # which has a column anyway
     head = [
-        *varied, "state", *(name.replace("_", " ") for name in ranked), "val acc", "test acc",
+        *varied, "state", *(name.replace("_", " ") for name in ranked), "val acc", TEST,
         "95% CI", "seconds", "run",
     ]  # fmt: skip
     rows = [[row.get(key, "") for key in varied] + _cells(row, ranked) for row in table]
     say("\n" + "\n".join(aligned(columns_of(head, rows), width=None)))
-    _warn_without_validation(table)
+    _say_what_selects(table)
 
 
-def show_means(table: list[Row], first: Job) -> None:
+def show_means(table: list[Row], jobs: Sequence[Job]) -> None:
     """Show the settings of a search that repeats each over seeds, with the CI of the mean."""
-    varied = _varied(table)
-    metric = METRICS[first.config.sweep.metric]
-    head = [*varied, "state", "runs", metric.label, "95% CI", "test acc"]
-    rows = [
-        [row.get(key, "") for key in varied] + _mean_cells(row, first.config.sweep.metric)
-        for row in table
-    ]
+    varied, name = _varied(table), jobs[0].config.sweep.metric
+    head = [*varied, "state", "runs", METRICS[name].label, "95% CI", TEST]
+    rows = [[row.get(key, "") for key in varied] + _mean_cells(row, name) for row in table]
     say("\n" + "\n".join(aligned(columns_of(head, rows), width=None)))
-    say("means over repeats; CI: variation over seeds (Student's t)")
+    repeats = unit(key for job in jobs for key in job.varied if key in SEEDS)
+    say(f"means over repeats; CI: variation over {repeats} (Student's t)")
+    _say_what_selects(table)
 
 
 def _mean_cells(row: Row, metric: str) -> list[str]:
     if row["state"] != "finished":
         return [row["state"], str(row["runs"]), "", "", row["error"]]
     form = METRICS[metric].format.format
-    low, high = clipped(row[f"{metric}_low"], row[f"{metric}_high"], metric)
-    interval = between(low, high, METRICS[metric].format)
+    low, high = row[f"{metric}_low"], row[f"{metric}_high"]
+    interval = "-" if low is None else between(low, high, METRICS[metric].format)
     return ["finished", str(row["runs"]), form(row[metric]), interval, _value(row, "test_accuracy")]
 
 
@@ -155,10 +163,12 @@ def _varied(table: list[Row]) -> list[str]:
     return list(dict.fromkeys(key for each in keys for key in each))
 
 
-def _warn_without_validation(table: list[Row]) -> None:
+def _say_what_selects(table: list[Row]) -> None:
     finished = [row for row in table if row["state"] == "finished"]
-    if finished and all(row["val_accuracy"] is None for row in finished):
+    if finished and all(row.get("val_accuracy") is None for row in finished):
         say("no validation set (split.val=0): do not select a setting by test accuracy")
+    elif finished:
+        say(NOT_FOR_SELECTION)
 
 
 def _cells(row: Row, ranked: Sequence[str]) -> list[str]:

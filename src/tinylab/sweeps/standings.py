@@ -5,7 +5,7 @@ import math
 from collections.abc import Collection, Sequence
 from statistics import fmean
 
-from tinylab.comparison.statistics import Cell, summarize
+from tinylab.comparison.statistics import Cell, Summary, summarize
 from tinylab.config.keys import SEEDS
 from tinylab.config.metrics import CHOOSABLE, METRICS, between, goodness
 from tinylab.config.schema import SweepConfig
@@ -56,15 +56,18 @@ class Standings:
         values = {cell_of(job): _value(job, self._metric) for job in jobs}
         summary = summarize({cell: value for cell, value in values.items() if value is not None})
         words = f"{metric.label} {metric.format.format(summary.mean)}"
-        if summary.low is not None and summary.high is not None:
-            low, high = clipped(summary.low, summary.high, self._metric)
-            words += f" (95% CI {between(low, high, metric.format)}, {summary.num} runs)"
+        if (ends := clipped(summary, self._metric)) is not None:
+            words += f" (95% CI {between(*ends, metric.format)}, {summary.num} runs)"
         return f"{words}  {label(_shared(jobs))}"
 
 
-def clipped(low: float, high: float, metric: str) -> tuple[float, float]:
-    """Clip the ends of an interval to the range of the metric."""
-    return max(low, 0.0), min(high, math.inf if metric == "val_loss" else 1.0)
+def clipped(summary: Summary, metric: str) -> tuple[float, float] | None:
+    """Return the CI of a mean, clipped to the range of the metric; None without one."""
+    if summary.low is None or summary.high is None:
+        return None
+    if METRICS[metric].is_own:
+        return summary.low, summary.high
+    return max(summary.low, 0.0), min(summary.high, math.inf if metric == "val_loss" else 1.0)
 
 
 def cell_of(job: Job) -> Cell:
