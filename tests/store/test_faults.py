@@ -153,8 +153,9 @@ def test_a_sweep_killed_again_and_again_has_the_leaderboard_of_one_in_peace(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kills = max(2, KILLS // 3)
-    sweep = ["train", "-m", f"seed=range({kills + 1})", "optim.lr=0.01,0.001", "name=s", "model=mlp",
-             "threads=1", "train.epochs=2", "train.checkpoint_seconds=0.02"]  # fmt: skip
+    sweep = ["train", "-m", f"seed=range({kills + 1})", "optim.lr=0.01,0.001", "name=s",
+             "model=mlp", "threads=1", "train.epochs=2",
+             "train.checkpoint_seconds=0.02"]  # fmt: skip
     peace, storm = tmp_path / "peace", tmp_path / "storm"
     peace.mkdir()
     storm.mkdir()
