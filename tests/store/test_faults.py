@@ -4,6 +4,7 @@ The short form runs with the other tests. The long form, 200 kills and 100 with 
     TINYLAB_KILLS=200 pytest tests/store/test_faults.py -k killed_again
 """
 
+import contextlib
 import csv
 import hashlib
 import json
@@ -21,6 +22,7 @@ import pytest
 
 from server_kit import TINYLAB, Server
 from tensorboard_kit import read_scalars
+from tinylab import cli
 
 pytestmark = pytest.mark.costly
 
@@ -147,30 +149,43 @@ def wait_for_training(cwd: Path) -> None:
     raise AssertionError((cwd / "screen.log").read_text())
 
 
-def test_a_sweep_killed_five_times_has_the_leaderboard_of_one_in_peace(
-    server: Server, tmp_path: Path
+def test_a_sweep_killed_again_and_again_has_the_leaderboard_of_one_in_peace(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sweep = ["train", "-m", "seed=range(6)", "optim.lr=0.01,0.001", "name=s", "threads=1",
-             "train.epochs=2", "train.checkpoint_seconds=0.02"]  # fmt: skip
+    kills = max(2, KILLS // 3)
+    sweep = ["train", "-m", f"seed=range({kills + 1})", "optim.lr=0.01,0.001", "name=s",
+             "model=mlp", "threads=1", "train.epochs=2",
+             "train.checkpoint_seconds=0.02"]  # fmt: skip
     peace, storm = tmp_path / "peace", tmp_path / "storm"
     peace.mkdir()
     storm.mkdir()
-    started = time.monotonic()
-    assert server.run(peace, sweep) == 0
-    seconds = time.monotonic() - started
-    moments = random.Random(5)
-    killed = 0
-    while killed < 5:
-        moment = moments.uniform(0.1, 0.25) * seconds
-        ended = server.stop_after(storm, sweep, moment, signal.SIGKILL)
-        assert ended in (-9, 0)
-        killed += ended == -9
-        if ended == 0:
+    moments, killed = random.Random(5), 0
+    while killed < kills:
+        before = newest_checkpoint(storm)
+        pid = server.start(storm, sweep)
+        while newest_checkpoint(storm) == before and Path(f"/proc/{pid}").exists():
+            time.sleep(0.01)  # starting takes longest
+        time.sleep(moments.uniform(0.0, 0.3))
+        with contextlib.suppress(ProcessLookupError):  # it has ended
+            os.killpg(pid, signal.SIGKILL)
+        if server.wait() != -signal.SIGKILL:
             break
-    assert killed >= 3
-    assert server.run(storm, sweep) == 0, (storm / "screen.log").read_text()
+        killed += 1
+    assert killed >= kills / 2
+    for folder in (storm, peace):
+        monkeypatch.chdir(folder)
+        assert cli.run(sweep) == 0
     assert leaderboard(storm) == leaderboard(peace)
-    assert len(leaderboard(storm)) == 12
+    assert len(leaderboard(storm)) == 2 * (kills + 1)
+
+
+def newest_checkpoint(cwd: Path) -> int:
+    """When the last one was written; 0 without one."""
+    changed = 0
+    for file in cwd.glob("outputs/runs/*/last.ckpt"):
+        with contextlib.suppress(OSError):  # it is being replaced
+            changed = max(changed, file.stat().st_mtime_ns)
+    return changed
 
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGKILL])

@@ -41,6 +41,16 @@ def result(outputs: Path, name: str) -> dict[str, Any]:
     return parsed
 
 
+@pytest.fixture(scope="module")
+def in_peace(costly: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The outputs of a nested search in one process, without a kill."""
+    folder = tmp_path_factory.mktemp("peace")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        assert cli.run(NESTED) == 0
+    return folder / "outputs"
+
+
 @pytest.mark.costly
 def test_each_fold_chooses_by_its_own_validation_and_the_tests_make_one_number(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -80,7 +90,7 @@ def test_each_fold_chooses_by_its_own_validation_and_the_tests_make_one_number(
 
 @pytest.mark.costly
 def test_workers_serve_the_same_search_in_each_fold(
-    composer: Composer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    in_peace: Path, composer: Composer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each opens the study by the arguments in its folder, as another process would."""
 
@@ -92,34 +102,30 @@ def test_workers_serve_the_same_search_in_each_fold(
 
     monkeypatch.setattr(crew, "_run_here", served)
     monkeypatch.chdir(tmp_path)
-    assert cli.run([*NESTED, "outputs=plain"]) == 0
-    assert cli.run([*NESTED, "outputs=crew", "sweep.workers=2"]) == 0
-    plain, crews = (state(Path(outputs), "n") for outputs in ("plain", "crew"))
+    assert cli.run([*NESTED, "sweep.workers=2"]) == 0
+    plain, crews = state(in_peace, "n"), state(Path("outputs"), "n")
     assert crews["nested"] == plain["nested"]
     assert crews["jobs"] == plain["jobs"]
     for fold in range(3):
-        rows = [state(Path(outputs), f"n-fold{fold}")["jobs"] for outputs in ("plain", "crew")]
+        rows = [state(outputs, f"n-fold{fold}")["jobs"] for outputs in (in_peace, Path("outputs"))]
         kept = [[(row["run_id"], row["state"], row["value"]) for row in each] for each in rows]
         assert kept[0] == kept[1]
 
 
 @pytest.mark.costly
 def test_a_nested_search_killed_and_repeated_is_that_of_one_in_peace(
-    server: Server, tmp_path: Path
+    server: Server, in_peace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("peace", "storm"):
-        (tmp_path / name).mkdir()
-    pid = server.start(tmp_path / "storm", NESTED)
+    pid = server.start(tmp_path, NESTED)
     deadline = time.monotonic() + 60
-    while len(list((tmp_path / "storm").glob("outputs/runs/*/result.json"))) < 2:
+    while len(list(tmp_path.glob("outputs/runs/*/result.json"))) < 2:
         assert time.monotonic() < deadline
         time.sleep(0.02)
     os.killpg(pid, signal.SIGKILL)
     assert server.wait() == -signal.SIGKILL
-    for name in ("peace", "storm"):
-        assert server.run(tmp_path / name, NESTED) == 0
-    peace, storm = (state(tmp_path / name / "outputs", "n") for name in ("peace", "storm"))
-    assert peace == storm
+    monkeypatch.chdir(tmp_path)
+    assert cli.run(NESTED) == 0
+    assert state(tmp_path / "outputs", "n") == state(in_peace, "n")
 
 
 @pytest.mark.costly

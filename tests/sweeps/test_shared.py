@@ -20,6 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from search_kit import AXES, SEEDS, QuickComposer, drive, finish, make_plan, trials
+from server_kit import Server
 from tinylab import cli
 from tinylab.commands import work as work_command
 from tinylab.config.schema import SweepConfig
@@ -28,13 +29,16 @@ from tinylab.store import lease
 from tinylab.store.lease import BriefLock, Heartbeat
 from tinylab.store.sweep import SweepFolder, sweep_folder
 from tinylab.sweeps import crew, leaderboard, shared
+from tinylab.sweeps.cards import Room
+from tinylab.sweeps.grid import expand
+from tinylab.sweeps.job import Composer
 from tinylab.sweeps.journal import Journal
 from tinylab.sweeps.shared import Shared
-from tinylab.sweeps.space import Space
+from tinylab.sweeps.space import Space, read
 from tinylab.system import files
 
 RELOADS = 'http-equiv="refresh"'
-KILLS = int(os.environ.get("TINYLAB_TEST_KILLS", "3"))
+KILLS = int(os.environ.get("TINYLAB_TEST_KILLS", "2"))
 
 
 @pytest.fixture(autouse=True)
@@ -336,28 +340,15 @@ def test_a_worker_without_a_study_and_what_is_not_its_to_choose_are_refused(
 # ---------------------------------------------------------------- processes
 
 
-TINYLAB = [sys.executable, "-m", "tinylab"]
 QUICK = ["threads=1", "model=mlp", "train.checkpoint_seconds=0.05", "sweep.lease=2"]
-
-
-def train(cwd: Path, *arguments: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [*TINYLAB, "train", "-m", *QUICK, *arguments], cwd=cwd, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-    )  # fmt: skip
+TRAIN = ["train", "-m", *QUICK]
 
 
 def join(folder: Path, cwd: Path) -> "subprocess.Popen[bytes]":
     return subprocess.Popen(
-        [*TINYLAB, "work", folder, "jobs=1"], cwd=cwd, stdout=subprocess.DEVNULL,
+        [*crew.command(folder), "jobs=1"], cwd=cwd, stdout=subprocess.DEVNULL,
         stderr=subprocess.STDOUT,
     )  # fmt: skip
-
-
-def said(process: subprocess.Popen[str], timeout: float = 300) -> str:
-    out, _ = process.communicate(timeout=timeout)
-    assert process.returncode == 0, out
-    return out
 
 
 def table(path: Path) -> list[str]:
@@ -369,13 +360,28 @@ def table(path: Path) -> list[str]:
 
 @pytest.mark.costly
 def test_a_grid_by_workers_has_the_leaderboard_of_one_without(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    composer: Composer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
+    """Begun by a worker in this process, extended by two in processes of their own."""
+
+    def served(folder: SweepFolder, count: int, room: Room) -> None:
+        space = read(work_command._as_begun(folder.path)[1:], composer)
+        crew.work_here(crew.Work(space, composer, folder, expand(space, composer), None))
+
     monkeypatch.chdir(tmp_path)
-    grid = ["train.epochs=1", "model.hidden=8,16", "name=grid"]
-    out = said(train(tmp_path, *grid, "sweep.workers=2", "outputs=crew", "seed=0,1"))
-    assert "4 of 4  " in out
-    assert cli.run(["train", "-m", *QUICK, *grid, "outputs=plain", "seed=0,1"]) == 0
+    grid = [*TRAIN, "train.epochs=1", "train.batch_size=512", "model.hidden=8,16", "name=grid"]
+    with monkeypatch.context() as patch:
+        patch.setattr(crew, "_run_here", served)
+        assert cli.run([*grid, "sweep.workers=1", "outputs=crew", "seed=0,1"]) == 0
+    assert "4 of 4  " in capsys.readouterr().out
+    assert cli.run([*grid, "sweep.workers=2", "outputs=crew", "seed=0,1,2"]) == 0
+    out = capsys.readouterr().out
+    assert "study of 6 runs over model.hidden, seed; 4 already ended" in out
+    assert "6 of 6  " in out
+    assert cli.run([*grid, "outputs=plain", "seed=0,1,2"]) == 0
     capsys.readouterr()
     folders = [SweepFolder(tmp_path / place / "sweeps" / "grid") for place in ("crew", "plain")]
     assert table(folders[0].table_file) == table(folders[1].table_file)
@@ -385,20 +391,21 @@ def test_a_grid_by_workers_has_the_leaderboard_of_one_without(
     refused = capsys.readouterr().err
     assert "the study has ended, so no worker is needed" in refused
     assert len(refused.splitlines()) == 2
-    more = said(train(tmp_path, *grid, "sweep.workers=1", "outputs=crew", "seed=0,1,2"))
-    assert "study of 6 runs over model.hidden, seed; 4 already ended" in more
 
 
 @pytest.mark.costly
-def test_workers_killed_at_random_moments_lose_nothing(tmp_path: Path) -> None:
+def test_workers_killed_at_random_moments_lose_nothing(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """SIGKILL; others join in their place, and resume from the checkpoints."""
     chance = random.Random(KILLS)
-    search = ["sweep.search=random", f"sweep.trials={KILLS // 3 + 4}", "train.epochs=30", "name=s",
-              "optim.lr=tag(log,interval(1e-3,1e-1))"]  # fmt: skip
-    begun = train(tmp_path, *search, "sweep.workers=2")
+    search = [*TRAIN, "sweep.search=random", f"sweep.trials={KILLS // 3 + 4}", "train.epochs=30",
+              "name=s", "optim.lr=tag(log,interval(1e-3,1e-1))"]  # fmt: skip
+    server.start(tmp_path, [*search, "sweep.workers=2"])
     folder = SweepFolder(tmp_path / "outputs/sweeps/s")
+    deadline = time.monotonic() + 60
     while not folder.is_sweep():
-        assert begun.poll() is None
+        assert time.monotonic() < deadline, (tmp_path / "screen.log").read_text()
         time.sleep(0.05)
     joined: list[subprocess.Popen[bytes]] = []
     killed = 0
@@ -414,13 +421,14 @@ def test_workers_killed_at_random_moments_lose_nothing(tmp_path: Path) -> None:
             continue
         os.kill(chance.choice(alive), signal.SIGKILL)
         killed += 1
-        joined.append(join(folder.path, tmp_path))
-    patience = 300 + 20 * KILLS  # the last ones do what is left
-    begun.communicate(timeout=patience)
+        if killed < KILLS:  # who is left after the last kill does the rest
+            joined.append(join(folder.path, tmp_path))
+    server.wait()
     for each in joined:
-        each.wait(patience)
+        each.wait(300 + 20 * KILLS)
     assert killed >= KILLS / 2
-    said(train(tmp_path, *search, "sweep.workers=1"))
+    monkeypatch.chdir(tmp_path)
+    assert cli.run([*search, "sweep.workers=1"]) == 0
     state = folder.state()
     assert state is not None
     numbers = [row["number"] for row in state["jobs"]]
@@ -451,12 +459,28 @@ def is_worker(pid: int, folder: SweepFolder) -> bool:
 
 
 @pytest.mark.costly
-def test_a_launcher_starts_workers(tmp_path: Path) -> None:
+def test_a_launcher_starts_workers(server: Server, tmp_path: Path) -> None:
     pytest.importorskip("submitit")
-    out = said(train(tmp_path, "hydra/launcher=submitit_local", "hydra.launcher.timeout_min=5",
-                     "sweep.workers=2", "seed=0,1,2", "train.epochs=1", "name=s"))  # fmt: skip
-    assert "3 of 3  " in out
+    launched = ["hydra/launcher=submitit_local", "hydra.launcher.timeout_min=5", "sweep.workers=1"]
+    words = [*TRAIN, *launched, "seed=0,1", "train.epochs=1", "name=s"]
+    assert server.run(tmp_path, words) == 0, (tmp_path / "screen.log").read_text()
+    assert "2 of 2  " in (tmp_path / "screen.log").read_text()
     folder = SweepFolder(tmp_path / "outputs/sweeps/s")
     assert folder.ended_jobs() is None
     assert set((folder.jobs() or {}).values()) == {"finished"}
-    assert len(list(tmp_path.glob("outputs/sweeps/.launcher/.submitit/*/*_log.out"))) == 2
+    assert len(list(tmp_path.glob("outputs/sweeps/.launcher/.submitit/*/*_log.out"))) == 1
+
+
+def test_a_launcher_gets_a_job_for_each_worker(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[list[list[str]]] = []
+    monkeypatch.setattr(crew.elsewhere, "hand_over", lambda launcher, jobs: given.append(jobs))
+    asked = SweepConfig(workers=2)
+    quick: Any = QuickComposer(asked, tmp_path, lambda varied: False)
+    job = quick.job([], {"seed": "0"})
+    folder = sweep_folder(str(tmp_path), "study")
+    launcher: Any = object()
+    work = crew.Work(Space([], list(AXES), asked), quick, folder, [job], None)
+    crew._run_elsewhere(work, launcher)
+    assert given == [[["seed=0", "name=study", "sweep.workers=2"]] * 2]
