@@ -2,7 +2,6 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import venv
@@ -101,7 +100,6 @@ TRAIN = [
     "train", "code=[tiny.py,parts.py]", "model=tiny", "dataset=stripes", "loss=focal",
     "augment=speckle", "threads=1",
 ]  # fmt: skip
-LONG = [*TRAIN, "train.epochs=60", "seed=9"]
 
 
 class Student:
@@ -189,22 +187,6 @@ def test_own_keys_are_in_the_help_and_a_typo_is_refused(student: Student) -> Non
     assert "did you mean 'model.width'?" in output
 
 
-def test_a_killed_run_ends_with_the_same_bits(student: Student) -> None:
-    with student.start(*LONG) as process:
-        assert process.stdout is not None
-        assert any(line.startswith("epoch  3/60") for line in process.stdout)
-        os.killpg(process.pid, signal.SIGKILL)
-    assert process.returncode == -signal.SIGKILL
-    assert "epoch 60/60" in student.types(*LONG)
-    student.types(*LONG, "outputs=undisturbed")
-    [(name, undisturbed)] = student.results("undisturbed").items()
-    resumed = student.results()[name]
-    assert resumed["resumed_at"]
-    assert undisturbed["resumed_at"] == []
-    assert resumed["weights_sha256"] == undisturbed["weights_sha256"]
-    assert resumed["test"] == undisturbed["test"]
-
-
 def test_runs_are_listed_compared_and_reported_without_the_code(student: Student) -> None:
     away = student.folder / "away"
     away.mkdir()
@@ -256,8 +238,13 @@ def test_a_network_is_exported_as_onnx_and_as_weights(student: Student, run: str
     assert "head.weight" in str(weights.keys()) or "head.weight" in weights["state_dict"]
 
 
-def test_a_run_is_verified_and_trained_again_with_another_seed(student: Student, run: str) -> None:
-    assert "kills: weights, predictions and all metrics" in student.types("verify", run)
+def test_a_killed_run_ends_with_the_same_bits_by_verify(student: Student, run: str) -> None:
+    shown = student.types("verify", run, "--kills", "1", "--epochs", "40", "--seed", "3")
+    assert "s of training\n" in shown, "killed before its end"
+    assert "kills: weights, predictions and all metrics" in shown
+
+
+def test_a_run_is_trained_again_with_another_seed(student: Student, run: str) -> None:
     before = set(student.results())
     student.types("train", "--from", run, "seed=5")
     [new] = set(student.results()) - before

@@ -312,13 +312,6 @@ def test_what_a_function_takes_further_is_passed_on(
     assert "2 finished" in capsys.readouterr().out
 
 
-def test_a_killed_and_resumed_training_ends_with_the_same_bits(
-    student: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert cli.run(["verify", str(run_of(student)), "--kills", "2"]) == 0
-    assert "identical" in capsys.readouterr().out
-
-
 def test_a_sweep_trains_it_in_worker_processes(student: Path) -> None:
     sweep = ["model.hidden=4,6", "train.epochs=1", "threads=1", "jobs=2", "outputs=swept"]
     assert cli.run(["train", "-m", "code=mine.py", "model=mine", *sweep]) == 0
