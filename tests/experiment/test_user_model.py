@@ -7,6 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 
 from tinylab import cli
 from tinylab.store.folder import ARCHIVED, RunFolder
@@ -222,7 +223,8 @@ def test_a_moved_file_is_asked_for_and_taken_by_either_way(
     assert cli.run(["evaluate", run, "code=lib/mine.py"]) == 0
     monkeypatch.setenv("TINYLAB_CODE", "lib/mine.py")
     assert cli.run(["predict", run, file]) == 0
-    assert cli.run(["export", run, "--to", "state_dict"]) == 0
+    assert cli.run(["export", run, "--to", "state_dict", "--out", "net.pt"]) == 0
+    assert "1.weight" in torch.load("net.pt", weights_only=True)["state_dict"]
     assert cli.run(["train", "--from", run, "seed=1"]) == 0
     seeds = [result(each).config["seed"] for each in student.glob("outputs/runs/digits-mine-*")]
     assert sorted(seeds) == [0, 1]
