@@ -199,8 +199,7 @@ def test_what_cannot_be_fine_tuned_is_refused_in_two_lines(
 def test_a_sweep_over_the_freeze_and_the_backbones_rate_has_a_run_for_each(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    sweep = ["-m", "jobs=1", "outputs=swept", *SMALL, "model.weights=net.pt",
-             "split.train_per_class=20"]  # fmt: skip
+    sweep = ["-m", "jobs=1", "outputs=swept", *SMALL, "model.weights=net.pt"]
     assert cli.run([*TRAIN, *sweep, "model.freeze=none,backbone", "optim.backbone_lr=0.1,1"]) == 0
     results = [RunFolder(path).result() for path in runs_in(Path("swept"))]
     assert len(results) == 4
