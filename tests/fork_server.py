@@ -3,8 +3,9 @@
 So a test can start, kill and restart the real command dozens of times without paying seconds of
 imports for each. The parent runs no torch kernel, so the children start as a fresh process would.
 
-Reads one JSON request a line: {"arguments": [...], "cwd": ..., "max_file_bytes": null}. Answers
-"started PID" and, when the child has ended, "ended STATUS" (negative: killed by that signal).
+Reads one JSON request a line: {"arguments": [...], "cwd": ..., "max_file_bytes": null,
+"copies": 1}. Answers "started PID" and, when the child has ended, "ended STATUS" (negative: killed by that
+signal); with more copies, that many children run at once and each has its number in both lines.
 
 With --socket=PATH it answers typed_tinylab.py instead, any number at a time: each sends its three
 streams with {"arguments": [...], "cwd": ..., "environment": {...}} and gets the exit code.
@@ -21,12 +22,17 @@ import sys
 def serve() -> None:
     for line in sys.stdin:
         request = json.loads(line)
-        pid = os.fork()
-        if pid == 0:
-            run(request)
-        print(f"started {pid}", flush=True)
-        _, status = os.waitpid(pid, 0)
-        print(f"ended {os.waitstatus_to_exitcode(status)}", flush=True)
+        children = [fork(request) for _ in range(request["copies"])]
+        print("started", *children, flush=True)
+        statuses = [os.waitpid(pid, 0)[1] for pid in children]
+        print("ended", *map(os.waitstatus_to_exitcode, statuses), flush=True)
+
+
+def fork(request: dict) -> int:
+    pid = os.fork()
+    if pid == 0:
+        run(request)
+    return pid
 
 
 def run(request: dict) -> None:

@@ -30,19 +30,22 @@ class Server:
 
     def start(self, cwd: Path, arguments: list[str], max_file_bytes: int | None = None) -> int:
         """Start ``tinylab arguments`` in ``cwd``; returns its process id."""
-        assert self.process.stdin is not None
-        request = {"arguments": arguments, "cwd": str(cwd), "max_file_bytes": max_file_bytes}
-        self.process.stdin.write(json.dumps(request) + "\n")
-        self.process.stdin.flush()
-        return int(self._answer("started"))
+        [pid] = self._start(cwd, arguments, max_file_bytes, copies=1)
+        return pid
 
     def wait(self) -> int:
         """Its exit code, or minus the signal that killed it."""
-        return int(self._answer("ended"))
+        [code] = self._answer("ended")
+        return code
 
     def run(self, cwd: Path, arguments: list[str], max_file_bytes: int | None = None) -> int:
         self.start(cwd, arguments, max_file_bytes)
         return self.wait()
+
+    def run_at_once(self, cwd: Path, arguments: list[str], copies: int) -> list[int]:
+        """Run the same command in so many processes at once; returns their exit codes."""
+        self._start(cwd, arguments, None, copies)
+        return self._answer("ended")
 
     def stop_after(self, cwd: Path, arguments: list[str], seconds: float, signum: int) -> int:
         """Start, wait, send a signal to the whole group; returns how it ended."""
@@ -54,11 +57,23 @@ class Server:
                 os.killpg(pid, signum)
         return self.wait()
 
-    def _answer(self, word: str) -> str:
+    def _start(
+        self, cwd: Path, arguments: list[str], max_file_bytes: int | None, copies: int
+    ) -> list[int]:
+        assert self.process.stdin is not None
+        request = {
+            "arguments": arguments, "cwd": str(cwd), "max_file_bytes": max_file_bytes,
+            "copies": copies,
+        }  # fmt: skip
+        self.process.stdin.write(json.dumps(request) + "\n")
+        self.process.stdin.flush()
+        return self._answer("started")
+
+    def _answer(self, word: str) -> list[int]:
         assert self.process.stdout is not None
         line = self.process.stdout.readline().split()
         assert line[0] == word, line
-        return line[1]
+        return [int(number) for number in line[1:]]
 
     def close(self) -> None:
         assert self.process.stdin is not None

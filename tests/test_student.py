@@ -2,7 +2,6 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import venv
@@ -101,7 +100,6 @@ TRAIN = [
     "train", "code=[tiny.py,parts.py]", "model=tiny", "dataset=stripes", "loss=focal",
     "augment=speckle", "threads=1",
 ]  # fmt: skip
-LONG = [*TRAIN, "train.epochs=60", "seed=9"]
 
 
 class Student:
@@ -189,22 +187,6 @@ def test_own_keys_are_in_the_help_and_a_typo_is_refused(student: Student) -> Non
     assert "did you mean 'model.width'?" in output
 
 
-def test_a_killed_run_ends_with_the_same_bits(student: Student) -> None:
-    with student.start(*LONG) as process:
-        assert process.stdout is not None
-        assert any(line.startswith("epoch  3/60") for line in process.stdout)
-        os.killpg(process.pid, signal.SIGKILL)
-    assert process.returncode == -signal.SIGKILL
-    assert "epoch 60/60" in student.types(*LONG)
-    student.types(*LONG, "outputs=undisturbed")
-    [(name, undisturbed)] = student.results("undisturbed").items()
-    resumed = student.results()[name]
-    assert resumed["resumed_at"]
-    assert undisturbed["resumed_at"] == []
-    assert resumed["weights_sha256"] == undisturbed["weights_sha256"]
-    assert resumed["test"] == undisturbed["test"]
-
-
 def test_runs_are_listed_compared_and_reported_without_the_code(student: Student) -> None:
     away = student.folder / "away"
     away.mkdir()
@@ -246,33 +228,27 @@ def test_images_are_classified_and_a_run_is_evaluated(student: Student, run: str
     assert "top2 " in evaluated
 
 
-def test_a_network_is_exported_as_onnx_and_as_weights(student: Student, run: str) -> None:
+def test_a_network_is_exported_as_onnx(student: Student, run: str) -> None:
     student.types("export", run, "--to", "onnx", "--out", "net.onnx")
     session = onnxruntime.InferenceSession(student.folder / "net.onnx")
     [logits] = session.run(None, {"images": np.zeros((2, 1, 12, 12), np.uint8)})
     assert logits.shape == (2, 3)
-    student.types("export", run, "--to", "state_dict", "--out", "net.pt")
-    weights = torch.load(student.folder / "net.pt", weights_only=True)
-    assert "head.weight" in str(weights.keys()) or "head.weight" in weights["state_dict"]
 
 
-def test_a_run_is_verified_and_trained_again_with_another_seed(student: Student, run: str) -> None:
-    assert "kills: weights, predictions and all metrics" in student.types("verify", run)
-    before = set(student.results())
-    student.types("train", "--from", run, "seed=5")
-    [new] = set(student.results()) - before
-    assert student.results()[new]["config"]["model"]["width"] == 4
+def test_a_run_trained_again_from_its_folder_and_killed_is_verified(
+    student: Student, run: str
+) -> None:
+    shown = student.types("verify", run, "--kills", "1", "--epochs", "20", "--seed", "3")
+    assert "s of training\n" in shown, "killed before its end"
+    assert "kills: weights, predictions and all metrics" in shown
 
 
-def test_an_edit_outdates_the_runs_of_the_file_and_no_others(student: Student) -> None:
+def test_an_edit_outdates_the_runs_of_the_file(student: Student) -> None:
     file = student.folder / "blocks.py"
-    builtin = ["train", "code=tiny.py", "model=mlp", "train.epochs=1", "outputs=others"]
-    student.types(*builtin)
     mine = [*TRAIN, "train.epochs=3", "model.width=4", "seed=0"]
     assert "already finished" in student.types(*mine)
     file.write_text(FILES["blocks.py"].replace("nn.ReLU", "nn.GELU"))
     try:
         assert "blocks.py has changed since" in student.types(*mine).replace("tiny.py or ", "")
-        assert "already finished" in student.types(*builtin)
     finally:
         file.write_text(FILES["blocks.py"])

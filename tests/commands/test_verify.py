@@ -1,4 +1,7 @@
-"""`tinylab verify`: it says identical where that is so, and notices a sabotaged resume."""
+"""`tinylab verify` notices a sabotaged resume, and names what may have caused a difference.
+
+That it says identical where that is so: experiment/test_user_parts.py.
+"""
 
 import dataclasses
 import random
@@ -34,13 +37,9 @@ def run(costly: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return result.parent
 
 
-def test_a_killed_and_resumed_run_is_found_identical(run: Path) -> None:
-    assert verify.verify(run, epochs=2, kills=1, moments=random.Random(1)) == []
-
-
 def test_a_resume_that_forgets_the_random_state_is_found_different(run: Path) -> None:
     program = [sys.executable, "-c", SABOTAGED]
-    differences = verify.verify(run, 2, 2, random.Random(1), program)
+    differences = verify.verify(run, 1, 1, random.Random(7), program)
     assert any(line.startswith("weights: ") for line in differences)
     assert differences[-1].startswith("likely cause: ")
 

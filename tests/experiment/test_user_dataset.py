@@ -111,13 +111,6 @@ def test_data_that_has_changed_is_not_resumed_on(
     assert cli.run([*halted, "fresh=true"]) == 0
 
 
-def test_a_killed_and_resumed_training_ends_with_the_same_bits(
-    student: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert cli.run(["verify", str(run_of(student)), "--kills", "1"]) == 0
-    assert "identical" in capsys.readouterr().out
-
-
 def test_a_sweep_over_its_keys_trains_in_worker_processes(
     student: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

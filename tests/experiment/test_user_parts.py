@@ -62,6 +62,38 @@ def half_cosine(step, steps, final: float = 0.0):
     """The built-in cosine, by hand."""
     return 1 - (1 - final) * (1 - math.cos(math.pi * (step / steps))) / 2
 '''
+REST = '''import numpy as np
+import tinylab
+from torch import nn
+
+
+@tinylab.model
+def net(image_shape, num_classes, dropout: float = 0.5):
+    """Draws from torch's own stream, and has averages of its own."""
+    return nn.Sequential(
+        nn.Flatten(), nn.Linear(64, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(dropout),
+        nn.Linear(8, num_classes),
+    )
+
+
+@tinylab.dataset
+def noisy(count: int = 800):
+    rng = np.random.default_rng(0)
+    labels = np.arange(count) % 3
+    images = (rng.random((count, 8, 8)) * 100 + 50 * labels[:, None, None]).astype(np.uint8)
+    half = count // 2
+    return {
+        "train": (images[:half], labels[:half]),
+        "val": (images[half : half + 20], labels[half : half + 20]),
+        "test": (images[half + 20 :], labels[half + 20 :]),
+        "classes": ["top", "middle", "bottom"],
+    }
+
+
+@tinylab.metric(better="lower")
+def again(labels, probabilities):
+    return -np.log(probabilities[np.arange(len(labels)), labels]).mean()
+'''
 pytestmark = pytest.mark.costly
 TRAIN = ["train", "model=mlp", "model.hidden=8", "train.epochs=2", "threads=1"]
 ALL = ["code=[losses.py,parts.py]", "loss=focal", "augment=noise", "optim=heavy",
@@ -132,10 +164,15 @@ def test_an_own_optimizer_has_the_bits_of_the_one_it_is_made_from(student: Path)
     assert own.weights_sha256 == trained(student, *torchs).weights_sha256
 
 
-def test_killed_and_resumed_training_by_own_parts_ends_with_the_same_bits(
+def test_a_killed_and_resumed_training_by_own_parts_of_every_kind_ends_with_the_same_bits(
     student: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert cli.run(["verify", str(the_run(student)), "--kills", "1"]) == 0
+    (student / "rest.py").write_text(REST)
+    every_kind = ["code=[losses.py,parts.py,rest.py]", *ALL[1:], "model=net", "dataset=noisy",
+                  "train.monitor=again"]  # fmt: skip
+    assert cli.run(["train", *every_kind, "train.epochs=1", "threads=1", "outputs=chosen"]) == 0
+    [run] = student.glob("chosen/runs/noisy-net-*")
+    assert cli.run(["verify", str(run), "--kills", "1", "--epochs", "20", "--seed", "3"]) == 0
     assert "identical" in capsys.readouterr().out
 
 

@@ -45,7 +45,7 @@ def both(layer: PooledConv2d, images: Tensor, threads: int = 1) -> list[list[Ten
     return results
 
 
-@settings(max_examples=40)
+@settings(max_examples=20)
 @given(
     st.integers(1, 9), st.integers(4, 12), st.integers(4, 12), st.integers(1, 40),
     st.integers(1, 3), st.integers(0, 99), st.booleans(),

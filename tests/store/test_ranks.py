@@ -1,7 +1,6 @@
 """``torchrun`` and ``srun`` start one command several times: one trains, the others say why not."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,39 +12,27 @@ RANKS = 3
 COMMAND = ["train", "train.epochs=1", "threads=1"]
 
 
-@pytest.fixture(scope="module")
-def servers() -> Iterator[list[Server]]:
-    servers = [Server() for _ in range(RANKS)]
-    yield servers
-    for server in servers:
-        server.close()
-
-
-def start_all(servers: list[Server], cwd: Path) -> str:
+def start_all(server: Server, cwd: Path) -> str:
     """Start the command in as many processes at once; what they said. All must end well."""
     screen = cwd / "screen.log"
     screen.write_text("")
-    for server in servers:
-        server.start(cwd, COMMAND)
-    assert [server.wait() for server in servers] == [0] * RANKS, screen.read_text()
+    assert server.run_at_once(cwd, COMMAND, RANKS) == [0] * RANKS, screen.read_text()
     assert "Traceback" not in screen.read_text()
     return screen.read_text()
 
 
-def test_one_trains_and_the_others_answer_from_its_result(
-    servers: list[Server], tmp_path: Path
-) -> None:
-    said = start_all(servers, tmp_path)
+def test_one_trains_and_the_others_answer_from_its_result(server: Server, tmp_path: Path) -> None:
+    said = start_all(server, tmp_path)
     assert said.count("test    accuracy") == 1
     assert said.count("already finished: test accuracy") == RANKS - 1
     assert said.count("is being trained by another process: waiting") <= RANKS - 1
-    said = start_all(servers, tmp_path)
+    said = start_all(server, tmp_path)
     assert said.count("already finished: test accuracy") == RANKS == len(said.splitlines())
     [result_file] = tmp_path.glob("outputs/runs/*/result.json")
     result = json.loads(result_file.read_text())
     result["environment"]["code_sha256"] = "of another version"
     result_file.write_text(json.dumps(result))
-    said = start_all(servers, tmp_path)
+    said = start_all(server, tmp_path)
     assert said.count("old folder kept as") == 1
     assert said.count("test    accuracy") == 1
     assert said.count("already finished: test accuracy") == RANKS - 1
@@ -55,15 +42,11 @@ def test_one_trains_and_the_others_answer_from_its_result(
     assert new["failures"] == []
 
 
-def test_a_new_result_that_was_waited_for_is_fresh_enough(
-    servers: list[Server], tmp_path: Path
-) -> None:
+def test_a_new_result_that_was_waited_for_is_fresh_enough(server: Server, tmp_path: Path) -> None:
     """Else ranks with ``fresh=true`` would archive each other's result and train again."""
-    command = ["train", "train.epochs=30", "model.hidden=8", "threads=1"]
-    assert servers[0].run(tmp_path, command) == 0
-    for server in servers:
-        server.start(tmp_path, [*command, "fresh=true"])
-    assert [server.wait() for server in servers] == [0] * RANKS
+    command = ["train", "train.epochs=10", "model.hidden=8", "threads=1"]
+    assert server.run(tmp_path, command) == 0
+    assert server.run_at_once(tmp_path, [*command, "fresh=true"], RANKS) == [0] * RANKS
     said = (tmp_path / "screen.log").read_text()
     assert said.count("kept as") == 1
     assert said.count("test    accuracy") == 2

@@ -126,6 +126,12 @@ def straight(lab: Lab, folder: Path) -> dict[str, Any]:
 # ---------------------------------------------------------------- exactness
 
 
+@pytest.fixture(scope="module")
+def everything(one_thread: None, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """How a training with everything ends that nothing interrupts."""
+    return straight(EVERYTHING, tmp_path_factory.mktemp("everything"))
+
+
 @every_lab
 def test_a_resumed_training_ends_with_the_same_bits(
     lab: Lab, tmp_path: Path, request: pytest.FixtureRequest
@@ -138,47 +144,57 @@ def test_a_resumed_training_ends_with_the_same_bits(
 
 
 @pytest.mark.parametrize("steps", range(1, 13))
-def test_it_may_be_stopped_after_any_step(steps: int, tmp_path: Path) -> None:
+def test_it_may_be_stopped_after_any_step(
+    steps: int, tmp_path: Path, everything: dict[str, Any]
+) -> None:
     resumed = run_with(EVERYTHING, tmp_path / "resumed", [Watch(steps=steps)])
-    assert differences(resumed.state_dict(), straight(EVERYTHING, tmp_path)) == []
+    assert differences(resumed.state_dict(), everything) == []
 
 
 @pytest.mark.parametrize("epochs", [[1], [2], [3], [1, 1], [1, 1, 1]])
-def test_it_may_be_stopped_at_the_end_of_any_epoch(epochs: list[int], tmp_path: Path) -> None:
+def test_it_may_be_stopped_at_the_end_of_any_epoch(
+    epochs: list[int], tmp_path: Path, everything: dict[str, Any]
+) -> None:
     stops: list[Watch] = [Watch(epochs=number) for number in epochs]
     resumed = run_with(EVERYTHING, tmp_path / "resumed", stops)
-    assert differences(resumed.state_dict(), straight(EVERYTHING, tmp_path)) == []
+    assert differences(resumed.state_dict(), everything) == []
 
 
-def test_it_may_be_stopped_after_every_single_step(tmp_path: Path) -> None:
+def test_it_may_be_stopped_after_every_single_step(
+    tmp_path: Path, everything: dict[str, Any]
+) -> None:
     stops: list[Watch] = [Watch(steps=1) for _ in range(12)]
     resumed = run_with(EVERYTHING, tmp_path / "resumed", stops)
-    assert differences(resumed.state_dict(), straight(EVERYTHING, tmp_path)) == []
+    assert differences(resumed.state_dict(), everything) == []
 
 
 @pytest.mark.parametrize("steps", [[1], [3, 3], [4, 1], [5, 2, 9], [2, 2, 2, 2]])
 @pytest.mark.parametrize("seconds", [1e-9, 1e9])
-def test_it_may_be_killed_after_any_step(steps: list[int], seconds: float, tmp_path: Path) -> None:
+def test_it_may_be_killed_after_any_step(
+    steps: list[int], seconds: float, tmp_path: Path, everything: dict[str, Any]
+) -> None:
     lab = changed(EVERYTHING, train={**EVERYTHING.train, "checkpoint_seconds": seconds})
     resumed = run_with(lab, tmp_path / "resumed", [Killer(steps=number) for number in steps])
-    assert differences(resumed.state_dict(), straight(lab, tmp_path)) == []
+    assert differences(resumed.state_dict(), everything) == []
 
 
 def test_two_threads_are_as_exact_as_one(tmp_path: Path) -> None:
     torch.set_num_threads(2)
     for name in ("everything", "one pass"):
-        resumed = run_with(LABS[name], tmp_path / name / "resumed", [Watch(steps=6)])
-        assert differences(resumed.state_dict(), straight(LABS[name], tmp_path / name)) == []
+        lab = changed(LABS[name], train={**LABS[name].train, "epochs": 2})
+        resumed = run_with(lab, tmp_path / name / "resumed", [Watch(steps=6)])
+        assert differences(resumed.state_dict(), straight(lab, tmp_path / name)) == []
     torch.set_num_threads(1)
 
 
-def test_checkpoints_and_the_size_of_evaluation_batches_leave_no_trace(tmp_path: Path) -> None:
+def test_checkpoints_and_the_size_of_evaluation_batches_leave_no_trace(
+    tmp_path: Path, everything: dict[str, Any]
+) -> None:
     often = changed(EVERYTHING, train={**EVERYTHING.train, "checkpoint_seconds": 1e-9})
-    seldom = straight(EVERYTHING, tmp_path / "seldom")
-    assert differences(straight(often, tmp_path / "often"), seldom) == []
+    assert differences(straight(often, tmp_path / "often"), everything) == []
     small = changed(EVERYTHING, train={**EVERYTHING.train, "eval_batch_size": 7})
     result = straight(small, tmp_path / "small")
-    assert differences(result["model"], seldom["model"]) == []
+    assert differences(result["model"], everything["model"]) == []
 
 
 def test_a_resumed_history_has_no_gap_and_no_double(tmp_path: Path) -> None:
@@ -296,13 +312,20 @@ NEEDED = {
 }
 
 
+@pytest.mark.parametrize("when", [IN_AN_EPOCH, AT_ITS_LAST_STEP, AT_THE_END])
+def test_nothing_else_is_needed_than_the_state(
+    when: dict[str, int], spoilable: tuple[Lab, dict[str, Any]], tmp_path: Path
+) -> None:
+    lab, expected = spoilable
+    whole = run_with(lab, tmp_path, [Watch(**when)])
+    assert differences(whole.state_dict(), expected) == []
+
+
 @pytest.mark.parametrize(("part", "when"), NEEDED.items())
 def test_every_part_of_the_state_is_needed(
     part: str, when: dict[str, int], spoilable: tuple[Lab, dict[str, Any]], tmp_path: Path
 ) -> None:
     lab, expected = spoilable
-    whole = run_with(lab, tmp_path / "whole", [Watch(**when)])
-    assert differences(whole.state_dict(), expected) == []
     spoiled = run_with(lab, tmp_path / "spoiled", [Watch(**when)], spoil=part)
     assert differences(spoiled.state_dict(), expected) != []
 
