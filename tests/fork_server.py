@@ -4,8 +4,9 @@ So a test can start, kill and restart the real command dozens of times without p
 imports for each. The parent runs no torch kernel, so the children start as a fresh process would.
 
 Reads one JSON request a line: {"arguments": [...], "cwd": ..., "max_file_bytes": null,
-"copies": 1}. Answers "started PID" and, when the child has ended, "ended STATUS" (negative: killed by that
-signal); with more copies, that many children run at once and each has its number in both lines.
+"copies": 1}. Answers "started PID" and, when the child has ended, "ended STATUS" (negative: killed
+by that signal); with more copies, that many children run at once and each has its number in both
+lines.
 
 With --socket=PATH it answers typed_tinylab.py instead, any number at a time: each sends its three
 streams with {"arguments": [...], "cwd": ..., "environment": {...}} and gets the exit code.
