@@ -48,11 +48,13 @@ class Listed:
 
     def __init__(self, space: Space, jobs: Sequence[Job]) -> None:
         self._axes = space.axes
-        self._waiting = {label(job.varied): job for job in jobs}
+        # Not by what varies: a sweep that is extended may have begun with fewer axes.
+        self._waiting = {run_id(job.config): job for job in jobs}
 
     def know(self, tried: str, run_ids: Sequence[str]) -> None:
         """Record that a combination is a trial."""
-        self._waiting.pop(tried, None)
+        for each in run_ids:
+            self._waiting.pop(each, None)
 
     def propose(self, number: int) -> tuple[dict[str, str], list[Job]] | None:
         """Return the first combination that is not a trial yet."""
