@@ -44,7 +44,8 @@ def test_two_jobs_leave_two_runs_and_a_table(capsys: pytest.CaptureFixture[str])
     assert {result["config"]["model"]["name"] for result in results()} == {"baseline", "mlp"}
     table = capsys.readouterr().out.split("\n\n")[1].splitlines()
     assert table[0].split()[:2] == ["model", "state"]
-    assert len(table) == 3
+    assert len(table) == 4
+    assert table[3].startswith("* not for selection")
     best = max(results(), key=lambda result: result["val"]["accuracy"])
     assert table[1].split()[0] == best["config"]["model"]["name"], "sorted by validation"
 

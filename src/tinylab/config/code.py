@@ -165,14 +165,15 @@ def know(saved: dict[str, Any], folder: Path) -> bool:
         options.add_saved(group, saved[group])
         if (group, name) not in _known():
             file = Path(_first(saved["code"]))
-            why = "no longer exists"
+            why, shown = "no longer exists", file.name
             if file.is_absolute() and file.is_file():
+                shown = str(file)
                 why = (
                     "lies beside this folder and may have come with it: it is not executed unasked"
                 )
             raise UserError(
                 f"{folder}: {group}={name} is defined in your file {file}, which {why}\n"
-                f"  pass the file: code={file}, or {user_code.VARIABLE}=FILE"
+                f"  pass the file: code={shown}, or {user_code.VARIABLE}=FILE"
             )
     return bool(missing)
 
