@@ -24,6 +24,7 @@ from tinylab.data.arrays import Dataset
 from tinylab.data.augment import Draws
 from tinylab.data.batches import fit_normalization, to_device
 from tinylab.system.machine import tuned
+from tinylab.system.runtime import keep_freed_memory
 from tinylab.training.state import Recipe, start
 from tinylab.training.step import Batch, train_step
 
@@ -64,6 +65,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--rounds", type=int, default=50)
     options = parser.parse_args()
+    keep_freed_memory()
     for threads in options.threads:
         torch.set_num_threads(threads)
         for size in (32, 128, 512):
