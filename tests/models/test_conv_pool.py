@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 
 from option_records import BaselineConfig
 from tinylab import models
+from tinylab.models import conv_pool
 from tinylab.models.conv_pool import PooledConv2d
 
 pytestmark = pytest.mark.costly  # compiling takes seconds
@@ -101,12 +103,16 @@ def test_without_torchs_openmp_the_parts_follow_one_another(
 
 @pytest.mark.skipif(sys.platform != "linux", reason="torch's OpenMP is called on Linux alone")
 def test_torchs_own_threads_share_the_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*arguments: object) -> None:
-        raise AssertionError("not by torch's threads")
+    shared: list[bool] = []
+    share = conv_pool.compiled()._share
 
-    monkeypatch.setattr("tinylab.models.one_pass._forward_part", refuse)
-    monkeypatch.setattr("tinylab.models.one_pass._backward_part", refuse)
+    def noted(*arguments: Any) -> bool:
+        shared.append(share(*arguments))
+        return shared[-1]
+
+    monkeypatch.setattr("tinylab.models.one_pass._share", noted)
     both(one_pass(), torch.randn(7, 1, 10, 10), threads=2)
+    assert shared == [True, True]
 
 
 def test_the_parts_of_a_batch_are_as_many_as_threads_when_the_kernel_is_chosen() -> None:

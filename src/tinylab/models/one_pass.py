@@ -9,7 +9,6 @@ threads compete with them, and Numba's would be a second OpenMP.
 
 import ctypes
 from functools import cache
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +19,9 @@ from llvmlite import binding
 from numba import carray, types
 from numba.extending import intrinsic
 
+from tinylab.models.conv_pool import SIDE
 from tinylab.system.paths import cache_root
 
-SIDE = 3  # of the kernels
 LANES = 16  # float32 values of a cache line, and of the longest vectors
 
 numba.config.CACHE_DIR = str(cache_root() / "numba")
@@ -42,8 +41,7 @@ def forward(
     """
     arrays = (pixels, kernels, bias, output, largest)
     if not _share("forward", arrays, (*pixels.shape, len(bias), parts)):
-        for part in pairwise(_bounds(len(pixels), parts)):
-            _forward_part(*arrays, *part)
+        _forward_parts(*arrays, parts, 0, 1)
 
 
 def backward(pixels: np.ndarray, grad: np.ndarray, largest: np.ndarray, sums: np.ndarray) -> None:
@@ -54,12 +52,7 @@ def backward(pixels: np.ndarray, grad: np.ndarray, largest: np.ndarray, sums: np
     """
     arrays, parts = (pixels, grad, largest, sums), len(sums)
     if not _share("backward", arrays, (*pixels.shape, sums.shape[2], parts)):
-        for part, (start, end) in enumerate(pairwise(_bounds(len(pixels), parts))):
-            _backward_part(pixels, grad, largest, sums[part], start, end)
-
-
-def _bounds(count: int, parts: int) -> list[int]:
-    return [count * part // parts for part in range(parts + 1)]
+        _backward_parts(*arrays, 0, 1)
 
 
 def _share(name: str, arrays: tuple[np.ndarray, ...], sizes: tuple[int, ...]) -> bool:
@@ -101,9 +94,7 @@ def _forward_region(job: Any) -> None:
     pixels, kernels = carray(_floats(a), (N, H, W)), carray(_floats(b), (SIDE**2, filters))
     bias, output = carray(_floats(c), filters), carray(_floats(d), pooled)
     largest = carray(_bytes(e), pooled)
-    for part in range(_thread(), parts, _threads()):
-        start, end = N * part // parts, N * (part + 1) // parts
-        _forward_part(pixels, kernels, bias, output, largest, start, end)
+    _forward_parts(pixels, kernels, bias, output, largest, parts, _thread(), _threads())
 
 
 def _backward_region(job: Any) -> None:
@@ -112,9 +103,7 @@ def _backward_region(job: Any) -> None:
     pixels, grad = carray(_floats(a), (N, H, W)), carray(_floats(b), pooled)
     largest = carray(_bytes(c), pooled)
     sums = carray(_floats(d), (parts, SIDE**2 + 1, filters))
-    for part in range(_thread(), parts, _threads()):
-        start, end = N * part // parts, N * (part + 1) // parts
-        _backward_part(pixels, grad, largest, sums[part], start, end)
+    _backward_parts(pixels, grad, largest, sums, _thread(), _threads())
 
 
 def _pointer_to(kind: Any) -> Any:
@@ -133,6 +122,32 @@ def _pointer_to(kind: Any) -> Any:
 _floats, _bytes = _pointer_to(types.float32), _pointer_to(types.uint8)
 _thread = types.ExternalFunction("omp_get_thread_num", types.int32())
 _threads = types.ExternalFunction("omp_get_num_threads", types.int32())
+
+
+@compiled
+def _forward_parts(
+    pixels: Any, kernels: Any, bias: Any, output: Any, largest: Any, parts: int, first: int,
+    stride: int,
+) -> None:  # fmt: skip
+    """Compute every ``stride``-th part of the images from ``first`` on."""
+    for part in range(first, parts, stride):
+        start, end = _bounds(len(pixels), part, parts)
+        _forward_part(pixels, kernels, bias, output, largest, start, end)
+
+
+@compiled
+def _backward_parts(
+    pixels: Any, grad: Any, largest: Any, sums: Any, first: int, stride: int
+) -> None:
+    """Sum the gradients of every ``stride``-th part of the images from ``first`` on."""
+    for part in range(first, len(sums), stride):
+        start, end = _bounds(len(pixels), part, len(sums))
+        _backward_part(pixels, grad, largest, sums[part], start, end)
+
+
+@compiled
+def _bounds(count: int, part: int, parts: int) -> Any:
+    return count * part // parts, count * (part + 1) // parts
 
 
 @compiled
