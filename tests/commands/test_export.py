@@ -112,7 +112,7 @@ def test_normalization_views_and_other_layers_are_inside(tmp_path: Path) -> None
     options = [
         "dataset=folder", f"dataset.root={tmp_path}/photos", "dataset.image_size=10",
         "dataset.normalize=standard", "model=resnet", "model.width=4", "model.stages=2",
-        "train.epochs=2", "train.tta=flip_shift", "train.precision=bfloat16",
+        "train.epochs=2", "train.tta=flip_shift_rotate", "train.precision=bfloat16",
     ]  # fmt: skip
     assert cli.run(["train", *options]) == 0
     [run] = Path("outputs/runs").glob("folder-*")

@@ -3,6 +3,7 @@
 import math
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -464,7 +465,11 @@ def test_with_mixup_every_second_image_has_a_patch_instead() -> None:
 # ---------------------------------------------------------------- test-time views
 
 
-@pytest.mark.parametrize(("kind", "count"), [("none", 1), ("flip", 2), ("shift", 5)])
+@pytest.mark.parametrize(
+    ("kind", "count"),
+    [("none", 1), ("flip", 2), ("shift", 5), ("grid", 9), ("flip_grid", 18), ("flip_shift", 10),
+     ("flip_shift_rotate", 14)],
+)  # fmt: skip
 def test_the_first_view_is_the_images_themselves(kind: str, count: int) -> None:
     images = some_images((3, 1, 5, 6))
     views = augment.views(images, kind)
@@ -486,6 +491,26 @@ def test_views_are_mirrored_and_moved_by_a_pixel() -> None:
     both = augment.views(images, "flip_shift")
     for result, expected in zip(both, shifts + [view.flip(3) for view in shifts], strict=True):
         assert torch.equal(result, expected)
+
+
+def test_a_grid_has_all_shifts_by_at_most_a_pixel() -> None:
+    images = some_images((2, 1, 4, 5))
+    padded = torch.from_numpy(np.pad(images, ((0, 0), (0, 0), (1, 1), (1, 1)), mode="edge"))
+    expected = [padded[:, :, top : top + 4, left : left + 5].numpy().tobytes()
+                for top in range(3) for left in range(3)]  # fmt: skip
+    views = augment.views(images, "grid")
+    assert sorted(view.numpy().tobytes() for view in views) == sorted(expected)
+
+
+def test_rotated_views_are_those_of_opencv() -> None:
+    image = np.zeros((24, 24), np.uint8)
+    image[6:18, 8:13], image[9:12, 8:20] = 200, 90
+    views = augment.views(torch.from_numpy(image)[None, None], "flip_shift_rotate")
+    for view, degrees in zip(views[5:7], (-10, 10), strict=True):
+        matrix = cv2.getRotationMatrix2D((11.5, 11.5), degrees, 1.0)
+        turned = cv2.warpAffine(image, matrix, (24, 24), borderMode=cv2.BORDER_REPLICATE)
+        assert np.abs(view[0, 0].numpy().astype(float) - turned).mean() < 1
+        assert np.abs(image.astype(float) - turned).mean() > 5
 
 
 # ---------------------------------------------------------------- on a GPU

@@ -117,7 +117,7 @@ def test_evaluation_has_no_label_smoothing_and_no_augmentation() -> None:
     assert plain.score == other.score
 
 
-@pytest.mark.parametrize("tta", ["flip", "shift", "flip_shift"])
+@pytest.mark.parametrize("tta", ["flip", "grid", "flip_shift_rotate"])
 def test_test_time_augmentation_is_the_mean_of_the_views(tta: str) -> None:
     model, batches = LAB.build(), LAB.batches(30)
     views = [Batches(view, batches.labels) for view in augment.views(batches.images, tta)]

@@ -152,8 +152,9 @@ class TrainConfig(Section):
         one_of=("best", "last"),
     )
     tta: str = key(
-        "none", "test-time augmentation: none, flip, shift (by a pixel), flip_shift",
-        one_of=("none", "flip", "shift", "flip_shift"),
+        "none", "test-time augmentation: none, or the mean over views: flip, shift (by a pixel), "
+        "grid (also diagonally), flip_shift, flip_grid, flip_shift_rotate (by 10 degrees)",
+        one_of=("none", "flip", "shift", "grid", "flip_shift", "flip_grid", "flip_shift_rotate"),
     )  # fmt: skip
     precision: str = key(
         "float32",

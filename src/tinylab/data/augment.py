@@ -17,6 +17,11 @@ from torch import Tensor
 from tinylab.config.base_records import AugmentConfig
 from tinylab.system.runtime import send
 
+# Upper left corners of the views in images that are padded by a pixel.
+STRAIGHT = ((0, 1), (2, 1), (1, 0), (1, 2))
+DIAGONAL = ((0, 0), (0, 2), (2, 0), (2, 2))
+ROTATED = 10.0  # degrees
+
 
 class Draws(NamedTuple):
     """The augmentation of each image of an epoch, in the order of the images.
@@ -192,17 +197,32 @@ def mix(inputs: Tensor, labels: Tensor, num_classes: int, draws: Draws) -> tuple
 def views(images: Tensor, kind: str) -> list[Tensor]:
     """Return the views for test-time augmentation, starting with the images themselves.
 
-    none: only the images. flip: also flipped. shift: also shifted by one pixel in each direction,
-    repeating the border. flip_shift: those of ``shift``, and each of them flipped. Shapes and dtype
-    are unchanged.
+    none: only the images. Otherwise one or more of these, joined by ``_``. shift: also shifted by
+    one pixel in each direction, repeating the border. grid: also diagonally. rotate: also rotated
+    by ``ROTATED`` degrees to either side. flip: each of these also flipped. Shapes and dtype are
+    unchanged.
     """
-    made = [images]
-    if "shift" in kind:
-        H, W = images.shape[-2:]
-        padded = torch.cat([images[:, :, :1], images, images[:, :, -1:]], dim=2)
-        padded = torch.cat([padded[..., :1], padded, padded[..., -1:]], dim=3)
-        corners = ((0, 1), (2, 1), (1, 0), (1, 2))
-        made += [padded[:, :, top : top + H, left : left + W] for top, left in corners]
-    if "flip" in kind:
+    made, parts = [images], kind.split("_")
+    if "shift" in parts:
+        made += _shifted(images, STRAIGHT)
+    if "grid" in parts:
+        made += _shifted(images, STRAIGHT + DIAGONAL)
+    if "rotate" in parts:
+        made += [_rotated(images, -ROTATED), _rotated(images, ROTATED)]
+    if "flip" in parts:
         made += [view.flip(3) for view in made]
     return made
+
+
+def _shifted(images: Tensor, corners: tuple[tuple[int, int], ...]) -> list[Tensor]:
+    H, W = images.shape[-2:]
+    padded = torch.cat([images[:, :, :1], images, images[:, :, -1:]], dim=2)
+    padded = torch.cat([padded[..., :1], padded, padded[..., -1:]], dim=3)
+    return [padded[:, :, top : top + H, left : left + W] for top, left in corners]
+
+
+def _rotated(images: Tensor, degrees: float) -> Tensor:
+    angle = math.radians(degrees)
+    row_x, row_y = (math.cos(angle), -math.sin(angle), 0.0), (math.sin(angle), math.cos(angle), 0.0)
+    matrix = torch.tensor([row_x, row_y], device=images.device).expand(images.shape[0], 2, 3)
+    return _warp(images.float(), matrix, None, "border").round().to(images.dtype)
