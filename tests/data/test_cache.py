@@ -140,6 +140,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, byte
         yield file, file.read_bytes()
 
 
+@pytest.mark.costly
 @settings(max_examples=150)
 @given(
     flips=st.lists(

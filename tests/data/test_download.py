@@ -160,6 +160,7 @@ def test_an_encrypted_archive_is_refused(tmp_path: Path, serve: Callable[..., st
     assert "encrypted" in refusal(serve({"a.zip": bytes(page)}) + "a.zip", tmp_path)
 
 
+@pytest.mark.costly
 @settings(max_examples=150)
 @given(place=st.floats(0, 1, exclude_max=True), flip=st.integers(1, 255))
 def test_a_damaged_archive_is_refused_or_its_content_is_whole(

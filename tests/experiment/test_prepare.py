@@ -40,17 +40,19 @@ def test_a_small_device_has_the_images_streamed_and_says_so(
 
 
 def test_few_validation_images_are_said_to_choose_the_epoch(tmp_path: Path) -> None:
-    few = present._few_validation_images
-    assert few(config(tmp_path), 16, True) == (
+    few, plain = present._few_validation_images, config(tmp_path)
+    assert few(plain, 16, True) == (
         "only 16 validation images to choose the epoch: split.val=0.2 gives at least 30, "
         "train.weights=last needs none"
     )
     remedy = "only 5 validation images to choose the epoch: train.weights=last needs none"
-    assert few(config(tmp_path), 5, True) == remedy, "of 50 images, 30 cannot be spared"
+    assert few(plain, 5, True) == remedy, "of 50 images, 30 cannot be spared"
     assert few(config(tmp_path, "split=crossval"), 5, False) == remedy
-    assert not few(config(tmp_path), present.FEW_IMAGES, True)
-    assert not few(config(tmp_path), 0, True)
-    assert not few(config(tmp_path, "train.weights=last"), 5, True)
+    assert not few(plain, present.FEW_IMAGES, True)
+    assert not few(plain, 0, True)
+    train = dataclasses.replace(plain.train, weights="last")
+    last = dataclasses.replace(plain, train=train)
+    assert not few(last, 5, True)
 
 
 def test_a_run_says_which_fold_it_is_and_that_no_epoch_is_augmented(

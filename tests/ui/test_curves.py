@@ -36,7 +36,7 @@ def test_overfitting_is_said_with_the_best_epoch_and_the_training_accuracy() -> 
 
 @pytest.mark.costly
 def test_the_last_lines_on_the_screen_have_it(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from tinylab.experiment.present import _say_end
 
@@ -46,9 +46,10 @@ def test_the_last_lines_on_the_screen_have_it(
     rows = history([1.0, 0.7, 0.5, 0.45, 0.5, 0.56, 0.62, 0.68, 0.75])
     files.metrics_file.write_text("".join(json.dumps(row) + "\n" for row in rows))
     _say_end(files.config(), files, result)
-    [first] = [each for each in caplog.messages if each.startswith("fit ")]
+    lines = capsys.readouterr().out.splitlines()
+    [first] = [each for each in lines if each.startswith("fit ")]
     assert first.startswith("fit     validation loss was best at epoch 4 (0.45)")
-    rest = caplog.messages[caplog.messages.index(first) + 1]
+    rest = lines[lines.index(first) + 1]
     assert rest.endswith("overfitting")
     assert max(len(first), len(rest)) <= 100
 
