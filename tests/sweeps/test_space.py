@@ -151,6 +151,24 @@ def test_a_search_proposes_zipped_and_listed_values_together(
     assert [job.label for job in plan().jobs] == [job.label for job in jobs]
 
 
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("optim.lr=0.001,0.1", "'optim.lr=interval(0.001,0.1)'"),
+        ("optim.lr=1e-3,1", "'optim.lr=interval(0.001,1)'"),
+        ("optim.lr=0.001,0.01,0.1", None),
+        ("model.hidden=4,8", None),
+        ("optim=adam,sgd", None),
+        ("optim.lr=interval(0.001,0.1)", None),
+    ],
+)
+def test_two_listed_values_may_mean_an_interval(
+    typed: str, meant: str | None, composer: Composer
+) -> None:
+    space = read(["sweep.search=tpe", "sweep.trials=9", "model=mlp", typed], composer)
+    assert space.meant() == meant
+
+
 def test_pairs_count_once_in_a_search(composer: Composer) -> None:
     space = read([*SEARCH, "model=mlp", WIDTHS, RATES, ZIP], composer)
     assert Study(space.axes, space.settings).size == 3

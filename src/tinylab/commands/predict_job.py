@@ -77,12 +77,17 @@ def _introduce(ensemble: Ensemble, reject: float | None) -> None:
         accuracy = with_interval(test.accuracy, *test.accuracy_ci95)
         say(f"network {member.name}: test accuracy {accuracy}")
         if member.calibration is not None:
-            temperature = member.calibration.temperature
-            say(f"        calibrated: temperature {temperature:.3f}, fitted on validation images")
+            say(f"        {_calibration(member.calibration.temperature)}")
         elif reject is not None:
             say("        probabilities are not calibrated; see tinylab evaluate RUN --calibrate")
     if len(ensemble.members) > 1:
         say(f"        probabilities are averaged over these {len(ensemble.members)} networks")
+
+
+def _calibration(temperature: float) -> str:
+    if temperature == 1:
+        return "calibrated: on the validation images the temperature stays 1"
+    return f"calibrated: temperature {temperature:.3f}, fitted on validation images"
 
 
 class Tally:

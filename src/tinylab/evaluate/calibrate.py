@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from tinylab.errors import UserError
 from tinylab.evaluate.scope import choose
 from tinylab.evaluate.scores import Scores
-from tinylab.inference import Ensemble, Trained, in_batches, neighbor_distance
+from tinylab.inference import Ensemble, Trained, evenly, in_batches, neighbor_distance
 from tinylab.store import calibration
 from tinylab.store.calibration import Calibration
 from tinylab.store.folder import RunFolder
@@ -104,11 +104,6 @@ def at_temperature(logits: NDArray[np.float64], temperature: float) -> NDArray[n
     return probabilities
 
 
-def _evenly(count: int, most: int) -> NDArray[np.int64]:
-    """Return at most this many positions, evenly spaced: most datasets are sorted by class."""
-    return np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(np.int64))
-
-
 def _likeness(
     plain: Trained, val: NDArray[np.uint8], train: NDArray[np.uint8]
 ) -> tuple[NDArray[np.float16], float]:
@@ -118,7 +113,7 @@ def _likeness(
     """
     if len(val) < ENOUGH:
         return np.zeros((0, 0), np.float16), math.inf
-    kept = train[_evenly(len(train), MOST_KEPT)]
+    kept = train[evenly(np.arange(len(train)), MOST_KEPT)]
     features = in_batches(plain, plain.features, kept)
     distances = neighbor_distance(in_batches(plain, plain.features, val), features)
     threshold = float(np.quantile(distances, LIKE, method="higher"))

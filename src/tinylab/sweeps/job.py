@@ -4,6 +4,7 @@ import copy
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from hydra.core.config_loader import ConfigLoader
@@ -33,7 +34,7 @@ class Job:
     varied: dict[str, str]
     config: Config
 
-    @property
+    @cached_property  # its name is a hash of the config
     def files(self) -> RunFolder:
         """The folder of its run."""
         return run_folder(self.config)

@@ -191,7 +191,8 @@ class Search:
         assert settings.trials is not None
         trials = counted(self.total, "trial")
         if self.total < settings.trials:
-            trials += f", all settings of the space (sweep.trials={settings.trials}),"
+            between = f"; {meant} searches between" if (meant := self._space.meant()) else ""
+            trials += f", all settings of the space (sweep.trials={settings.trials}{between}),"
         pruned = f", pruned by {settings.prune}" if settings.prune != "none" else ""
         return f"search of {trials} by {settings.search}{pruned} over {self._space}"
 

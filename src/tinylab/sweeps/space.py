@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,6 +16,8 @@ from tinylab.config.values import did_you_mean
 from tinylab.errors import UserError
 from tinylab.sweeps.combinations import is_value, repeats_in_order
 from tinylab.sweeps.job import Composer, label
+
+NUMBER = re.compile(r"\d*\.?\d+(e[+-]?\d+)?")
 
 
 @dataclass(frozen=True)
@@ -91,6 +94,13 @@ class Space:
             keys if len(self.repeats) == 1 else f"{keys}, each repeated {len(self.repeats)} times"
         )
 
+    def meant(self) -> str | None:
+        """Return an interval as typed, if an axis lists just its two ends; None if none does."""
+        for axis in self.axes:
+            if len(axis.values) == 2 and axis.interval is None and _are_floats(axis.values):
+                return f"'{axis.key}=interval({','.join(axis.values)})'"
+        return None
+
     def varied(self, point: dict[str, str]) -> dict[str, str]:
         """Return the overrides of a combination of the axes' values."""
         set_by_axis = [axis.assigns(point[axis.key]) for axis in self.axes]
@@ -102,6 +112,10 @@ class Space:
             all(key in varied and is_value(varied[key], value) for key, value in each.items())
             for each in self.settings.exclude
         )
+
+
+def _are_floats(texts: Sequence[str]) -> bool:
+    return all(map(NUMBER.fullmatch, texts)) and not all(each.isdigit() for each in texts)
 
 
 def read(arguments: Sequence[str], composer: Composer) -> Space:
