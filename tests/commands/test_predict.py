@@ -23,8 +23,8 @@ from tinylab.errors import UserError
 from tinylab.inference import load_ensemble, the_run
 from tinylab.predict import classify as classifying
 from tinylab.predict import pictures
-from tinylab.predict.formats import printable
 from tinylab.predict.pictures import Picture
+from tinylab.ui.console import printable
 
 Capture = pytest.CaptureFixture[str]
 

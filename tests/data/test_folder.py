@@ -617,6 +617,17 @@ def test_skip_bad_leaves_such_files_out_and_says_which(
     assert said[-1] == "they are skipped"
 
 
+def test_a_name_with_a_line_break_stays_on_its_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fill(tmp_path, "a/1.png", "b/1.png")
+    (tmp_path / "b" / "two\nlines.png").write_bytes(b"no image")
+    with pytest.raises(UserError, match=r"b/two\\nlines\.png: cannot be read as an image") as error:
+        read(tmp_path)
+    assert len(str(error.value).splitlines()) == 2
+    assert "  b/two\\nlines.png: " in capsys.readouterr().out
+
+
 def test_skip_bad_shortens_the_official_test_set_by_its_own_bad_files(tmp_path: Path) -> None:
     for part, good in (("train", 3), ("test", 2)):
         fill(tmp_path, *(f"{part}/{name}/{i}.png" for name in "ab" for i in range(good)))

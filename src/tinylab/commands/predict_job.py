@@ -15,10 +15,10 @@ from tinylab.errors import UserError
 from tinylab.inference import Ensemble, is_run, load_ensemble, the_run
 from tinylab.predict import pictures
 from tinylab.predict.classify import BATCH_BYTES, BATCH_SIZE, Prediction, classify, marks_of
-from tinylab.predict.formats import FORMATS, printable
+from tinylab.predict.formats import FORMATS
 from tinylab.predict.gather import gather
 from tinylab.system.files import NAMED, write_bytes
-from tinylab.ui.console import say, track
+from tinylab.ui.console import printable, say, track
 
 SHEET = 400  # maximum number of pictures on a sheet
 

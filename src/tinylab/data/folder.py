@@ -23,7 +23,7 @@ from tinylab.data.listing import TABLE, Listing, say_first
 from tinylab.errors import UserError
 from tinylab.system import machine
 from tinylab.system.paths import user_path
-from tinylab.ui.console import say
+from tinylab.ui.console import printable, say
 
 MAX_PIXELS = 2**28  # of one file; more is considered a decompression bomb
 MAX_BYTES = 2**31  # of one file: 2**28 pixels of 8 bytes
@@ -166,13 +166,13 @@ def _without(
 ) -> Dataset:
     """Return the readable images, if the user accepts that."""
     bad = sorted(faults)
+    first = printable(f"{files.root}/{files.names[bad[0]]}")
     say(f"{files.root}: {len(bad):,} of {len(images):,} files cannot be read as images:")
     say_first([f"{files.names[index]}: {faults[index]}" for index in bad])
     if not config.skip_bad:
         more = f" (and {len(bad) - 1:,} more)" if len(bad) > 1 else ""
         raise UserError(
-            f"{files.root}/{files.names[bad[0]]}{more}: cannot be read as an image: "
-            f"{faults[bad[0]]}\n"
+            f"{first}{more}: cannot be read as an image: {faults[bad[0]]}\n"
             "  fix or remove it, or skip such files with dataset.skip_bad=true"
         )
     say("they are skipped")

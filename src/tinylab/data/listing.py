@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from tinylab.ui.console import say
+from tinylab.ui.console import printable, say
 
 SUFFIXES = (
     ".jpg", ".jpeg", ".jpe", ".png", ".bmp", ".dib", ".webp", ".tif", ".tiff",
@@ -180,6 +180,6 @@ def say_once(line: str) -> None:
 def say_first(lines: Sequence[str]) -> None:
     """Print up to twenty lines, and the number of further ones."""
     for line in lines[:20]:
-        say(f"  {line}")
+        say(f"  {printable(line)}")
     if len(lines) > 20:
         say(f"  and {len(lines) - 20:,} more")

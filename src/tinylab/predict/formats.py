@@ -6,6 +6,8 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from tinylab.ui.console import printable
+
 if TYPE_CHECKING:  # which imports torch
     from tinylab.predict.classify import Prediction
 
@@ -84,14 +86,6 @@ def _csv_line(cells: list[str]) -> str:
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerow(cells)
     return text.getvalue()
-
-
-def printable(name: str) -> str:
-    """Escape control characters and undecodable bytes: ``\\n``, ``\\x1b``, ``\\udcff``."""
-    return "".join(
-        letter if letter.isprintable() else letter.encode("unicode_escape").decode()
-        for letter in name
-    )
 
 
 FORMATS: dict[str, Format] = {"table": as_table, "csv": as_csv, "json": as_json}

@@ -47,6 +47,14 @@ def say(line: str) -> None:
     _log.info("%s", line)
 
 
+def printable(name: str) -> str:
+    """Escape control characters and undecodable bytes: ``\\n``, ``\\x1b``, ``\\udcff``."""
+    return "".join(
+        letter if letter.isprintable() else letter.encode("unicode_escape").decode()
+        for letter in name
+    )
+
+
 def counted(number: int, noun: str) -> str:
     """As in ``1 job`` and ``2 jobs``."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
