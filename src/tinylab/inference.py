@@ -89,10 +89,14 @@ class Trained:
             with user_code.mistakes_reported(f"model={self.config.model.name}"):
                 return mean_logits(self.model, pixels, self.recipe, train.tta).cpu()
 
+    @property
+    def temperature(self) -> float:
+        """The divisor of its logits: 1 unless it is calibrated."""
+        return 1.0 if self.calibration is None else self.calibration.temperature
+
     def probabilities(self, images: NDArray[np.uint8]) -> NDArray[np.float64]:
         """uint8 (N, C, H, W) -> probabilities (N, num_classes), from the calibrated logits."""
-        temperature = 1.0 if self.calibration is None else self.calibration.temperature
-        return (self.logits(images).double() / temperature).softmax(1).numpy()
+        return at_temperature(self.logits(images).double().numpy(), self.temperature)
 
     @torch.inference_mode()
     def features(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -140,14 +144,24 @@ class Ensemble:
         """The class names, in the order of the probabilities."""
         return self.first.classes
 
-    def probabilities(self, images: NDArray[np.uint8]) -> NDArray[np.float64]:
-        """uint8 (N, C, H, W) -> the probabilities of each member, (members, N, num_classes)."""
+    def logits(self, images: NDArray[np.uint8]) -> NDArray[np.float64]:
+        """uint8 (N, C, H, W) -> the logits of each member, (members, N, num_classes)."""
+        orders = [list(map(member.classes.index, self.classes)) for member in self.members]
         return np.stack(
             [
-                member.probabilities(images)[:, [member.classes.index(c) for c in self.classes]]
-                for member in self.members
+                member.logits(images).double().numpy()[:, order]
+                for member, order in zip(self.members, orders, strict=True)
             ]
         )
+
+    def calibrated(self, logits: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The members' logits (members, N, num_classes) -> their probabilities."""
+        temperatures = [member.temperature for member in self.members]
+        return np.stack(list(map(at_temperature, logits, temperatures)))
+
+    def probabilities(self, images: NDArray[np.uint8]) -> NDArray[np.float64]:
+        """uint8 (N, C, H, W) -> the probabilities of each member, (members, N, num_classes)."""
+        return self.calibrated(self.logits(images))
 
     @property
     def judges(self) -> list[Trained]:
@@ -163,6 +177,12 @@ class Ensemble:
         """
         votes = [each.unlike(images) for each in self.judges]
         return np.mean(votes, axis=0) > 0.5 if votes else None
+
+
+def at_temperature(logits: NDArray[np.float64], temperature: float) -> NDArray[np.float64]:
+    """Return the probabilities (N, num_classes) of float64 logits at a temperature."""
+    probabilities: NDArray[np.float64] = torch.from_numpy(logits / temperature).softmax(1).numpy()
+    return probabilities
 
 
 def in_batches(

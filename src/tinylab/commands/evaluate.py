@@ -55,8 +55,9 @@ def main(arguments: list[str]) -> None:
     seen: list[Picture] = []
     read = _reader(ensemble.first, config.dataset, options.invert, seen)
     scope = choose(ensemble, config.dataset, options.part, read)
-    members, whole = _scores(ensemble, scope)
-    _, before = _scores(_uncalibrated(ensemble), scope) if options.calibrate else ([], None)
+    logits = _logits(ensemble, scope.images)
+    members, whole = _scores(ensemble, scope, logits)
+    before = _scores(_uncalibrated(ensemble), scope, logits)[1] if options.calibrate else None
     report.show(ensemble, members, whole, scope, config.dataset.name, _handling(seen), before)
     folder = report.folder_of(ensemble, config, scope)
     report.write(folder, ensemble, config, members, whole, scope, command_line("evaluate"))
@@ -164,26 +165,27 @@ def _uncalibrated(ensemble: Ensemble) -> Ensemble:
     return Ensemble(tuple(replace(member, calibration=None) for member in ensemble.members))
 
 
-def _scores(ensemble: Ensemble, scope: Scope) -> tuple[list[Scores], Scores]:
+def _scores(
+    ensemble: Ensemble, scope: Scope, logits: NDArray[np.float64]
+) -> tuple[list[Scores], Scores]:
     """Return the scores of each member, and of their mean probabilities."""
-    probabilities = _probabilities(ensemble, scope.images)
+    probabilities = ensemble.calibrated(logits)
     _count_as_wrong(probabilities, scope.labels)
     members = [Scores(scope.labels, each, ensemble.classes) for each in probabilities]
     return members, Scores(scope.labels, probabilities.mean(axis=0), ensemble.classes)
 
 
-def _probabilities(ensemble: Ensemble, images: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """Return each member's probabilities, (members, N, num_classes), batch by batch."""
+def _logits(ensemble: Ensemble, images: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """Return each member's logits, (members, N, num_classes), batch by batch."""
     size = ensemble.first.config.train.eval_batch_size
     starts = range(0, len(images), size)
     shown = track(starts, "evaluating batches", len(starts)) if len(starts) > FEW else starts
     # Allocated first, as in ``train.evaluate``, for the same reason.
     shape = (len(ensemble.members), len(images), len(ensemble.classes))
-    probabilities = np.empty(shape, np.float64)
+    logits = np.empty(shape, np.float64)
     for start in shown:
-        predicted = ensemble.probabilities(images[start : start + size])
-        probabilities[:, start : start + size] = predicted
-    return probabilities
+        logits[:, start : start + size] = ensemble.logits(images[start : start + size])
+    return logits
 
 
 def _count_as_wrong(probabilities: NDArray[np.float64], labels: NDArray[np.int64]) -> None:

@@ -17,7 +17,14 @@ from numpy.typing import NDArray
 from tinylab.errors import UserError
 from tinylab.evaluate.scope import choose
 from tinylab.evaluate.scores import Scores
-from tinylab.inference import Ensemble, Trained, evenly, in_batches, neighbor_distance
+from tinylab.inference import (
+    Ensemble,
+    Trained,
+    at_temperature,
+    evenly,
+    in_batches,
+    neighbor_distance,
+)
 from tinylab.store import calibration
 from tinylab.store.calibration import Calibration
 from tinylab.store.folder import RunFolder
@@ -96,12 +103,6 @@ def p_of_one(logits: NDArray[np.float64], labels: NDArray[np.int64], temperature
 def _nll(logits: NDArray[np.float64], labels: NDArray[np.int64], temperature: float) -> float:
     scaled = torch.from_numpy(logits / temperature)
     return float(torch.nn.functional.cross_entropy(scaled, torch.from_numpy(labels)))
-
-
-def at_temperature(logits: NDArray[np.float64], temperature: float) -> NDArray[np.float64]:
-    """Return the probabilities (N, num_classes) of float64 logits at a temperature."""
-    probabilities: NDArray[np.float64] = torch.from_numpy(logits / temperature).softmax(1).numpy()
-    return probabilities
 
 
 def _likeness(

@@ -14,9 +14,9 @@ from tinylab.data.cache import Decoded
 from tinylab.errors import UserError
 from tinylab.evaluate import labels, looks
 from tinylab.evaluate.alike import Neighbors, neighbors
-from tinylab.evaluate.calibrate import at_temperature, fit_temperature
+from tinylab.evaluate.calibrate import fit_temperature
 from tinylab.evaluate.labels import LabelErrors
-from tinylab.inference import in_batches, load, own_data
+from tinylab.inference import at_temperature, in_batches, load, own_data
 from tinylab.store.collect import collect
 from tinylab.store.run import Run
 from tinylab.system import runtime
