@@ -268,7 +268,8 @@ def control(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     program.write_text(CONTROL)
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{program.parent}{os.pathsep}{os.environ['PATH']}")
-    monkeypatch.delenv(mps.PIPES, raising=False)
+    for name in (mps.PIPES, mps.LOGS):
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(mps, "DEFAULT_PIPES", tmp_path / "nowhere")
     return program.with_name("calls")
 
