@@ -120,6 +120,124 @@ def test_a_built_in_residual_network_written_by_hand_ends_with_the_same_bits(
     assert result(own).weights_sha256 == result(built_in).weights_sha256
 
 
+LAZY = """import tinylab
+from torch import nn
+
+
+@tinylab.model
+def lazy(image_shape, num_classes):
+    return nn.Sequential(
+        nn.LazyConv2d(4, 3), nn.LazyBatchNorm2d(), nn.Flatten(), nn.Dropout(0.5),
+        nn.LazyLinear(num_classes),
+    )
+
+
+@tinylab.model
+def plain(image_shape, num_classes):
+    return nn.Sequential(
+        nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Dropout(0.5),
+        nn.Linear(144, num_classes),
+    )
+"""
+
+
+def test_lazy_layers_end_with_the_bits_of_those_whose_sizes_are_written_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("nets.py").write_text(LAZY)
+    train = ["train", "code=nets.py", "train.epochs=1", "train.ema=0.9", "threads=1"]
+    assert cli.run([*train, "model=plain"]) == 0
+    assert cli.run([*train, "model=lazy"]) == 0
+    run, written_out = run_of(tmp_path, "digits-lazy-*"), run_of(tmp_path, "digits-plain-*")
+    assert result(run).weights_sha256 == result(written_out).weights_sha256
+    assert cli.run(["predict", str(run), picture(tmp_path)]) == 0
+    assert cli.run(["evaluate", str(run)]) == 0
+
+
+# Errors whose traceback has no line of the file: what is wrong, and the layer that is named.
+PLAIN = """import tinylab
+from torch import nn
+
+
+@tinylab.model
+def wrong(image_shape, num_classes):
+    return nn.Sequential(nn.Flatten(), nn.Linear(63, num_classes))
+
+
+@tinylab.model(name="inherited")
+class Tiny(nn.Sequential):
+    def __init__(self, image_shape, num_classes):
+        super().__init__(nn.Flatten(), nn.Sequential(nn.Linear(63, num_classes)))
+
+
+@tinylab.model
+def of_two(image_shape, num_classes):
+    return nn.Sequential(nn.Flatten(0), nn.Unflatten(0, (2, 64)), nn.Linear(64, num_classes))
+
+
+@tinylab.model
+class Misnamed(nn.Module):
+    def __init__(self, image_shape, num_classes):
+        super().__init__()
+        self.layer = nn.Linear(64, num_classes)
+
+
+@tinylab.model
+class Never(nn.Sequential):
+    def __init__(self, image_shape, num_classes):
+        super().__init__(nn.Flatten(), nn.Linear(64, num_classes))
+        self.auxiliary = nn.LazyLinear(3)
+
+    def forward(self, images):
+        return self[1](self[0](images))
+"""
+IN_LINEAR = "Linear(in_features=63, out_features=10, bias=True) (input: 2x64); see {file}"
+
+
+@pytest.mark.parametrize(
+    ("model", "first", "second"),
+    [
+        ("wrong", "shapes cannot be multiplied (2x64 and 63x10)", f"in 1: {IN_LINEAR}:6"),
+        ("inherited", "shapes cannot be multiplied (2x64 and 63x10)", f"in 1.0: {IN_LINEAR}:11"),
+        (
+            "of_two",
+            "don't multiply up to the size of dim 0 (64)",
+            "in 1: Unflatten(dim=0, unflattened_size=(2, 64)) (input: 64); see {file}:17",
+        ),
+        ("misnamed", 'Module [Misnamed] is missing the required "forward"', "see {file}:22"),
+        (
+            "never",
+            "auxiliary.weight is still uninitialized after a trial pass in eval mode",
+            "expected a forward that then uses all lazy layers; see {file}:29",
+        ),
+    ],
+)
+def test_a_mistake_in_no_line_of_the_file_names_the_layer_and_where_it_is_defined(
+    student: Path, capsys: pytest.CaptureFixture[str], model: str, first: str, second: str
+) -> None:
+    (student / "plain.py").write_text(PLAIN)
+    assert cli.run(["train", "code=plain.py", f"model={model}", "outputs=refused"]) == 1
+    one, two = capsys.readouterr().err.splitlines()
+    assert one.startswith(f"tinylab: model={model}: ")
+    assert first in one
+    assert two == f"  {second.format(file=student / 'plain.py')}"
+
+
+def test_such_a_mistake_in_training_is_told_the_same_way_and_the_log_has_the_traceback(
+    student: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (student / "plain.py").write_text(PLAIN)
+    train = ["train", "code=plain.py", "model=of_two", "outputs=refused", "threads=1"]
+    assert cli.run(train) == 1
+    one, two = capsys.readouterr().err.splitlines()
+    assert "don't multiply up to the size of dim 0 (2048)" in one
+    assert "in 1: Unflatten(dim=0, unflattened_size=(2, 64)) (input: 2048); see " in two
+    [failure] = student.glob("refused/runs/digits-of_two-*/failure.json")
+    assert json.loads(failure.read_text())["error"] == f"{one}\n{two}".removeprefix("tinylab: ")
+    assert "Traceback" in failure.with_name("train.log").read_text()
+
+
 def test_outputs_that_are_probabilities_are_warned_of(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -347,6 +347,19 @@ def test_keys_that_have_no_column_are_named_below(
     assert varied <= shown | named
 
 
+def test_a_long_error_is_cut_to_the_screen(
+    outputs: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failed(outputs, "it is " + 100 * "very " + "hot\n  cool it")
+    for columns, most in ((160, 160), (40, 140)):  # at least some words of it are shown
+        monkeypatch.setenv("COLUMNS", str(columns))
+        _, row, _ = listed(capsys).splitlines()
+        assert "it is very very very" in row
+        assert row.endswith("…")
+        assert len(row) <= most
+    assert 100 * "very " in listed(capsys, "--format", "csv")
+
+
 def test_csv_and_json_hold_every_key_and_figure(
     outputs: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import shutil
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +16,7 @@ from tinylab.config.values import shown
 from tinylab.store.query import conditions, in_order, select
 from tinylab.store.run import OTHERS, Run
 from tinylab.ui.console import in_bytes, say
-from tinylab.ui.tables import aligned, as_csv, columns_of
+from tinylab.ui.tables import LEAST, WIDTH, aligned, as_csv, columns_of, fitted
 
 FILTERS = """\
 A filter is a condition on a config key or metric, a run's name or folder, with * as a wildcard,
@@ -47,7 +48,8 @@ def main(arguments: list[str]) -> None:
         keys = dict.fromkeys([*asked, *_own_metrics(runs), *varied[:MOST_KEYS]])
         columns = [key for key in keys if key not in IN_HEAD]
         rows = [_cells(run, columns) for run in runs]
-        say("\n".join(aligned(columns_of([*HEAD, *columns, ""], rows), width=None)))
+        lines = aligned(columns_of([*HEAD, *columns], rows), width=None)
+        say("\n".join(_with_errors(lines, [run.row["error"] for run in runs])))
         say(_summary(runs))
         if more := [key for key in varied if key not in columns]:
             say(f"more varying keys: {', '.join(more)} (in --format csv)")
@@ -110,7 +112,7 @@ def _varied_keys(runs: Sequence[Run]) -> list[str]:
 
 def _cells(run: Run, columns: Sequence[str]) -> list[str]:
     row = run.row
-    test, error = row["test_accuracy"], row["error"]
+    test = row["test_accuracy"]
     return [
         row["run"],
         row["state"],
@@ -121,7 +123,17 @@ def _cells(run: Run, columns: Sequence[str]) -> list[str]:
         "-" if row["train_seconds"] is None else f"{row['train_seconds']:.1f}",
         in_bytes(row["size"]),
         *(_shown(key, row[key]) if key in row else "" for key in columns),
-        error.partition("\n")[0] if error else "",
+    ]
+
+
+def _with_errors(lines: Sequence[str], errors: Sequence[str | None]) -> list[str]:
+    """Append the first line of each run's error to its row, as far as it fits on the screen."""
+    indent = max(map(len, lines)) + 2
+    room = max(shutil.get_terminal_size((WIDTH, 0)).columns - indent, LEAST)
+    firsts = ["", *((error or "").partition("\n")[0] for error in errors)]
+    return [
+        f"{line:{indent}}{fitted(first, room)}".rstrip()
+        for line, first in zip(lines, firsts, strict=True)
     ]
 
 

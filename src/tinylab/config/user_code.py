@@ -158,7 +158,7 @@ def load_module(name: str, roots: Iterable[Path], own: Iterable[Path], digest: s
         with _importing(own, roots, names):
             module = importlib.import_module(name)
     except Exception as error:
-        message = message_of(error) or f"{type(error).__name__}: {_first_line(error)}"
+        message = message_of(error) or f"{type(error).__name__}: {first_line(error)}"
         raise UserError(f"{name} cannot be imported: {message}") from error
     _imported[name] = digest
     return module
@@ -205,22 +205,23 @@ def message_of(error: BaseException, what: str = "") -> str | None:
               if each[0].f_code.co_filename in _files]  # fmt: skip
     if not frames:
         return None
-    lines = [f"{what}: " * bool(what) + f"{type(error).__name__}: {_first_line(error)}"]
+    lines = [f"{what}: " * bool(what) + f"{type(error).__name__}: {first_line(error)}"]
     for frame, number in frames:
         name = frame.f_code.co_filename
         linecache.checkcache(name)
-        lines.append(f"{name}:{number}, in {frame.f_code.co_name}{_shapes(frame)}")
+        lines.append(f"{name}:{number}, in {frame.f_code.co_name}{shapes(frame)}")
         lines.append(f"  {linecache.getline(name, number).strip()}")
     if isinstance(error, ImportError) and "no known parent package" in str(error):
         lines.append("without an __init__.py, write: from helpers import ..., without the dot")
     return "\n  ".join(lines)
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
+    """Return the first line of its text."""
     return str(error).strip().partition("\n")[0]
 
 
-def _shapes(frame: Any) -> str:
+def shapes(frame: Any) -> str:
     """Return the shapes of a function's arguments: `` (x: 32x1x8x8)``."""
     code = frame.f_code
     names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]

@@ -21,6 +21,7 @@ from tinylab.data.batches import (
     to_device,
 )
 from tinylab.errors import UserError
+from tinylab.models import own as own_model
 from tinylab.models import pretrained
 from tinylab.system import runtime
 from tinylab.system.machine import thread_limit
@@ -80,7 +81,9 @@ def prepare(config: Config) -> Prepared:
     C, (H, W) = normalization.channels, splits.data.pixels.shape[2:]
     model = models.build(config.model, (C, H, W), num_classes)
     if config.threads is None and device.type == "cpu":
-        torch.set_num_threads(threads_for(model, (C, H, W), config.train.batch_size))
+        with own_model.mistakes_reported(config.model, model):  # one image may not do
+            threads = threads_for(model, (C, H, W), config.train.batch_size)
+        torch.set_num_threads(threads)
     if device.type == "cpu" and not config.train.compile and config.train.precision == "float32":
         num_images = len(splits.split.train) * config.train.epochs
         recorded |= models.choose_kernels(model, (C, H, W), num_images)

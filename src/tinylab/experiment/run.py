@@ -18,6 +18,7 @@ from tinylab.data.batches import Batches
 from tinylab.errors import Pruned, Stopped, UserError
 from tinylab.experiment import present
 from tinylab.experiment.prepare import PARTS, Prepared, prepare
+from tinylab.models import own as own_model
 from tinylab.store import predictions
 from tinylab.store.folder import RunFolder, run_folder, stamp
 from tinylab.store.result import Result, parse
@@ -119,7 +120,7 @@ def _events(config: Config, command: str) -> Iterator[RunEvent]:
                 raise
             # Non-Exceptions request a stop, such as submitit's SystemExit before a requeue.
             except Exception as error:
-                words = _message(error, config)
+                words = _message(error, prepared)
                 if words is None:
                     _record(files, error)
                     raise
@@ -135,14 +136,15 @@ def _record(files: RunFolder, error: BaseException) -> None:
         files.record_failure(error)
 
 
-def _message(error: BaseException, config: Config) -> str | None:
+def _message(error: BaseException, prepared: Prepared) -> str | None:
     """Return the message for an error that is not tinylab's; None if it is, or says enough."""
     if (remedy := _remedy(error)) is not None:
         return f"{str(error).partition(chr(10))[0]}\n  {remedy}"
     if isinstance(error, UserError):
         return None
-    own = [each for each in options.chosen(config) if not each.is_builtin]
-    return user_code.message_of(error, " ".join(f"{each.group}={each.name}" for each in own))
+    own = [each for each in options.chosen(prepared.config) if not each.is_builtin]
+    words = user_code.message_of(error, " ".join(f"{each.group}={each.name}" for each in own))
+    return words or own_model.message_of(error, prepared.config.model, prepared.model)
 
 
 def _remedy(error: BaseException) -> str | None:
