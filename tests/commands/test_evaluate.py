@@ -373,6 +373,7 @@ WRONG = {
     "its own normalization": (["{run}", "dataset.normalize=unit"], ["keeps the normalization"]),
     "a key of training": (["{run}", "train.epochs=3"], ["train.epochs=3", "dataset.KEY"]),
     "unknown tta": (["{run}", "train.tta=grit"], ["train.tta=grit: expected one of none, flip"]),
+    "several kinds": (["{run}", "train.tta=shift,grid"], ["expected one kind; evaluate once"]),
     "another split": (
         ["{run}", "split.seed=3"],
         ["split.seed=3", "everything else comes from the run"],

@@ -154,6 +154,7 @@ def test_what_is_right_passes(arguments: list[str]) -> None:
             ["-m", "model=mlp,resnet", "model.width=int(interval(1,9))"],
             "model=mlp has model.hidden",
         ),
+        (["-m", "model=mlp,resnet", "model.width=glob(*)"], "model=mlp has model.hidden"),
         (["model=resnet50"], "model=torchvision model.arch=resnet50"),
         (["dataset=./photos"], "for a folder of images: dataset=folder dataset.root=./photos"),
         (["dataset=cifar10"], "did you mean dataset=torchvision dataset.set=CIFAR10?"),

@@ -135,6 +135,8 @@ def _config(trained: Trained, overrides: Sequence[str], own: Sequence[str]) -> C
     ``own``: the override that names the user's files.
     """
     for override in overrides:
+        if _is_tta(override) and "," in override:
+            raise UserError(f"{override}: expected one kind; evaluate once for each")
         key = override.partition("=")[0]
         if key == "dataset.normalize":
             raise UserError(f"{override}: the network keeps the normalization it was trained with")

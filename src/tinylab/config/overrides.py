@@ -13,7 +13,7 @@ from types import UnionType
 from typing import Any, get_args, get_origin
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep, Sweep
+from hydra.core.override_parser.types import ChoiceSweep, Override, RangeSweep, Sweep
 from hydra.errors import HydraException
 
 from tinylab.config import slips, user_code
@@ -407,8 +407,8 @@ def _texts(override: Override) -> list[str]:
     """Return the value of an override, or all values of a sweep, as typed; none of an interval."""
     if not override.is_sweep_override():
         return [override.get_value_element_as_str()]
-    is_interval = isinstance(override.value(), IntervalSweep)
-    return [] if is_interval else list(override.sweep_string_iterator())
+    is_listed = isinstance(override.value(), ChoiceSweep | RangeSweep)
+    return list(override.sweep_string_iterator()) if is_listed else []
 
 
 def _check_type(override: Override, value: Any, entry: Entry, sweep: str) -> None:
