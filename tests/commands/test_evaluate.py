@@ -94,6 +94,39 @@ def test_with_views_averaged_the_runs_own_metrics_come_out_too(tmp_path: Path) -
     assert evaluation["loss"] != pytest.approx(result["test_plain"]["loss"], rel=1e-6)
 
 
+def test_test_time_augmentation_is_tried_on_a_finished_run(
+    digits_run: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    before = contents(digits_run)
+    plain, _ = evaluate(tmp_path, digits_run, "--part", "val")
+    assert "with train.tta" not in capsys.readouterr().out
+    shifted, arrays = evaluate(tmp_path, digits_run, "--part", "val", "train.tta=shift")
+    assert "        with train.tta=shift (in the run: none)\n" in capsys.readouterr().out
+    assert [each["runs"][0]["tta"] for each in (plain, shifted)] == ["none", "shift"]
+    assert shifted["dataset"]["part"] == "val"
+    assert shifted["loss"] != pytest.approx(plain["loss"], rel=1e-6)
+    again, _ = evaluate(tmp_path / "again", digits_run, "--part", "val", "train.tta=none")
+    assert again["loss"] == plain["loss"]
+    names = [sorted(path.name for path in (folder / "evaluations").iterdir())
+             for folder in (tmp_path, tmp_path / "again")]  # fmt: skip
+    assert set(names[1]) < set(names[0]), "the run's own kind is the same request"
+    both, averaged = evaluate(tmp_path, digits_run, digits_run, "--part", "val", "train.tta=shift")
+    assert [each["tta"] for each in both["runs"]] == ["shift", "shift"]
+    assert np.allclose(averaged["probabilities"], arrays["probabilities"], atol=1e-3)
+    assert contents(digits_run) == before
+
+
+def test_a_temperature_is_saved_only_for_the_runs_own_test_time_augmentation(
+    copied_run: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    before = contents(copied_run)
+    assert cli.run(["evaluate", str(copied_run), "--calibrate", "train.tta=grid"]) == 1
+    assert "the run, which has train.tta=none; expected only one of" in capsys.readouterr().err
+    assert contents(copied_run) == before
+    own = ["--calibrate", "train.tta=none", f"outputs={tmp_path}"]
+    assert cli.run(["evaluate", str(copied_run), *own]) == 0
+
+
 def test_other_data_is_prepared_as_in_training_and_scored_whole(
     digits_run: Path, tmp_path: Path, capsys: Capture
 ) -> None:
@@ -339,6 +372,8 @@ WRONG = {
     "images of another size": (["{run}", "dataset.image_size=9"], ["1x9x9", "takes 1x8x8"]),
     "its own normalization": (["{run}", "dataset.normalize=unit"], ["keeps the normalization"]),
     "a key of training": (["{run}", "train.epochs=3"], ["train.epochs=3", "dataset.KEY"]),
+    "unknown tta": (["{run}", "train.tta=grit"], ["train.tta=grit: expected one of none, flip"]),
+    "several kinds": (["{run}", "train.tta=shift,grid"], ["expected one kind; evaluate once"]),
     "another split": (
         ["{run}", "split.seed=3"],
         ["split.seed=3", "everything else comes from the run"],

@@ -173,6 +173,21 @@ def test_each_kind_of_part_joins_its_group(
     assert "A loss of mine." in help_text()
 
 
+def test_a_key_of_an_own_loss_beside_one_without_keys_is_refused_with_the_remedy(
+    tiny: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tiny.write_text(PARTS)
+    typed = ["-m", f"code={tiny}", "loss=focal,cross_entropy", "loss.gamma=1"]
+    assert cli.run(["train", *typed]) == 1
+    assert capsys.readouterr().err == (
+        "tinylab: loss.gamma: belongs to loss=focal, not to loss=cross_entropy; expected, instead "
+        "of loss= and loss.gamma=,\n"
+        "  'sweep.settings=[{loss: focal, loss.gamma: 1}, {loss: cross_entropy}]'\n"
+    )
+    assert cli.run(["train", f"code={tiny}", "loss.gamma=1"]) == 1
+    assert "belongs to loss=focal; loss=cross_entropy has no keys" in capsys.readouterr().err
+
+
 def test_the_built_in_parts_are_no_part_of_an_id_and_own_ones_are(tiny: Path) -> None:
     tiny.write_text(PARTS)
     options.use_files([tiny])

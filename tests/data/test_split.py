@@ -295,7 +295,7 @@ def test_the_hash_distinguishes_the_parts() -> None:
         (20, 0, {"test": 0.01}, r"split\.test=0\.01: none of 20 images is left for testing"),
         (20, 5, {"test": 0.2}, r"split\.test=0\.2: this dataset has a fixed official test set"),
         (20, 0, {"val": 0.01}, r"split\.val=0\.01: of 18 images, none is left for validation"),
-        (20, 0, {"train_per_class": 9}, r"train_per_class=9: the smallest class has 4 images"),
+        (20, 0, {"train_per_class": 9}, r"smallest class has 4 images; expected at most 4"),
         (
             20,
             0,

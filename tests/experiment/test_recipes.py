@@ -99,6 +99,8 @@ def test_both_accuracies_are_named_with_test_time_augmentation_and_one_without(
     assert named["test"]["loss"] != plain["test"]["loss"]
     assert "test_plain" not in plain
     assert f"train.tta=shift; without it {plain['test']['accuracy']:.2%}" in said
+    epoch = f"{plain['val']['accuracy']:.2%}, as after epoch {plain['best_epoch']}\n"
+    assert f"validation accuracy {named['val']['accuracy']:.2%}; without it {epoch}" in said
     [folder] = (tmp_path / "named" / "runs").glob("digits-*")
     with np.load(folder / "predictions.npz") as predictions:
         right = predictions["predicted"] == predictions["label"]

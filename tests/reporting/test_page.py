@@ -12,7 +12,7 @@ from compare_kit import edit_result, write_run
 from tinylab import reporting
 from tinylab.comparison import columns, data_size
 from tinylab.comparison.comparison import Comparison, compare
-from tinylab.reporting import answer, charts, details, tables
+from tinylab.reporting import answer, charts, details, page, tables
 from tinylab.reporting.figures import COLORS
 from tinylab.reporting.tables import Cell, Table
 from tinylab.store.collect import collect
@@ -239,6 +239,20 @@ def test_three_numeric_keys_make_parallel_coordinates(tmp_path: Path) -> None:
 
 
 # ---------------------------------------------------------------- learning curves
+
+
+def test_curves_are_said_to_be_without_test_time_augmentation_where_a_setting_has_it(
+    tmp_path: Path,
+) -> None:
+    lines = []
+    for kind in ("none", "grid"):
+        write_history(write_run(tmp_path, train__tta=kind, val=0.8), 2)
+        lines += [section.lines for section in page.build([tmp_path]).sections]
+    assert lines == [
+        "Validation solid, training dashed",
+        "Validation solid, training dashed; epochs are measured without test-time augmentation "
+        "(train.tta)",
+    ]
 
 
 def test_what_the_learning_curves_show_is_said_of_those_that_show_something(

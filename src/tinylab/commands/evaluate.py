@@ -36,6 +36,7 @@ examples:
   tinylab evaluate outputs/runs/RUN --calibrate
   tinylab evaluate outputs/runs/RUN dataset=folder dataset.root=more_photos
   tinylab evaluate outputs/runs/RUN dataset.interpolation=area   its test set, resized differently
+  tinylab evaluate outputs/runs/RUN --part val train.tta=grid    with test-time augmentation
   tinylab evaluate outputs/runs/A outputs/runs/B                 probabilities averaged over both"""
 FEW = 10  # batches without a progress bar
 
@@ -50,6 +51,8 @@ def main(arguments: list[str]) -> None:
     ensemble = load_ensemble([the_run(folder) for folder in folders], options.device)
     own = list(filter(is_key, arguments))
     config = _config(ensemble.first, overrides, own)
+    if any(map(_is_tta, overrides)):
+        ensemble = _with_tta(ensemble, config.train.tta, options.calibrate)
     if options.calibrate:
         ensemble = Ensemble(tuple(map(calibrate, ensemble.members)))
     seen: list[Picture] = []
@@ -105,7 +108,8 @@ def _parser() -> Parser:
     parser.add_argument(
         "run",
         nargs="+",
-        help="folders of runs or sweeps; dataset=NAME, dataset.KEY=VALUE, outputs=FOLDER",
+        help="folders of runs or sweeps; dataset=NAME, dataset.KEY=VALUE, train.tta=KIND, "
+        "outputs=FOLDER",
     )
     parser.add_argument(
         "--calibrate",
@@ -125,18 +129,21 @@ def _parser() -> Parser:
 
 
 def _config(trained: Trained, overrides: Sequence[str], own: Sequence[str]) -> Config:
-    """Return the run's config with other data, read as the training images were.
+    """Return the run's config with other data, read as the training images were, or another
+    test-time augmentation.
 
     ``own``: the override that names the user's files.
     """
     for override in overrides:
+        if _is_tta(override) and "," in override:
+            raise UserError(f"{override}: expected one kind; evaluate once for each")
         key = override.partition("=")[0]
         if key == "dataset.normalize":
             raise UserError(f"{override}: the network keeps the normalization it was trained with")
-        if key not in ("dataset", "outputs") and not key.startswith("dataset."):
+        if key not in ("dataset", "outputs", "train.tta") and not key.startswith("dataset."):
             raise UserError(
-                f"{override}: expected dataset=NAME, dataset.KEY=VALUE, outputs=FOLDER (or "
-                "--device); everything else comes from the run"
+                f"{override}: expected dataset=NAME, dataset.KEY=VALUE, train.tta=KIND, "
+                "outputs=FOLDER (or --device); everything else comes from the run"
             )
     chosen = [o.removeprefix("dataset=") for o in overrides if o.startswith("dataset=")]
     as_trained = _as_trained(trained, chosen[-1]) if chosen else []
@@ -145,9 +152,34 @@ def _config(trained: Trained, overrides: Sequence[str], own: Sequence[str]) -> C
     try:
         run_hydra(lambda values: composed.append(to_config(values)), arguments)
     except UserError as error:
+        if not any(override.startswith("dataset") for override in overrides):
+            raise
         shape = "x".join(map(str, trained.image_shape))
         raise UserError(f"{error}\n  (the network takes images of {shape})") from error
     return composed[0]
+
+
+def _is_tta(override: str) -> bool:
+    return override.startswith("train.tta=")
+
+
+def _with_tta(ensemble: Ensemble, tta: str, is_calibrating: bool) -> Ensemble:
+    """Return the networks with another test-time augmentation.
+
+    Raises UserError where a calibration would be saved that is not of the run's own.
+    """
+    for own in {member.config.train.tta for member in ensemble.members} - {tta}:
+        if is_calibrating:
+            raise UserError(
+                f"--calibrate with train.tta={tta}: the temperature is saved with the run, which "
+                f"has train.tta={own}; expected only one of them"
+            )
+    return Ensemble(tuple(_at_tta(member, tta) for member in ensemble.members))
+
+
+def _at_tta(member: Trained, tta: str) -> Trained:
+    config = replace(member.config, train=replace(member.config.train, tta=tta))
+    return replace(member, config=config)
 
 
 def _as_trained(trained: Trained, dataset: str) -> list[str]:

@@ -6,14 +6,14 @@ key's type, is checked here, with messages that name the remedy.
 
 import re
 import shlex
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from types import UnionType
-from typing import Any
+from typing import Any, get_args, get_origin
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override, RangeSweep, Sweep
+from hydra.core.override_parser.types import ChoiceSweep, Override, RangeSweep, Sweep
 from hydra.errors import HydraException
 
 from tinylab.config import slips, user_code
@@ -43,6 +43,13 @@ WORDS_OF = {
     ),
 }
 IN_SHELL, IN_PYTHON = "-m {}", "tinylab.sweep({})"  # example override for each kind of list
+# The lists and dicts that keys take -> what is expected of a key.
+ITEMS = {
+    list[list[str]]: "lists of swept keys, such as {}=[[model.hidden,optim.lr]]",
+    list[dict[str, Any]]: "a list, such as '{}=[{{model.hidden: 64, optim.lr: 0.1}}]'",
+    dict[str, str]: "a YAML file of conf/sweep with {}, or the keys themselves, as in -m "
+    "optim.lr=0.01,0.1",
+}
 TRUTH = {"true", "false", "yes", "no", "on", "off", "y", "n", "1", "0"}  # OmegaConf's booleans
 RESERVED = {"null", "true", "false", "inf", "nan"}  # words of the grammar that are not strings
 WORDS = {int: "an integer", float: "a number", bool: "true or false", str: "a string"}
@@ -155,7 +162,14 @@ def parse(typed: str, parser: OverridesParser | None = None) -> Override:
     try:
         [override] = parser.parse_overrides([typed])
     except HydraException as error:
-        if re.match(r"(choice|range|interval|tag|glob|sort|shuffle|int|float)\(.*\)$", value):
+        if slip := slips.parentheses(key, value):
+            raise slip from error
+        if re.match(r"(tag|interval)\(", value):
+            raise UserError(
+                f"{typed}: expected '{key}=interval(LOW,HIGH)', or with a log scale "
+                f"'{key}=tag(log,interval(LOW,HIGH))'"
+            ) from error
+        if re.match(rf"{slips.FUNCTION}\(.*\)$", value):
             raise UserError(f"{typed}: {error.__cause__ or error}".partition("\n")[0]) from error
         raise slips.unparsed(key, value, _quoted(value)) from error
     steps = override.value()
@@ -279,6 +293,7 @@ class _Chosen:
 
     def __init__(self, overrides: Sequence[Override], folders: Sequence[Path]) -> None:
         self._folders = folders
+        self._typed = {override.key_or_group for override in overrides}
         self._options: dict[str, set[str]] = {}
         experiments: list[str] = []
         for override in overrides:
@@ -300,22 +315,45 @@ class _Chosen:
         named = [entry for entry in entries() if entry.name == key]
         group = key.partition(".")[0]
         wanted = {base(group, option, self._folders) for option in self._options.get(group, ())}
-        known = {entry.choice for entry in entries() if entry.name.startswith(f"{group}.")}
+        known = options(group).keys() if group in FOLDERS else set[str]()
         fitting = [entry for entry in named if entry.choice in ("", *wanted)]
         without = wanted & known - {entry.choice for entry in named}
         if named and group in FOLDERS and without:
-            raise UserError(self._of_another(key, named, without))
+            raise UserError(self._of_another(override, named, without))
         if (fitting and "." in key) or (named and group not in FOLDERS):
             return (fitting or named)[0]
         if named:
             return named[0]
         raise UserError(self._unknown(override, key, wanted))
 
-    def _of_another(self, key: str, named: Sequence[Entry], wanted: Iterable[str]) -> str:
+    def _of_another(
+        self, override: Override, named: Sequence[Entry], without: Iterable[str]
+    ) -> str:
+        key = override.key_or_group
         group = key.partition(".")[0]
         owners = ", ".join(f"{group}={entry.choice}" for entry in named)
-        here = ", ".join(f"{group}={name}" for name in sorted(wanted))
-        return f"{key}: belongs to {owners}; {here} has {', '.join(_keys_of(group, wanted))}"
+        here = ", ".join(f"{group}={name}" for name in sorted(without))
+        if settings := self._as_settings(override, {entry.choice for entry in named}):
+            return (
+                f"{key}: belongs to {owners}, not to {here}; expected, instead of {group}= and "
+                f"{key}=,\n  {settings}"
+            )
+        keys = ", ".join(_keys_of(group, without)) or "no keys"
+        return f"{key}: belongs to {owners}; {here} has {keys}"
+
+    def _as_settings(self, override: Override, owners: Collection[str]) -> str:
+        """Return the ``sweep.settings`` that replace the swept group of a key and the key itself;
+        empty if the group is not swept on the command line, or has no option with the key.
+        """
+        key, group = override.key_or_group, override.key_or_group.partition(".")[0]
+        chosen = sorted(self._options[group]) if group in self._typed else []
+        fitting = [each for each in chosen if base(group, each, self._folders) in owners]
+        values = _texts(override)
+        if not fitting or not values:
+            return ""
+        pairs = [f"{{{group}: {each}, {key}: {value}}}" for each in fitting for value in values]
+        others = [f"{{{group}: {each}}}" for each in chosen if each not in fitting]
+        return shlex.quote(f"sweep.settings=[{', '.join([*pairs, *others])}]")
 
     def _unknown(self, override: Override, key: str, wanted: Iterable[str]) -> str:
         all_names = list(dict.fromkeys(entry.name for entry in entries()))
@@ -365,13 +403,24 @@ def _values(override: Override) -> Iterator[Any]:
         yield from (end for end in (sweep.start,) if end is not None)
 
 
+def _texts(override: Override) -> list[str]:
+    """Return the value of an override, or all values of a sweep, as typed; none of an interval."""
+    if not override.is_sweep_override():
+        return [override.get_value_element_as_str()]
+    is_listed = isinstance(override.value(), ChoiceSweep | RangeSweep)
+    return list(override.sweep_string_iterator()) if is_listed else []
+
+
 def _check_type(override: Override, value: Any, entry: Entry, sweep: str) -> None:
     """Raise UserError if a value does not have its key's type; limits are checked by records."""
     declared = entry.field.type
     alternatives = declared.__args__ if isinstance(declared, UnionType) else (declared,)
     kinds = [each for each in WORDS if each in alternatives]
-    if not kinds or (isinstance(value, str) and "${" in value):
-        return  # a section, a dict, or an interpolation
+    if isinstance(value, str) and "${" in value:
+        return  # an interpolation
+    _check_items(override.key_or_group, value, declared)
+    if not kinds:
+        return  # a section, a list or a dict
     [kind] = kinds
     if value is None and is_nullable(declared):
         return
@@ -382,6 +431,23 @@ def _check_type(override: Override, value: Any, entry: Entry, sweep: str) -> Non
         if isinstance(value, list):
             hint = f"; to try each: {_as_sweep(override, sweep)}"
         raise UserError(f"{override.key_or_group}={typed}: expected {null}{WORDS[kind]}{hint}")
+
+
+def _check_items(key: str, value: Any, declared: Any) -> None:
+    """Raise UserError if a value is not the list or the dict that its key takes."""
+    if declared not in ITEMS:
+        return
+    outer, inner = get_origin(declared), get_origin(get_args(declared)[0]) or object
+    if not isinstance(value, outer) or not all(isinstance(each, inner) for each in value):
+        raise UserError(f"{key}={_plain(value)}: expected {ITEMS[declared].format(key)}")
+
+
+def _plain(value: Any) -> str:
+    """Format any value as it is typed, without quotes that the shell takes."""
+    try:
+        return typed(value)
+    except TypeError:
+        return str(value)
 
 
 def _as_sweep(override: Override, sweep: str) -> str:

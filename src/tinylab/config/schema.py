@@ -52,8 +52,8 @@ class SplitConfig(Section):
         above=0, below=1,
     )  # fmt: skip
     train_per_class: int | None = key(
-        None, "images per class for train and val together; the rest is tested (Lazebnik: 100)",
-        at_least=1,
+        None, "images per class for train and val together (Lazebnik: 100); the rest is tested, "
+        "or unused where there is an official test set", at_least=1,
     )  # fmt: skip
     stratified: bool = key(False, "preserve class proportions in every part")
     folds: int | None = key(

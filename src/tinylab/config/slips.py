@@ -65,8 +65,48 @@ def _initials(words: str) -> str | None:
     return "".join(word[:1] for word in words.split("_")) if "_" in words else None
 
 
+FUNCTION = r"(choice|range|interval|tag|glob|sort|shuffle|int|float)"  # of Hydra's sweeps
+NUMBER = r"((?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)"
+# As in scipy, ray and optuna, and with the words of mathematics.
+SPANS = rf"{NUMBER}(?:\.\.\.?|-|:){NUMBER}|(?:\w*log\w*|\w*uniform|linspace)\({NUMBER}, *{NUMBER}\)"
+WIDE = 10  # ratio of an interval's ends from which a log scale is suggested
+
+
+def interval(name: str, typed: str) -> str:
+    """Suggest the search over an interval that ``optim.lr=1e-4..1e-1`` or ``log(1e-4,1e-1)``
+    means; empty if the value is none.
+    """
+    found = re.fullmatch(SPANS, typed)
+    ends = list(filter(None, found.groups())) if found else []
+    if not ends or not 0 <= float(ends[0]) < float(ends[1]):
+        return ""
+    text = f"interval({','.join(ends)})"
+    is_wide = "(" not in typed and float(ends[1]) >= WIDE * float(ends[0])
+    if float(ends[0]) > 0 and ("log" in typed or is_wide):
+        text = f"tag(log,{text})"
+    if any(entry.name == name and "int" in str(entry.field.type) for entry in entries()):
+        text = f"int({text})"
+    return f"to search an interval: -m sweep.search=tpe sweep.trials=20 '{name}={text}'"
+
+
+def parentheses(name: str, typed: str) -> UserError | None:
+    """Refuse a function of Hydra's sweeps whose parentheses are unbalanced, showing the right form;
+    None if they are balanced.
+    """
+    missing = typed.count("(") - typed.count(")")
+    if missing == 0 or not re.match(rf"{FUNCTION}\(.*[^(]$", typed):
+        return None
+    if missing > 0:
+        words, right = "a closing parenthesis is missing", typed + ")" * missing
+    else:
+        words, right = "a closing parenthesis too many", typed.removesuffix(")" * -missing)
+    return UserError(f"{name}={typed}: {words}; expected {shlex.quote(f'{name}={right}')}")
+
+
 def value(name: str, typed: object, kind: type) -> str:
-    """Suggest what a non-numeric value may mean: a range, or a percentage."""
+    """Suggest what a non-numeric value may mean: a range, an interval, or a percentage."""
+    if kind is float and (search := interval(name, str(typed))):
+        return f"; {search}"
     span = re.fullmatch(r"(\d+)(?:\.\.|-|:)(\d+)", str(typed))
     if span and kind is int:
         return f"; to try each: -m '{name}=range({span[1]},{int(span[2]) + 1})'"
@@ -107,10 +147,9 @@ def _slip(name: str, typed: str) -> str:
         return "expected one key=value per word: quote each on its own"
     if re.fullmatch(r"['\"][\w ./+-]*|[\w ./+-]*['\"]", typed):
         return "a quotation mark is missing: expected one at each end, or none"
-    if re.match(r"(choice|range|interval|tag|glob|sort|shuffle)\([^)]*$", typed):
-        return "a closing parenthesis is missing"
     fields = [entry.field for entry in entries() if entry.name == name]
     if fields and not any("str" in str(each.type) for each in fields):
         example = f"{name}={shown(fields[0].default)}"
-        return f"expected a plain number or word, such as {example}"
+        search = interval(name, typed)
+        return f"expected a plain number or word, such as {example}{f'; {search}' * bool(search)}"
     return ""

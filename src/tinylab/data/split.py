@@ -183,7 +183,10 @@ def _per_class(pool: Indices, labels: Indices, count: int) -> tuple[Indices, Ind
     rank, counts = _rank_in_class(pool, labels)
     smallest = int(counts.min())
     if smallest < count:
-        raise UserError(f"split.train_per_class={count}: the smallest class has {smallest} images")
+        raise UserError(
+            f"split.train_per_class={count}: the smallest class has {smallest} images; expected at "
+            f"most {smallest}"
+        )
     chosen = rank < count
     return pool[~chosen], pool[chosen]
 

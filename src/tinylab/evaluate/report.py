@@ -32,6 +32,8 @@ def folder_of(ensemble: Ensemble, config: Config, scope: Scope) -> EvaluationFol
     asked = [sorted(names), identity(config.dataset), scope.part, scope.fingerprint]
     if ensemble.first.calibration is not None:
         asked.append("calibrated")
+    if any(member.config.train.tta != member.result.tta for member in ensemble.members):
+        asked.append({"train.tta": ensemble.first.config.train.tta})
     digest = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
     who = names[0] if len(names) == 1 else f"ensemble-of-{len(names)}"
     name = f"{who}-on-{file_name(config.dataset.name)}-{digest[:10]}"
@@ -60,6 +62,8 @@ def show(
     if handling:
         say(f"        {handling}")
     say(f"result  {_result(ensemble, whole, before)}")
+    if views := _views(ensemble):
+        say(f"        {views}")
     if whole.own:
         words = [f"{name} {'-' if value is None else f'{value:.4f}'}"
                  for name, value in whole.own.items()]  # fmt: skip
@@ -77,6 +81,15 @@ def _result(ensemble: Ensemble, whole: Scores, before: Scores | None) -> str:
         f"calibrated: accuracy {accuracy(whole)}, {loss} (before {before.score.loss:.4f}), "
         f"{error} (before {before.reliability.error:.2%})"
     )
+
+
+def _views(ensemble: Ensemble) -> str:
+    """Describe the test-time augmentation; empty if neither this evaluation nor a run has any."""
+    own = ", ".join(dict.fromkeys(member.result.tta for member in ensemble.members))
+    used = ", ".join(dict.fromkeys(member.config.train.tta for member in ensemble.members))
+    if used == own:
+        return "" if own == "none" else f"with train.tta={own}"
+    return f"with train.tta={used} (in the run: {own})"
 
 
 def _loss_of(ensemble: Ensemble) -> str:
@@ -153,6 +166,7 @@ def write(
             "runs": [
                 {
                     "run_id": member.name,
+                    "tta": member.config.train.tta,
                     **scores.score.as_dict(),
                     **loss,
                     "accuracy_ci95": scores.interval,

@@ -282,6 +282,11 @@ def _say_end(config: Config, files: RunFolder, result: Result) -> None:
             f"        with train.tta={config.train.tta}; without it "
             f"{result.test_plain.accuracy:.2%}"
         )
+    if result.val is not None and result.val_plain is not None:
+        say(
+            f"        validation accuracy {result.val.accuracy:.2%}; without it "
+            f"{result.val_plain.accuracy:.2%}, as after epoch {result.best_epoch}"
+        )
     if own := result.own_metrics:
         values = {name: result.metric(f"test_{name}") for name in own}
         words = [f"{name} {'-' if value is None else f'{value:.4f}'}"

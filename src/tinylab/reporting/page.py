@@ -92,6 +92,14 @@ def _question(path: Path) -> str:
     return f"every finished run in {path}" if result is None else result.command
 
 
+def _lines(comparison: Comparison, family: Sequence[Run]) -> str:
+    """Return which lines the learning curves are."""
+    lines = "Training" if comparison.selected is None else "Validation solid, training dashed"
+    if any(run.result.tta != "none" for run in family):
+        lines += "; epochs are measured without test-time augmentation (train.tta)"
+    return lines
+
+
 def _section(comparison: Comparison, num_left_out: int) -> Section:
     rows = comparison.rows
     family = [run for row in rows for run in row.setting.runs]
@@ -106,7 +114,7 @@ def _section(comparison: Comparison, num_left_out: int) -> Section:
         seed_spread=seed_spread(rows[0]),
         leaderboard=tables.leaderboard(comparison),
         verdicts=tables.verdicts(comparison),
-        lines="Training" if comparison.selected is None else "Validation solid, training dashed",
+        lines=_lines(comparison, family),
         curves=curves,
         each_curve=each_curve,
         readings=charts.readings(rows),

@@ -148,6 +148,12 @@ class Result:
         of_them = "" if trained is None else f", {trained:,} of them trainable"
         return f"{self.num_parameters:,} parameters{of_them}"
 
+    @property
+    def tta(self) -> str:
+        """The test-time augmentation of the run; none in runs from before that key."""
+        kind: str = self.config.get("train", {}).get("tta", "none")
+        return kind
+
     def metric(self, name: str) -> float | None:
         """Return one of METRICS; None if missing or not finite."""
         value: Any = self
