@@ -443,20 +443,26 @@ def test_an_effect_that_there_is_not_is_refused(
     assert message in refused(capsys, outputs, "--effect", key)
 
 
-def test_latex_is_a_table_of_booktabs_with_the_best_bold_and_marks_for_what_beats(
+def test_latex_is_a_table_of_booktabs_with_intervals_p_values_and_the_verdicts_in_bold(
     capsys: pytest.CaptureFixture[str], outputs: Path
 ) -> None:
     lines = compare(capsys, outputs, "--format", "latex").splitlines()
     rows = [line.strip() for line in lines if line.strip()[:3] in ("A &", "B &", "C &")]
     assert rows == [
-        r"A & 4 & 3 & \textbf{91.00} (1.00) & 86.33 (1.53)\rlap{$^{B}$} \\",
-        r"B & 8 & 3 & 81.00 (1.00) & \textbf{91.00} (1.00) \\",
-        r"C & 16 & 3 & 71.00 (1.00) & 60.00 (0.00)\rlap{$^{A}$} \\",
+        r"A & 4 & 3 & 91.00 (1.00) & 86.33 (1.53) & [82.54, 90.13] & -- \\",
+        r"B & 8 & 3 & 81.00 (1.00) & \textbf{91.00} (1.00) & [88.52, 93.48] & 0.034 \\",
+        r"C & 16 & 3 & 71.00 (1.00) & 60.00 (0.00) & -- & 0.002 \\",
     ]
+    [caption] = [line for line in lines if r"\caption" in line]
+    assert "Bold: the settings significantly better than A ($p < 0.05$)." in caption
+    assert "adjusted for 2 comparisons (Holm). Tested by paired t over 3 pairs" in caption
+    assert "C: no CI of the mean, since all runs happen to have the same" in caption
     text = "\n".join(lines)
     assert [text.count(rule) for rule in (r"\toprule", r"\midrule", r"\bottomrule")] == [1, 1, 1]
     assert text.count("{") == text.count("}")
-    assert r"\begin{tabular}{llrrr}" in text
+    assert r"\begin{tabular}{llrrrrr}" in text
+    assert lines[0] == r"% needs \usepackage{booktabs}"
+    assert lines[1].startswith("% warning: validation and test accuracy disagree"), "not silent"
 
 
 def test_the_csv_has_the_p_values(capsys: pytest.CaptureFixture[str], outputs: Path) -> None:
@@ -467,6 +473,23 @@ def test_the_csv_has_the_p_values(capsys: pytest.CaptureFixture[str], outputs: P
     assert float(second["A_p"]) == pytest.approx(verdict["p"])
     assert float(second["A_p_holm"]) == pytest.approx(verdict["p_holm"])
     assert float(second["A_difference"]) == pytest.approx(-verdict["difference"])
+    assert float(second["A_difference_low"]) == pytest.approx(-verdict["simultaneous_high"])
+    assert float(second["A_difference_high"]) == pytest.approx(-verdict["simultaneous_low"])
+
+
+def test_intervals_end_with_the_range_of_their_metric_in_every_format(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    for filters, rights in ((4, (92, 100)), (8, (0, 100))):
+        for seed, right in enumerate(rights):
+            write_run(tmp_path, right, right / 100, model__filters=filters, seed=seed)
+    first, second = csv.DictReader(io.StringIO(compare(capsys, tmp_path, "--format", "csv")))
+    for part in ("val", "test"):
+        assert (second[f"{part}_accuracy_low"], second[f"{part}_accuracy_high"]) == ("0.0", "1.0")
+    assert first["test_accuracy_high"] == "1.0"
+    assert float(first["test_loss_high"]) > 0.5, "a loss has no upper limit"
+    assert (second["A_difference_low"], second["A_difference_high"]) == ("-1.0", "1.0")
+    assert "[0.00, 100.00]" in compare(capsys, tmp_path, "--format", "latex")
 
 
 def test_the_spread_over_seeds_is_divided_where_there_are_enough(

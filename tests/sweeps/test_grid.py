@@ -47,7 +47,9 @@ def test_two_jobs_leave_two_runs_and_a_table(capsys: pytest.CaptureFixture[str])
     assert len(table) == 4
     assert table[3].startswith("* not for selection")
     best = max(results(), key=lambda result: result["val"]["accuracy"])
-    assert table[1].split()[0] == best["config"]["model"]["name"], "sorted by validation"
+    letter, model, *_ = table[1].split()
+    assert (letter, model) == ("A", best["config"]["model"]["name"]), "sorted by validation"
+    assert table[2].split()[0] == "B", "the verdict below speaks of A and B"
 
 
 def test_the_same_sweep_again_runs_nothing(capsys: pytest.CaptureFixture[str]) -> None:

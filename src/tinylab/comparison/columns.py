@@ -43,7 +43,7 @@ def metrics(comparison: Comparison) -> list[Column]:
         [] if comparison.asked in (metric, "test_accuracy") else _metric(rows, comparison.asked)
     )
     return [
-        Column(("", "runs"), [_runs(row) for row in rows]),
+        Column(("", "runs"), [num_runs(row) for row in rows]),
         *_metric(rows, metric),
         *beside,
         *_metric(rows, "test_accuracy"),
@@ -57,7 +57,7 @@ def metrics(comparison: Comparison) -> list[Column]:
 def _metric(rows: Sequence[Row], name: str) -> list[Column]:
     """Return mean and standard deviation of one metric."""
     part, key = METRICS[name].path
-    is_fraction = METRICS[name].format.endswith("%}")
+    is_fraction = METRICS[name].is_fraction
     text = _percent if is_fraction else METRICS[name].format.format
     unit = key.replace("_", " ").replace("accuracy", "acc") + " %" * is_fraction
     head = "test *" if part == "test" else part
@@ -68,7 +68,8 @@ def _metric(rows: Sequence[Row], name: str) -> list[Column]:
     ]
 
 
-def _runs(row: Row) -> str:
+def num_runs(row: Row) -> str:
+    """Return the number of runs, as in ``3 x 5`` for splits crossed with seeds."""
     runs = row.setting.cells
     if not is_crossed(runs):
         return str(len(runs))
@@ -86,10 +87,7 @@ def _std(summary: Summary | None, text: Callable[[float], str]) -> str:
 
 
 def _span(low: float | None, high: float | None) -> str:
-    """An interval of a fraction; with few runs, Student's may exceed the range 0 to 1."""
-    if low is None or high is None:
-        return "-"
-    return between(max(low, 0.0), min(high, 1.0))
+    return "-" if low is None or high is None else between(low, high)
 
 
 def _percent(fraction: float) -> str:

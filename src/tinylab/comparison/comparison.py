@@ -169,7 +169,7 @@ def _datasets(tables: Sequence[Sequence[Row]]) -> list[str]:
 def _row(name: str, setting: Setting) -> Row:
     values = {metric: setting.metric(metric) for metric in METRICS}
     summaries = {
-        metric: None if cells is None else statistics.summarize(cells)
+        metric: None if cells is None else statistics.summarize(cells, METRICS[metric].is_fraction)
         for metric, cells in values.items()
     }
     return Row(name, setting, summaries)

@@ -47,8 +47,9 @@ def _tuning(curve: TuningCurve) -> dict[str, Any]:
 def as_csv(comparisons: Sequence[Comparison]) -> str:
     """Return one line per setting: values, mean, sd and interval of each metric, and verdicts.
 
-    ``A_difference`` is this setting minus A in test accuracy, ``A_p`` and ``A_p_holm`` the p-value
-    before and after adjustment for the number of pairs.
+    ``A_difference`` is this setting minus A in test accuracy; ``A_difference_low`` and
+    ``A_difference_high`` are its simultaneous interval, ``A_p`` and ``A_p_holm`` the p-value before
+    and after adjustment for the number of pairs.
     """
     lines = [
         {
@@ -168,14 +169,17 @@ def _csv_verdicts(comparison: Comparison, row: Row) -> dict[str, Any]:
     for verdict in comparison.verdicts:
         if verdict.second is row.setting:
             name, trial = comparison.name_of(verdict.first), verdict.trial
+            known = verdict.adjusted
             values[f"{name}_difference"] = None if trial.difference is None else -trial.difference
+            values[f"{name}_difference_low"] = None if known is None else -known.high
+            values[f"{name}_difference_high"] = None if known is None else -known.low
             values[f"{name}_p"] = None if trial.outcome is None else trial.outcome.p
             values[f"{name}_p_holm"] = verdict.p
-            if (known := verdict.posterior) is not None:
+            if (posterior := verdict.posterior) is not None:
                 values |= {
-                    f"{name}_better": known.worse,
-                    f"{name}_equal": known.equal,
-                    f"{name}_worse": known.better,
+                    f"{name}_better": posterior.worse,
+                    f"{name}_equal": posterior.equal,
+                    f"{name}_worse": posterior.better,
                 }
     return values
 

@@ -57,7 +57,7 @@ def sections(
         parts += _settings(comparison, is_narrow)
         if comparison.verdicts:
             table = columns.verdicts(comparison)
-            notes = [*_methods(comparison), *caveats(comparison)]
+            notes = [*methods(comparison), *caveats(comparison)]
             parts.append(Section([_verdict_heading(comparison)], table, notes))
         if comparison.verdicts and comparison.rope is not None:
             heading, table = _posterior_heading(comparison.rope), columns.posteriors(comparison)
@@ -109,20 +109,31 @@ def _heading(comparison: Comparison) -> str:
 
 
 def _legend(comparison: Comparison) -> list[str]:
+    lines = [NOT_FOR_SELECTION, luck(comparison), *dependence(comparison)]
+    return [*lines, *seed_spread(comparison.rows[0])]
+
+
+def dependence(comparison: Comparison) -> list[str]:
+    """Return how the CI of the mean treats runs that are not independent."""
     settings = [row.setting for row in comparison.rows]
-    lines = [NOT_FOR_SELECTION, luck(comparison)]
+    lines = []
     if any(is_crossed(setting.cells) for setting in settings):
         lines.append(LEGEND_CROSSED)
     if any(len(setting.by_test_set) > 1 for setting in settings):
         lines.append(LEGEND_SPLITS)
-    return [*lines, *seed_spread(comparison.rows[0])]
+    return lines
 
 
 def luck(comparison: Comparison) -> str:
     """Return what the two intervals of an accuracy cover."""
     words = LUCK.format(repeated(row.setting for row in comparison.rows))
+    return " ".join([words, *without_spread(comparison)])
+
+
+def without_spread(comparison: Comparison) -> list[str]:
+    """Return which settings have no CI of the mean although they have several runs."""
     equal = [row.name for row in comparison.rows if row.test.std == 0]
-    return words + (f" {EQUAL.format(', '.join(equal))}" if equal else "")
+    return [EQUAL.format(", ".join(equal))] if equal else []
 
 
 def caveats(comparison: Comparison) -> list[str]:
@@ -183,7 +194,7 @@ def _effect(effect: Effect) -> Section:
     return Section([words], columns.effect(effect), [f"Tested by {method}." for method in methods])
 
 
-def _methods(comparison: Comparison) -> list[str]:
+def methods(comparison: Comparison) -> list[str]:
     """Return the test used for each pair; a single line if all used the same."""
     pairs: dict[str, list[str]] = {}
     for verdict in comparison.verdicts:

@@ -89,10 +89,11 @@ def is_crossed(cells: Collection[Cell]) -> bool:
     return len(cells) > min(design(cells)) > 1
 
 
-def summarize(cells: Cells) -> Summary:
+def summarize(cells: Cells, is_fraction: bool = False) -> Summary:
     """Summarize a metric of one or more runs, by split and seed: mean, sd, CI of the mean.
 
-    The interval is Student's t over the runs, or over splits and seeds if these are crossed.
+    The interval is Student's t over the runs, or over splits and seeds if these are crossed. With
+    few runs it may exceed the range 0 to 1: that of a metric with ``is_fraction`` is clipped to it.
     """
     values = list(cells.values())
     mean = fmean(values)
@@ -107,7 +108,10 @@ def summarize(cells: Cells) -> Summary:
     if is_crossed(cells):
         error, freedom = crossed_error(cells)
     half = float(stats.t.ppf((1 + LEVEL) / 2, freedom)) * error
-    return Summary(len(values), mean, std, mean - half, mean + half)
+    low, high = mean - half, mean + half
+    if is_fraction:
+        low, high = max(low, 0.0), min(high, 1.0)
+    return Summary(len(values), mean, std, low, high)
 
 
 def crossed_error(cells: Cells, test_train_ratio: float = 0.0) -> tuple[float, float]:

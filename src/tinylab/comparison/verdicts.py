@@ -164,9 +164,15 @@ def judge(pairs: Pairs, test: str = "t", rope: float | None = None) -> list[Verd
 
 
 def adjust(trials: Sequence[Trial]) -> tuple[list[Adjusted | None], int]:
-    """Each trial adjusted for the number of those that were tested, and this number."""
+    """Each trial adjusted for the number of those that were tested, and this number.
+
+    With few runs, Student's interval may exceed the range of a difference, -1 to 1; it is clipped.
+    """
     tested = [trial.outcome for trial in trials if trial.outcome is not None]
-    adjusted = iter(statistics.adjust(tested))
+    adjusted = (
+        replace(each, low=max(each.low, -1.0), high=min(each.high, 1.0))
+        for each in statistics.adjust(tested)
+    )
     return [None if trial.outcome is None else next(adjusted) for trial in trials], len(tested)
 
 
@@ -302,5 +308,5 @@ def points(difference: float) -> str:
 
 
 def points_span(adjusted: Adjusted) -> str:
-    """Its interval; with few runs, Student's may exceed the range of a difference."""
-    return f"{points(max(adjusted.low, -1.0))} to {points(min(adjusted.high, 1.0))}"
+    """As in ``+0.08 to +1.93``."""
+    return f"{points(adjusted.low)} to {points(adjusted.high)}"

@@ -25,6 +25,11 @@ class Metric:
     tag: str = ""
     is_own: bool = False
 
+    @property
+    def is_fraction(self) -> bool:
+        """Whether its values lie between 0 and 1, and are shown in percent."""
+        return self.format.endswith("%}")
+
 
 # Validation metrics, in the row of every epoch, by which an epoch, run or setting can be selected.
 # Lists, since the user's own metrics are added.

@@ -50,7 +50,7 @@ def _test(row: Row) -> str:
     if low is None or high is None:
         runs = "one run" if row.test.num == 1 else f"{row.test.num} runs of equal accuracy"
         (low, high), what = row.one_test_set, f"{runs}, {row.num_test:,.0f} images"
-    return f"{row.test.mean:.2%} (95% CI {between(max(low, 0), min(high, 1))}; {what})"
+    return f"{row.test.mean:.2%} (95% CI {between(low, high)}; {what})"
 
 
 def _comparison(comparison: Comparison) -> str:

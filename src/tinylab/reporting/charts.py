@@ -138,8 +138,7 @@ def _dots(label: str, row: Row, metric: str) -> Dots:
     assert summary is not None
     if summary.low is None or summary.high is None:
         return Dots(label, _scores([row], metric), summary.mean, None)
-    interval = max(summary.low, 0.0), min(summary.high, 1.0)
-    return Dots(label, _scores([row], metric), summary.mean, interval)
+    return Dots(label, _scores([row], metric), summary.mean, (summary.low, summary.high))
 
 
 def _scores(rows: Sequence[Row], metric: str) -> list[float]:
@@ -233,7 +232,7 @@ def tuning(curves: Sequence[TuningCurve]) -> list[Chart]:
     charts = []
     for metric in dict.fromkeys(curve.metric for curve in curves):
         inner = [curve for curve in curves if curve.metric == metric]
-        label = percent if METRICS[metric].format.endswith("%}") else plain
+        label = percent if METRICS[metric].is_fraction else plain
         named = f"; {', '.join(curve.name for curve in inner)}" if len(inner) > 1 else ""
         charts.append(Chart(figures.tuning(inner, METRICS[metric].label, label), f"{TUNED}{named}"))
     return charts

@@ -98,7 +98,7 @@ def value(setting: Any) -> Cell:
 def _span(low: float | None, high: float | None) -> Cell:
     if low is None or high is None:
         return ABSENT
-    return Cell(between(max(low, 0), min(high, 1)), low)
+    return Cell(between(low, high), low)
 
 
 def legend(rows: Sequence[Row]) -> list[Cell]:

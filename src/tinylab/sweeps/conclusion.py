@@ -90,11 +90,12 @@ def _show(runs: Sequence[Run], first: Job, table: list[Row]) -> None:
     metric = first.config.sweep.metric
     comparisons = compare(runs, metric=metric)
     if all(len(row.setting.runs) == 1 for each in comparisons for row in each.rows):
-        leaderboard.show(table, first)
-        for each in comparisons:
-            if len(each.rows) > 1:
-                sentences = [*answer(each), *show.caveats(each)]
-                say("\n" + "\n".join(on_screen([Section(sentences)])))
+        judged = [each for each in comparisons if len(each.rows) > 1]
+        rows = [row for each in judged for row in each.rows]
+        leaderboard.show(table, first, {row.setting.runs[0].folder.name: row.name for row in rows})
+        for each in judged:
+            sentences = [*answer(each), *show.caveats(each)]
+            say("\n" + "\n".join(on_screen([Section(sentences)])))
         return
     unfinished = [row for row in table if row["state"] != "finished"]
     if unfinished:

@@ -1,6 +1,6 @@
 """The leaderboard of a sweep: one row per job, best validation first, on screen and as files."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import takewhile
 from statistics import fmean
 from typing import Any
@@ -123,8 +123,11 @@ def _text(value: Any) -> str:
     return f"{value:.4f}" if isinstance(value, float) else "" if value is None else str(value)
 
 
-def show(table: list[Row], first: Job) -> None:
-    """Show the rows on the screen, with the sweep's metric, taken from the ``first`` job."""
+def show(table: list[Row], first: Job, letters: Mapping[str, str] | None = None) -> None:
+    """Show the rows on the screen, with the sweep's metric, taken from the ``first`` job.
+
+    ``letters``: of the settings in the verdicts below the table, by the names of their runs.
+    """
     metric = first.config.sweep.metric
     varied = _varied(table)
     ranked = [] if metric == "val_accuracy" else [metric]  # which has a column anyway
@@ -133,6 +136,11 @@ def show(table: list[Row], first: Job) -> None:
         "95% CI", "seconds", "run",
     ]  # fmt: skip
     rows = [[row.get(key, "") for key in varied] + _cells(row, ranked) for row in table]
+    if letters:
+        head = ["", *head]
+        rows = [
+            [letters.get(row["run"], ""), *cells] for row, cells in zip(table, rows, strict=True)
+        ]
     say("\n" + "\n".join(aligned(columns_of(head, rows), width=None)))
     _say_what_selects(table)
 
