@@ -1,6 +1,7 @@
 """`tinylab remove`: what is shown is removed, whole, after a yes, and nothing that is in use."""
 
 import contextlib
+import json
 import os
 import shutil
 import subprocess
@@ -174,6 +175,48 @@ def test_one_that_begins_to_run_while_we_ask_is_left_alone(
     assert f"{busy.name} is being trained by another process" in capsys.readouterr().err
     assert left(outputs) == [busy.name], "the first is gone, and nothing of it is left hidden"
     assert not first.exists()
+
+
+def listed(outputs: Path, name: str, *runs: Path) -> Path:
+    """A sweep that lists these runs."""
+    folder = outputs / "sweeps" / name
+    folder.mkdir(parents=True)
+    jobs = [{"run_id": run.name, "overrides": {}, "state": "finished"} for run in runs]
+    (folder / "sweep.json").write_text(json.dumps({"arguments": [], "jobs": jobs}))
+    return folder
+
+
+@pytest.mark.parametrize("words", [["outputs/sweeps/two"], ["name=two"], ["name=t*o", "seed<9"]])
+def test_runs_of_a_sweep_that_another_lists_are_kept(
+    words: list[str], outputs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own, *shared = (finished(outputs, name="two", seed=seed) for seed in range(3))
+    listed(outputs, "two", own, *shared)
+    listed(outputs, "tta", *shared)
+    assert cli.run(["remove", *words, "--yes"]) == 0
+    assert left(outputs) == sorted(run.name for run in shared)
+    said = capsys.readouterr().out
+    assert "2 runs are kept: they are also in outputs/sweeps/tta\n" in said
+    assert "removing this run (" in said
+    assert shared[0].name not in said
+    assert cli.run(["remove", *words, "--yes"]) == 1
+    assert capsys.readouterr().err == "tinylab: nothing removed\n"
+
+
+def test_a_shared_run_is_removed_with_both_sweeps_or_if_it_is_named(
+    outputs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, second, third = (finished(outputs, seed=seed) for seed in range(3))
+    sweeps = [str(listed(outputs, name, first, second, third)) for name in ("two", "tta")]
+    assert cli.run(["remove", str(first), "--yes"]) == 0
+    shown = capsys.readouterr().out
+    assert shown.startswith("1 run to remove is part of outputs/sweeps/tta, outputs/sweeps/two\n")
+    assert cli.run(["remove", sweeps[0], second.name, "--yes"]) == 0
+    assert left(outputs) == [third.name]
+    assert "1 run is kept: it is also in outputs/sweeps/tta\n" in capsys.readouterr().out
+    assert cli.run(["remove", *sweeps, "--yes"]) == 0
+    assert left(outputs) == []
+    assert "kept" not in capsys.readouterr().out.partition("removing")[0]
 
 
 def test_old_runs_are_removed_where_they_are_asked_for(outputs: Path) -> None:

@@ -5,22 +5,26 @@ either complete or gone, and the next removal deletes the hidden remains.
 """
 
 import argparse
+import os
 import secrets
 import shutil
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from tinylab.commands.parser import Parser
 from tinylab.data import cache
 from tinylab.errors import UserError
-from tinylab.store.query import select
+from tinylab.store.folder import named
+from tinylab.store.query import Condition, conditions, is_condition, select
 from tinylab.store.run import Run
-from tinylab.store.sweep import SweepFolder
+from tinylab.store.sweep import SweepFolder, sweeps_in
 from tinylab.ui.console import in_bytes, say
 from tinylab.ui.tables import aligned, columns_of
 
+MOST_SWEEPS = 5  # named in a line
 EXAMPLES = """\
 Takes the filters of tinylab list. Shows the matching runs and asks before it removes anything.
 A run that is being trained is never removed.
@@ -37,7 +41,7 @@ def main(arguments: list[str]) -> None:
     if not (options.filters or options.set_aside or options.cache):
         raise UserError("tinylab remove: expected filters or runs (all of them: '*'), or --cache")
     if options.filters or options.set_aside:
-        _remove_runs(_chosen(options), options.yes)
+        _remove_runs(_unshared(_chosen(options), options.filters), options.yes)
         for sweep in options.filters:
             if SweepFolder(Path(sweep)).is_sweep():
                 say(f"{sweep} keeps its tables and report: delete the folder if not needed")
@@ -71,6 +75,52 @@ def _chosen(options: argparse.Namespace) -> list[Run]:
         if run.folder.is_symlink():
             raise UserError(f"{run.folder}: a symbolic link; remove it by hand")
     return chosen
+
+
+def _unshared(chosen: Sequence[Run], words: Sequence[str]) -> list[Run]:
+    """Leave out the runs of a named sweep that others list too, unless they are named themselves.
+
+    A sweep is named by its folder or by ``name=``. Says which runs are kept, and which of the
+    others are in sweeps. Raises UserError if none is left.
+    """
+    paths = [named(Path(word)) for word in words if not is_condition(word)]
+    sweeps = [path for path in paths if SweepFolder(path).is_sweep()]
+    names = [path.name for path in paths if path not in sweeps]
+    labels = [condition for condition in conditions(words) if condition.key == "name"]
+    others = _other_sweeps(chosen, sweeps, labels)
+    shared = [run for run in chosen if run.folder in others]
+    by_sweep = [run for run in shared if not any(fnmatchcase(run.name, name) for name in names)]
+    kept = {run.folder for run in by_sweep if sweeps or labels}
+    _say_where("run is kept: it is also in", "runs are kept: they are also in", kept, others)
+    if len(kept) == len(chosen):
+        raise UserError("nothing removed")
+    gone = {run.folder for run in shared} - kept
+    _say_where("run to remove is part of", "runs to remove are part of", gone, others)
+    return [run for run in chosen if run.folder not in kept]
+
+
+def _other_sweeps(
+    chosen: Sequence[Run], sweeps: Sequence[Path], labels: Sequence[Condition]
+) -> dict[Path, list[Path]]:
+    """Return by run the sweeps that list it, without those named by a folder or a label."""
+    others: dict[Path, list[Path]] = {}
+    for runs in {run.folder.parent for run in chosen}:
+        for sweep in sweeps_in(runs.parent):
+            has_label = labels and all(each.holds({"name": sweep.path.name}) for each in labels)
+            if not has_label and not any(map(sweep.path.samefile, sweeps)):
+                for run_id in sweep.jobs() or {}:
+                    others.setdefault(runs / run_id, []).append(sweep.path)
+    return others
+
+
+def _say_where(
+    one: str, several: str, runs: Collection[Path], sweeps: dict[Path, list[Path]]
+) -> None:
+    paths = sorted({min(str(p), os.path.relpath(p), key=len) for run in runs for p in sweeps[run]})
+    more = f" and {len(paths) - MOST_SWEEPS} more" if len(paths) > MOST_SWEEPS else ""
+    if runs:
+        words = one if len(runs) == 1 else several
+        say(f"{len(runs):,} {words} {', '.join(paths[:MOST_SWEEPS])}{more}")
 
 
 def _remove_runs(chosen: Sequence[Run], yes: bool) -> None:

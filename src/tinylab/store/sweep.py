@@ -106,14 +106,18 @@ def sweep_folder(outputs: str, name: str) -> SweepFolder:
     return SweepFolder(Path(outputs).expanduser() / "sweeps" / name)
 
 
+def sweeps_in(outputs: Path) -> list[SweepFolder]:
+    """Return the sweeps in ``outputs``, by name."""
+    sweeps = map(SweepFolder, sorted((outputs / "sweeps").glob("[!.]*")))
+    return [sweep for sweep in sweeps if sweep.is_sweep()]
+
+
 def made_by(outputs: Path, arguments: Sequence[str]) -> Path:
     """The folder of the sweep that was written last of those that these arguments made.
 
     Raises UserError where there is none.
     """
-    sweeps = [SweepFolder(folder) for folder in (outputs / "sweeps").glob("*")]
-    kept = [sweep for sweep in sweeps if sweep.state_file.is_file()]
-    made = [sweep for sweep in kept if sweep.arguments() == list(arguments)]
+    made = [sweep for sweep in sweeps_in(outputs) if sweep.arguments() == list(arguments)]
     if not made:
         raise UserError(f"{outputs / 'sweeps'}: the sweep is not there any more")
     return max(made, key=lambda sweep: sweep.state_file.stat().st_mtime).path
