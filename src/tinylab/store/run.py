@@ -26,6 +26,7 @@ from tinylab.store.result import Fault, Result
 Row = dict[str, Any]
 
 SET_ASIDE = "set aside"
+NOT_THERE = "not there"
 STATES = ("finished", "running", "stopped", "failed", "damaged", SET_ASIDE)
 # Columns of a finished run besides its config and metrics.
 OTHERS = ("test_low", "test_high", "best_epoch", "epochs", "train_seconds")
@@ -142,7 +143,7 @@ class Run:
             return "its result.json cannot be read"
         if self.files.is_run():
             return "unfinished"
-        return "no run" if self.folder.exists() else "not there"
+        return "no run" if self.folder.exists() else NOT_THERE
 
     def _moment(self) -> float:
         """Return when it reached its state, in seconds since 1970."""
