@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ from tinylab import cli
 from tinylab.config.schema import SplitConfig
 from tinylab.data import load
 from tinylab.store.folder import RunFolder
+from tinylab.store.sweep import SweepFolder
 
 
 @pytest.fixture(autouse=True)
@@ -217,6 +219,68 @@ def test_a_shared_run_is_removed_with_both_sweeps_or_if_it_is_named(
     assert cli.run(["remove", *sweeps, "--yes"]) == 0
     assert left(outputs) == []
     assert "kept" not in capsys.readouterr().out.partition("removing")[0]
+
+
+def evaluated(outputs: Path, name: str) -> Path:
+    """The folder of an evaluation."""
+    folder = outputs / "evaluations" / name
+    folder.mkdir(parents=True)
+    (folder / "evaluation.json").write_text("{}")
+    return folder
+
+
+def test_a_sweep_goes_with_its_runs_after_one_question(
+    outputs: Path, answer: Callable[[str], list[str]]
+) -> None:
+    runs = [finished(outputs, seed=seed) for seed in range(2)]
+    sweep = listed(outputs, "two", *runs)
+    (sweep / "report.html").write_bytes(b"x" * 3_000_000)
+    (sweep / "tensorboard").mkdir()
+    (sweep / "tensorboard" / "seed=0").symlink_to(runs[0].absolute())
+    asked = answer("y")
+    assert cli.run(["remove", f"{sweep}/"]) == 0
+    assert asked == ["remove these 2 runs and this folder (3.0 MB)? [y/N] "]
+    assert left(outputs) == []
+    assert os.listdir(outputs / "sweeps") == [".locks"]
+
+
+def test_folders_without_runs_are_removed_by_their_names(
+    outputs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = finished(outputs)
+    sweep, evaluation = listed(outputs, "two", Path("digits-mlp-0")), evaluated(outputs, "mine")
+    for words in (["seed=0", str(evaluation)], ["seed=0", str(sweep)], ["conf"]):
+        assert cli.run(["remove", *words, "--yes"]) == 1
+    assert (left(outputs), sweep.exists(), evaluation.exists()) == ([run.name], True, True)
+    capsys.readouterr()
+    assert cli.run(["remove", str(sweep), str(evaluation), "--yes"]) == 0
+    assert "removing these 2 folders (" in capsys.readouterr().out
+    assert (left(outputs), sweep.exists(), evaluation.exists()) == ([run.name], False, False)
+
+
+def test_a_sweep_with_runs_or_files_of_others_is_kept(
+    outputs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own, shared = finished(outputs), finished(outputs, seed=1)
+    two, _ = listed(outputs, "two", own, shared), listed(outputs, "tta", shared)
+    assert cli.run(["remove", str(two), "--yes"]) == 0
+    assert "outputs/sweeps/two is kept, with 1 of its runs\n" in capsys.readouterr().out
+    assert cli.run(["remove", str(two), shared.name, "--set-aside", "--yes"]) == 1
+    (two / "notes.txt").write_text("mine")
+    assert cli.run(["remove", str(two), shared.name, "--yes"]) == 0
+    said = "outputs/sweeps/two is kept, with files that are not tinylab's: notes.txt\n"
+    assert said in capsys.readouterr().out
+    assert (two / "sweep.json").exists()
+    assert left(outputs) == []
+
+
+def test_a_sweep_in_use_is_left_alone(outputs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = finished(outputs)
+    sweep = listed(outputs, "two", run)
+    with SweepFolder(sweep).sole_writer(), ThreadPoolExecutor() as other:
+        assert other.submit(cli.run, ["remove", str(sweep), "--yes"]).result() == 1
+    assert "two is in use by another process" in capsys.readouterr().err
+    assert (left(outputs), sweep.exists()) == ([run.name], True)
 
 
 def test_old_runs_are_removed_where_they_are_asked_for(outputs: Path) -> None:

@@ -127,7 +127,7 @@ class Run:
             "run": self.name,
             "state": SET_ASIDE if self.is_archived else self.state,
             "when": time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(self._moment())),
-            "size": self._size(),
+            "size": bytes_in(self.folder),
             "error": None,
             **dict.fromkeys([*_listed(), *OTHERS]),
             **details,
@@ -151,14 +151,15 @@ class Run:
         witness = witnesses.get(self.state, self.files.last_checkpoint)
         return (witness if witness.exists() else self.folder).stat().st_mtime
 
-    def _size(self) -> int:
-        """Return the bytes of all files in the folder and below."""
-        total = 0
-        for folder, _, names in os.walk(self.folder):
-            for name in names:
-                with contextlib.suppress(FileNotFoundError):  # training replaces its files
-                    total += os.lstat(os.path.join(folder, name)).st_size
-        return total
+
+def bytes_in(folder: Path) -> int:
+    """Return the bytes of all files in a folder and below."""
+    total = 0
+    for inner, _, names in os.walk(folder):
+        for name in names:
+            with contextlib.suppress(FileNotFoundError):  # training replaces its files
+                total += os.lstat(os.path.join(inner, name)).st_size
+    return total
 
 
 def best_first(run: Run) -> tuple[float, float]:
