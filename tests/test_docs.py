@@ -208,6 +208,11 @@ def test_the_navigation_has_every_page_once() -> None:
     assert sorted(pages_of(yaml.safe_load(text("mkdocs.yml"))["nav"])) == [p.name for p in PAGES]
 
 
+def test_no_message_names_a_file_of_docs_which_packages_do_not_have() -> None:
+    for file in (ROOT / "src").rglob("*.py"):
+        assert not re.search(r"docs/[\w-]+\.md", file.read_text(encoding="utf-8")), file
+
+
 @pytest.mark.parametrize(
     "name", ["README.md", "CONTRIBUTING.md", *(f"docs/{p.name}" for p in PAGES)]
 )

@@ -143,6 +143,23 @@ def test_what_is_no_finished_run_is_listed_and_left_out(
     assert "left out" in captured.err
 
 
+def test_missing_runs_of_a_sweep_are_a_warning_above_the_table(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    names = [write_run(tmp_path, 90, 0.9).name, *(f"digits-mlp-{number}" for number in range(7))]
+    folder = tmp_path / "sweeps" / "tta"
+    folder.mkdir(parents=True)
+    (folder / "sweep.json").write_text(json.dumps({"jobs": [{"run_id": n} for n in names]}))
+    out = compare(capsys, folder, "--format", "markdown")
+    warning = (
+        "warning: 7 of the sweep's runs are not there (removed or not started): digits-mlp-0, "
+        "digits-mlp-1, digits-mlp-2, digits-mlp-3, digits-mlp-4 and 2 more"
+    )
+    assert out.splitlines()[:2] == ["digits: 1 setting tried in 1 run", warning]
+    assert out.count("not there") == 1
+    assert len(as_json(capsys, folder)["left_out"]) == 7
+
+
 def test_many_that_are_left_out_are_counted(
     capsys: pytest.CaptureFixture[str], outputs: Path
 ) -> None:

@@ -369,6 +369,22 @@ def test_wrong_input_is_refused_in_words(
     assert not (Path("s.jpg")).exists()
 
 
+def test_an_image_before_the_run_is_refused_with_the_right_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    run = finished(Path("outputs"))
+    Path("my seven.png").touch()
+    for more, dots in (([], ""), (["eight.png"], " ...")):
+        assert cli.run(["predict", "my seven.png", *more, str(run)]) == 1
+        assert capsys.readouterr().err == (
+            "tinylab: my seven.png: not a run; the run comes first: "
+            f"tinylab predict {run} 'my seven.png'{dots}\n"
+        )
+    assert cli.run(["predict", run.name, str(run), "my seven.png"]) == 1
+    assert f"did you mean {run}?" in capsys.readouterr().err
+
+
 def test_a_run_named_without_its_folder_is_suggested(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,6 +1,7 @@
 """`tinylab remove`: what is shown is removed, whole, after a yes, and nothing that is in use."""
 
 import contextlib
+import json
 import os
 import shutil
 import subprocess
@@ -8,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -18,6 +20,7 @@ from tinylab import cli
 from tinylab.config.schema import SplitConfig
 from tinylab.data import load
 from tinylab.store.folder import RunFolder
+from tinylab.store.sweep import SweepFolder
 
 
 @pytest.fixture(autouse=True)
@@ -174,6 +177,110 @@ def test_one_that_begins_to_run_while_we_ask_is_left_alone(
     assert f"{busy.name} is being trained by another process" in capsys.readouterr().err
     assert left(outputs) == [busy.name], "the first is gone, and nothing of it is left hidden"
     assert not first.exists()
+
+
+def listed(outputs: Path, name: str, *runs: Path) -> Path:
+    """A sweep that lists these runs."""
+    folder = outputs / "sweeps" / name
+    folder.mkdir(parents=True)
+    jobs = [{"run_id": run.name, "overrides": {}, "state": "finished"} for run in runs]
+    (folder / "sweep.json").write_text(json.dumps({"arguments": [], "jobs": jobs}))
+    return folder
+
+
+@pytest.mark.parametrize("words", [["outputs/sweeps/two"], ["name=two"], ["name=t*o", "seed<9"]])
+def test_runs_of_a_sweep_that_another_lists_are_kept(
+    words: list[str], outputs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own, *shared = (finished(outputs, name="two", seed=seed) for seed in range(3))
+    listed(outputs, "two", own, *shared)
+    listed(outputs, "tta", *shared)
+    assert cli.run(["remove", *words, "--yes"]) == 0
+    assert left(outputs) == sorted(run.name for run in shared)
+    said = capsys.readouterr().out
+    assert "2 runs are kept: they are also in outputs/sweeps/tta\n" in said
+    assert "removing this run (" in said
+    assert shared[0].name not in said
+    assert cli.run(["remove", *words, "--yes"]) == 1
+    assert capsys.readouterr().err == "tinylab: nothing removed\n"
+
+
+def test_a_shared_run_is_removed_with_both_sweeps_or_if_it_is_named(
+    outputs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, second, third = (finished(outputs, seed=seed) for seed in range(3))
+    sweeps = [str(listed(outputs, name, first, second, third)) for name in ("two", "tta")]
+    assert cli.run(["remove", str(first), "--yes"]) == 0
+    shown = capsys.readouterr().out
+    assert shown.startswith("1 run to remove is part of outputs/sweeps/tta, outputs/sweeps/two\n")
+    assert cli.run(["remove", sweeps[0], second.name, "--yes"]) == 0
+    assert left(outputs) == [third.name]
+    assert "1 run is kept: it is also in outputs/sweeps/tta\n" in capsys.readouterr().out
+    assert cli.run(["remove", *sweeps, "--yes"]) == 0
+    assert left(outputs) == []
+    assert "kept" not in capsys.readouterr().out.partition("removing")[0]
+
+
+def evaluated(outputs: Path, name: str) -> Path:
+    """The folder of an evaluation."""
+    folder = outputs / "evaluations" / name
+    folder.mkdir(parents=True)
+    (folder / "evaluation.json").write_text("{}")
+    return folder
+
+
+def test_a_sweep_goes_with_its_runs_after_one_question(
+    outputs: Path, answer: Callable[[str], list[str]]
+) -> None:
+    runs = [finished(outputs, seed=seed) for seed in range(2)]
+    sweep = listed(outputs, "two", *runs)
+    (sweep / "report.html").write_bytes(b"x" * 3_000_000)
+    (sweep / "tensorboard").mkdir()
+    (sweep / "tensorboard" / "seed=0").symlink_to(runs[0].absolute())
+    asked = answer("y")
+    assert cli.run(["remove", f"{sweep}/"]) == 0
+    assert asked == ["remove these 2 runs and this folder (3.0 MB)? [y/N] "]
+    assert left(outputs) == []
+    assert os.listdir(outputs / "sweeps") == [".locks"]
+
+
+def test_folders_without_runs_are_removed_by_their_names(
+    outputs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = finished(outputs)
+    sweep, evaluation = listed(outputs, "two", Path("digits-mlp-0")), evaluated(outputs, "mine")
+    for words in (["seed=0", str(evaluation)], ["seed=0", str(sweep)], ["conf"]):
+        assert cli.run(["remove", *words, "--yes"]) == 1
+    assert (left(outputs), sweep.exists(), evaluation.exists()) == ([run.name], True, True)
+    capsys.readouterr()
+    assert cli.run(["remove", str(sweep), str(evaluation), "--yes"]) == 0
+    assert "removing these 2 folders (" in capsys.readouterr().out
+    assert (left(outputs), sweep.exists(), evaluation.exists()) == ([run.name], False, False)
+
+
+def test_a_sweep_with_runs_or_files_of_others_is_kept(
+    outputs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own, shared = finished(outputs), finished(outputs, seed=1)
+    two, _ = listed(outputs, "two", own, shared), listed(outputs, "tta", shared)
+    assert cli.run(["remove", str(two), "--yes"]) == 0
+    assert "outputs/sweeps/two is kept, with 1 of its runs\n" in capsys.readouterr().out
+    assert cli.run(["remove", str(two), shared.name, "--set-aside", "--yes"]) == 1
+    (two / "notes.txt").write_text("mine")
+    assert cli.run(["remove", str(two), shared.name, "--yes"]) == 0
+    said = "outputs/sweeps/two is kept, with files that are not tinylab's: notes.txt\n"
+    assert said in capsys.readouterr().out
+    assert (two / "sweep.json").exists()
+    assert left(outputs) == []
+
+
+def test_a_sweep_in_use_is_left_alone(outputs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = finished(outputs)
+    sweep = listed(outputs, "two", run)
+    with SweepFolder(sweep).sole_writer(), ThreadPoolExecutor() as other:
+        assert other.submit(cli.run, ["remove", str(sweep), "--yes"]).result() == 1
+    assert "two is in use by another process" in capsys.readouterr().err
+    assert (left(outputs), sweep.exists()) == ([run.name], True)
 
 
 def test_old_runs_are_removed_where_they_are_asked_for(outputs: Path) -> None:

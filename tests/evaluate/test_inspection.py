@@ -124,8 +124,10 @@ def test_planted_faults_are_found(planted: Path, capsys: Capture) -> None:
     assert " of which one is tested in a fold while the other trains\n" in said
     accuracies = [run.result.test.accuracy for run in collect([planted])[0]]
     assert f"; mean test accuracy {np.mean(accuracies):.2%}\n" in said
-    remedy = "correct or move the files, or save a corrected copy of the data: docs/insight.md"
-    assert f"look at the page; {remedy}\n" in said
+    chapter = Path(__file__).parents[2] / "docs" / "insight.md"
+    title = chapter.read_text(encoding="utf-8").splitlines()[0].removeprefix("# ")
+    remedy = "correct or move the files, or save a corrected copy of the data"
+    assert f"look at the page; {remedy} (documentation: {title})\n" in said
     with (planted / "inspect.csv").open() as file:
         rows = list(csv.DictReader(file))
     errors = [row["file"] for row in rows if row["kind"] == "label"]
@@ -142,7 +144,7 @@ def test_planted_faults_are_found(planted: Path, capsys: Capture) -> None:
     page = Text()
     page.feed((planted / "inspect.html").read_text())
     assert "1/white.png" in page.words
-    assert f"Look at each image; then {remedy}." in " ".join(page.words)
+    assert f"Look at each image; then {remedy} (documentation: {title})." in " ".join(page.words)
     assert all(source.startswith("data:image/png") for source in page.sources)
 
 

@@ -3,6 +3,7 @@
 import argparse
 import itertools
 import math
+import shlex
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TextIO
@@ -28,6 +29,7 @@ def predict(options: argparse.Namespace, out: TextIO) -> None:
     paths = list(itertools.dropwhile(lambda path: is_run(Path(path)), options.path))
     run_paths = [options.run, *map(Path, options.path[: len(options.path) - len(paths)])]
     _refuse_impossible(options)
+    _refuse_swapped(options)
     others: list[str] = []
     files = gather(paths, others)
     passed_over = f"skipped files without an image suffix: {kinds(others)}" if others else ""
@@ -69,6 +71,17 @@ def _refuse_impossible(options: argparse.Namespace) -> None:
         raise UserError(f"--reject {options.reject:g}: expected a probability, such as 0.9")
     if options.sheet is not None and options.sheet.suffix.lower() != ".png":
         raise UserError(f"--sheet {options.sheet}: expected a name that ends in .png")
+
+
+def _refuse_swapped(options: argparse.Namespace) -> None:
+    """Raise UserError for an image before the run, unless it may be a mistyped run."""
+    if is_run(options.run):
+        return
+    runs = [path for path in options.path if is_run(Path(path))]
+    if runs and (options.run.exists() or len(runs) == len(options.path)):
+        command = shlex.join(["tinylab", "predict", *runs, str(options.run)])
+        more = " ..." if len(runs) < len(options.path) else ""
+        raise UserError(f"{options.run}: not a run; the run comes first: {command}{more}")
 
 
 def _introduce(ensemble: Ensemble, reject: float | None) -> None:

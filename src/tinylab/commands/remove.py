@@ -1,34 +1,40 @@
-"""``tinylab remove``: delete runs, old versions of runs, or cached images.
+"""``tinylab remove``: delete runs, sweeps, evaluations, old versions of runs, or cached images.
 
 A run is first renamed to a hidden name, under its lock, and then deleted: after a crash, a run is
 either complete or gone, and the next removal deletes the hidden remains.
 """
 
 import argparse
+import os
 import secrets
 import shutil
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from tinylab.commands.parser import Parser
 from tinylab.data import cache
 from tinylab.errors import UserError
-from tinylab.store.query import select
-from tinylab.store.run import Run
-from tinylab.store.sweep import SweepFolder
+from tinylab.store import lock
+from tinylab.store.folder import EvaluationFolder, named
+from tinylab.store.query import Condition, conditions, is_condition, select
+from tinylab.store.run import Run, bytes_in
+from tinylab.store.sweep import SweepFolder, foreign_in, sweeps_in
 from tinylab.ui.console import in_bytes, say
 from tinylab.ui.tables import aligned, columns_of
 
+MOST_SWEEPS = 5  # named in a line
 EXAMPLES = """\
 Takes the filters of tinylab list. Shows the matching runs and asks before it removes anything.
 A run that is being trained is never removed.
 
   tinylab remove outputs/runs/digits-mlp-50c8b14197
+  tinylab remove outputs/sweeps/SWEEP    with its runs, if no other sweep has them
   tinylab remove state=failed 'val_accuracy<0.5'
-  tinylab remove --set-aside        old runs that were kept under a dated name
-  tinylab remove --cache            cached images; the next run decodes them again"""
+  tinylab remove --set-aside             old runs that were kept under a dated name
+  tinylab remove --cache                 cached images; the next run decodes them again"""
 
 
 def main(arguments: list[str]) -> None:
@@ -37,10 +43,7 @@ def main(arguments: list[str]) -> None:
     if not (options.filters or options.set_aside or options.cache):
         raise UserError("tinylab remove: expected filters or runs (all of them: '*'), or --cache")
     if options.filters or options.set_aside:
-        _remove_runs(_chosen(options), options.yes)
-        for sweep in options.filters:
-            if SweepFolder(Path(sweep)).is_sweep():
-                say(f"{sweep} keeps its tables and report: delete the folder if not needed")
+        _remove_runs(_unshared(_chosen(options), options.filters), options)
     if options.cache:
         _remove_caches(cache.kept(), options.yes)
 
@@ -52,7 +55,7 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("filters", nargs="*", metavar="FILTER", help="runs to remove")
+    parser.add_argument("filters", nargs="*", metavar="FILTER", help="runs, sweeps, evaluations")
     parser.add_argument(
         "--set-aside", action="store_true", help="only old runs kept under a dated name"
     )
@@ -63,7 +66,11 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
 
 
 def _chosen(options: argparse.Namespace) -> list[Run]:
-    chosen = select(options.filters, options.outputs, options.set_aside)
+    whole = {word for word in options.filters if _whole(options) and _runs_of(Path(word)) == set()}
+    words = [word for word in options.filters if word not in whole]
+    if options.filters and not words:
+        return []
+    chosen = select(words, options.outputs, options.set_aside)
     chosen = [run for run in chosen if run.is_archived or not options.set_aside]
     if not chosen:
         raise UserError(f"no such run in {options.outputs / 'runs'}: nothing removed")
@@ -73,27 +80,112 @@ def _chosen(options: argparse.Namespace) -> list[Run]:
     return chosen
 
 
-def _remove_runs(chosen: Sequence[Run], yes: bool) -> None:
+def _whole(options: argparse.Namespace) -> bool:
+    """Whether the folders of sweeps and evaluations are to be removed, and not a choice of runs."""
+    return not options.set_aside and not conditions(options.filters)
+
+
+def _runs_of(folder: Path) -> set[Path] | None:
+    """Return the runs of a sweep that are there, no runs for an evaluation; None for another."""
+    sweep = SweepFolder(folder)
+    if EvaluationFolder(folder).report_file.is_file():
+        return set()
+    paths = map(sweep.run_path, sweep.jobs() or {})
+    return {run.resolve() for run in paths if run.is_dir()} if sweep.is_sweep() else None
+
+
+def _emptied(words: Sequence[str], to_delete: Sequence[Run]) -> list[Path]:
+    """Return the named evaluations, and the named sweeps that lose all runs; say what is kept."""
+    folders = []
+    for path in {named(Path(word)): None for word in words}:
+        runs = _runs_of(path)
+        if runs is None:
+            continue
+        if left := runs - {run.folder.resolve() for run in to_delete}:
+            say(f"{path} is kept, with {len(left):,} of its runs")
+        elif path.is_symlink():
+            say(f"{path} is kept: a symbolic link; remove it by hand")
+        elif others := foreign_in(path):
+            say(f"{path} is kept, with files that are not tinylab's: {', '.join(others)}")
+        else:
+            folders.append(path)
+    return folders
+
+
+def _unshared(chosen: Sequence[Run], words: Sequence[str]) -> list[Run]:
+    """Leave out the runs of a named sweep that others list too, unless they are named themselves.
+
+    A sweep is named by its folder or by ``name=``. Says which runs are kept, and which of the
+    others are in sweeps.
+    """
+    paths = [named(Path(word)) for word in words if not is_condition(word)]
+    sweeps = [path for path in paths if SweepFolder(path).is_sweep()]
+    names = [path.name for path in paths if path not in sweeps]
+    labels = [condition for condition in conditions(words) if condition.key == "name"]
+    others = _other_sweeps(chosen, sweeps, labels)
+    shared = [run for run in chosen if run.folder in others]
+    by_sweep = [run for run in shared if not any(fnmatchcase(run.name, name) for name in names)]
+    kept = {run.folder for run in by_sweep if sweeps or labels}
+    _say_where("run is kept: it is also in", "runs are kept: they are also in", kept, others)
+    gone = {run.folder for run in shared} - kept
+    _say_where("run to remove is part of", "runs to remove are part of", gone, others)
+    return [run for run in chosen if run.folder not in kept]
+
+
+def _other_sweeps(
+    chosen: Sequence[Run], sweeps: Sequence[Path], labels: Sequence[Condition]
+) -> dict[Path, list[Path]]:
+    """Return by run the sweeps that list it, without those named by a folder or a label."""
+    others: dict[Path, list[Path]] = {}
+    for runs in {run.folder.parent for run in chosen}:
+        for sweep in sweeps_in(runs.parent):
+            has_label = labels and all(each.holds({"name": sweep.path.name}) for each in labels)
+            if not has_label and not any(map(sweep.path.samefile, sweeps)):
+                for run_id in sweep.jobs() or {}:
+                    others.setdefault(runs / run_id, []).append(sweep.path)
+    return others
+
+
+def _say_where(
+    one: str, several: str, runs: Collection[Path], sweeps: dict[Path, list[Path]]
+) -> None:
+    paths = sorted({min(str(p), os.path.relpath(p), key=len) for run in runs for p in sweeps[run]})
+    more = f" and {len(paths) - MOST_SWEEPS} more" if len(paths) > MOST_SWEEPS else ""
+    if runs:
+        words = one if len(runs) == 1 else several
+        say(f"{len(runs):,} {words} {', '.join(paths[:MOST_SWEEPS])}{more}")
+
+
+def _remove_runs(chosen: Sequence[Run], options: argparse.Namespace) -> None:
     busy = [run.row["run"] for run in chosen if run.row["state"] == "running"]
     to_delete = [run for run in chosen if run.row["run"] not in busy]
-    if to_delete:
-        _ask([(run.row["run"], run.row["state"], run.row["size"]) for run in to_delete], "run", yes)
-        try:
-            for run in to_delete:
-                _hide(run)
-        finally:
-            for folder in {run.folder.parent for run in to_delete}:
-                _delete_hidden(folder)
+    folders = _emptied(options.filters, to_delete) if _whole(options) else []
+    if to_delete or folders:
+        listed = [(run.row["run"], run.row["state"], run.row["size"]) for run in to_delete]
+        listed += [(str(folder), "folder", bytes_in(folder)) for folder in folders]
+        _ask(listed, {"run": len(to_delete), "folder": len(folders)}, options.yes)
+        _delete(folders, "in use")
+        _delete([run.folder for run in to_delete], "being trained")
     if busy:
         raise UserError(f"not removed, since they are being trained: {', '.join(busy)}")
+    if not (to_delete or folders):
+        raise UserError("nothing removed")
 
 
-def _hide(run: Run) -> None:
-    """Hide a run at once. Raises UserError if its training has started meanwhile."""
-    folder = run.folder
+def _delete(folders: Sequence[Path], busy: str) -> None:
+    try:
+        for folder in folders:
+            _hide(folder, busy)
+    finally:
+        for parent in {folder.parent for folder in folders}:
+            _delete_hidden(parent)
+
+
+def _hide(folder: Path, busy: str) -> None:
+    """Hide a folder at once. Raises UserError if its training has started meanwhile."""
     hidden = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.removed")
     # The lock file stays: without it, a waiting process and a new one could both acquire the lock.
-    with run.files.sole_writer(wait=False):
+    with lock.sole_writer(folder, wait=False, busy=busy):
         try:
             folder.rename(hidden)
         except OSError as error:
@@ -111,7 +203,11 @@ def _delete_hidden(folder: Path) -> None:
 def _remove_caches(files: Sequence[Path], yes: bool) -> None:
     if not files:
         raise UserError("no cached images: nothing removed")
-    _ask([(file.name, _age(file), file.stat().st_size) for file in files], "cached dataset", yes)
+    _ask(
+        [(file.name, _age(file), file.stat().st_size) for file in files],
+        {"cached dataset": len(files)},
+        yes,
+    )
     for file in files:
         file.unlink(missing_ok=True)
 
@@ -120,12 +216,16 @@ def _age(file: Path) -> str:
     return f"{(time.time() - file.stat().st_mtime) / 86400:.1f} days old"
 
 
-def _ask(listed: Sequence[tuple[str, str, int]], what: str, yes: bool) -> None:
+def _ask(listed: Sequence[tuple[str, str, int]], counts: dict[str, int], yes: bool) -> None:
     """Show names, states and sizes. Raises UserError unless the user confirms the removal."""
     rows = [(name, state, in_bytes(size)) for name, state, size in listed]
     say("\n".join(aligned(columns_of(("", "", ""), rows), width=None)))
     total = in_bytes(sum(size for _, _, size in listed))
-    these = f"this {what}" if len(listed) == 1 else f"these {len(listed):,} {what}s"
+    these = " and ".join(
+        f"this {what}" if count == 1 else f"these {count:,} {what}s"
+        for what, count in counts.items()
+        if count
+    )
     if yes:
         say(f"removing {these} ({total})")
     elif not sys.stdin.isatty():

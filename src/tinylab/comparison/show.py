@@ -12,6 +12,7 @@ from tinylab.comparison.verdicts import DECISIVE
 from tinylab.config.metrics import METRICS, NOT_FOR_SELECTION
 from tinylab.config.values import shown
 from tinylab.store.collect import Skipped
+from tinylab.store.run import NOT_THERE
 from tinylab.ui.tables import WIDTH, Section, aligned
 
 LUCK = (
@@ -54,7 +55,9 @@ def sections(
     """Return all sections to show; ``is_narrow`` fits the tables to the screen's width."""
     parts = [Section(_apart(comparisons))]
     for comparison in comparisons:
-        parts += _settings(comparison, is_narrow)
+        parts += _settings(
+            comparison, _missing(skipped) if comparison is comparisons[0] else [], is_narrow
+        )
         if comparison.verdicts:
             table = columns.verdicts(comparison)
             notes = [*methods(comparison), *caveats(comparison)]
@@ -67,7 +70,7 @@ def sections(
             words = "Variance components of test accuracy: two crossed random factors"
             notes = [LEGEND_VARIANCE, *_variance_notes(comparison)]
             parts.append(Section([words], columns.variances(comparison), notes))
-    return [*parts, Section(left_out(skipped))]
+    return [*parts, Section(left_out([each for each in skipped if each.reason != NOT_THERE]))]
 
 
 def left_out(skipped: Sequence[Skipped]) -> list[str]:
@@ -75,11 +78,22 @@ def left_out(skipped: Sequence[Skipped]) -> list[str]:
     by_reason: dict[str, list[str]] = {}
     for each in skipped:
         by_reason.setdefault(each.reason, []).append(each.path.name or str(each.path))
-    lines = []
-    for reason, names in by_reason.items():
-        more = f" and {len(names) - MOST_SKIPPED} more" if len(names) > MOST_SKIPPED else ""
-        lines.append(f"left out, {reason}: {', '.join(names[:MOST_SKIPPED])}{more}")
-    return lines
+    return [f"left out, {reason}: {_first(names)}" for reason, names in by_reason.items()]
+
+
+def _first(names: Sequence[str]) -> str:
+    more = f" and {len(names) - MOST_SKIPPED} more" if len(names) > MOST_SKIPPED else ""
+    return ", ".join(names[:MOST_SKIPPED]) + more
+
+
+def _missing(skipped: Sequence[Skipped]) -> list[str]:
+    """Return a warning of runs that a sweep lists, but that are not there."""
+    names = [each.path.name for each in skipped if each.reason == NOT_THERE]
+    if not names:
+        return []
+    are = "is" if len(names) == 1 else "are"
+    missing = f"{len(names):,} of the sweep's runs {are} {NOT_THERE} (removed or not started)"
+    return [f"{missing}: {_first(names)}"]
 
 
 def _apart(comparisons: Sequence[Comparison]) -> list[str]:
@@ -89,10 +103,10 @@ def _apart(comparisons: Sequence[Comparison]) -> list[str]:
     return [f"not compared with each other, since their images differ: {names}"]
 
 
-def _settings(comparison: Comparison, is_narrow: bool) -> list[Section]:
+def _settings(comparison: Comparison, warnings: Sequence[str], is_narrow: bool) -> list[Section]:
     """Return the settings with their metrics; if the table is too wide, the settings come first."""
     rows, words = comparison.rows, [_heading(comparison)]
-    words += [f"warning: {warning}" for warning in comparison.warnings]
+    words += [f"warning: {warning}" for warning in (*warnings, *comparison.warnings)]
     names, keys, metrics = columns.names(rows), columns.keys(rows), columns.metrics(comparison)
     whole = [names, *keys, *metrics]
     if keys and not (is_narrow and max(map(len, aligned(whole))) > WIDTH):

@@ -14,7 +14,11 @@ from tinylab.system.files import NAMED, write_text
 from tinylab.ui.console import counted
 from tinylab.ui.tables import as_csv
 
-NEXT = "correct or move the files, or save a corrected copy of the data: docs/insight.md"
+# The page is named by its title: the package contains no documentation.
+NEXT = (
+    "correct or move the files, or save a corrected copy of the data (documentation: "
+    "Calibration, label errors, explanations)"
+)
 MOST_LABELS = 60  # label errors on the page; the CSV has all
 MOST_SHOWN = 24  # of every other kind
 MOST_PAIRS = 15

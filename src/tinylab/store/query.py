@@ -103,7 +103,7 @@ def select(words: Sequence[str], outputs: Path, with_archived: bool = False) -> 
     Archived runs must be requested or named in full. Raises UserError for a run that does not
     exist, and for a key that no run has.
     """
-    named = [word for word in words if not _is_condition(word)]
+    named = [word for word in words if not is_condition(word)]
     candidates = _named(named, outputs) if named else runs_in(outputs)
     in_full = {Path(word).name for word in named}
     asked = conditions(words)
@@ -118,11 +118,12 @@ def select(words: Sequence[str], outputs: Path, with_archived: bool = False) -> 
 
 def conditions(words: Sequence[str]) -> list[Condition]:
     """Return those of ``words`` that are conditions."""
-    matches = [CONDITION.fullmatch(word) for word in words if _is_condition(word)]
+    matches = [CONDITION.fullmatch(word) for word in words if is_condition(word)]
     return [Condition(*match.groups()) for match in matches if match is not None]
 
 
-def _is_condition(word: str) -> bool:
+def is_condition(word: str) -> bool:
+    """Return whether a word is a condition, not a run or sweep."""
     return CONDITION.fullmatch(word) is not None and not os.path.isdir(word)
 
 

@@ -26,6 +26,7 @@ from tinylab.store.result import Fault, Result
 Row = dict[str, Any]
 
 SET_ASIDE = "set aside"
+NOT_THERE = "not there"
 STATES = ("finished", "running", "stopped", "failed", "damaged", SET_ASIDE)
 # Columns of a finished run besides its config and metrics.
 OTHERS = ("test_low", "test_high", "best_epoch", "epochs", "train_seconds")
@@ -126,7 +127,7 @@ class Run:
             "run": self.name,
             "state": SET_ASIDE if self.is_archived else self.state,
             "when": time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(self._moment())),
-            "size": self._size(),
+            "size": bytes_in(self.folder),
             "error": None,
             **dict.fromkeys([*_listed(), *OTHERS]),
             **details,
@@ -142,7 +143,7 @@ class Run:
             return "its result.json cannot be read"
         if self.files.is_run():
             return "unfinished"
-        return "no run" if self.folder.exists() else "not there"
+        return "no run" if self.folder.exists() else NOT_THERE
 
     def _moment(self) -> float:
         """Return when it reached its state, in seconds since 1970."""
@@ -150,14 +151,15 @@ class Run:
         witness = witnesses.get(self.state, self.files.last_checkpoint)
         return (witness if witness.exists() else self.folder).stat().st_mtime
 
-    def _size(self) -> int:
-        """Return the bytes of all files in the folder and below."""
-        total = 0
-        for folder, _, names in os.walk(self.folder):
-            for name in names:
-                with contextlib.suppress(FileNotFoundError):  # training replaces its files
-                    total += os.lstat(os.path.join(folder, name)).st_size
-        return total
+
+def bytes_in(folder: Path) -> int:
+    """Return the bytes of all files in a folder and below."""
+    total = 0
+    for inner, _, names in os.walk(folder):
+        for name in names:
+            with contextlib.suppress(FileNotFoundError):  # training replaces its files
+                total += os.lstat(os.path.join(inner, name)).st_size
+    return total
 
 
 def best_first(run: Run) -> tuple[float, float]:

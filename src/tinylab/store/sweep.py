@@ -9,7 +9,7 @@ from typing import Any
 from tinylab.config.schema import is_plain_name
 from tinylab.errors import UserError
 from tinylab.store import lock
-from tinylab.store.folder import RunFolder
+from tinylab.store.folder import EvaluationFolder, RunFolder
 from tinylab.system.files import read_json, write_json
 
 
@@ -23,9 +23,11 @@ class SweepFolder:
         self.markdown_file = path / "leaderboard.md"
         self.report_file = path / "report.html"
         self.inspection_file = path / "inspect.html"
+        self.inspection_table = path / "inspect.csv"
         self.tensorboard_folder = path / "tensorboard"
         self.journal_file = path / "journal.log"  # of a shared study
         self.workers_folder = path / "workers"  # the workers' heartbeats and logs
+        self.locks_folder = path / ".locks"  # of the journal
 
     def is_sweep(self) -> bool:
         """Whether the folder is a sweep's."""
@@ -106,14 +108,24 @@ def sweep_folder(outputs: str, name: str) -> SweepFolder:
     return SweepFolder(Path(outputs).expanduser() / "sweeps" / name)
 
 
+def sweeps_in(outputs: Path) -> list[SweepFolder]:
+    """Return the sweeps in ``outputs``, by name."""
+    sweeps = map(SweepFolder, sorted((outputs / "sweeps").glob("[!.]*")))
+    return [sweep for sweep in sweeps if sweep.is_sweep()]
+
+
+def foreign_in(folder: Path) -> list[str]:
+    """Return the names in the folder of a sweep or evaluation that tinylab does not write."""
+    files = {*vars(SweepFolder(folder)).values(), *vars(EvaluationFolder(folder)).values()}
+    return sorted(file.name for file in {*folder.iterdir()} - files - {*folder.glob(".*.tmp")})
+
+
 def made_by(outputs: Path, arguments: Sequence[str]) -> Path:
     """The folder of the sweep that was written last of those that these arguments made.
 
     Raises UserError where there is none.
     """
-    sweeps = [SweepFolder(folder) for folder in (outputs / "sweeps").glob("*")]
-    kept = [sweep for sweep in sweeps if sweep.state_file.is_file()]
-    made = [sweep for sweep in kept if sweep.arguments() == list(arguments)]
+    made = [sweep for sweep in sweeps_in(outputs) if sweep.arguments() == list(arguments)]
     if not made:
         raise UserError(f"{outputs / 'sweeps'}: the sweep is not there any more")
     return max(made, key=lambda sweep: sweep.state_file.stat().st_mtime).path
