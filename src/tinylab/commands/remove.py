@@ -43,7 +43,8 @@ def main(arguments: list[str]) -> None:
     if not (options.filters or options.set_aside or options.cache):
         raise UserError("tinylab remove: expected filters or runs (all of them: '*'), or --cache")
     if options.filters or options.set_aside:
-        _remove_runs(_unshared(_chosen(options), options.filters), options)
+        chosen = _chosen(options)
+        _remove_runs(chosen, _shared(chosen, options.filters), options)
     if options.cache:
         _remove_caches(cache.kept(), options.yes)
 
@@ -94,14 +95,17 @@ def _runs_of(folder: Path) -> set[Path] | None:
     return {run.resolve() for run in paths if run.is_dir()} if sweep.is_sweep() else None
 
 
-def _emptied(words: Sequence[str], to_delete: Sequence[Run]) -> list[Path]:
-    """Return the named evaluations, and the named sweeps that lose all runs; say what is kept."""
+def _emptied(words: Sequence[str], gone: Collection[Path]) -> list[Path]:
+    """Return the named evaluations, and the named sweeps that lose all runs; say what is kept.
+
+    ``gone``: the runs that are deleted, or left to other sweeps.
+    """
     folders = []
     for path in {named(Path(word)): None for word in words}:
         runs = _runs_of(path)
         if runs is None:
             continue
-        if left := runs - {run.folder.resolve() for run in to_delete}:
+        if left := runs - {run.resolve() for run in gone}:
             say(f"{path} is kept, with {len(left):,} of its runs")
         elif path.is_symlink():
             say(f"{path} is kept: a symbolic link; remove it by hand")
@@ -112,8 +116,8 @@ def _emptied(words: Sequence[str], to_delete: Sequence[Run]) -> list[Path]:
     return folders
 
 
-def _unshared(chosen: Sequence[Run], words: Sequence[str]) -> list[Run]:
-    """Leave out the runs of a named sweep that others list too, unless they are named themselves.
+def _shared(chosen: Sequence[Run], words: Sequence[str]) -> set[Path]:
+    """Return the runs of a named sweep that others list too, unless they are named themselves.
 
     A sweep is named by its folder or by ``name=``. Says which runs are kept, and which of the
     others are in sweeps.
@@ -129,7 +133,7 @@ def _unshared(chosen: Sequence[Run], words: Sequence[str]) -> list[Run]:
     _say_where("run is kept: it is also in", "runs are kept: they are also in", kept, others)
     gone = {run.folder for run in shared} - kept
     _say_where("run to remove is part of", "runs to remove are part of", gone, others)
-    return [run for run in chosen if run.folder not in kept]
+    return kept
 
 
 def _other_sweeps(
@@ -156,10 +160,14 @@ def _say_where(
         say(f"{len(runs):,} {words} {', '.join(paths[:MOST_SWEEPS])}{more}")
 
 
-def _remove_runs(chosen: Sequence[Run], options: argparse.Namespace) -> None:
-    busy = [run.row["run"] for run in chosen if run.row["state"] == "running"]
-    to_delete = [run for run in chosen if run.row["run"] not in busy]
-    folders = _emptied(options.filters, to_delete) if _whole(options) else []
+def _remove_runs(
+    chosen: Sequence[Run], shared: Collection[Path], options: argparse.Namespace
+) -> None:
+    own = [run for run in chosen if run.folder not in shared]
+    busy = [run.row["run"] for run in own if run.row["state"] == "running"]
+    to_delete = [run for run in own if run.row["run"] not in busy]
+    gone = {*shared, *(run.folder for run in to_delete)}
+    folders = _emptied(options.filters, gone) if _whole(options) else []
     if to_delete or folders:
         listed = [(run.row["run"], run.row["state"], run.row["size"]) for run in to_delete]
         listed += [(str(folder), "folder", bytes_in(folder)) for folder in folders]
