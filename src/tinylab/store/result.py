@@ -150,9 +150,10 @@ class Result:
 
     @property
     def tta(self) -> str:
-        """The test-time augmentation of the run; none in runs from before that key."""
-        kind: str = self.config.get("train", {}).get("tta", "none")
-        return kind
+        """The test-time augmentation of the run; none where its config does not say."""
+        train = self.config.get("train")
+        kind = train.get("tta") if isinstance(train, dict) else None
+        return kind if isinstance(kind, str) else "none"
 
     def metric(self, name: str) -> float | None:
         """Return one of METRICS; None if missing or not finite."""
