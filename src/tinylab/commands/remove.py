@@ -67,8 +67,9 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
 
 
 def _chosen(options: argparse.Namespace) -> list[Run]:
-    whole = {word for word in options.filters if _whole(options) and _runs_of(Path(word)) == set()}
-    words = [word for word in options.filters if word not in whole]
+    words = options.filters
+    if _whole(options):
+        words = [word for word in words if _runs_of(Path(word)) != set()]
     if options.filters and not words:
         return []
     chosen = select(words, options.outputs, options.set_aside)

@@ -139,7 +139,7 @@ def _record(files: RunFolder, error: BaseException) -> None:
 def _message(error: BaseException, prepared: Prepared) -> str | None:
     """Return the message for an error that is not tinylab's; None if it is, or says enough."""
     if (remedy := _remedy(error)) is not None:
-        return f"{str(error).partition(chr(10))[0]}\n  {remedy}"
+        return f"{user_code.first_line(error)}\n  {remedy}"
     if isinstance(error, UserError):
         return None
     own = [each for each in options.chosen(prepared.config) if not each.is_builtin]

@@ -88,15 +88,15 @@ def _lazy(network: nn.Module) -> str | None:
 def mistakes_reported(config: ModelConfig, network: nn.Module | None = None) -> Iterator[None]:
     """Convert exceptions of a user's network, built or called in the block, to UserError."""
     try:
-        yield
+        with user_code.mistakes_reported(f"model={config.name}"):
+            yield
     except UserError:
         raise
-    except Exception as error:
-        words = user_code.message_of(error, f"model={config.name}")
-        if words is None and options.of(config).is_builtin:
+    except Exception as error:  # without a line of theirs in the traceback
+        if options.of(config).is_builtin:
             raise
         layer = None if network is None else _layer(error, network)
-        raise UserError(words or _described(error, config, layer)) from error
+        raise UserError(_described(error, config, layer)) from error
 
 
 def message_of(error: BaseException, config: ModelConfig, network: nn.Module) -> str | None:

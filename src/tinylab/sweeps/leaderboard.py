@@ -5,7 +5,6 @@ from itertools import takewhile
 from statistics import fmean
 from typing import Any
 
-from tinylab.comparison.statistics import summarize
 from tinylab.config.identity import run_id
 from tinylab.config.keys import SEEDS, unit
 from tinylab.config.metrics import CHOOSABLE, METRICS, NOT_FOR_SELECTION, between, goodness
@@ -13,7 +12,7 @@ from tinylab.config.values import is_number
 from tinylab.store.run import result_row
 from tinylab.store.sweep import SweepFolder
 from tinylab.sweeps.job import Job
-from tinylab.sweeps.standings import cell_of, clipped
+from tinylab.sweeps.standings import cell_of, summary_of
 from tinylab.sweeps.trials import Trial
 from tinylab.system.files import write_text
 from tinylab.ui.console import say
@@ -68,9 +67,9 @@ def _mean_row(trial: Trial, metric: str) -> Row:
         for key in finished[0]
         if key not in NO_MEAN and all(is_number(each.get(key)) for each in finished)
     }
-    spread = summarize({cell_of(e.job): e.value for e in trial.repeats if e.value is not None})
-    low, high = clipped(spread, metric) or (None, None)
-    interval = {f"{metric}_low": low, f"{metric}_high": high}
+    values = {cell_of(e.job): e.value for e in trial.repeats if e.value is not None}
+    spread = summary_of(values, metric)
+    interval = {f"{metric}_low": spread.low, f"{metric}_high": spread.high}
     return {**row, metric: spread.mean, **interval, **means}
 
 

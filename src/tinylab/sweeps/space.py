@@ -12,12 +12,11 @@ from tinylab.config.keys import SEEDS
 from tinylab.config.named import is_name
 from tinylab.config.overrides import typed as as_typed
 from tinylab.config.schema import SweepConfig
+from tinylab.config.slips import NUMBER
 from tinylab.config.values import did_you_mean
 from tinylab.errors import UserError
 from tinylab.sweeps.combinations import is_value, repeats_in_order
 from tinylab.sweeps.job import Composer, label
-
-NUMBER = re.compile(r"\d*\.?\d+(e[+-]?\d+)?")
 
 
 @dataclass(frozen=True)
@@ -115,7 +114,8 @@ class Space:
 
 
 def _are_floats(texts: Sequence[str]) -> bool:
-    return all(map(NUMBER.fullmatch, texts)) and not all(each.isdigit() for each in texts)
+    are_numbers = all(re.fullmatch(NUMBER, each) for each in texts)
+    return are_numbers and not all(each.isdigit() for each in texts)
 
 
 def read(arguments: Sequence[str], composer: Composer) -> Space:

@@ -1,11 +1,11 @@
 """The ranking of settings so far, and which checkpoints stay (``sweep.keep``)."""
 
 import bisect
-import math
+import dataclasses
 from collections.abc import Collection, Sequence
 from statistics import fmean
 
-from tinylab.comparison.statistics import Cell, Summary, summarize
+from tinylab.comparison.statistics import Cell, Cells, Summary, summarize
 from tinylab.config.keys import SEEDS
 from tinylab.config.metrics import CHOOSABLE, METRICS, between, goodness
 from tinylab.config.schema import SweepConfig
@@ -54,20 +54,21 @@ class Standings:
             return ""
         jobs, metric = self._ranked[-1][1], METRICS[self._metric]
         values = {cell_of(job): _value(job, self._metric) for job in jobs}
-        summary = summarize({cell: value for cell, value in values.items() if value is not None})
+        known = {cell: value for cell, value in values.items() if value is not None}
+        summary = summary_of(known, self._metric)
         words = f"{metric.label} {metric.format.format(summary.mean)}"
-        if (ends := clipped(summary, self._metric)) is not None:
-            words += f" (95% CI {between(*ends, metric.format)}, {summary.num} runs)"
+        if summary.low is not None and summary.high is not None:
+            interval = between(summary.low, summary.high, metric.format)
+            words += f" (95% CI {interval}, {summary.num} runs)"
         return f"{words}  {label(_shared(jobs))}"
 
 
-def clipped(summary: Summary, metric: str) -> tuple[float, float] | None:
-    """Return the CI of a mean, clipped to the range of the metric; None without one."""
-    if summary.low is None or summary.high is None:
-        return None
-    if METRICS[metric].is_own:
-        return summary.low, summary.high
-    return max(summary.low, 0.0), min(summary.high, math.inf if metric == "val_loss" else 1.0)
+def summary_of(values: Cells, metric: str) -> Summary:
+    """Summarize the sweep's metric over the repeats of a setting; the CI is within its range."""
+    summary = summarize(values, METRICS[metric].is_fraction)
+    if metric == "val_loss" and summary.low is not None:
+        return dataclasses.replace(summary, low=max(summary.low, 0.0))
+    return summary
 
 
 def cell_of(job: Job) -> Cell:
